@@ -1,0 +1,13 @@
+// What this processor can execute (and its operating system saves).
+#pragma once
+
+namespace finermoe {
+
+struct CpuFeatures {
+  bool avx2 = false;    // AVX2, FMA, F16C
+  bool avx512 = false;  // AVX-512 F, BW, VL, DQ, VNNI, BF16
+};
+
+CpuFeatures detect_cpu_features();
+
+}  // namespace finermoe

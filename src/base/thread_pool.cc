@@ -1,0 +1,240 @@
+#include "base/thread_pool.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <climits>
+#include <cmath>
+#include <condition_variable>
+#include <cstdio>
+#include <mutex>
+#include <new>
+#include <vector>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace finermoe {
+namespace {
+
+void pause_briefly() {
+#if defined(__x86_64__)
+  _mm_pause();
+#endif
+}
+
+// The quota of the control group this process is in, in processors; infinity where there is none.
+double cgroup_quota() {
+  double quota = INFINITY;
+  if (FILE* file = fopen("/sys/fs/cgroup/cpu.max", "re")) {  // version 2: "max 100000" or "150000 100000"
+    long long limit = 0, period = 0;
+    if (fscanf(file, "%lld %lld", &limit, &period) == 2 && period > 0) quota = double(limit) / double(period);
+    fclose(file);
+    return quota;
+  }
+  long long limit = -1, period = -1;  // version 1: two files, -1 for none
+  if (FILE* file = fopen("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "re")) {
+    if (fscanf(file, "%lld", &limit) != 1) limit = -1;
+    fclose(file);
+  }
+  if (FILE* file = fopen("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "re")) {
+    if (fscanf(file, "%lld", &period) != 1) period = -1;
+    fclose(file);
+  }
+  return limit > 0 && period > 0 ? double(limit) / double(period) : quota;
+}
+
+}  // namespace
+
+uint32_t available_processors() {
+  uint32_t count = 1;
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) {
+    count = static_cast<uint32_t>(CPU_COUNT(&set));
+  } else if (long online = sysconf(_SC_NPROCESSORS_ONLN); online > 0) {  // more processors than a cpu_set_t holds
+    count = static_cast<uint32_t>(online);
+  }
+  double quota = cgroup_quota();
+  if (quota < count) count = static_cast<uint32_t>(quota);
+  return std::max(count, 1u);
+}
+
+DefaultFloatEnvironment::DefaultFloatEnvironment() {
+#if defined(__x86_64__)
+  saved_ = _mm_getcsr();
+  _mm_setcsr(0x1f80);  // all exceptions masked, round to nearest, subnormals kept
+#else
+  saved_ = 0;
+#endif
+}
+
+DefaultFloatEnvironment::~DefaultFloatEnvironment() {
+#if defined(__x86_64__)
+  _mm_setcsr(saved_);
+#endif
+}
+
+// One job at a time. A job is published by raising `generation`; workers claim tasks from `next` until none is left.
+// The caller works too, then waits for the workers that entered the job to leave it.
+struct ThreadPool::Workers {
+  using Body = FunctionRef<void(size_t, size_t)>;
+
+  std::mutex in_use;  // held by the caller whose job runs
+
+  std::mutex mutex;
+  std::condition_variable wake;  // sleeping workers
+  bool stopping = false;
+  std::vector<pthread_t> threads;
+  uint32_t sleeping = 0;  // under mutex
+
+  std::atomic<uint64_t> generation{0};  // odd: a job can be entered
+  std::atomic<uint32_t> steps{0};       // living Step objects
+  std::atomic<uint32_t> inside{0};      // workers that may still touch the job
+  std::atomic<size_t> next{0};
+  size_t n_tasks = 0;
+  const Body* body = nullptr;
+
+  struct Start {
+    Workers* workers;
+    size_t worker;
+  };
+  std::vector<Start> starts;
+
+  void work(const Body& job, size_t count, size_t worker) {
+    for (size_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < count;) job(task, worker);
+  }
+
+  // A worker's life: wait for a job, enter it, leave it.
+  void serve(size_t worker) {
+    DefaultFloatEnvironment environment;
+    uint64_t seen = 0;
+    for (;;) {
+      uint64_t now = wait_for_job(seen);
+      if (now == 0) return;
+      seen = now;
+      inside.fetch_add(1, std::memory_order_seq_cst);
+      if (generation.load(std::memory_order_seq_cst) == now) work(*body, n_tasks, worker);
+      inside.fetch_sub(1, std::memory_order_release);
+    }
+  }
+
+  // The generation of a job later than `seen`, or 0 when the pool ends.
+  uint64_t wait_for_job(uint64_t seen) {
+    using clock = std::chrono::steady_clock;
+    constexpr auto patience = std::chrono::microseconds(60);
+    auto is_new = [&](uint64_t g) { return (g & 1) != 0 && g != seen; };
+    for (;;) {
+      if (steps.load(std::memory_order_relaxed) != 0) {
+        for (auto until = clock::now() + patience; clock::now() < until;) {
+          for (int i = 0; i < 64; i++) {
+            uint64_t g = generation.load(std::memory_order_acquire);
+            if (is_new(g)) return g;
+            pause_briefly();
+          }
+        }
+      }
+      std::unique_lock lock(mutex);
+      if (stopping) return 0;
+      uint64_t g = generation.load(std::memory_order_acquire);
+      if (is_new(g)) return g;
+      sleeping++;
+      wake.wait(lock);
+      sleeping--;
+    }
+  }
+
+  void run(size_t count, const Body& job) {
+    body = &job;
+    n_tasks = count;
+    next.store(0, std::memory_order_relaxed);
+    generation.fetch_add(1, std::memory_order_seq_cst);  // odd: open
+    {
+      std::lock_guard lock(mutex);
+      if (sleeping != 0) wake.notify_all();
+    }
+    work(job, count, 0);
+    generation.fetch_add(1, std::memory_order_seq_cst);  // even: closed to those who have not entered
+    while (inside.load(std::memory_order_seq_cst) != 0) pause_briefly();
+  }
+
+  // Threads with every signal blocked: signals are the host's business. Fewer threads than asked for is not an error.
+  void start(uint32_t n_workers) {
+    starts.reserve(n_workers);
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    for (uint32_t i = 0; i < n_workers; i++) {
+      starts.push_back({this, i + 1});
+      pthread_t thread;
+      auto body_of_thread = [](void* argument) -> void* {
+        auto* start = static_cast<Start*>(argument);
+        start->workers->serve(start->worker);
+        return nullptr;
+      };
+      if (pthread_create(&thread, nullptr, body_of_thread, &starts.back()) != 0) break;
+      threads.push_back(thread);
+    }
+    pthread_sigmask(SIG_SETMASK, &old, nullptr);
+  }
+
+  ~Workers() {
+    {
+      std::lock_guard lock(mutex);
+      stopping = true;
+    }
+    wake.notify_all();
+    for (pthread_t thread : threads) pthread_join(thread, nullptr);
+  }
+};
+
+ThreadPool::ThreadPool(uint32_t n_threads)
+    : n_threads_(std::max(n_threads, 1u)), workers_(std::make_unique<Workers>()) {}
+
+ThreadPool::ThreadPool(finermoe_executor_fn executor, void* user, uint32_t n_threads)
+    : n_threads_(std::max(n_threads, 1u)),
+      executor_(executor),
+      executor_user_(user),
+      workers_(std::make_unique<Workers>()) {}
+
+ThreadPool::~ThreadPool() = default;
+
+void ThreadPool::run(size_t n_tasks, FunctionRef<void(size_t, size_t)> body) {
+  if (n_tasks == 0) return;
+  DefaultFloatEnvironment environment;
+  std::unique_lock in_use(workers_->in_use, std::defer_lock);
+  if (n_tasks == 1 || n_threads_ == 1 || !in_use.try_lock()) {
+    for (size_t task = 0; task < n_tasks; task++) body(task, 0);
+    return;
+  }
+  if (executor_ == nullptr) {
+    if (workers_->starts.empty()) workers_->start(n_threads_ - 1);
+    workers_->run(n_tasks, body);
+    return;
+  }
+  struct Job {
+    std::atomic<size_t> next{0};
+    size_t n_tasks;
+    const FunctionRef<void(size_t, size_t)>& body;
+  } job{{}, n_tasks, body};
+  auto participant = [](void* data, size_t worker) {
+    DefaultFloatEnvironment task_environment;
+    Job& shared = *static_cast<Job*>(data);
+    for (size_t task; (task = shared.next.fetch_add(1, std::memory_order_relaxed)) < shared.n_tasks;) {
+      shared.body(task, worker);
+    }
+  };
+  executor_(executor_user_, std::min<size_t>(n_threads_, n_tasks), participant, &job);
+}
+
+ThreadPool::Step::Step(ThreadPool& pool) : pool_(pool) {
+  pool_.workers_->steps.fetch_add(1, std::memory_order_relaxed);
+}
+ThreadPool::Step::~Step() { pool_.workers_->steps.fetch_sub(1, std::memory_order_relaxed); }
+
+}  // namespace finermoe

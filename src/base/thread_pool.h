@@ -1,0 +1,63 @@
+// Threads that compute. They start at the first use, sleep whenever no step is under way, and never spin while idle.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "base/function_ref.h"
+#include "finermoe.h"
+
+namespace finermoe {
+
+// Processors that this process may use: the affinity mask, cut by a cgroup CPU quota. At least 1.
+uint32_t available_processors();
+
+class ThreadPool {
+ public:
+  // A pool of its own threads; the caller of run() is one of the n_threads.
+  explicit ThreadPool(uint32_t n_threads);
+  // A pool that stands on the host's executor.
+  ThreadPool(finermoe_executor_fn executor, void* user, uint32_t n_threads);
+  ~ThreadPool();
+
+  uint32_t n_threads() const { return n_threads_; }
+
+  // Calls body(task, worker) for each task in [0, n_tasks) and returns when all are done. Tasks are claimed one by one
+  // in ascending order; no two that run at the same time have the same worker in [0, n_threads). If the pool is in use
+  // by another caller, or its threads cannot be started, the caller does all tasks itself as worker 0: results must
+  // not depend on who does a task. The body must not throw. Runs under the default floating-point environment.
+  void run(size_t n_tasks, FunctionRef<void(size_t task, size_t worker)> body);
+
+  // While one of these lives, idle workers watch for the next run() a short while before they sleep: a forward step is
+  // hundreds of runs, microseconds apart.
+  class Step {
+   public:
+    explicit Step(ThreadPool& pool);
+    ~Step();
+    Step(const Step&) = delete;
+
+   private:
+    ThreadPool& pool_;
+  };
+
+ private:
+  struct Workers;
+  const uint32_t n_threads_;
+  finermoe_executor_fn executor_ = nullptr;
+  void* executor_user_ = nullptr;
+  std::unique_ptr<Workers> workers_;
+};
+
+// Sets the default floating-point environment (round to nearest, subnormals kept, no traps) and puts back the caller's.
+class DefaultFloatEnvironment {
+ public:
+  DefaultFloatEnvironment();
+  ~DefaultFloatEnvironment();
+  DefaultFloatEnvironment(const DefaultFloatEnvironment&) = delete;
+
+ private:
+  uint32_t saved_;
+};
+
+}  // namespace finermoe

@@ -1,0 +1,74 @@
+// A model's files, opened and checked: configuration, tensor table, the texts beside them. Weights are not read.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "base/dtype.h"
+#include "base/file.h"
+#include "base/progress.h"
+#include "base/status.h"
+#include "format/config.h"
+
+namespace finermoe {
+
+struct Tensor {
+  std::string_view name;  // lives as long as the checkpoint
+  DType dtype = DType::f32;
+  uint64_t rows = 0;  // a vector has `rows` elements and columns 0
+  uint64_t columns = 0;
+  const std::byte* data = nullptr;
+  uint32_t file = 0;  // index into Checkpoint::files()
+  uint64_t elements() const { return rows * (columns ? columns : 1); }
+  uint64_t bytes() const { return elements() * size_of(dtype); }
+};
+
+class Checkpoint {
+ public:
+  struct Options {
+    bool copy = false;                       // read the weights into memory instead of mapping them
+    std::shared_ptr<MemoryAccount> account;  // for copies; never null
+    Progress progress;                       // phase "open", or "copy" in bytes
+  };
+  // A Hugging Face directory or a single-file model. Every tensor that the configuration asks for is there with its
+  // shape and a known dtype; tensors beyond those are tolerated and ignored.
+  static Result<std::shared_ptr<const Checkpoint>> open(const std::string& path, const Options& options);
+  static Result<std::shared_ptr<const Checkpoint>> open_fd(int fd, const Options& options);
+  static Result<std::shared_ptr<const Checkpoint>> open_memory(const void* data, size_t size, const Options& options);
+
+  const Config& config() const { return config_; }
+  const GenerationDefaults& generation_defaults() const { return generation_defaults_; }
+  const std::vector<Tensor>& tensors() const { return tensors_; }
+  const Tensor* find(std::string_view name) const;  // null if absent
+  const std::vector<std::shared_ptr<const Bytes>>& files() const { return files_; }
+  // The mapped files are as long as they were: looked at before each step.
+  Status check_unchanged() const;
+
+  // A text of the model by its file name in a Hugging Face directory ("tokenizer.json", "tokenizer_config.json",
+  // "chat_template.jinja", "config.json", …), read at this call; nullopt if the model has none.
+  Result<std::optional<std::string>> text(const std::string& file_name) const;
+  // The names of all texts that a writer should carry over (tokenizer files, generation_config.json, licences).
+  Result<std::vector<std::string>> text_names() const;
+
+ private:
+  Checkpoint() = default;
+  friend class CheckpointReader;  // checkpoint.cc
+  Config config_;
+  GenerationDefaults generation_defaults_;
+  std::vector<Tensor> tensors_;
+  std::unordered_map<std::string_view, uint32_t> index_;
+  std::vector<std::shared_ptr<const Bytes>> files_;
+  std::optional<File> directory_;                              // of a Hugging Face directory
+  std::vector<std::pair<std::string, std::string>> embedded_;  // texts of a single-file model
+};
+
+// A text by its name out of a directory, a single-file model, or the very file `path` names: for tokenizers and
+// configurations without weights. nullopt if there is none.
+Result<std::optional<std::string>> read_model_text(const std::string& path, const std::string& file_name);
+
+}  // namespace finermoe

@@ -1,0 +1,117 @@
+// config.json and generation_config.json, checked; and what follows from them: the tensors that a checkpoint must hold.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/dtype.h"
+#include "base/function_ref.h"
+#include "base/status.h"
+
+namespace finermoe {
+
+enum class ModelType { finer_moe, qwen2, qwen2_moe };
+
+// How the router turns logits into experts (specification, sections 3 and 4).
+struct RouterShape {
+  uint64_t granularity_inter = 0;   // G_I
+  uint64_t expansion_inter = 0;     // R_I
+  uint64_t granularity_output = 0;  // G_O
+  uint64_t expansion_output = 0;    // R_O
+  uint64_t top_inter = 0;           // T_I: experts kept in each group
+  bool softmax_over_all = false;    // Qwen2-MoE: weights from a softmax over all logits, not over the survivors
+  bool norm_topk_prob = false;      // renormalise the kept weights
+  bool separate = false;            // group scores come from concat_gate instead of the sums
+
+  uint64_t group_size() const { return granularity_inter * expansion_inter; }
+  uint64_t n_groups() const { return granularity_output * expansion_output; }
+  uint64_t n_experts() const { return n_groups() * group_size(); }                 // N (Eq. 5)
+  uint64_t n_experts_per_token() const { return granularity_output * top_inter; }  // G_O T_I
+  // The output component (slice of the hidden vector) that expert k writes.
+  uint64_t component_of(uint64_t expert) const { return expert / (expansion_output * group_size()); }
+};
+
+struct Config {
+  ModelType model_type = ModelType::qwen2;
+  DType dtype = DType::bf16;       // of the bulk of the weights, as config.json says; each tensor has its own
+  uint64_t hidden_size = 0;        // h
+  uint64_t intermediate_size = 0;  // H
+  uint64_t n_layers = 0;
+  uint64_t n_heads = 0;
+  uint64_t n_kv_heads = 0;
+  uint64_t head_size = 0;  // h / n_heads
+  uint64_t vocab_size = 0;
+  uint64_t max_positions = 0;
+  double rms_norm_eps = 0;
+  double rope_theta = 0;
+  double initializer_range = 0.02;
+  bool tied_embeddings = false;
+  // The rest is about MoE layers; router.n_experts() is 0 in a dense model.
+  RouterShape router;
+  uint64_t expert_width = 0;         // H_e
+  uint64_t shared_expert_width = 0;  // 0: no shared expert
+  bool has_concat_proj = false;
+  std::vector<bool> is_moe_layer;  // [n_layers]
+
+  bool is_moe() const { return router.granularity_output != 0; }
+  uint64_t expert_output_width() const { return hidden_size / router.granularity_output; }  // h_e
+  uint64_t kv_width() const { return n_kv_heads * head_size; }
+  uint64_t n_moe_layers() const;
+  const char* model_type_name() const;
+
+  // From the text of a config.json. `name` is used in messages.
+  static Result<Config> parse(std::string_view json, std::string_view name);
+};
+
+// What a tensor is for: the plan and the quantisation policy go by it.
+enum class TensorKind {
+  embedding,
+  head,
+  attention,
+  norm,
+  bias,
+  dense,
+  shared,
+  shared_gate,
+  routed,
+  router,
+  concat_gate,
+  concat_proj
+};
+
+struct TensorSpec {
+  std::string_view name;  // "model.layers.3.mlp.gate.weight"; valid during the visit
+  TensorKind kind;
+  uint64_t rows = 0;  // a vector has `rows` elements and columns 0
+  uint64_t columns = 0;
+  std::string_view formula;  // "[num_experts, hidden_size]", for messages
+  int64_t layer = -1;        // -1: outside the layers
+  int64_t expert = -1;       // -1: not a routed expert's
+  uint64_t elements() const { return rows * (columns ? columns : 1); }
+};
+
+// Every tensor of a checkpoint of this configuration, in the order of the forward pass. A tied head is not visited.
+// Stops at the first error.
+Status for_each_tensor(const Config& config, FunctionRef<Status(const TensorSpec&)> visit);
+
+// Parameters in a checkpoint of this configuration: in total, and those one token uses.
+struct ParameterCount {
+  uint64_t total = 0, active = 0;
+};
+ParameterCount count_parameters(const Config& config);
+
+// generation_config.json; absent values are absent.
+struct GenerationDefaults {
+  std::vector<int32_t> stop_ids;  // eos_token_id: a number or a list; config.json's where the file has none
+  bool do_sample = false;
+  double temperature = 1, top_p = 1, min_p = 0, typical_p = 1, repetition_penalty = 1;
+  uint64_t top_k = 50;          // Hugging Face's default, used only with do_sample
+  uint64_t max_new_tokens = 0;  // 0: not given
+  uint64_t min_new_tokens = 0;
+  // Either text may be empty. Out-of-range values are an error.
+  static Result<GenerationDefaults> parse(std::string_view generation_config_json, std::string_view config_json);
+};
+
+}  // namespace finermoe

@@ -1,0 +1,75 @@
+// Byte-level BPE from tokenizer.json (Qwen2.5's pre-tokenizer, NFC), equal to Hugging Face's ids.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/function_ref.h"
+#include "base/status.h"
+
+namespace finermoe {
+
+enum class TokenKind : int32_t {
+  normal = FINERMOE_TOKEN_NORMAL,
+  added = FINERMOE_TOKEN_ADDED,
+  special = FINERMOE_TOKEN_SPECIAL,
+  unused = FINERMOE_TOKEN_UNUSED
+};
+
+struct ByteRange {
+  uint64_t begin = 0, end = 0;  // in the text as it was given, before normalisation
+};
+
+struct ChatMessage {
+  std::string role, text;
+};
+
+// Immutable; any number of threads may use it at once.
+class Tokenizer {
+ public:
+  // The texts of tokenizer.json, tokenizer_config.json ("" if there is none) and chat_template.jinja (nullopt likewise;
+  // it takes precedence over the template in tokenizer_config.json).
+  static Result<std::shared_ptr<const Tokenizer>> parse(std::string_view tokenizer_json, std::string_view config_json,
+                                                        const std::optional<std::string>& chat_template);
+  virtual ~Tokenizer() = default;
+
+  // Calls `emit` for each token in order. `parse_special`: special tokens in the text become their ids.
+  virtual Status encode(std::string_view text, bool parse_special,
+                        FunctionRef<void(int32_t id, ByteRange range)> emit) const = 0;
+  // The bytes of a token as they stand in text (added tokens: their content); empty for an id without one.
+  virtual std::string_view bytes(int32_t id) const = 0;
+  virtual TokenKind kind(int32_t id) const = 0;
+  virtual int32_t find(std::string_view bytes) const = 0;  // -1: none
+  virtual size_t vocab_size() const = 0;                   // largest id with a token, plus one
+  virtual size_t n_added() const = 0;
+  virtual int32_t bos_id() const = 0;  // -1: none; so the next two
+  virtual int32_t eos_id() const = 0;
+  virtual int32_t pad_id() const = 0;
+
+  // FINERMOE_OK, or FINERMOE_ERROR_CHAT_TEMPLATE saying why chat does not work here.
+  virtual Status chat_status() const = 0;
+  virtual Result<std::string> render_chat(std::span<const ChatMessage> messages, bool generation_prompt) const = 0;
+  // The rendered prompt's ids: only the template's own special tokens become special ids.
+  virtual Result<std::vector<int32_t>> encode_chat(std::span<const ChatMessage> messages,
+                                                   bool generation_prompt) const = 0;
+};
+
+// Bytes in, whole characters out. Invalid bytes become U+FFFD, one per maximal subpart, as Python's errors="replace".
+class Utf8Stream {
+ public:
+  void push(std::string_view bytes, std::string& out);  // appends what became complete
+  void flush(std::string& out);                         // an unfinished character becomes U+FFFD
+
+ private:
+  std::string pending_;  // at most 3 bytes: the beginning of a character
+};
+
+// All ids at once: special tokens are left out unless asked for.
+std::string decode(const Tokenizer& tokenizer, std::span<const int32_t> ids, bool show_special);
+
+}  // namespace finermoe
