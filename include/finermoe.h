@@ -772,10 +772,14 @@ FINERMOE_API int32_t finermoe_batch_add(finermoe_batch* batch, finermoe_generati
 FINERMOE_API int32_t finermoe_batch_remove(finermoe_batch* batch, finermoe_generation* generation,
                                            finermoe_error** error);
 /** One pass over the weights for every member that is not prepared: one token for those that decode, a chunk of the
- * prompt for those that prefill. Then call finermoe_generation_next on the prepared ones (it only chooses).
- * @param n_prepared  out: members now prepared; 0: all have finished (a step always prepares or prefills something) */
-FINERMOE_API int32_t finermoe_batch_step(finermoe_batch* batch, finermoe_cancel* cancel, size_t* n_prepared,
+ * prompt for those that prefill. Then call finermoe_generation_next on the prepared ones (it only chooses;
+ * finermoe_generation_get_info tells which are).
+ * @param n_active  out: members that have not finished; 0: nothing is left to do */
+FINERMOE_API int32_t finermoe_batch_step(finermoe_batch* batch, finermoe_cancel* cancel, size_t* n_active,
                                          finermoe_error** error);
+0 : all have finished(a step always prepares or prefills something) * /
+    FINERMOE_API int32_t
+    finermoe_batch_step(finermoe_batch* batch, finermoe_cancel* cancel, size_t* n_prepared, finermoe_error** error);
 
 /* ---------------------------------------------------------------------------------------------------------------
  * 10. Writers and checks

@@ -40,14 +40,14 @@ struct RaggedBatch {
   std::span<const uint32_t> positions;  // [n]
   std::span<const uint32_t> sessions;   // [n] index into caches
   std::span<const KvCacheView> caches;
+  // [n, head_size / 2] each: cosine and sine of every row's rotary angles
+  const float* rope_cos = nullptr;
+  const float* rope_sin = nullptr;
   size_t n() const { return tokens.size(); }
 };
 
 struct AttentionShape {
   uint64_t hidden_size = 0, n_heads = 0, n_kv_heads = 0, head_size = 0;
-  // [max_positions, head_size / 2] each: cosine and sine of the rotary angle, computed once in double precision
-  const float* rope_cos = nullptr;
-  const float* rope_sin = nullptr;
 };
 
 struct QkvWeights {
@@ -115,7 +115,7 @@ class Backend {
   // out += concatenation over components of the sum over its experts of weight * expert(x) (step 6). Only chosen
   // experts are touched.                                                              x, out [n, h]
   virtual Status moe_ffn(const float* x, std::span<const FfnWeights> experts, const RouterShape& shape,
-                         const Route& route, size_t n, float* out, Workspace& workspace) = 0;
+                         const Route& route, size_t n, bool accumulate, float* out, Workspace& workspace) = 0;
 
   // out += s * down(SiLU(gate x) * up x) with s = 1, or sigmoid(scale x) where `scale` [1, h] is given (step 8).
   //                                                                       x, out [n, h]
