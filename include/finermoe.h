@@ -777,9 +777,6 @@ FINERMOE_API int32_t finermoe_batch_remove(finermoe_batch* batch, finermoe_gener
  * @param n_active  out: members that have not finished; 0: nothing is left to do */
 FINERMOE_API int32_t finermoe_batch_step(finermoe_batch* batch, finermoe_cancel* cancel, size_t* n_active,
                                          finermoe_error** error);
-0 : all have finished(a step always prepares or prefills something) * /
-    FINERMOE_API int32_t
-    finermoe_batch_step(finermoe_batch* batch, finermoe_cancel* cancel, size_t* n_prepared, finermoe_error** error);
 
 /* ---------------------------------------------------------------------------------------------------------------
  * 10. Writers and checks
