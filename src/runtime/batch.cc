@@ -1,0 +1,95 @@
+#include "runtime/batch.h"
+
+#include <algorithm>
+#include <deque>
+
+#include "runtime/step.h"
+
+namespace finermoe {
+
+Status Batch::add(std::shared_ptr<Generation> generation) {
+  if (generation->session()->model() != model_) {
+    return Status(FINERMOE_ERROR_INVALID_ARGUMENT, "the generation belongs to another model than the batch");
+  }
+  for (const auto& member : members_) {
+    if (member == generation) return Status(FINERMOE_ERROR_STATE, "the generation is in the batch already");
+    if (member->session() == generation->session()) {
+      return Status(FINERMOE_ERROR_STATE, "the generation's session is in the batch already, with another generation");
+    }
+  }
+  members_.push_back(std::move(generation));
+  return {};
+}
+
+Status Batch::remove(const Generation& generation) {
+  auto at = std::find_if(members_.begin(), members_.end(), [&](const auto& m) { return m.get() == &generation; });
+  if (at == members_.end()) return Status(FINERMOE_ERROR_STATE, "the generation is not in the batch");
+  members_.erase(at);
+  return {};
+}
+
+Result<size_t> Batch::step(const CancelFlag* cancel) {
+  // Everybody who takes part is held for the step: a member that another thread uses just now sits this one out.
+  std::deque<Use> held;
+  std::vector<Generation*> decoding, prefilling;
+  size_t n_active = 0;
+  for (size_t i = 0; i < members_.size(); i++) {
+    Generation& member = *members_[(turn_ + i) % members_.size()];
+    Use& use_of_member = held.emplace_back(member.use, "generation");
+    if (!use_of_member.check().ok()) {
+      n_active += use_of_member.check().code() == FINERMOE_ERROR_BUSY;
+      continue;
+    }
+    if (member.finish() != Finish::none) continue;
+    Use& use_of_session = held.emplace_back(member.session()->use, "session");
+    if (use_of_session.check().code() == FINERMOE_ERROR_CLOSED) continue;
+    // One that cannot go on, because its session was filled otherwise, holds nobody else up: its own next() says so.
+    if (use_of_session.check().ok() && !member.prepared() && !member.session()->check_ids(member.pending()).ok()) {
+      continue;
+    }
+    n_active++;
+    if (!use_of_session.check().ok() || member.prepared()) continue;
+    (member.pending().size() == 1 ? decoding : prefilling).push_back(&member);
+  }
+  turn_++;
+
+  // All who decode, and prompts in turn as far as a chunk reaches.
+  constexpr size_t last_of_one = 0;
+  std::deque<size_t> last_rows;
+  std::vector<StepPart> parts;
+  std::vector<Generation*> taking_part;
+  for (Generation* member : decoding) {
+    parts.push_back({member->session().get(), member->pending(), std::span(&last_of_one, 1)});
+    taking_part.push_back(member);
+  }
+  size_t room = SessionOptions::default_chunk;
+  for (Generation* member : prefilling) {
+    const size_t n = std::min({room, member->pending().size(), member->session()->options().chunk});
+    if (n == 0) break;
+    room -= n;
+    last_rows.push_back(n - 1);
+    const bool all = n == member->pending().size();
+    parts.push_back({member->session().get(), member->pending().first(n), std::span(&last_rows.back(), all ? 1 : 0)});
+    taking_part.push_back(member);
+  }
+  if (parts.empty()) return n_active;
+
+  const uint64_t vocab = model_->config().vocab_size, bytes = parts.size() * vocab * sizeof(float);
+  if (logits_.size() < bytes) {
+    logits_ = Buffer();
+    FM_ASSIGN(logits_, Buffer::allocate(model_->runtime()->account(), bytes, "logits"));
+  }
+  StopSignals stop(cancel);
+  stop.watch(model_->closed, "model");
+  stop.watch(use.closed, "batch");
+  FM_TRY(run_step(*model_, parts, logits_.data<float>(), stop));
+  const float* row = logits_.data<float>();
+  for (size_t i = 0; i < parts.size(); i++) {
+    const bool has_logits = !parts[i].logit_rows.empty();
+    taking_part[i]->computed(parts[i].tokens.size(), {row, has_logits ? vocab : 0});
+    if (has_logits) row += vocab;
+  }
+  return n_active;
+}
+
+}  // namespace finermoe

@@ -1,0 +1,30 @@
+// Generations that advance together: one pass over the weights serves them all.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "runtime/generation.h"
+
+namespace finermoe {
+
+// The caller of every function holds `use`.
+class Batch {
+ public:
+  explicit Batch(std::shared_ptr<LoadedModel> model) : model_(std::move(model)) {}
+
+  UseState use;
+
+  Status add(std::shared_ptr<Generation> generation);
+  Status remove(const Generation& generation);
+  // One step; returns how many members have not finished.
+  Result<size_t> step(const CancelFlag* cancel);
+
+ private:
+  std::shared_ptr<LoadedModel> model_;
+  std::vector<std::shared_ptr<Generation>> members_;
+  size_t turn_ = 0;  // whose prompt comes first in this step
+  Buffer logits_;    // [members, vocab]
+};
+
+}  // namespace finermoe

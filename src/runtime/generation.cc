@@ -1,0 +1,166 @@
+#include "runtime/generation.h"
+
+#include <algorithm>
+
+#include "runtime/step.h"
+
+namespace finermoe {
+
+GenerationOptions GenerationOptions::from_defaults(const GenerationDefaults& defaults) {
+  GenerationOptions options;
+  options.stop_tokens = defaults.stop_ids;
+  options.max_tokens = defaults.max_new_tokens;
+  options.min_tokens = defaults.min_new_tokens;
+  options.sampling.repetition_penalty = defaults.repetition_penalty;
+  if (defaults.do_sample) {
+    options.sampling.temperature = defaults.temperature;
+    options.sampling.top_k = defaults.top_k;
+    options.sampling.top_p = defaults.top_p;
+    options.sampling.min_p = defaults.min_p;
+    options.sampling.typical_p = defaults.typical_p;
+  }
+  return options;
+}
+
+Result<std::shared_ptr<Generation>> Generation::create(std::shared_ptr<Session> session, GenerationOptions options,
+                                                       std::vector<int32_t> prompt) {
+  if (prompt.empty() && session->length() == 0) {
+    return Status(FINERMOE_ERROR_INVALID_ARGUMENT, "nothing to continue from: prompt and session are both empty",
+                  "at least one token", "none");
+  }
+  FM_TRY(session->check_ids(prompt));
+  LoadedModel& model = *session->model();
+  std::shared_ptr<Generation> generation(new Generation);
+  auto tokenizer = model.tokenizer();
+  if (tokenizer.ok()) {
+    generation->tokenizer_ = *tokenizer;
+  } else if (tokenizer.status().code() != FINERMOE_ERROR_NO_TOKENIZER || !options.stop_strings.empty()) {
+    return tokenizer.status();
+  }
+  FM_ASSIGN(auto never, model.padding_ids());
+  FM_ASSIGN(generation->logits_,
+            Buffer::allocate(model.runtime()->account(), model.config().vocab_size * sizeof(float), "logits"));
+  generation->sampler_.emplace(options.sampling, std::move(never));
+  generation->stop_strings_.emplace(options.stop_strings);
+  for (int32_t id : session->tokens()) generation->sampler_->saw_prompt(id);
+  for (int32_t id : prompt) generation->sampler_->saw_prompt(id);
+  generation->n_prompt_ = session->length() + prompt.size();
+  if (prompt.empty()) {  // compute the last token again, for its logits
+    prompt.push_back(session->tokens().back());
+    FM_TRY(session->truncate(session->length() - 1));
+  }
+  generation->pending_ = std::move(prompt);
+  generation->options_ = std::move(options);
+  generation->session_ = std::move(session);
+  return generation;
+}
+
+Result<std::shared_ptr<Generation>> Generation::create_from_start(std::shared_ptr<Session> session,
+                                                                  GenerationOptions options,
+                                                                  std::vector<int32_t> prompt) {
+  const std::vector<int32_t>& held = session->tokens();
+  const size_t n = std::min(held.size(), prompt.empty() ? 0 : prompt.size() - 1);  // one token at least is computed
+  const size_t common = static_cast<size_t>(
+      std::mismatch(held.begin(), held.begin() + static_cast<ptrdiff_t>(n), prompt.begin()).first - held.begin());
+  if (prompt.size() > session->capacity()) {
+    return Status(
+        FINERMOE_ERROR_CONTEXT_LENGTH,
+        cat("the prompt of ", prompt.size(), " tokens is longer than the session's context of ", session->capacity()),
+        cat("at most ", session->capacity()), cat(prompt.size()));
+  }
+  FM_TRY(session->truncate(common));
+  prompt.erase(prompt.begin(), prompt.begin() + static_cast<ptrdiff_t>(common));
+  return create(std::move(session), std::move(options), std::move(prompt));
+}
+
+Status Generation::prepare(const CancelFlag* cancel) {
+  const size_t total = pending_.size();
+  while (!prepared_ && finish_ == Finish::none) {
+    Use session_use(session_->use, "session");
+    FM_TRY(session_use.check());
+    FM_TRY(session_->check_ids(pending_));
+    StopSignals stop(cancel);
+    stop.watch(session_->model()->closed, "model");
+    stop.watch(session_->use.closed, "session");
+    stop.watch(use.closed, "generation");
+    const size_t n = std::min(pending_.size(), session_->options().chunk);
+    const size_t last = n - 1;
+    const bool all = n == pending_.size();
+    const StepPart part{session_.get(), std::span(pending_).first(n), std::span(&last, all ? 1 : 0)};
+    FM_TRY(run_step(*session_->model(), {&part, 1}, logits_.data<float>(), stop));
+    computed(n, all ? model_logits() : std::span<const float>());
+    if (total > 1) FM_TRY(session_->options().progress.report("prefill", total - pending_.size(), total));
+  }
+  return {};
+}
+
+void Generation::computed(size_t n_tokens, std::span<const float> last_logits) {
+  pending_.erase(pending_.begin(), pending_.begin() + static_cast<ptrdiff_t>(n_tokens));
+  if (!pending_.empty()) return;
+  if (last_logits.data() != logits_.data<float>())
+    std::copy(last_logits.begin(), last_logits.end(), logits_.data<float>());
+  changed_.clear();
+  prepared_ = true;
+}
+
+Result<const GenerationEvent*> Generation::next(const CancelFlag* cancel) {
+  if (finish_ == Finish::none) {
+    FM_TRY(prepare(cancel));
+    FM_TRY(choose_token());
+  } else {
+    event_ = GenerationEvent{};
+  }
+  event_.finish = finish_;
+  return &event_;
+}
+
+Status Generation::choose_token() {
+  const bool too_early = n_generated_ < options_.min_tokens;
+  std::span<const int32_t> forbidden;
+  if (too_early && !options_.ignore_eos) forbidden = options_.stop_tokens;
+  FM_ASSIGN(const int32_t token, sampler_->choose(logits(), forbidden));
+
+  event_ = GenerationEvent{};
+  event_.token = token;
+  const LogProbabilities own(model_logits());
+  event_.logprob = own.of(token);
+  if (options_.top_logprobs != 0) event_.top_ids = own.top(options_.top_logprobs);
+  for (int32_t id : event_.top_ids) event_.top_logprobs.push_back(own.of(id));
+
+  sampler_->saw_generated(token);
+  n_generated_++;
+  prepared_ = false;
+  changed_.clear();
+  pending_.assign(1, token);
+
+  const auto& stops = options_.stop_tokens;
+  const bool is_stop = !options_.ignore_eos && std::find(stops.begin(), stops.end(), token) != stops.end();
+  put_text(token, is_stop);
+  if (finish_ == Finish::none && n_generated_ == options_.max_tokens) finish_ = Finish::max_tokens;
+  if (finish_ == Finish::none && session_->length() >= session_->capacity()) finish_ = Finish::context_full;
+  if (finish_ != Finish::none && finish_ != Finish::stop_string) {
+    std::string rest;
+    utf8_.flush(rest);
+    if (stop_strings_->push(rest, n_generated_ >= options_.min_tokens, event_.text)) {
+      finish_ = Finish::stop_string;
+    } else {
+      stop_strings_->flush(event_.text);
+    }
+  }
+  return {};
+}
+
+// The token's text, as far as it is complete and safe; decides whether a stop has come.
+void Generation::put_text(int32_t token, bool is_stop) {
+  if (is_stop) {
+    finish_ = Finish::stop_token;
+    return;
+  }
+  if (!tokenizer_) return;
+  if (tokenizer_->kind(token) == TokenKind::special && !options_.show_special) return;
+  std::string complete;
+  utf8_.push(tokenizer_->bytes(token), complete);
+  if (stop_strings_->push(complete, n_generated_ >= options_.min_tokens, event_.text)) finish_ = Finish::stop_string;
+}
+
+}  // namespace finermoe

@@ -1,0 +1,110 @@
+#include "runtime/loaded_model.h"
+
+#include <algorithm>
+
+#include "base/sha256.h"
+
+namespace finermoe {
+
+Result<std::shared_ptr<LoadedModel>> LoadedModel::load(std::shared_ptr<const Checkpoint> checkpoint,
+                                                       std::shared_ptr<Runtime> runtime) {
+  std::shared_ptr<LoadedModel> loaded(new LoadedModel);
+  loaded->model_.config = checkpoint->config();
+  loaded->model_.weights = Weights::bind(*checkpoint);
+  loaded->model_.checkpoint = std::move(checkpoint);
+  loaded->model_.backend = runtime->backend();
+  loaded->runtime_ = std::move(runtime);
+  return loaded;
+}
+
+Result<std::shared_ptr<const Tokenizer>> LoadedModel::tokenizer() {
+  std::lock_guard lock(text_mutex_);
+  if (tokenizer_) return tokenizer_;
+  const Checkpoint& checkpoint = *model_.checkpoint;
+  FM_ASSIGN(auto json, checkpoint.text("tokenizer.json"));
+  if (!json) {
+    return Status(FINERMOE_ERROR_NO_TOKENIZER,
+                  "the model came without tokenizer.json: only token ids can be used with it", "tokenizer.json",
+                  "none");
+  }
+  FM_ASSIGN(auto config, checkpoint.text("tokenizer_config.json"));
+  FM_ASSIGN(auto chat_template, checkpoint.text("chat_template.jinja"));
+  FM_ASSIGN(tokenizer_, Tokenizer::parse(*json, config.value_or(""), chat_template));
+  return tokenizer_;
+}
+
+Result<std::vector<int32_t>> LoadedModel::padding_ids() {
+  std::vector<int32_t> ids;
+  auto found = tokenizer();
+  if (!found.ok()) {
+    if (found.status().code() == FINERMOE_ERROR_NO_TOKENIZER) return ids;
+    return found.status();
+  }
+  for (int32_t id = 0; static_cast<uint64_t>(id) < config().vocab_size; id++) {
+    if ((*found)->kind(id) == TokenKind::unused) ids.push_back(id);
+  }
+  return ids;
+}
+
+Result<LoadedModel::Lease> LoadedModel::borrow_scratch(size_t n_rows, uint64_t n_positions) {
+  std::unique_lock lock(scratch_mutex_);
+  scratch_rows_ = std::max(scratch_rows_, n_rows);
+  scratch_positions_ = std::max(scratch_positions_, n_positions);
+  for (;;) {
+    std::erase_if(free_scratch_,
+                  [&](const auto& free) { return free->n_rows < n_rows || free->n_positions < n_positions; });
+    if (!free_scratch_.empty()) {
+      auto scratch = std::move(free_scratch_.back());
+      free_scratch_.pop_back();
+      n_lent_++;
+      return Lease(*this, std::move(scratch));
+    }
+    auto made = Scratch::make(model_, scratch_rows_, scratch_positions_, runtime_->account());
+    if (made.ok()) {
+      n_lent_++;
+      return Lease(*this, std::move(*made));
+    }
+    if (n_lent_ == 0) return made.status();
+    scratch_returned_.wait(lock);
+  }
+}
+
+void LoadedModel::give_back(std::unique_ptr<Scratch> scratch) {
+  {
+    std::lock_guard lock(scratch_mutex_);
+    free_scratch_.push_back(std::move(scratch));
+    n_lent_--;
+  }
+  scratch_returned_.notify_one();
+}
+
+Result<std::string> LoadedModel::fingerprint() {
+  std::lock_guard lock(text_mutex_);
+  if (fingerprint_.empty()) {
+    FM_ASSIGN(fingerprint_, compute_fingerprint());
+  }
+  return fingerprint_;
+}
+
+Result<std::string> LoadedModel::compute_fingerprint() const {
+  Sha256 hash;
+  auto add_text = [&](std::string_view text) {
+    hash.update(std::as_bytes(std::span(text.data(), text.size())));
+    hash.update(std::as_bytes(std::span("\n", 1)));
+  };
+  const Config& c = config();
+  add_text(cat(c.model_type_name(), " ", c.rms_norm_eps, " ", c.rope_theta, " ", c.n_heads, " ", c.n_kv_heads, " ",
+               c.router.top_inter, " ", c.router.softmax_over_all ? 1 : 0, c.router.norm_topk_prob ? 1 : 0));
+  FM_TRY(for_each_tensor(c, [&](const TensorSpec& spec) {
+    const Tensor& tensor = *model_.checkpoint->find(spec.name);
+    add_text(cat(spec.name, " ", name_of(tensor.dtype), " ", tensor.rows, " ", tensor.columns));
+    const bool small = spec.kind == TensorKind::norm || spec.kind == TensorKind::bias ||
+                       spec.kind == TensorKind::router || spec.kind == TensorKind::concat_gate ||
+                       spec.kind == TensorKind::shared_gate;
+    if (small) hash.update(std::span(tensor.data, tensor.bytes()));
+    return Status();
+  }));
+  return hash.hex();
+}
+
+}  // namespace finermoe

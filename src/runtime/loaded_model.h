@@ -1,0 +1,73 @@
+// A model on a runtime: weights and device, its tokenizer, and the scratch that its sessions take turns with.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "model/forward.h"
+#include "runtime/runtime.h"
+#include "text/tokenizer.h"
+
+namespace finermoe {
+
+class LoadedModel {
+ public:
+  static Result<std::shared_ptr<LoadedModel>> load(std::shared_ptr<const Checkpoint> checkpoint,
+                                                   std::shared_ptr<Runtime> runtime);
+
+  const Model& model() const { return model_; }
+  const Config& config() const { return model_.config; }
+  const std::shared_ptr<Runtime>& runtime() const { return runtime_; }
+  std::atomic<bool> closed{false};
+
+  // Parsed at the first call; NO_TOKENIZER for a model without one.
+  Result<std::shared_ptr<const Tokenizer>> tokenizer();
+  // Ids that a generation must never choose: rows of the vocabulary without a token. Empty without a tokenizer.
+  Result<std::vector<int32_t>> padding_ids();
+
+  // What a saved session must agree with: SHA-256 of the configuration, the tensor table, and the values of norms,
+  // biases and routers.
+  Result<std::string> fingerprint();
+
+  // Scratch for one step, given back at the end of the lease. If the memory limit allows no more, waits for a step that
+  // runs on another thread to end.
+  class Lease {
+   public:
+    Lease(LoadedModel& owner, std::unique_ptr<Scratch> scratch) : owner_(&owner), scratch_(std::move(scratch)) {}
+    Lease(Lease&&) noexcept = default;
+    ~Lease() {
+      if (scratch_) owner_->give_back(std::move(scratch_));
+    }
+    Scratch& operator*() const { return *scratch_; }
+
+   private:
+    LoadedModel* owner_;
+    std::unique_ptr<Scratch> scratch_;
+  };
+  Result<Lease> borrow_scratch(size_t n_rows, uint64_t n_positions);
+
+ private:
+  LoadedModel() = default;
+  void give_back(std::unique_ptr<Scratch> scratch);
+  Result<std::string> compute_fingerprint() const;
+
+  Model model_;
+  std::shared_ptr<Runtime> runtime_;
+
+  std::mutex text_mutex_;
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  std::string fingerprint_;
+
+  std::mutex scratch_mutex_;
+  std::condition_variable scratch_returned_;
+  std::vector<std::unique_ptr<Scratch>> free_scratch_;
+  size_t n_lent_ = 0;
+  size_t scratch_rows_ = 0;  // the largest sizes asked for so far: every new scratch has them
+  uint64_t scratch_positions_ = 0;
+};
+
+}  // namespace finermoe

@@ -1,0 +1,55 @@
+#include "runtime/plan.h"
+
+namespace finermoe {
+
+Result<Plan> make_plan(const Config& config, const SessionOptions& options, uint64_t n_sessions) {
+  FM_ASSIGN(const SessionOptions resolved, options.resolved(config));
+  Plan plan;
+  FM_TRY(for_each_tensor(config, [&](const TensorSpec& spec) {
+    const uint64_t bytes = spec.elements() * size_of(config.dtype);
+    uint64_t read = bytes;  // by one token
+    switch (spec.kind) {
+      case TensorKind::embedding:
+        plan.embeddings += bytes;
+        if (!config.tied_embeddings) read = bytes / config.vocab_size;  // one row; a tied one is the head too
+        break;
+      case TensorKind::head:
+        plan.embeddings += bytes;
+        break;
+      case TensorKind::attention:
+      case TensorKind::norm:
+      case TensorKind::bias:
+        plan.attention += bytes;
+        break;
+      case TensorKind::dense:
+        plan.dense += bytes;
+        break;
+      case TensorKind::shared:
+      case TensorKind::shared_gate:
+      case TensorKind::concat_proj:
+        plan.shared += bytes;
+        break;
+      case TensorKind::router:
+      case TensorKind::concat_gate:
+        plan.router += bytes;
+        break;
+      case TensorKind::routed:
+        plan.routed += bytes;
+        read = 0;  // the chosen ones are added below: all experts have one size
+        if (spec.expert == 0) plan.bytes_per_token += bytes * config.router.n_experts_per_token();
+        break;
+    }
+    plan.bytes_per_token += read;
+    return Status();
+  }));
+  FM_ASSIGN(auto runtime, Runtime::create({}));
+  Model model;
+  model.config = config;
+  model.backend = runtime->backend();
+  plan.kv_cache = n_sessions * kv_cache_bytes(config, resolved.context_length, resolved.kv_dtype);
+  plan.scratch =
+      Scratch::bytes(model, resolved.chunk, resolved.context_length) + n_sessions * config.vocab_size * sizeof(float);
+  return plan;
+}
+
+}  // namespace finermoe

@@ -1,0 +1,44 @@
+// What models share: threads, the memory account, the device, the host's log.
+#pragma once
+
+#include <memory>
+
+#include "backend/backend.h"
+#include "base/allocation.h"
+#include "base/status.h"
+#include "base/thread_pool.h"
+
+namespace finermoe {
+
+struct RuntimeOptions {
+  uint32_t n_threads = 0;  // 0: as many as this process may use
+  int32_t isa = FINERMOE_ISA_AUTO;
+  uint64_t memory_limit = 0;  // bytes; 0: none
+  finermoe_log_fn log = nullptr;
+  void* log_user = nullptr;
+  finermoe_executor_fn executor = nullptr;
+  void* executor_user = nullptr;
+};
+
+class Runtime {
+ public:
+  static Result<std::shared_ptr<Runtime>> create(const RuntimeOptions& options);
+
+  int32_t isa() const { return isa_; }
+  ThreadPool& pool() const { return *pool_; }
+  const std::shared_ptr<Backend>& backend() const { return backend_; }
+  const std::shared_ptr<MemoryAccount>& account() const { return account_; }
+  void log(int32_t level, const std::string& message) const {
+    if (options_.log != nullptr) options_.log(options_.log_user, level, message.c_str());
+  }
+
+ private:
+  Runtime() = default;
+  RuntimeOptions options_;
+  int32_t isa_ = FINERMOE_ISA_AUTO;
+  std::shared_ptr<ThreadPool> pool_;
+  std::shared_ptr<Backend> backend_;
+  std::shared_ptr<MemoryAccount> account_;
+};
+
+}  // namespace finermoe

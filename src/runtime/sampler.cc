@@ -1,0 +1,167 @@
+#include "runtime/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+namespace finermoe {
+namespace {
+
+constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
+
+}  // namespace
+
+// Hugging Face's order: bias, repetition penalty, (frequency and presence, which it does not have), banned words,
+// minimum length.
+void Sampler::process(std::span<const int32_t> forbidden) {
+  auto at = [&](int32_t id) -> float& { return logits_[static_cast<size_t>(id)]; };
+  for (auto [id, bias] : options_.logit_bias) at(id) += bias;
+  if (options_.repetition_penalty != 1) {
+    const float penalty = static_cast<float>(options_.repetition_penalty);
+    for (int32_t id : seen_) at(id) = at(id) < 0 ? at(id) * penalty : at(id) / penalty;
+  }
+  if (options_.frequency_penalty != 0 || options_.presence_penalty != 0) {
+    for (auto [id, count] : generated_) {
+      at(id) -= static_cast<float>(options_.frequency_penalty * count + options_.presence_penalty);
+    }
+  }
+  for (int32_t id : never_) at(id) = minus_infinity;
+  for (int32_t id : forbidden) at(id) = minus_infinity;
+}
+
+Result<int32_t> Sampler::choose(std::span<const float> logits, std::span<const int32_t> forbidden) {
+  logits_.assign(logits.begin(), logits.end());
+  process(forbidden);
+  // The first of the largest; a NaN compares false with everything and would hide.
+  size_t best = 0;
+  bool has_nan = false;
+  for (size_t i = 0; i < logits_.size(); i++) {
+    if (logits_[i] > logits_[best]) best = i;
+    has_nan |= std::isnan(logits_[i]);
+  }
+  if (has_nan) return Status(FINERMOE_ERROR_NOT_FINITE, "a logit is not a number: no token can be chosen");
+  if (logits_[best] == minus_infinity) {
+    return Status(FINERMOE_ERROR_STATE, "every token is forbidden: no token can be chosen");
+  }
+  if (options_.temperature == 0) return static_cast<int32_t>(best);
+
+  collect_candidates();
+  if (options_.top_p < 1) keep_top_p();
+  if (options_.min_p > 0) keep_min_p();
+  if (options_.typical_p < 1) keep_typical();
+  return draw();
+}
+
+// Temperature and top-k. As in Hugging Face, tokens that tie with the k-th stay.
+void Sampler::collect_candidates() {
+  float threshold = minus_infinity;
+  if (options_.top_k != 0 && options_.top_k < logits_.size()) {
+    std::vector<float> sorted = logits_;
+    auto kth = sorted.begin() + static_cast<ptrdiff_t>(options_.top_k) - 1;
+    std::nth_element(sorted.begin(), kth, sorted.end(), std::greater<>());
+    threshold = *kth;
+  }
+  candidates_.clear();
+  for (size_t i = 0; i < logits_.size(); i++) {
+    if (logits_[i] < threshold || logits_[i] == minus_infinity) continue;
+    candidates_.push_back({static_cast<int32_t>(i), static_cast<float>(logits_[i] / options_.temperature), 0});
+  }
+}
+
+// A softmax over what is left; the candidates are in ascending order of their ids.
+void Sampler::compute_probabilities() {
+  float largest = minus_infinity;
+  for (const Candidate& c : candidates_) largest = std::max(largest, c.logit);
+  double sum = 0;
+  for (Candidate& c : candidates_) {
+    // An infinite logit (set by the host, or a tiny temperature) takes all of the probability.
+    c.probability = c.logit == largest ? 1 : std::exp(static_cast<double>(c.logit) - largest);
+    sum += c.probability;
+  }
+  for (Candidate& c : candidates_) c.probability /= sum;
+}
+
+// The likeliest tokens whose probabilities together reach p; at least one.
+void Sampler::keep_top_p() {
+  compute_probabilities();
+  auto likelier = [](const Candidate& a, const Candidate& b) {
+    return a.probability != b.probability ? a.probability > b.probability : a.id < b.id;
+  };
+  size_t sorted = 0, kept = 0;
+  double sum = 0;
+  while (kept < candidates_.size() && (kept == 0 || sum < options_.top_p)) {
+    if (kept == sorted) {  // sort a longer head: most distributions need only a little of it
+      sorted = std::min(candidates_.size(), std::max<size_t>(64, sorted * 8));
+      std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<ptrdiff_t>(sorted), candidates_.end(),
+                        likelier);
+    }
+    sum += candidates_[kept++].probability;
+  }
+  candidates_.resize(kept);
+  std::sort(candidates_.begin(), candidates_.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
+}
+
+void Sampler::keep_min_p() {
+  compute_probabilities();
+  double largest = 0;
+  for (const Candidate& c : candidates_) largest = std::max(largest, c.probability);
+  std::erase_if(candidates_, [&](const Candidate& c) { return c.probability < options_.min_p * largest; });
+}
+
+// Locally typical sampling: the tokens whose surprise is closest to the entropy, until their mass reaches p.
+void Sampler::keep_typical() {
+  compute_probabilities();
+  double entropy = 0;
+  for (const Candidate& c : candidates_) {
+    if (c.probability > 0) entropy -= c.probability * std::log(c.probability);
+  }
+  std::vector<std::pair<double, double>> by_distance;  // (distance to the entropy, probability)
+  for (const Candidate& c : candidates_) {
+    by_distance.emplace_back(std::abs(-std::log(c.probability) - entropy), c.probability);
+  }
+  std::vector<double> distance(by_distance.size());
+  std::transform(by_distance.begin(), by_distance.end(), distance.begin(), [](const auto& d) { return d.first; });
+  std::sort(by_distance.begin(), by_distance.end());
+  size_t last = 0;
+  for (double sum = by_distance[0].second; sum < options_.typical_p && last + 1 < by_distance.size();) {
+    sum += by_distance[++last].second;
+  }
+  const double threshold = by_distance[last].first;
+  size_t i = 0;
+  std::erase_if(candidates_, [&](const Candidate&) { return distance[i++] > threshold; });
+}
+
+// The inverse of the cumulative distribution, over ascending ids.
+int32_t Sampler::draw() {
+  compute_probabilities();
+  const double u = random_.uniform();
+  double sum = 0;
+  for (const Candidate& c : candidates_) {
+    sum += c.probability;
+    if (u < sum) return c.id;
+  }
+  return std::find_if(candidates_.rbegin(), candidates_.rend(), [](const Candidate& c) { return c.probability > 0; })
+      ->id;
+}
+
+LogProbabilities::LogProbabilities(std::span<const float> logits) : logits_(logits) {
+  const float largest = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (float logit : logits) sum += std::exp(logit - largest);
+  log_sum_ = largest + std::log(sum);
+}
+
+std::vector<int32_t> LogProbabilities::top(size_t n) const {
+  std::vector<int32_t> ids(logits_.size());
+  std::iota(ids.begin(), ids.end(), 0);
+  n = std::min(n, ids.size());
+  std::partial_sort(ids.begin(), ids.begin() + static_cast<ptrdiff_t>(n), ids.end(), [&](int32_t a, int32_t b) {
+    const float x = logits_[static_cast<size_t>(a)], y = logits_[static_cast<size_t>(b)];
+    return x != y ? x > y : a < b;
+  });
+  ids.resize(n);
+  return ids;
+}
+
+}  // namespace finermoe

@@ -1,0 +1,101 @@
+// From logits to a token: processors in Hugging Face's order, then one draw. docs/sampling.md is its description.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "base/status.h"
+
+namespace finermoe {
+
+struct SamplingOptions {
+  double temperature = 0;  // 0: greedy
+  uint64_t top_k = 0;      // 0: all
+  double top_p = 1, min_p = 0, typical_p = 1;
+  double repetition_penalty = 1, frequency_penalty = 0, presence_penalty = 0;
+  uint64_t seed = 0;
+  std::unordered_map<int32_t, float> logit_bias;  // -infinity bans a token
+};
+
+// PCG-XSH-RR 64/32 (O'Neill, "PCG: A Family of Simple Fast Space-Efficient Statistically Good Algorithms for Random
+// Number Generation", 2014), on its default stream.
+class Pcg32 {
+ public:
+  explicit Pcg32(uint64_t seed) {
+    next();
+    state_ += seed;
+    next();
+  }
+  uint32_t next() {
+    const uint64_t old = state_;
+    state_ = old * 6364136223846793005u + 1442695040888963407u;
+    const uint32_t shifted = static_cast<uint32_t>(((old >> 18) ^ old) >> 27),
+                   rotation = static_cast<uint32_t>(old >> 59);
+    return shifted >> rotation | shifted << ((32 - rotation) & 31);
+  }
+  // In [0, 1), a multiple of 2^-53: 27 bits of one number above 26 of the next.
+  double uniform() {
+    const uint64_t high = next() >> 5, low = next() >> 6;
+    return static_cast<double>(high << 26 | low) * 0x1p-53;
+  }
+
+ private:
+  uint64_t state_ = 0;
+};
+
+class Sampler {
+ public:
+  // never: ids that cannot be chosen (rows of the vocabulary without a token)
+  Sampler(SamplingOptions options, std::vector<int32_t> never)
+      : options_(std::move(options)), never_(std::move(never)), random_(options_.seed) {}
+
+  // A token that stands in the prompt, or was generated: what the penalties count.
+  void saw_prompt(int32_t id) { seen_.insert(id); }
+  void saw_generated(int32_t id) {
+    seen_.insert(id);
+    generated_[id]++;
+  }
+
+  // logits [vocab] of the model; forbidden: more ids that cannot be chosen now.
+  Result<int32_t> choose(std::span<const float> logits, std::span<const int32_t> forbidden);
+
+ private:
+  struct Candidate {
+    int32_t id;
+    float logit;
+    double probability;
+  };
+  void process(std::span<const int32_t> forbidden);
+  void collect_candidates();
+  void keep_top_p();
+  void keep_min_p();
+  void keep_typical();
+  void compute_probabilities();
+  int32_t draw();
+
+  SamplingOptions options_;
+  std::vector<int32_t> never_;
+  Pcg32 random_;
+  std::unordered_set<int32_t> seen_;
+  std::unordered_map<int32_t, uint32_t> generated_;
+  std::vector<float> logits_;          // [vocab] being processed
+  std::vector<Candidate> candidates_;  // what the warpers left
+};
+
+// Log-probabilities of a model's own distribution.
+class LogProbabilities {
+ public:
+  explicit LogProbabilities(std::span<const float> logits);
+  float of(int32_t id) const { return static_cast<float>(logits_[static_cast<size_t>(id)] - log_sum_); }
+  // The n likeliest ids, likeliest first, lower ids first among equals.
+  std::vector<int32_t> top(size_t n) const;
+
+ private:
+  std::span<const float> logits_;
+  double log_sum_;
+};
+
+}  // namespace finermoe

@@ -1,0 +1,123 @@
+#include "runtime/session.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "runtime/step.h"
+
+namespace finermoe {
+
+Result<SessionOptions> SessionOptions::resolved(const Config& config) const {
+  SessionOptions out = *this;
+  if (out.context_length == 0) out.context_length = std::min(config.max_positions, default_context);
+  if (out.chunk == 0) out.chunk = default_chunk;
+  out.chunk = static_cast<size_t>(std::min<uint64_t>(out.chunk, out.context_length));
+  if (out.context_length > config.max_positions) {
+    return Status(FINERMOE_ERROR_CONTEXT_LENGTH,
+                  cat("a context of ", out.context_length, " tokens is more than the model's ", config.max_positions,
+                      " positions"),
+                  cat("at most ", config.max_positions), cat(out.context_length));
+  }
+  return out;
+}
+
+uint64_t kv_cache_bytes(const Config& config, uint64_t context_length, DType dtype) {
+  return 2 * config.n_layers * config.kv_width() * context_length * size_of(dtype);
+}
+
+Result<std::shared_ptr<Session>> Session::create(std::shared_ptr<LoadedModel> model, const SessionOptions& options) {
+  std::shared_ptr<Session> session(new Session);
+  const Config& config = model->config();
+  FM_ASSIGN(session->options_, options.resolved(config));
+  const auto& account = model->runtime()->account();
+  const uint64_t kv = kv_cache_bytes(config, session->options_.context_length, session->options_.kv_dtype);
+  FM_ASSIGN(session->cache_, Buffer::allocate(account, kv, "the KV cache"));
+  FM_ASSIGN(session->logits_, Buffer::allocate(account, config.vocab_size * sizeof(float), "logits"));
+  // Scratch for the largest chunk, now: a limit that is too low is an error here and not in the middle of a text.
+  FM_ASSIGN(auto scratch, model->borrow_scratch(session->options_.chunk, session->options_.context_length));
+  session->model_ = std::move(model);
+  return session;
+}
+
+Status Session::check_ids(std::span<const int32_t> ids) const {
+  const uint64_t vocab = model_->config().vocab_size;
+  for (size_t i = 0; i < ids.size(); i++) {
+    if (ids[i] < 0 || static_cast<uint64_t>(ids[i]) >= vocab) {
+      return Status(FINERMOE_ERROR_TOKEN_OUT_OF_RANGE,
+                    cat("token id ", ids[i], " at index ", i, " is not in the vocabulary of ", vocab),
+                    cat("0 to ", vocab - 1), cat(ids[i]));
+    }
+  }
+  if (ids.size() > capacity() - length()) {
+    return Status(FINERMOE_ERROR_CONTEXT_LENGTH,
+                  cat(ids.size(), " more tokens do not fit: the session holds ", length(), " of ", capacity()),
+                  cat("at most ", capacity() - length(), " tokens"), cat(ids.size()));
+  }
+  return {};
+}
+
+Status Session::append(std::span<const int32_t> ids, std::span<const size_t> logit_rows, const CancelFlag* cancel) {
+  FM_TRY(check_ids(ids));
+  const uint64_t vocab = model_->config().vocab_size, row_bytes = vocab * sizeof(float);
+  n_logits_ = 0;
+  if (logit_rows.size() * row_bytes > logits_.size()) {
+    logits_ = Buffer();
+    FM_ASSIGN(logits_, Buffer::allocate(model_->runtime()->account(), logit_rows.size() * row_bytes, "logits"));
+  }
+  StopSignals stop(cancel);
+  stop.watch(model_->closed, "model");
+  stop.watch(use.closed, "session");
+  const size_t length_before = length();
+  std::vector<size_t> rows;
+  for (size_t done = 0, next_row = 0; done < ids.size();) {
+    const size_t n = std::min(options_.chunk, ids.size() - done);
+    rows.clear();
+    for (; next_row < logit_rows.size() && logit_rows[next_row] < done + n; next_row++) {
+      rows.push_back(logit_rows[next_row] - done);
+    }
+    const StepPart part{this, ids.subspan(done, n), rows};
+    Status status = run_step(*model_, {&part, 1}, logits_.data<float>() + n_logits_ * vocab, stop);
+    if (status.ok()) {
+      done += n;
+      n_logits_ += rows.size();
+      if (ids.size() > 1) status = options_.progress.report("prefill", done, ids.size());
+    }
+    if (!status.ok()) {
+      n_logits_ = 0;
+      if (status.code() != FINERMOE_ERROR_CANCELLED) tokens_.resize(length_before);
+      return status;
+    }
+  }
+  return {};
+}
+
+std::span<const float> Session::logits(size_t row) const {
+  const uint64_t vocab = model_->config().vocab_size;
+  return {logits_.data<float>() + row * vocab, vocab};
+}
+
+Status Session::truncate(size_t length) {
+  if (length > tokens_.size()) {
+    return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
+                  cat("cannot truncate to ", length, " tokens: the session holds ", tokens_.size()),
+                  cat("at most ", tokens_.size()), cat(length));
+  }
+  tokens_.resize(length);
+  n_logits_ = 0;
+  return {};
+}
+
+Result<std::shared_ptr<Session>> Session::fork() const {
+  FM_ASSIGN(auto copy, create(model_, options_));
+  // Only what is in use: per layer, keys then values, per head `capacity` positions.
+  const Config& config = model_->config();
+  const uint64_t position_bytes = config.head_size * size_of(options_.kv_dtype);
+  const uint64_t head_bytes = capacity() * position_bytes, used_bytes = length() * position_bytes;
+  for (uint64_t head = 0; head < config.n_layers * 2 * config.n_kv_heads; head++) {
+    std::memcpy(copy->cache_.data() + head * head_bytes, cache_.data() + head * head_bytes, used_bytes);
+  }
+  copy->tokens_ = tokens_;
+  return copy;
+}
+
+}  // namespace finermoe

@@ -1,0 +1,67 @@
+#include "runtime/step.h"
+
+#include <algorithm>
+
+namespace finermoe {
+namespace {
+
+// The parts laid out as one ragged batch.
+struct Rows {
+  std::vector<int32_t> tokens;
+  std::vector<uint32_t> positions, sessions;
+  std::vector<KvCacheView> caches;
+  std::vector<size_t> logit_rows;
+  std::vector<size_t> first;  // [parts] first row of each
+  uint64_t longest = 0;       // capacity of the longest session
+
+  explicit Rows(std::span<const StepPart> parts) {
+    for (const StepPart& part : parts) {
+      const size_t begin = tokens.size();
+      first.push_back(begin);
+      for (size_t i = 0; i < part.tokens.size(); i++) {
+        positions.push_back(static_cast<uint32_t>(part.session->length() + i));
+        sessions.push_back(static_cast<uint32_t>(caches.size()));
+      }
+      tokens.insert(tokens.end(), part.tokens.begin(), part.tokens.end());
+      for (size_t row : part.logit_rows) logit_rows.push_back(begin + row);
+      caches.push_back(part.session->cache());
+      longest = std::max(longest, part.session->capacity());
+    }
+  }
+  RaggedBatch batch() const { return {tokens, positions, sessions, caches}; }
+};
+
+}  // namespace
+
+Status run_step(LoadedModel& model, std::span<const StepPart> parts, float* logits, const StopSignals& stop) {
+  FM_TRY(stop.check());
+  FM_TRY(model.model().checkpoint->check_unchanged());
+  const Rows rows(parts);
+  FM_ASSIGN(auto scratch, model.borrow_scratch(rows.tokens.size(), rows.longest));
+
+  size_t begun = 0;  // traces that must be committed or rolled back
+  Status status;
+  for (; begun < parts.size() && status.ok(); begun++) {
+    if (Trace* trace = parts[begun].session->trace.get()) status = trace->begin(parts[begun].tokens.size());
+  }
+  if (!status.ok()) begun--;
+  if (status.ok()) {
+    const ThreadPool::Step step(model.runtime()->pool());
+    auto go_on = [&] { return stop.check(); };
+    auto routed = [&](size_t layer, const Route& route, size_t) {
+      for (size_t i = 0; i < parts.size(); i++) {
+        Trace* trace = parts[i].session->trace.get();
+        if (trace != nullptr) trace->record(layer, route, rows.first[i], parts[i].tokens.size());
+      }
+    };
+    status = forward(model.model(), rows.batch(), rows.logit_rows, logits, *scratch, {go_on, routed});
+  }
+  for (size_t i = 0; i < begun; i++) {
+    if (Trace* trace = parts[i].session->trace.get()) status.ok() ? trace->commit() : trace->roll_back();
+  }
+  FM_TRY(status);
+  for (const StepPart& part : parts) part.session->extend(part.tokens);
+  return {};
+}
+
+}  // namespace finermoe

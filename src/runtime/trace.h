@@ -1,0 +1,62 @@
+// What the router did, token by token: routes, logits, usage (Eq. 11).
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "backend/backend.h"
+#include "base/allocation.h"
+#include "format/config.h"
+
+namespace finermoe {
+
+// One thread at a time. A step records layer by layer and then commits, or rolls back: whole tokens only.
+class Trace {
+ public:
+  static Result<std::shared_ptr<Trace>> create(const Config& config, uint32_t what,
+                                               std::shared_ptr<MemoryAccount> account);
+  ~Trace();
+
+  // Room for n more tokens, counted against the memory limit.
+  Status begin(size_t n);
+  // Rows [first, first + n) of a step's route in the MoE layer with this model index.
+  void record(size_t layer, const Route& route, size_t first, size_t n);
+  void commit();
+  void roll_back();
+  void clear();
+
+  uint32_t what() const { return what_; }
+  size_t n_tokens() const { return n_tokens_; }
+  const RouterShape& shape() const { return shape_; }
+  const std::vector<size_t>& layers() const { return layer_indices_; }
+
+  struct Layer {
+    std::vector<int32_t> experts;     // [tokens, k]
+    std::vector<float> weights;       // [tokens, k]
+    std::vector<int32_t> groups;      // [tokens, G_O]
+    std::vector<float> logits;        // [tokens, N]
+    std::vector<uint64_t> usage;      // [N] how often chosen
+    std::vector<double> probability;  // [N] sum over tokens of softmax over all N logits
+    // of the step under way
+    std::vector<uint64_t> step_usage;
+    std::vector<double> step_probability;
+  };
+  const Layer& layer(size_t moe_layer) const { return recorded_[moe_layer]; }
+  // Eq. 11 without alpha; needs at least one token.
+  double balance_loss(size_t moe_layer) const;
+
+ private:
+  Trace() = default;
+  uint64_t bytes_per_token() const;
+  void forget_step();
+
+  uint32_t what_ = 0;
+  RouterShape shape_;
+  std::vector<size_t> layer_indices_;  // [n_moe_layers] of the model
+  std::vector<Layer> recorded_;        // [n_moe_layers]
+  size_t n_tokens_ = 0, n_step_ = 0;
+  uint64_t reserved_ = 0;  // bytes counted on the account
+  std::shared_ptr<MemoryAccount> account_;
+};
+
+}  // namespace finermoe
