@@ -112,8 +112,9 @@ class Backend {
   virtual Status route(const float* x, const RouterWeights& weights, const RouterShape& shape, size_t n,
                        const Route& route, Workspace& workspace) = 0;
 
-  // out += concatenation over components of the sum over its experts of weight * expert(x) (step 6). Only chosen
-  // experts are touched.                                                              x, out [n, h]
+  // out = concatenation over components of the sum over its experts of weight * expert(x) (step 6), or out += that if
+  // `accumulate`. Only chosen experts are touched.                                                              x, out
+  // [n, h]
   virtual Status moe_ffn(const float* x, std::span<const FfnWeights> experts, const RouterShape& shape,
                          const Route& route, size_t n, bool accumulate, float* out, Workspace& workspace) = 0;
 
@@ -123,14 +124,12 @@ class Backend {
                            Workspace& workspace) = 0;
 };
 
-// The CPU backend on this pool; isa is FINERMOE_ISA_…, not AUTO. Never fails for an instruction set that the machine
-// has.
 struct DeviceOptions {
   int32_t isa = FINERMOE_ISA_AUTO;
   std::shared_ptr<ThreadPool> pool;
 };
-// Opens the device: the one function through which model and runtime reach an implementation. The isa that AUTO became
-// can be read back with backend_isa.
+// Opens the device: the one function through which model and runtime reach an implementation. Thread-safe, as every
+// operation of the backend is: several steps may run at once, each with its own workspace.
 Result<std::shared_ptr<Backend>> open_backend(const DeviceOptions& options);
 // FINERMOE_ISA_AUTO resolved for this machine, or FINERMOE_ERROR_UNSUPPORTED for a set that it lacks.
 Result<int32_t> resolve_isa(int32_t isa);

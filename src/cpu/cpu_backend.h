@@ -1,0 +1,61 @@
+// The CPU backend: divides each operation into tasks for the thread pool and hands each task to a kernel.
+//
+// The bits of a result do not depend on the number of threads: a task owns the output elements that it writes, and a
+// kernel gives an element the same bits however the outputs are divided into tasks.
+#pragma once
+
+#include "backend/backend.h"
+#include "cpu/kernels.h"
+#include "cpu/workspace.h"
+
+namespace finermoe {
+
+class CpuBackend final : public Backend {
+ public:
+  CpuBackend(const Kernels& kernels, std::shared_ptr<ThreadPool> pool) : kernels_(kernels), pool_(std::move(pool)) {}
+
+  uint64_t workspace_bytes(const Config& config, size_t n_rows, uint64_t n_positions) const override;
+  Result<std::unique_ptr<Workspace>> make_workspace(const Config& config, size_t n_rows, uint64_t n_positions,
+                                                    std::shared_ptr<MemoryAccount> account) const override;
+  Status embed(const WeightView& table, std::span<const int32_t> tokens, float* out) override;
+  Status rms_norm(const float* x, const WeightView& weight, double eps, size_t n, float* out) override;
+  Status qkv(const float* x, const QkvWeights& weights, const AttentionShape& shape, const RaggedBatch& batch,
+             uint64_t layer, float* q_out, Workspace& workspace) override;
+  Status attention(const float* q, const AttentionShape& shape, const RaggedBatch& batch, uint64_t layer, float* out,
+                   Workspace& workspace) override;
+  Status linear(const float* x, const WeightView& weight, size_t n, bool accumulate, float* out,
+                Workspace& workspace) override;
+  Status route(const float* x, const RouterWeights& weights, const RouterShape& shape, size_t n, const Route& route,
+               Workspace& workspace) override;
+  Status moe_ffn(const float* x, std::span<const FfnWeights> experts, const RouterShape& shape, const Route& route,
+                 size_t n, bool accumulate, float* out, Workspace& workspace) override;
+  Status gated_ffn(const float* x, const FfnWeights& weights, const WeightView& scale, size_t n, float* out,
+                   Workspace& workspace) override;
+
+ private:
+  // An FFN whose assignments are sorted by expert; one without experts is one group.
+  struct GroupedFfn {
+    std::span<const FfnWeights> experts;
+    std::span<const ExpertGroup> groups;  // ascending by expert
+    const Assignment* assignments;
+    uint64_t hidden, width, out_width;  // h, H_e, h_e
+    uint64_t experts_per_component;     // expert k adds to slice k / experts_per_component of the output
+  };
+  void activate(const float* x, const GroupedFfn& ffn, CpuWorkspace& workspace);
+  void project(const GroupedFfn& ffn, size_t n, bool accumulate, float* out, CpuWorkspace& workspace);
+
+  // Rows of a weight matrix that one task multiplies with n vectors, when `copies` such matrices are used.
+  size_t rows_per_task(uint64_t rows, uint64_t columns, size_t n, size_t copies) const;
+
+  const Kernels& kernels_;
+  const std::shared_ptr<ThreadPool> pool_;
+};
+
+// Rows [begin, begin + count) of a matrix.
+WeightView rows_of(const WeightView& matrix, uint64_t begin, uint64_t count);
+
+// The matmul of `n` vectors with some rows of a matrix, both ends given by lists of pointers.
+Matmul matmul_of(const WeightView& weight, const float* const* x, float* const* out, size_t n, bool accumulate,
+                 float* scratch);
+
+}  // namespace finermoe
