@@ -1,6 +1,7 @@
 #include "runtime/step.h"
 
 #include <algorithm>
+#include <deque>
 
 namespace finermoe {
 namespace {
@@ -39,12 +40,16 @@ Status run_step(LoadedModel& model, std::span<const StepPart> parts, float* logi
   const Rows rows(parts);
   FM_ASSIGN(auto scratch, model.borrow_scratch(rows.tokens.size(), rows.longest));
 
-  size_t begun = 0;  // traces that must be committed or rolled back
+  std::deque<Use> trace_uses;
+  std::vector<Trace*> traces;  // begun: must be committed or rolled back
   Status status;
-  for (; begun < parts.size() && status.ok(); begun++) {
-    if (Trace* trace = parts[begun].session->trace.get()) status = trace->begin(parts[begun].tokens.size());
+  for (const StepPart& part : parts) {
+    Trace* trace = part.session->trace.get();
+    if (trace == nullptr || !status.ok()) continue;
+    status = trace_uses.emplace_back(trace->use, "trace").check();
+    if (status.ok()) status = trace->begin(part.tokens.size());
+    if (status.ok()) traces.push_back(trace);
   }
-  if (!status.ok()) begun--;
   if (status.ok()) {
     const ThreadPool::Step step(model.runtime()->pool());
     auto go_on = [&] { return stop.check(); };
@@ -56,9 +61,7 @@ Status run_step(LoadedModel& model, std::span<const StepPart> parts, float* logi
     };
     status = forward(model.model(), rows.batch(), rows.logit_rows, logits, *scratch, {go_on, routed});
   }
-  for (size_t i = 0; i < begun; i++) {
-    if (Trace* trace = parts[i].session->trace.get()) status.ok() ? trace->commit() : trace->roll_back();
-  }
+  for (Trace* trace : traces) status.ok() ? trace->commit() : trace->roll_back();
   FM_TRY(status);
   for (const StepPart& part : parts) part.session->extend(part.tokens);
   return {};

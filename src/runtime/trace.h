@@ -7,6 +7,7 @@
 #include "backend/backend.h"
 #include "base/allocation.h"
 #include "format/config.h"
+#include "runtime/use.h"
 
 namespace finermoe {
 
@@ -16,6 +17,9 @@ class Trace {
   static Result<std::shared_ptr<Trace>> create(const Config& config, uint32_t what,
                                                std::shared_ptr<MemoryAccount> account);
   ~Trace();
+
+  std::shared_ptr<const void> model;  // the one whose sessions it may record
+  UseState use;                       // held by a step while it records, and by whoever reads
 
   // Room for n more tokens, counted against the memory limit.
   Status begin(size_t n);

@@ -1,0 +1,98 @@
+// Section 4 of finermoe.h: configuration and plan.
+#include "api/handles.h"
+#include "format/checkpoint.h"
+#include "runtime/plan.h"
+
+using namespace finermoe;
+using namespace finermoe::api;
+
+int32_t finermoe_config_open(const char* path, finermoe_config** config, finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(path, "path"));
+    FM_TRY(require(config, "config"));
+    FM_ASSIGN(auto json, read_model_text(path, "config.json"));
+    if (!json) return Status(FINERMOE_ERROR_FILE_NOT_FOUND, cat(path, " has no config.json"), "config.json", "none");
+    FM_ASSIGN(auto parsed, Config::parse(*json, path));
+    return give(config, std::move(parsed));
+  });
+}
+
+int32_t finermoe_config_open_memory(const char* json, size_t json_length, finermoe_config** config,
+                                    finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(json, "json"));
+    FM_TRY(require(config, "config"));
+    FM_ASSIGN(auto parsed, Config::parse(text_of(json, json_length), "config.json"));
+    return give(config, std::move(parsed));
+  });
+}
+
+int32_t finermoe_config_open_model(const finermoe_model* model, finermoe_config** config, finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(model, "model"));
+    return give(config, model->model->config());
+  });
+}
+void finermoe_config_free(finermoe_config* config) { delete config; }
+
+int32_t finermoe_config_get_info(const finermoe_config* config, finermoe_config_info* info, finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(config, "config"));
+    const Config& c = config->config;
+    const ParameterCount parameters = count_parameters(c);
+    finermoe_config_info out{};
+    out.dtype = static_cast<int32_t>(c.dtype);
+    out.model_type = c.model_type_name();
+    out.hidden_size = c.hidden_size;
+    out.intermediate_size = c.intermediate_size;
+    out.n_layers = c.n_layers;
+    out.n_moe_layers = c.n_moe_layers();
+    out.n_heads = c.n_heads;
+    out.n_kv_heads = c.n_kv_heads;
+    out.head_size = c.head_size;
+    out.vocab_size = c.vocab_size;
+    out.max_positions = c.max_positions;
+    if (c.is_moe()) {
+      out.granularity_inter = c.router.granularity_inter;
+      out.expansion_inter = c.router.expansion_inter;
+      out.granularity_output = c.router.granularity_output;
+      out.expansion_output = c.router.expansion_output;
+      out.n_experts = c.router.n_experts();
+      out.n_experts_per_token = c.router.n_experts_per_token();
+      out.expert_width = c.expert_width;
+      out.expert_output_width = c.expert_output_width();
+      out.shared_expert_width = c.shared_expert_width;
+    }
+    out.has_concat_proj = c.has_concat_proj;
+    out.has_separate_router = c.router.separate;
+    out.norm_topk_prob = c.router.norm_topk_prob;
+    out.tied_embeddings = c.tied_embeddings;
+    out.rms_norm_eps = c.rms_norm_eps;
+    out.rope_theta = c.rope_theta;
+    out.parameters_total = parameters.total;
+    out.parameters_active = parameters.active;
+    return put_struct(out, info);
+  });
+}
+
+int32_t finermoe_plan_compute(const finermoe_config* config, const finermoe_session_options* options, size_t n_sessions,
+                              finermoe_plan* plan, finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(config, "config"));
+    FM_TRY(require_range(static_cast<double>(n_sessions), n_sessions <= 1u << 20, "n_sessions", "at most 1048576"));
+    FM_ASSIGN(const Plan p, make_plan(config->config, options ? options->options : SessionOptions{}, n_sessions));
+    finermoe_plan out{};
+    out.weights_embeddings = p.embeddings;
+    out.weights_attention = p.attention;
+    out.weights_dense = p.dense;
+    out.weights_shared = p.shared;
+    out.weights_routed = p.routed;
+    out.weights_router = p.router;
+    out.weights_total = p.weights();
+    out.kv_cache = p.kv_cache;
+    out.scratch = p.scratch;
+    out.allocated_total = p.kv_cache + p.scratch;
+    out.bytes_per_token = p.bytes_per_token;
+    return put_struct(out, plan);
+  });
+}

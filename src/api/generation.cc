@@ -1,0 +1,184 @@
+// Section 9 of finermoe.h: generation and batch.
+#include "api/handles.h"
+
+using namespace finermoe;
+using namespace finermoe::api;
+
+namespace {
+
+GenerationOptions options_of(const finermoe_generation_options* options, const Session& session) {
+  return options ? options->options
+                 : GenerationOptions::from_defaults(session.model()->model().checkpoint->generation_defaults());
+}
+
+// What the three ways to create one have in common; `make` is given the session, held.
+template <class Make>
+int32_t create(finermoe_session* handle, finermoe_generation** generation, finermoe_error** error, Make&& make) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(handle, "session"));
+    FM_TRY(require(generation, "generation"));
+    const std::shared_ptr<Session> session = handle->session;
+    const Use use(session->use, "session");
+    FM_TRY(use.check());
+    FM_ASSIGN(auto created, make(session));
+    return give(generation, std::move(created));
+  });
+}
+
+template <class Body>
+int32_t on_generation(const finermoe_generation* handle, finermoe_error** error, Body&& body) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(handle, "generation"));
+    const std::shared_ptr<Generation> generation = handle->generation;
+    const Use use(generation->use, "generation");
+    FM_TRY(use.check());
+    return body(*generation);
+  });
+}
+
+template <class Body>
+int32_t on_batch(finermoe_batch* handle, finermoe_error** error, Body&& body) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(handle, "batch"));
+    const std::shared_ptr<Batch> batch = handle->batch;
+    const Use use(batch->use, "batch");
+    FM_TRY(use.check());
+    return body(*batch);
+  });
+}
+
+using Created = Result<std::shared_ptr<Generation>>;
+
+}  // namespace
+
+int32_t finermoe_generation_create(finermoe_session* session, const finermoe_generation_options* options,
+                                   const int32_t* ids, size_t n_ids, finermoe_generation** generation,
+                                   finermoe_error** error) {
+  return create(session, generation, error, [&](const std::shared_ptr<Session>& s) -> Created {
+    FM_TRY(require_array(ids, n_ids, "ids"));
+    return Generation::create(s, options_of(options, *s), std::vector<int32_t>(ids, ids + n_ids));
+  });
+}
+
+int32_t finermoe_generation_create_text(finermoe_session* session, const finermoe_generation_options* options,
+                                        const char* text, size_t text_length, uint32_t flags,
+                                        finermoe_generation** generation, finermoe_error** error) {
+  return create(session, generation, error, [&](const std::shared_ptr<Session>& s) -> Created {
+    FM_TRY(require_array(text, text_length, "text"));
+    FM_TRY(require_range(flags, (flags & ~uint32_t{FINERMOE_TEXT_PARSE_SPECIAL}) == 0, "flags",
+                         "FINERMOE_TEXT_PARSE_SPECIAL or 0"));
+    FM_ASSIGN(const auto tokenizer, s->model()->tokenizer());
+    std::vector<int32_t> ids;
+    FM_TRY(tokenizer->encode(text_of(text, text_length), flags & FINERMOE_TEXT_PARSE_SPECIAL,
+                             [&](int32_t id, ByteRange) { ids.push_back(id); }));
+    return Generation::create(s, options_of(options, *s), std::move(ids));
+  });
+}
+
+int32_t finermoe_generation_create_chat(finermoe_session* session, const finermoe_generation_options* options,
+                                        const finermoe_chat* chat, finermoe_generation** generation,
+                                        finermoe_error** error) {
+  return create(session, generation, error, [&](const std::shared_ptr<Session>& s) -> Created {
+    FM_TRY(require(chat, "chat"));
+    FM_ASSIGN(const auto tokenizer, s->model()->tokenizer());
+    FM_ASSIGN(auto ids, tokenizer->encode_chat(chat->messages, true));
+    return Generation::create_from_start(s, options_of(options, *s), std::move(ids));
+  });
+}
+
+void finermoe_generation_close(finermoe_generation* generation) {
+  if (generation) generation->generation->use.closed.store(true, std::memory_order_relaxed);
+}
+void finermoe_generation_free(finermoe_generation* generation) { delete generation; }
+
+int32_t finermoe_generation_next(finermoe_generation* generation, finermoe_cancel* cancel, finermoe_event* event,
+                                 finermoe_error** error) {
+  return on_generation(generation, error, [&](Generation& g) -> Status {
+    FM_TRY(require(event, "event"));
+    FM_TRY(put_struct(finermoe_event{}, event));  // refuses a struct_size before a token is spent on it
+    FM_ASSIGN(const GenerationEvent* e, g.next(flag_of(cancel).get()));
+    finermoe_event out{};
+    out.finish_reason = static_cast<int32_t>(e->finish);
+    out.token = e->token;
+    out.logprob = e->logprob;
+    out.text = e->text.c_str();
+    out.text_length = e->text.size();
+    out.top_ids = e->top_ids.data();
+    out.top_logprobs = e->top_logprobs.data();
+    out.n_top = e->top_ids.size();
+    return put_struct(out, event);
+  });
+}
+
+int32_t finermoe_generation_prepare(finermoe_generation* generation, finermoe_cancel* cancel, finermoe_error** error) {
+  return on_generation(generation, error, [&](Generation& g) -> Status { return g.prepare(flag_of(cancel).get()); });
+}
+
+int32_t finermoe_generation_get_logits(const finermoe_generation* generation, float* logits, size_t capacity,
+                                       size_t* needed, finermoe_error** error) {
+  return on_generation(generation, error, [&](Generation& g) -> Status {
+    if (!g.prepared()) {
+      return Status(FINERMOE_ERROR_STATE, "the next token's logits are not computed: call finermoe_generation_prepare");
+    }
+    return put(g.logits(), logits, capacity, needed);
+  });
+}
+
+int32_t finermoe_generation_set_logits(finermoe_generation* generation, const float* logits, size_t n_logits,
+                                       finermoe_error** error) {
+  return on_generation(generation, error, [&](Generation& g) -> Status {
+    FM_TRY(require(logits, "logits"));
+    if (!g.prepared()) {
+      return Status(FINERMOE_ERROR_STATE, "the next token's logits are not computed: call finermoe_generation_prepare");
+    }
+    const uint64_t vocab = g.session()->model()->config().vocab_size;
+    FM_TRY(require_range(static_cast<double>(n_logits), n_logits == vocab, "n_logits", "the size of the vocabulary"));
+    g.set_logits({logits, n_logits});
+    return {};
+  });
+}
+
+int32_t finermoe_generation_get_info(const finermoe_generation* generation, finermoe_generation_info* info,
+                                     finermoe_error** error) {
+  return on_generation(generation, error, [&](Generation& g) -> Status {
+    finermoe_generation_info out{};
+    out.finish_reason = static_cast<int32_t>(g.finish());
+    out.prepared = g.prepared();
+    out.n_prompt = g.n_prompt();
+    out.n_generated = g.n_generated();
+    return put_struct(out, info);
+  });
+}
+
+int32_t finermoe_batch_create(finermoe_model* model, finermoe_batch** batch, finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(model, "model"));
+    return give(batch, std::make_shared<Batch>(model->model));
+  });
+}
+void finermoe_batch_close(finermoe_batch* batch) {
+  if (batch) batch->batch->use.closed.store(true, std::memory_order_relaxed);
+}
+void finermoe_batch_free(finermoe_batch* batch) { delete batch; }
+
+int32_t finermoe_batch_add(finermoe_batch* batch, finermoe_generation* generation, finermoe_error** error) {
+  return on_batch(batch, error, [&](Batch& b) -> Status {
+    FM_TRY(require(generation, "generation"));
+    return b.add(generation->generation);
+  });
+}
+
+int32_t finermoe_batch_remove(finermoe_batch* batch, finermoe_generation* generation, finermoe_error** error) {
+  return on_batch(batch, error, [&](Batch& b) -> Status {
+    FM_TRY(require(generation, "generation"));
+    return b.remove(*generation->generation);
+  });
+}
+
+int32_t finermoe_batch_step(finermoe_batch* batch, finermoe_cancel* cancel, size_t* n_active, finermoe_error** error) {
+  return on_batch(batch, error, [&](Batch& b) -> Status {
+    FM_TRY(require(n_active, "n_active"));
+    FM_ASSIGN(*n_active, b.step(flag_of(cancel).get()));
+    return {};
+  });
+}

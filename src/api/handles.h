@@ -1,0 +1,167 @@
+// What stands behind the opaque types of finermoe.h, and the one way in and out of the library.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <new>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/progress.h"
+#include "base/status.h"
+#include "base/thread_pool.h"
+#include "convert/convert.h"
+#include "finermoe.h"
+#include "runtime/batch.h"
+#include "runtime/generation.h"
+#include "runtime/session.h"
+
+// A handle holds a share of its object. Every function takes a share of its own first, so that `_free` during a call of
+// another thread is safe.
+struct finermoe_error {
+  finermoe::Status status;
+};
+struct finermoe_cancel {
+  std::shared_ptr<finermoe::CancelFlag> flag;
+};
+struct finermoe_runtime_options {
+  finermoe::RuntimeOptions options;
+};
+struct finermoe_runtime {
+  std::shared_ptr<finermoe::Runtime> runtime;
+};
+struct finermoe_config {
+  finermoe::Config config;
+};
+struct finermoe_model_options {
+  std::shared_ptr<finermoe::Runtime> runtime;
+  bool copy = false, verify = false;
+  finermoe::Progress progress;
+};
+struct finermoe_model {
+  std::shared_ptr<finermoe::LoadedModel> model;
+};
+struct finermoe_tokenizer {
+  std::shared_ptr<const finermoe::Tokenizer> tokenizer;
+};
+struct finermoe_decoder {
+  std::shared_ptr<const finermoe::Tokenizer> tokenizer;
+  bool show_special = false;
+  finermoe::Utf8Stream stream;
+};
+struct finermoe_chat {
+  std::vector<finermoe::ChatMessage> messages;
+};
+struct finermoe_session_options {
+  finermoe::SessionOptions options;
+};
+struct finermoe_session {
+  std::shared_ptr<finermoe::Session> session;
+};
+struct finermoe_trace {
+  std::shared_ptr<finermoe::Trace> trace;
+};
+struct finermoe_generation_options {
+  finermoe::GenerationOptions options;
+  uint64_t vocab_size = 0;
+};
+struct finermoe_generation {
+  std::shared_ptr<finermoe::Generation> generation;
+};
+struct finermoe_batch {
+  std::shared_ptr<finermoe::Batch> batch;
+};
+struct finermoe_writer_options {
+  finermoe::WriterOptions options;
+};
+struct finermoe_upcycle_options {
+  finermoe::UpcycleOptions options;
+};
+struct finermoe_verification {
+  std::vector<finermoe::VerifiedFile> files;
+};
+
+namespace finermoe::api {
+
+// Gives the status to the caller: its code, and an error object if the caller wants one.
+int32_t report(finermoe_error** error, Status status) noexcept;
+
+// Runs a function's body: under the default floating-point environment, and with no exception going further.
+template <class Body>
+int32_t guarded(finermoe_error** error, Body&& body) noexcept {
+  const DefaultFloatEnvironment environment;
+  try {
+    return report(error, body());
+  } catch (const std::bad_alloc&) {
+    return report(error, Status(FINERMOE_ERROR_OUT_OF_MEMORY, "the system refused memory"));
+  } catch (const std::exception& exception) {
+    return report(error, Status(FINERMOE_ERROR_INTERNAL, exception.what()));
+  } catch (...) {
+    return report(error, Status(FINERMOE_ERROR_INTERNAL, "an unknown exception"));
+  }
+}
+
+inline Status require(const void* pointer, const char* name) {
+  if (pointer != nullptr) return {};
+  return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat(name, " must not be NULL"), "a pointer", "NULL");
+}
+// A pointer that may be NULL where its length is 0.
+inline Status require_array(const void* pointer, size_t length, const char* name) {
+  return length == 0 ? Status() : require(pointer, name);
+}
+Status require_range(double value, bool is_in_range, const char* name, const char* range);
+Status require_flag(int32_t value, const char* name);  // 0 or 1
+Result<DType> require_dtype(int32_t value);
+
+// The string and array convention: all of it, or only how much there is.
+template <class T>
+Status put(std::span<const T> values, T* out, size_t capacity, size_t* needed) {
+  if (needed != nullptr) *needed = values.size();
+  if (values.size() > capacity) {
+    return Status(FINERMOE_ERROR_BUFFER_TOO_SMALL,
+                  cat("the buffer has room for ", capacity, " elements and ", values.size(), " are needed"),
+                  cat("a capacity of at least ", values.size()), cat(capacity));
+  }
+  FM_TRY(require_array(out, values.size(), "the buffer"));
+  std::copy(values.begin(), values.end(), out);
+  return {};
+}
+inline Status put_text(std::string_view text, char* out, size_t capacity, size_t* needed) {
+  return put(std::span<const char>(text.data(), text.size()), out, capacity, needed);
+}
+
+// The struct convention: as much as the caller's version of the struct has.
+template <class Struct>
+Status put_struct(Struct values, Struct* out) {
+  FM_TRY(require(out, "the struct"));
+  const uint32_t size = out->struct_size;
+  if (size < 8) {
+    return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat("struct_size is ", size, ": set it to sizeof the struct"),
+                  cat(sizeof(Struct)), cat(size));
+  }
+  values.struct_size = size;
+  std::memcpy(out, &values, std::min<size_t>(size, sizeof values));
+  return {};
+}
+
+inline std::string_view text_of(const char* text, size_t length) {
+  return length == 0 ? std::string_view() : std::string_view(text, length);
+}
+
+inline std::shared_ptr<const CancelFlag> flag_of(const finermoe_cancel* cancel) {
+  return cancel ? cancel->flag : nullptr;
+}
+
+// Makes the handle of an object and hands it out.
+template <class Handle, class... Members>
+Status give(Handle** out, Members&&... members) {
+  FM_TRY(require(out, "the place for the new object"));
+  *out = new Handle{std::forward<Members>(members)...};
+  return {};
+}
+
+}  // namespace finermoe::api

@@ -1,0 +1,87 @@
+// Section 3 of finermoe.h: runtime.
+#include "api/handles.h"
+
+using namespace finermoe;
+using namespace finermoe::api;
+
+int32_t finermoe_runtime_options_create(finermoe_runtime_options** options, finermoe_error** error) {
+  return guarded(error, [&] { return give(options); });
+}
+void finermoe_runtime_options_free(finermoe_runtime_options* options) { delete options; }
+
+int32_t finermoe_runtime_options_set_threads(finermoe_runtime_options* options, uint32_t n_threads,
+                                             finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(options, "options"));
+    FM_TRY(require_range(n_threads, n_threads <= 4096, "n_threads", "at most 4096"));
+    options->options.n_threads = n_threads;
+    return {};
+  });
+}
+
+int32_t finermoe_runtime_options_set_isa(finermoe_runtime_options* options, int32_t isa, finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(options, "options"));
+    FM_ASSIGN(const int32_t resolved, resolve_isa(isa));
+    static_cast<void>(resolved);
+    options->options.isa = isa;
+    return {};
+  });
+}
+
+int32_t finermoe_runtime_options_set_memory_limit(finermoe_runtime_options* options, uint64_t bytes,
+                                                  finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(options, "options"));
+    options->options.memory_limit = bytes;
+    return {};
+  });
+}
+
+int32_t finermoe_runtime_options_set_log(finermoe_runtime_options* options, finermoe_log_fn sink, void* user,
+                                         finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(options, "options"));
+    options->options.log = sink;
+    options->options.log_user = user;
+    return {};
+  });
+}
+
+int32_t finermoe_runtime_options_set_executor(finermoe_runtime_options* options, finermoe_executor_fn executor,
+                                              void* user, uint32_t n_threads, finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(options, "options"));
+    FM_TRY(require(reinterpret_cast<const void*>(executor), "executor"));
+    FM_TRY(require_range(n_threads, n_threads >= 1 && n_threads <= 4096, "n_threads", "1 to 4096"));
+    options->options.executor = executor;
+    options->options.executor_user = user;
+    options->options.n_threads = n_threads;
+    return {};
+  });
+}
+
+int32_t finermoe_runtime_create(const finermoe_runtime_options* options, finermoe_runtime** runtime,
+                                finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(runtime, "runtime"));
+    FM_ASSIGN(auto created, Runtime::create(options ? options->options : RuntimeOptions{}));
+    return give(runtime, std::move(created));
+  });
+}
+void finermoe_runtime_free(finermoe_runtime* runtime) { delete runtime; }
+
+int32_t finermoe_runtime_get_info(const finermoe_runtime* runtime, finermoe_runtime_info* info,
+                                  finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(runtime, "runtime"));
+    const Runtime& r = *runtime->runtime;
+    finermoe_runtime_info out{};
+    out.n_threads = r.pool().n_threads();
+    out.isa = r.isa();
+    out.memory_limit = r.account()->limit();
+    out.memory_used = r.account()->used();
+    out.memory_peak = r.account()->peak();
+    return put_struct(out, info);
+  });
+}
