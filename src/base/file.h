@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/allocation.h"
+#include "base/function_ref.h"
 #include "base/status.h"
 
 namespace finermoe {
@@ -19,9 +20,9 @@ namespace finermoe {
 class File {
  public:
   File() = default;
-  static Result<File> open(const std::string& path);                // FILE_NOT_FOUND, FILE_UNREADABLE
+  static Result<File> open(const std::string& path);                // FILE_NOT_FOUND, FILE_UNREADABLE, INVALID_ARGUMENT
   static Result<File> duplicate(int fd, std::string display_name);  // the caller keeps its own descriptor
-  Result<File> open_at(const std::string& name) const;  // of a directory; name has no separator, NUL or ".."
+  Result<File> open_at(const std::string& name) const;  // in a directory; PATH where the name could lead elsewhere
   File(File&&) noexcept;
   File& operator=(File&&) noexcept;
   ~File();
@@ -36,6 +37,7 @@ class File {
   Result<std::vector<std::string>> list() const;                 // names in a directory, sorted
 
  private:
+  static Result<File> adopt(int fd, std::string name);
   int fd_ = -1;
   bool is_directory_ = false;
   uint64_t size_ = 0;
@@ -46,7 +48,9 @@ class File {
 class Bytes {
  public:
   static Result<std::shared_ptr<const Bytes>> map(File file);
-  static Result<std::shared_ptr<const Bytes>> copy(const File& file, std::shared_ptr<MemoryAccount> account);
+  // `on_progress` hears of the bytes done, and may stop it.
+  static Result<std::shared_ptr<const Bytes>> copy(const File& file, std::shared_ptr<MemoryAccount> account,
+                                                   FunctionRef<Status(uint64_t done)> on_progress);
   static std::shared_ptr<const Bytes> borrow(const void* data, size_t size, std::string name);
   ~Bytes();
 
@@ -55,7 +59,8 @@ class Bytes {
   const std::string& name() const { return name_; }
   // FILE_CHANGED if the mapped file is now shorter than the mapping: reading on would raise SIGBUS.
   Status check_unchanged() const;
-  // Tells the system that the range will be read in order, or will not be needed again (its pages may go).
+  // Advice to the system: the range will be read soon, or not again (its pages leave this process, the cache keeps
+  // them).
   void will_read(uint64_t offset, uint64_t size) const;
   void done_with(uint64_t offset, uint64_t size) const;
 

@@ -1,0 +1,223 @@
+#include "base/file.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+namespace finermoe {
+namespace {
+
+// Not to wait for a writer where the name is a pipe's, and not to be closed in the host's children by chance.
+constexpr int open_flags = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+
+std::string describe_errno(int error) {
+  const char* text = strerrordesc_np(error);  // unlike strerror: thread-safe, and not in the host's language
+  return text ? std::string(text) : cat("error ", error);
+}
+
+Status open_error(int error, const std::string& name) {
+  Code code = error == ENOENT || error == ENOTDIR ? FINERMOE_ERROR_FILE_NOT_FOUND : FINERMOE_ERROR_FILE_UNREADABLE;
+  return Status(code, cat(name, ": cannot be opened: ", describe_errno(error)), "a file that can be read",
+                describe_errno(error));
+}
+
+Status shrunk(const std::string& name, uint64_t expected, uint64_t found) {
+  return Status(FINERMOE_ERROR_FILE_CHANGED,
+                cat(name, " was ", expected, " bytes long when it was opened and has now ", found),
+                cat(expected, " bytes"), cat(found, " bytes"));
+}
+
+}  // namespace
+
+Result<File> File::adopt(int fd, std::string name) {
+  File file;
+  file.fd_ = fd;
+  file.name_ = std::move(name);
+  struct stat info;
+  if (fstat(fd, &info) != 0) return open_error(errno, file.name_);
+  file.is_directory_ = S_ISDIR(info.st_mode);
+  if (!file.is_directory_ && !S_ISREG(info.st_mode)) {
+    return Status(FINERMOE_ERROR_FILE_UNREADABLE, cat(file.name_, " is neither a regular file nor a directory"),
+                  "a regular file or a directory", "something else");
+  }
+  file.size_ = file.is_directory_ ? 0 : static_cast<uint64_t>(info.st_size);
+  return file;
+}
+
+Result<File> File::open(const std::string& path) {
+  if (path.find('\0') != std::string::npos) {
+    return Status(FINERMOE_ERROR_INVALID_ARGUMENT, "a path has a NUL inside", "a path without NUL", "a NUL");
+  }
+  int fd = ::open(path.c_str(), open_flags);
+  if (fd < 0) return open_error(errno, path);
+  return adopt(fd, path);
+}
+
+Result<File> File::duplicate(int fd, std::string display_name) {
+  int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  if (copy < 0) return open_error(errno, display_name);
+  return adopt(copy, std::move(display_name));
+}
+
+Result<File> File::open_at(const std::string& name) const {
+  if (name.empty() || name == "." || name == ".." || name.find('/') != std::string::npos ||
+      name.find('\0') != std::string::npos) {
+    return Status(FINERMOE_ERROR_PATH, cat("a file name in ", name_, " has a separator, a NUL or leaves the directory"),
+                  "the name of a file in the same directory", name.substr(0, name.find('\0')));
+  }
+  int fd = openat(fd_, name.c_str(), open_flags);
+  std::string path = name_.ends_with('/') ? cat(name_, name) : cat(name_, "/", name);
+  if (fd < 0) return open_error(errno, path);
+  return adopt(fd, std::move(path));
+}
+
+File::File(File&& other) noexcept { *this = std::move(other); }
+
+File& File::operator=(File&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  std::swap(is_directory_, other.is_directory_);
+  std::swap(size_, other.size_);
+  std::swap(name_, other.name_);
+  return *this;
+}
+
+File::~File() {
+  if (fd_ >= 0) close(fd_);
+}
+
+Result<uint64_t> File::current_size() const {
+  struct stat info;
+  if (fstat(fd_, &info) != 0) return open_error(errno, name_);
+  return static_cast<uint64_t>(info.st_size);
+}
+
+Status File::read(uint64_t offset, std::span<std::byte> out) const {
+  for (size_t done = 0; done < out.size();) {
+    ssize_t n = pread(fd_, out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
+    if (n > 0) {
+      done += static_cast<size_t>(n);
+    } else if (n == 0) {
+      return shrunk(name_, offset + out.size(), offset + done);
+    } else if (errno != EINTR) {
+      return Status(FINERMOE_ERROR_FILE_UNREADABLE, cat(name_, ": cannot be read: ", describe_errno(errno)),
+                    "a file that can be read", describe_errno(errno));
+    }
+  }
+  return {};
+}
+
+Result<std::string> File::read_all(uint64_t most) const {
+  if (is_directory_) {
+    return Status(FINERMOE_ERROR_FILE_UNREADABLE, cat(name_, " is a directory"), "a file", "a directory");
+  }
+  if (size_ > most) {
+    return Status(FINERMOE_ERROR_FILE_UNREADABLE, cat(name_, " has ", size_, " bytes, more than ", most),
+                  cat("at most ", most, " bytes"), cat(size_, " bytes"));
+  }
+  std::string text(size_, '\0');
+  FM_TRY(read(0, std::as_writable_bytes(std::span(text))));
+  return text;
+}
+
+Result<std::vector<std::string>> File::list() const {
+  int fd = openat(fd_, ".", O_RDONLY | O_CLOEXEC | O_DIRECTORY);  // a descriptor with a position of its own
+  if (fd < 0) return open_error(errno, name_);
+  DIR* directory = fdopendir(fd);
+  if (directory == nullptr) {
+    close(fd);
+    return open_error(errno, name_);
+  }
+  std::vector<std::string> names;
+  errno = 0;
+  while (const dirent* entry = readdir(directory)) {
+    std::string_view name = entry->d_name;
+    if (name != "." && name != "..") names.emplace_back(name);
+  }
+  int error = errno;
+  closedir(directory);
+  if (error != 0) return open_error(error, name_);
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+Result<std::shared_ptr<const Bytes>> Bytes::map(File file) {
+  std::shared_ptr<Bytes> bytes(new Bytes);
+  bytes->size_ = file.size();
+  bytes->name_ = file.name();
+  if (bytes->size_ != 0) {
+    void* data = mmap(nullptr, bytes->size_, PROT_READ, MAP_SHARED, file.descriptor(), 0);
+    if (data == MAP_FAILED) {
+      Code code = errno == ENOMEM ? FINERMOE_ERROR_OUT_OF_MEMORY : FINERMOE_ERROR_FILE_UNREADABLE;
+      return Status(code, cat(file.name(), ": cannot be mapped: ", describe_errno(errno)), "a file that can be mapped",
+                    describe_errno(errno));
+    }
+    bytes->data_ = static_cast<const std::byte*>(data);
+    bytes->mapped_ = true;
+  }
+  bytes->file_ = std::move(file);
+  return std::shared_ptr<const Bytes>(std::move(bytes));
+}
+
+Result<std::shared_ptr<const Bytes>> Bytes::copy(const File& file, std::shared_ptr<MemoryAccount> account,
+                                                 FunctionRef<Status(uint64_t done)> on_progress) {
+  constexpr uint64_t piece = 16 << 20;
+  std::shared_ptr<Bytes> bytes(new Bytes);
+  bytes->size_ = file.size();
+  bytes->name_ = file.name();
+  FM_ASSIGN(bytes->buffer_, Buffer::allocate(std::move(account), file.size(), cat("a copy of ", file.name())));
+  bytes->data_ = bytes->buffer_.data();
+  for (uint64_t done = 0; done < bytes->size_;) {
+    uint64_t n = std::min(piece, bytes->size_ - done);
+    FM_TRY(file.read(done, std::span(bytes->buffer_.data() + done, n)));
+    done += n;
+    FM_TRY(on_progress(done));
+  }
+  return std::shared_ptr<const Bytes>(std::move(bytes));
+}
+
+std::shared_ptr<const Bytes> Bytes::borrow(const void* data, size_t size, std::string name) {
+  std::shared_ptr<Bytes> bytes(new Bytes);
+  bytes->data_ = static_cast<const std::byte*>(data);
+  bytes->size_ = size;
+  bytes->name_ = std::move(name);
+  return bytes;
+}
+
+Bytes::~Bytes() {
+  if (mapped_) munmap(const_cast<std::byte*>(data_), size_);
+}
+
+Status Bytes::check_unchanged() const {
+  if (!mapped_) return {};
+  FM_ASSIGN(uint64_t now, file_.current_size());
+  if (now < size_) return shrunk(name_, size_, now);
+  return {};
+}
+
+namespace {
+
+// Advice about the pages that touch (or, `inside`, that lie wholly in) a range. Advice only: failures are no matter.
+void advise(const std::byte* base, uint64_t begin, uint64_t end, bool inside, int advice) {
+  static const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  uint64_t first = (inside ? begin + page - 1 : begin) / page * page;
+  uint64_t last = inside ? end / page * page : end;
+  if (first < last) madvise(const_cast<std::byte*>(base) + first, last - first, advice);
+}
+
+}  // namespace
+
+void Bytes::will_read(uint64_t offset, uint64_t size) const {
+  if (mapped_) advise(data_, offset, offset + size, false, MADV_WILLNEED);
+}
+
+void Bytes::done_with(uint64_t offset, uint64_t size) const {
+  if (mapped_) advise(data_, offset, offset + size, true, MADV_DONTNEED);
+}
+
+}  // namespace finermoe
