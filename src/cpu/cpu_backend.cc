@@ -14,7 +14,7 @@ constexpr size_t rows_per_light_task = 32;  // rows of an elementwise operation
 size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
 
 const Kernels& kernels_of(int32_t isa) {
-#if defined(FINERMOE_X86)
+#if defined(__x86_64__)
   if (isa == FINERMOE_ISA_AVX512) return avx512::kernels;
   if (isa == FINERMOE_ISA_AVX2) return avx2::kernels;
 #endif

@@ -8,7 +8,11 @@ namespace finermoe::portable {
 namespace {
 
 float element(const void* data, DType dtype, size_t i) {
-  if (dtype == DType::f32) return static_cast<const float*>(data)[i];
+  if (dtype == DType::f32) {
+    float value;
+    std::memcpy(&value, static_cast<const float*>(data) + i, sizeof value);  // a file may lie at any address
+    return value;
+  }
   const uint16_t bits = static_cast<const uint16_t*>(data)[i];
   return dtype == DType::bf16 ? bf16_to_float(bits) : f16_to_float(bits);
 }

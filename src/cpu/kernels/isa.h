@@ -1,0 +1,52 @@
+// The instruction set that a unit of kernels is compiled for: its namespace, its vectors, its functions.
+//
+// The files of this folder but portable.cc are compiled once for each set, with its flags. What such a unit defines is
+// static or in the set's own namespace: an inline function or template with external linkage would exist once in the
+// program, perhaps in its AVX-512 version, and crash an older processor. A test looks for such symbols.
+#pragma once
+
+#if defined(__AVX512F__)
+#include "cpu/kernels/simd_avx512.h"
+#define FINERMOE_KERNELS avx512
+#elif defined(__AVX2__)
+#include "cpu/kernels/simd_avx2.h"
+#define FINERMOE_KERNELS avx2
+#else
+#error "compile this for an instruction set that has a simd_….h"
+#endif
+
+namespace finermoe::FINERMOE_KERNELS {
+
+void widen(const void* in, DType dtype, size_t n, float* out);
+void narrow(const float* in, DType dtype, size_t n, void* out);
+void rms_norm(const float* x, const void* weight, DType dtype, float eps, size_t n, float* out);
+void silu_multiply(float* gate, const float* up, float scale, size_t n);
+void rotate(float* x, const float* cos, const float* sin, size_t half);
+void matmul(const Matmul& task);
+void attention(const AttentionTask& task);
+
+static inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+
+template <DType D>
+static inline size_t bytes_of(size_t elements) {
+  return elements * (D == DType::f32 ? 4 : 2);
+}
+
+// e^x within 2 units in the last place, from the clamped argument: at most 2.4e38, at least 1.2e-38; NaN stays NaN.
+static inline Vec exp(Vec x) {
+  x = max(broadcast(-87.3f), min(broadcast(88.37f), x));
+  const Vec n = round(mul(x, broadcast(1.44269504f)));
+  Vec r = fnma(n, broadcast(0.693359375f), x);  // ln 2 in two parts, the first exact in few bits
+  r = fnma(n, broadcast(-2.12194440e-4f), r);
+  Vec p = broadcast(1.0f / 5040);
+  p = fma(p, r, broadcast(1.0f / 720));
+  p = fma(p, r, broadcast(1.0f / 120));
+  p = fma(p, r, broadcast(1.0f / 24));
+  p = fma(p, r, broadcast(1.0f / 6));
+  p = fma(p, r, broadcast(0.5f));
+  p = fma(p, r, broadcast(1.0f));
+  p = fma(p, r, broadcast(1.0f));
+  return times_power_of_two(p, n);
+}
+
+}  // namespace finermoe::FINERMOE_KERNELS

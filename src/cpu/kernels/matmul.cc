@@ -1,0 +1,115 @@
+// Products of a weight matrix with few vectors (decode: the weights stream by once) or many (prefill: packed tiles).
+#include "cpu/kernels/tile.h"
+
+namespace finermoe::FINERMOE_KERNELS {
+namespace {
+
+// Four rows with T vectors. Each product is one chain of vector sums over the columns, so an output's bits depend
+// neither on T nor on the row's place among the four.
+template <DType D, size_t T>
+void dot_four_rows(const Matmul& m, size_t first_vector, size_t first_row) {
+  const char* rows[4];
+  const size_t n_rows = smaller(4, m.rows - first_row);
+  for (size_t r = 0; r < 4; r++) {  // a missing row repeats the last one
+    rows[r] = static_cast<const char*>(m.weight) + bytes_of<D>((first_row + smaller(r, n_rows - 1)) * m.columns);
+  }
+  const float* const* x = m.x + first_vector;
+  Vec sums[T][4];
+#pragma GCC unroll 8
+  for (size_t t = 0; t < T; t++) sums[t][0] = sums[t][1] = sums[t][2] = sums[t][3] = zero();
+  size_t k = 0;
+  for (; k + lanes <= m.columns; k += lanes) {
+    Vec w[4];
+#pragma GCC unroll 4
+    for (size_t r = 0; r < 4; r++) w[r] = load_as<D>(rows[r] + bytes_of<D>(k));
+#pragma GCC unroll 8
+    for (size_t t = 0; t < T; t++) {
+      const Vec v = load(x[t] + k);
+#pragma GCC unroll 4
+      for (size_t r = 0; r < 4; r++) sums[t][r] = fma(v, w[r], sums[t][r]);
+    }
+  }
+  if (const size_t rest = m.columns - k; rest != 0) {
+#pragma GCC unroll 8
+    for (size_t t = 0; t < T; t++) {
+      const Vec v = load_first_as<DType::f32>(x[t] + k, rest);
+#pragma GCC unroll 4
+      for (size_t r = 0; r < 4; r++) {
+        sums[t][r] = fma(v, load_first_as<D>(rows[r] + bytes_of<D>(k), rest), sums[t][r]);
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (size_t t = 0; t < T; t++) {
+    float four[4];
+    _mm_storeu_ps(four, sums_of_four(sums[t][0], sums[t][1], sums[t][2], sums[t][3]));
+    float* out = m.out[first_vector + t] + first_row;
+    for (size_t r = 0; r < n_rows; r++) out[r] = m.accumulate ? out[r] + four[r] : four[r];
+  }
+}
+
+template <DType D>
+void matmul_few(const Matmul& m) {
+  for (size_t row = 0; row < m.rows; row += 4) {
+    size_t first = 0;
+    for (; first + dot_vectors <= m.n; first += dot_vectors) dot_four_rows<D, dot_vectors>(m, first, row);
+    switch (m.n - first) {
+      case 5:
+        dot_four_rows<D, 5>(m, first, row);
+        break;
+      case 4:
+        dot_four_rows<D, 4>(m, first, row);
+        break;
+      case 3:
+        dot_four_rows<D, 3>(m, first, row);
+        break;
+      case 2:
+        dot_four_rows<D, 2>(m, first, row);
+        break;
+      case 1:
+        dot_four_rows<D, 1>(m, first, row);
+        break;
+    }
+  }
+}
+
+template <DType D>
+void matmul_many(const Matmul& m) {
+  const char* weight = static_cast<const char*>(m.weight);
+  float* tile = m.scratch;                                    // [matmul_depth_block, tile_width]
+  float* vectors = tile + matmul_depth_block * tile_outputs;  // [n, matmul_depth_block]
+  for (size_t begin = 0; begin < m.columns; begin += matmul_depth_block) {
+    const size_t depth = smaller(matmul_depth_block, m.columns - begin);
+    const bool accumulate = m.accumulate || begin != 0;
+    pack_vectors(m.x, m.n, begin, depth, vectors);
+    for (size_t row = 0; row < m.rows; row += tile_width) {
+      const size_t n_rows = smaller(tile_width, m.rows - row);
+      pack_tile<D>(weight + bytes_of<D>(row * m.columns), n_rows, m.columns, begin, depth, tile);
+      tile_products(vectors, m.n, tile, depth, m.out, row, n_rows, accumulate);
+    }
+  }
+}
+
+template <DType D>
+void matmul_as(const Matmul& m) {
+  if (m.n <= dot_max_vectors) {
+    matmul_few<D>(m);
+  } else {
+    matmul_many<D>(m);
+  }
+}
+
+}  // namespace
+
+void matmul(const Matmul& m) {
+  switch (m.dtype) {
+    case DType::f32:
+      return matmul_as<DType::f32>(m);
+    case DType::f16:
+      return matmul_as<DType::f16>(m);
+    case DType::bf16:
+      return matmul_as<DType::bf16>(m);
+  }
+}
+
+}  // namespace finermoe::FINERMOE_KERNELS
