@@ -1,0 +1,61 @@
+"""The Markdown files: links lead somewhere, the README's C example is the one that is compiled, its commands exist."""
+
+import re
+import os.path
+
+import tree
+
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+
+
+def anchors(content):
+    """The anchors of a document's headings, as the hosts of Markdown make them."""
+    content = BLOCK.sub("", content)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
+            for heading in re.findall(r"^#+ (.*)$", content, re.M)}
+
+
+def check_links(name, content, exists, read):
+    findings = []
+    for match in LINK.finditer(BLOCK.sub("", content)):
+        target = match[1] or match[2]
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        path = os.path.normpath(os.path.join(os.path.dirname(name), path)) if path else name
+        if not exists(path):
+            findings.append(f"{name}: {target} leads nowhere")
+        elif anchor and path.endswith(".md") and anchor not in anchors(read(path)):
+            findings.append(f"{name}: {target}: no such heading")
+    return findings
+
+
+def check_c_example(readme, source):
+    """Every line of the README's C block stands in the example, in the same order without a gap."""
+    blocks = [body for language, body in BLOCK.findall(readme) if language == "c"]
+    if not blocks:
+        return ["README.md: no C example"]
+    squeeze = lambda body: [" ".join(line.split()) for line in body.splitlines() if line.strip()]
+    program = "\n".join(squeeze(source))
+    return ["README.md: the C example is not what examples/generate.c does" for body in blocks
+            if "\n".join(squeeze(body)) not in program]
+
+
+def check_commands(readme, exists):
+    """`bash scripts/demo` and the like: the script is there."""
+    names = set(re.findall(r"bash ([\w./-]+)", readme))
+    findings = [f"README.md: {name} does not exist" for name in sorted(names) if not exists(name)]
+    return findings + [f"README.md: {name} is not mentioned" for name in ("scripts/demo", "scripts/test")
+                       if name not in names]
+
+
+if __name__ == "__main__":
+    exists = lambda name: (tree.ROOT / name).exists()
+    documents = tree.files(".md")
+    findings = []
+    for name in documents:
+        findings += check_links(name, tree.text(name), exists, tree.text)
+    readme = tree.text("README.md")
+    findings += check_c_example(readme, tree.text("examples/generate.c")) + check_commands(readme, exists)
+    tree.finish(findings, len(documents))
