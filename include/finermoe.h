@@ -21,7 +21,7 @@
  *   -> finermoe_generation_next until finish_reason is set -> free everything, in any order.
  *
  * RULES THAT HOLD EVERYWHERE (said once here, repeated below only where something differs)
- *   Errors       A function that can fail returns int32_t: FINERMOE_OK (0) or a negative code of section 1, and
+ *   Errors       A function that can fail returns finermoe_status: FINERMOE_OK (0) or a negative code of section 1, and
  *                takes as its last parameter `finermoe_error **error`, which may be NULL. On failure *error becomes
  *                a new object that the caller frees; on success it becomes NULL. Outputs of a failed call are
  *                untouched, and every object stays usable. Nothing prints, aborts, exits, throws or installs a
@@ -133,6 +133,9 @@ enum {
   FINERMOE_ERROR_CHECKSUM = -82           /**< a file's SHA-256 is not the one expected */
 };
 
+/** What a function that can fail returns: FINERMOE_OK or one of the codes above. */
+typedef int32_t finermoe_status;
+
 /** What went wrong. Immutable; readable by any thread. */
 typedef struct finermoe_error finermoe_error;
 
@@ -157,7 +160,7 @@ FINERMOE_API void finermoe_error_free(finermoe_error* error);
  * FINERMOE_ERROR_CANCELLED: a session stays at its last whole token, a writer leaves no file behind. */
 typedef struct finermoe_cancel finermoe_cancel;
 
-FINERMOE_API int32_t finermoe_cancel_create(finermoe_cancel** cancel, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_cancel_create(finermoe_cancel** cancel, finermoe_error** error);
 /** Raises the flag. Safe in a signal handler. */
 FINERMOE_API void finermoe_cancel_request(finermoe_cancel* cancel);
 /** Lowers it again. */
@@ -199,30 +202,31 @@ typedef struct finermoe_runtime_options finermoe_runtime_options;
 /** Worker threads and memory accounts, shared by the models opened with it. A model opened without one gets its own. */
 typedef struct finermoe_runtime finermoe_runtime;
 
-FINERMOE_API int32_t finermoe_runtime_options_create(finermoe_runtime_options** options, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_runtime_options_create(finermoe_runtime_options** options,
+                                                             finermoe_error** error);
 FINERMOE_API void finermoe_runtime_options_free(finermoe_runtime_options* options);
 /** @param n_threads  threads that compute, the calling one among them; 0 (default): as many processors as this
  *                    process may use (affinity mask and cgroup quota). Threads start at the first computation and
  *                    sleep between calls. */
-FINERMOE_API int32_t finermoe_runtime_options_set_threads(finermoe_runtime_options* options, uint32_t n_threads,
-                                                          finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_runtime_options_set_threads(finermoe_runtime_options* options, uint32_t n_threads,
+                                                                  finermoe_error** error);
 /** @param isa  FINERMOE_ISA_…; one that the machine lacks is refused (FINERMOE_ERROR_UNSUPPORTED) */
-FINERMOE_API int32_t finermoe_runtime_options_set_isa(finermoe_runtime_options* options, int32_t isa,
-                                                      finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_runtime_options_set_isa(finermoe_runtime_options* options, int32_t isa,
+                                                              finermoe_error** error);
 /** @param bytes  most that models, sessions and their scratch may allocate together; 0 (default): no limit. Mapped
  *                file pages, which the system can drop, do not count. */
-FINERMOE_API int32_t finermoe_runtime_options_set_memory_limit(finermoe_runtime_options* options, uint64_t bytes,
-                                                               finermoe_error** error);
-FINERMOE_API int32_t finermoe_runtime_options_set_log(finermoe_runtime_options* options, finermoe_log_fn sink,
-                                                      void* user, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_runtime_options_set_memory_limit(finermoe_runtime_options* options,
+                                                                       uint64_t bytes, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_runtime_options_set_log(finermoe_runtime_options* options, finermoe_log_fn sink,
+                                                              void* user, finermoe_error** error);
 /** The host's own threads instead of the library's. @param n_threads  how many tasks it can run at once */
-FINERMOE_API int32_t finermoe_runtime_options_set_executor(finermoe_runtime_options* options,
-                                                           finermoe_executor_fn executor, void* user,
-                                                           uint32_t n_threads, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_runtime_options_set_executor(finermoe_runtime_options* options,
+                                                                   finermoe_executor_fn executor, void* user,
+                                                                   uint32_t n_threads, finermoe_error** error);
 
 /** @param options  NULL for the defaults */
-FINERMOE_API int32_t finermoe_runtime_create(const finermoe_runtime_options* options, finermoe_runtime** runtime,
-                                             finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_runtime_create(const finermoe_runtime_options* options,
+                                                     finermoe_runtime** runtime, finermoe_error** error);
 FINERMOE_API void finermoe_runtime_free(finermoe_runtime* runtime);
 
 typedef struct finermoe_runtime_info {
@@ -235,8 +239,8 @@ typedef struct finermoe_runtime_info {
   uint64_t memory_peak;  /**< the most that was ever counted */
 } finermoe_runtime_info;
 
-FINERMOE_API int32_t finermoe_runtime_get_info(const finermoe_runtime* runtime, finermoe_runtime_info* info,
-                                               finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_runtime_get_info(const finermoe_runtime* runtime, finermoe_runtime_info* info,
+                                                       finermoe_error** error);
 
 /* ---------------------------------------------------------------------------------------------------------------
  * 4. Configuration and plan: everything that can be known without weights
@@ -250,20 +254,20 @@ typedef struct finermoe_config finermoe_config;
 typedef struct finermoe_model finermoe_model;
 
 /** @param path  a model directory, a config.json, or a single-file model */
-FINERMOE_API int32_t finermoe_config_open(const char* path, finermoe_config** config, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_config_open(const char* path, finermoe_config** config, finermoe_error** error);
 /** @param json  the text of a config.json */
-FINERMOE_API int32_t finermoe_config_open_memory(const char* json, size_t json_length, finermoe_config** config,
-                                                 finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_config_open_memory(const char* json, size_t json_length, finermoe_config** config,
+                                                         finermoe_error** error);
 /** The configuration of an open model. The caller frees it. */
-FINERMOE_API int32_t finermoe_config_open_model(const finermoe_model* model, finermoe_config** config,
-                                                finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_config_open_model(const finermoe_model* model, finermoe_config** config,
+                                                        finermoe_error** error);
 FINERMOE_API void finermoe_config_free(finermoe_config* config);
 
 /** The shape of a model, in the terms of the paper and of config.json. */
 typedef struct finermoe_config_info {
   uint32_t struct_size;
   int32_t dtype;              /**< FINERMOE_DTYPE_… of the bulk of the weights */
-  const char* model_type;     /**< "finer_moe", "qwen2", "qwen2_moe"; lives as long as the configuration */
+  const char* model_type;     /**< "finer_moe", "qwen2", "qwen2_moe"; static */
   uint64_t hidden_size;       /**< h */
   uint64_t intermediate_size; /**< H: width of a dense FFN */
   uint64_t n_layers;
@@ -292,8 +296,8 @@ typedef struct finermoe_config_info {
   uint64_t parameters_active; /**< of these, the ones that one token uses */
 } finermoe_config_info;
 
-FINERMOE_API int32_t finermoe_config_get_info(const finermoe_config* config, finermoe_config_info* info,
-                                              finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_config_get_info(const finermoe_config* config, finermoe_config_info* info,
+                                                      finermoe_error** error);
 
 typedef struct finermoe_session_options finermoe_session_options;
 
@@ -316,8 +320,9 @@ typedef struct finermoe_plan {
 
 /** @param options     context length, cache type and chunk; NULL for the defaults
  *  @param n_sessions  sessions that live at once */
-FINERMOE_API int32_t finermoe_plan_compute(const finermoe_config* config, const finermoe_session_options* options,
-                                           size_t n_sessions, finermoe_plan* plan, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_plan_compute(const finermoe_config* config,
+                                                   const finermoe_session_options* options, size_t n_sessions,
+                                                   finermoe_plan* plan, finermoe_error** error);
 
 /* ---------------------------------------------------------------------------------------------------------------
  * 5. Model
@@ -325,52 +330,54 @@ FINERMOE_API int32_t finermoe_plan_compute(const finermoe_config* config, const 
 
 typedef struct finermoe_model_options finermoe_model_options;
 
-FINERMOE_API int32_t finermoe_model_options_create(finermoe_model_options** options, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_model_options_create(finermoe_model_options** options, finermoe_error** error);
 FINERMOE_API void finermoe_model_options_free(finermoe_model_options* options);
 /** @param runtime  shared with the model (and kept alive by it); NULL (default): the model gets one of its own */
-FINERMOE_API int32_t finermoe_model_options_set_runtime(finermoe_model_options* options, finermoe_runtime* runtime,
-                                                        finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_model_options_set_runtime(finermoe_model_options* options,
+                                                                finermoe_runtime* runtime, finermoe_error** error);
 /** @param copy  1: read the weights into memory (counted against the limit), so that nothing can happen to the files
  *               afterwards; 0 (default): use them in place from the mapping */
-FINERMOE_API int32_t finermoe_model_options_set_copy(finermoe_model_options* options, int32_t copy,
-                                                     finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_model_options_set_copy(finermoe_model_options* options, int32_t copy,
+                                                             finermoe_error** error);
 /** @param verify  1: read every weight once and refuse NaN and infinity; 0 (default) */
-FINERMOE_API int32_t finermoe_model_options_set_verify(finermoe_model_options* options, int32_t verify,
-                                                       finermoe_error** error);
-FINERMOE_API int32_t finermoe_model_options_set_progress(finermoe_model_options* options, finermoe_progress_fn progress,
-                                                         void* user, finermoe_error** error);
-/** @param cancel  must outlive the opening */
-FINERMOE_API int32_t finermoe_model_options_set_cancel(finermoe_model_options* options, finermoe_cancel* cancel,
-                                                       finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_model_options_set_verify(finermoe_model_options* options, int32_t verify,
+                                                               finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_model_options_set_progress(finermoe_model_options* options,
+                                                                 finermoe_progress_fn progress, void* user,
+                                                                 finermoe_error** error);
+/** @param cancel  kept alive by the options */
+FINERMOE_API finermoe_status finermoe_model_options_set_cancel(finermoe_model_options* options, finermoe_cancel* cancel,
+                                                               finermoe_error** error);
 
 /** Opens a checkpoint. Reads headers only; weights are read when they are first used.
  * @param path     a Hugging Face directory or a single .safetensors file (docs/format.md)
  * @param options  NULL for the defaults
  * @return any code of the sections Files, safetensors and config.json */
-FINERMOE_API int32_t finermoe_model_open(const char* path, const finermoe_model_options* options,
-                                         finermoe_model** model, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_model_open(const char* path, const finermoe_model_options* options,
+                                                 finermoe_model** model, finermoe_error** error);
 /** The same from a file descriptor of a directory or of a single-file model. It is duplicated; the caller keeps its
  * own. */
-FINERMOE_API int32_t finermoe_model_open_fd(int fd, const finermoe_model_options* options, finermoe_model** model,
-                                            finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_model_open_fd(int fd, const finermoe_model_options* options,
+                                                    finermoe_model** model, finermoe_error** error);
 /** The same from a single-file model in memory. Ownership: `data` stays the caller's, is not copied (unless asked for),
  * and must outlive the model and all that was made from it. */
-FINERMOE_API int32_t finermoe_model_open_memory(const void* data, size_t size, const finermoe_model_options* options,
-                                                finermoe_model** model, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_model_open_memory(const void* data, size_t size,
+                                                        const finermoe_model_options* options, finermoe_model** model,
+                                                        finermoe_error** error);
 /** Cancels what runs on the model's sessions; they answer FINERMOE_ERROR_CLOSED from then on. */
 FINERMOE_API void finermoe_model_close(finermoe_model* model);
 FINERMOE_API void finermoe_model_free(finermoe_model* model);
 
 /** The runtime that the model computes on. The caller frees it. */
-FINERMOE_API int32_t finermoe_model_get_runtime(const finermoe_model* model, finermoe_runtime** runtime,
-                                                finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_model_get_runtime(const finermoe_model* model, finermoe_runtime** runtime,
+                                                        finermoe_error** error);
 
 /** Mean cosine similarity over all pairs of routed experts of one layer (Fig. 4), each expert its matrices flattened.
  * @param layer   the model's own layer index; a dense layer is FINERMOE_ERROR_INVALID_ARGUMENT
  * @param cancel  may be NULL */
-FINERMOE_API int32_t finermoe_model_expert_similarity(const finermoe_model* model, size_t layer,
-                                                      finermoe_cancel* cancel, double* similarity,
-                                                      finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_model_expert_similarity(const finermoe_model* model, size_t layer,
+                                                              finermoe_cancel* cancel, double* similarity,
+                                                              finermoe_error** error);
 
 /* ---------------------------------------------------------------------------------------------------------------
  * 6. Tokenizer and text
@@ -381,16 +388,17 @@ typedef struct finermoe_tokenizer finermoe_tokenizer;
 
 /** @param path  a directory with tokenizer.json (and tokenizer_config.json, chat_template.jinja), the tokenizer.json
  *               itself, or a single-file model */
-FINERMOE_API int32_t finermoe_tokenizer_open(const char* path, finermoe_tokenizer** tokenizer, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_tokenizer_open(const char* path, finermoe_tokenizer** tokenizer,
+                                                     finermoe_error** error);
 /** @param json         the text of a tokenizer.json
  *  @param config_json  the text of a tokenizer_config.json, or NULL with length 0 */
-FINERMOE_API int32_t finermoe_tokenizer_open_memory(const char* json, size_t json_length, const char* config_json,
-                                                    size_t config_json_length, finermoe_tokenizer** tokenizer,
-                                                    finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_tokenizer_open_memory(const char* json, size_t json_length,
+                                                            const char* config_json, size_t config_json_length,
+                                                            finermoe_tokenizer** tokenizer, finermoe_error** error);
 /** A model's own tokenizer, parsed at the first call. The caller frees it.
  * @return FINERMOE_ERROR_NO_TOKENIZER, or a code of the section Text */
-FINERMOE_API int32_t finermoe_tokenizer_open_model(const finermoe_model* model, finermoe_tokenizer** tokenizer,
-                                                   finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_tokenizer_open_model(const finermoe_model* model, finermoe_tokenizer** tokenizer,
+                                                           finermoe_error** error);
 FINERMOE_API void finermoe_tokenizer_free(finermoe_tokenizer* tokenizer);
 
 typedef struct finermoe_tokenizer_info {
@@ -404,8 +412,8 @@ typedef struct finermoe_tokenizer_info {
   uint32_t reserved;
 } finermoe_tokenizer_info;
 
-FINERMOE_API int32_t finermoe_tokenizer_get_info(const finermoe_tokenizer* tokenizer, finermoe_tokenizer_info* info,
-                                                 finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_tokenizer_get_info(const finermoe_tokenizer* tokenizer,
+                                                         finermoe_tokenizer_info* info, finermoe_error** error);
 
 /** Flags of the text functions. */
 enum {
@@ -418,16 +426,18 @@ enum {
 /** Text to ids, equal to Hugging Face's. Invalid UTF-8 becomes U+FFFD, one per maximal subpart.
  * @param ids      [capacity] out
  * @param offsets  [2 * capacity] out: begin and end byte of each token in `text`; may be NULL */
-FINERMOE_API int32_t finermoe_tokenizer_encode(const finermoe_tokenizer* tokenizer, const char* text,
-                                               size_t text_length, uint32_t flags, int32_t* ids, uint64_t* offsets,
-                                               size_t capacity, size_t* needed, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_tokenizer_encode(const finermoe_tokenizer* tokenizer, const char* text,
+                                                       size_t text_length, uint32_t flags, int32_t* ids,
+                                                       uint64_t* offsets, size_t capacity, size_t* needed,
+                                                       finermoe_error** error);
 /** How many ids finermoe_tokenizer_encode would give. */
-FINERMOE_API int32_t finermoe_tokenizer_count(const finermoe_tokenizer* tokenizer, const char* text, size_t text_length,
-                                              uint32_t flags, size_t* count, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_tokenizer_count(const finermoe_tokenizer* tokenizer, const char* text,
+                                                      size_t text_length, uint32_t flags, size_t* count,
+                                                      finermoe_error** error);
 /** Ids to text. Ids without a token give nothing; bytes that are not UTF-8 give U+FFFD. */
-FINERMOE_API int32_t finermoe_tokenizer_decode(const finermoe_tokenizer* tokenizer, const int32_t* ids, size_t n_ids,
-                                               uint32_t flags, char* text, size_t capacity, size_t* needed,
-                                               finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_tokenizer_decode(const finermoe_tokenizer* tokenizer, const int32_t* ids,
+                                                       size_t n_ids, uint32_t flags, char* text, size_t capacity,
+                                                       size_t* needed, finermoe_error** error);
 
 enum {
   FINERMOE_TOKEN_NORMAL = 0,
@@ -437,40 +447,41 @@ enum {
 };
 
 /** The bytes of one token, which need not be whole UTF-8 characters. @param kind  FINERMOE_TOKEN_… out; may be NULL */
-FINERMOE_API int32_t finermoe_tokenizer_token(const finermoe_tokenizer* tokenizer, int32_t id, char* bytes,
-                                              size_t capacity, size_t* needed, int32_t* kind, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_tokenizer_token(const finermoe_tokenizer* tokenizer, int32_t id, char* bytes,
+                                                      size_t capacity, size_t* needed, int32_t* kind,
+                                                      finermoe_error** error);
 /** The id of the token with exactly these bytes. @param id  out; -1 where there is none */
-FINERMOE_API int32_t finermoe_tokenizer_find(const finermoe_tokenizer* tokenizer, const char* bytes, size_t length,
-                                             int32_t* id, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_tokenizer_find(const finermoe_tokenizer* tokenizer, const char* bytes,
+                                                     size_t bytes_length, int32_t* id, finermoe_error** error);
 
 /** Ids to text as they come, never a part of a character. One thread at a time. */
 typedef struct finermoe_decoder finermoe_decoder;
-FINERMOE_API int32_t finermoe_decoder_create(const finermoe_tokenizer* tokenizer, uint32_t flags,
-                                             finermoe_decoder** decoder, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_decoder_create(const finermoe_tokenizer* tokenizer, uint32_t flags,
+                                                     finermoe_decoder** decoder, finermoe_error** error);
 FINERMOE_API void finermoe_decoder_free(finermoe_decoder* decoder);
 /** Takes one id and gives the text that became complete by it, often none. */
-FINERMOE_API int32_t finermoe_decoder_push(finermoe_decoder* decoder, int32_t id, char* text, size_t capacity,
-                                           size_t* needed, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_decoder_push(finermoe_decoder* decoder, int32_t id, char* text, size_t capacity,
+                                                   size_t* needed, finermoe_error** error);
 /** The end: an unfinished character comes out as U+FFFD, and the decoder begins anew. */
-FINERMOE_API int32_t finermoe_decoder_flush(finermoe_decoder* decoder, char* text, size_t capacity, size_t* needed,
-                                            finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_decoder_flush(finermoe_decoder* decoder, char* text, size_t capacity,
+                                                    size_t* needed, finermoe_error** error);
 
 /** A conversation. One thread at a time. */
 typedef struct finermoe_chat finermoe_chat;
-FINERMOE_API int32_t finermoe_chat_create(finermoe_chat** chat, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_chat_create(finermoe_chat** chat, finermoe_error** error);
 FINERMOE_API void finermoe_chat_free(finermoe_chat* chat);
 /** @param role  "system", "user" or "assistant" */
-FINERMOE_API int32_t finermoe_chat_add(finermoe_chat* chat, const char* role, const char* text, size_t text_length,
-                                       finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_chat_add(finermoe_chat* chat, const char* role, const char* text,
+                                               size_t text_length, finermoe_error** error);
 /** Prompt ids as the tokenizer's own chat template renders the messages. Special tokens typed into a message stay text.
  * @return FINERMOE_ERROR_CHAT_TEMPLATE where the template is of another kind; plain prompts still work */
-FINERMOE_API int32_t finermoe_chat_encode(const finermoe_chat* chat, const finermoe_tokenizer* tokenizer,
-                                          uint32_t flags, int32_t* ids, size_t capacity, size_t* needed,
-                                          finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_chat_encode(const finermoe_chat* chat, const finermoe_tokenizer* tokenizer,
+                                                  uint32_t flags, int32_t* ids, size_t capacity, size_t* needed,
+                                                  finermoe_error** error);
 /** The same as text, for a person to read. */
-FINERMOE_API int32_t finermoe_chat_render(const finermoe_chat* chat, const finermoe_tokenizer* tokenizer,
-                                          uint32_t flags, char* text, size_t capacity, size_t* needed,
-                                          finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_chat_render(const finermoe_chat* chat, const finermoe_tokenizer* tokenizer,
+                                                  uint32_t flags, char* text, size_t capacity, size_t* needed,
+                                                  finermoe_error** error);
 
 /* ---------------------------------------------------------------------------------------------------------------
  * 7. Session: a sequence of tokens and its KV cache
@@ -479,26 +490,27 @@ FINERMOE_API int32_t finermoe_chat_render(const finermoe_chat* chat, const finer
 typedef struct finermoe_session finermoe_session;
 typedef struct finermoe_trace finermoe_trace;
 
-FINERMOE_API int32_t finermoe_session_options_create(finermoe_session_options** options, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_session_options_create(finermoe_session_options** options,
+                                                             finermoe_error** error);
 FINERMOE_API void finermoe_session_options_free(finermoe_session_options* options);
 /** @param n_tokens  most tokens that the session can hold; 0 (default): the smaller of the model's max_positions and
  * 4096 */
-FINERMOE_API int32_t finermoe_session_options_set_context_length(finermoe_session_options* options, size_t n_tokens,
-                                                                 finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_session_options_set_context_length(finermoe_session_options* options,
+                                                                         size_t n_tokens, finermoe_error** error);
 /** @param dtype  FINERMOE_DTYPE_… of the KV cache; F32 is the default */
-FINERMOE_API int32_t finermoe_session_options_set_kv_dtype(finermoe_session_options* options, int32_t dtype,
-                                                           finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_session_options_set_kv_dtype(finermoe_session_options* options, int32_t dtype,
+                                                                   finermoe_error** error);
 /** @param n_tokens  most tokens computed in one pass when a long prompt is appended; 0 (default): 512 */
-FINERMOE_API int32_t finermoe_session_options_set_chunk(finermoe_session_options* options, size_t n_tokens,
-                                                        finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_session_options_set_chunk(finermoe_session_options* options, size_t n_tokens,
+                                                                finermoe_error** error);
 /** Progress of long appends, phase "prefill", in tokens. */
-FINERMOE_API int32_t finermoe_session_options_set_progress(finermoe_session_options* options,
-                                                           finermoe_progress_fn progress, void* user,
-                                                           finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_session_options_set_progress(finermoe_session_options* options,
+                                                                   finermoe_progress_fn progress, void* user,
+                                                                   finermoe_error** error);
 
 /** @param options  NULL for the defaults */
-FINERMOE_API int32_t finermoe_session_create(finermoe_model* model, const finermoe_session_options* options,
-                                             finermoe_session** session, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_session_create(finermoe_model* model, const finermoe_session_options* options,
+                                                     finermoe_session** session, finermoe_error** error);
 FINERMOE_API void finermoe_session_close(finermoe_session* session);
 FINERMOE_API void finermoe_session_free(finermoe_session* session);
 
@@ -510,15 +522,15 @@ enum { FINERMOE_LOGITS_NONE = 0, FINERMOE_LOGITS_LAST = 1, FINERMOE_LOGITS_ALL =
  * @param ids     [n_ids]
  * @param logits  FINERMOE_LOGITS_…: rows kept for finermoe_session_logits until the next append, truncate or reset
  * @param cancel  may be NULL */
-FINERMOE_API int32_t finermoe_session_append(finermoe_session* session, const int32_t* ids, size_t n_ids,
-                                             int32_t logits, finermoe_cancel* cancel, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_session_append(finermoe_session* session, const int32_t* ids, size_t n_ids,
+                                                     int32_t logits, finermoe_cancel* cancel, finermoe_error** error);
 /** The same, keeping the logits of chosen rows. @param rows  [n_rows] strictly ascending indices into ids */
-FINERMOE_API int32_t finermoe_session_append_rows(finermoe_session* session, const int32_t* ids, size_t n_ids,
-                                                  const size_t* rows, size_t n_rows, finermoe_cancel* cancel,
-                                                  finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_session_append_rows(finermoe_session* session, const int32_t* ids, size_t n_ids,
+                                                          const size_t* rows, size_t n_rows, finermoe_cancel* cancel,
+                                                          finermoe_error** error);
 /** Kept logits of the last append. @param row  0 … kept rows - 1  @param logits  [vocab_size] out */
-FINERMOE_API int32_t finermoe_session_logits(const finermoe_session* session, size_t row, float* logits,
-                                             size_t capacity, size_t* needed, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_session_logits(const finermoe_session* session, size_t row, float* logits,
+                                                     size_t capacity, size_t* needed, finermoe_error** error);
 
 typedef struct finermoe_session_info {
   uint32_t struct_size;
@@ -529,26 +541,29 @@ typedef struct finermoe_session_info {
   uint64_t kv_bytes;
 } finermoe_session_info;
 
-FINERMOE_API int32_t finermoe_session_get_info(const finermoe_session* session, finermoe_session_info* info,
-                                               finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_session_get_info(const finermoe_session* session, finermoe_session_info* info,
+                                                       finermoe_error** error);
 /** The tokens held. @param ids  [capacity] out */
-FINERMOE_API int32_t finermoe_session_tokens(const finermoe_session* session, int32_t* ids, size_t capacity,
-                                             size_t* needed, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_session_tokens(const finermoe_session* session, int32_t* ids, size_t capacity,
+                                                     size_t* needed, finermoe_error** error);
 /** Forgets all tokens from `length` on. @param length  at most the present length */
-FINERMOE_API int32_t finermoe_session_truncate(finermoe_session* session, size_t length, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_session_truncate(finermoe_session* session, size_t length,
+                                                       finermoe_error** error);
 /** Forgets all tokens. */
-FINERMOE_API int32_t finermoe_session_reset(finermoe_session* session, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_session_reset(finermoe_session* session, finermoe_error** error);
 /** A second session that begins as a copy of this one (tokens, cache and options; not the kept logits). */
-FINERMOE_API int32_t finermoe_session_fork(const finermoe_session* session, finermoe_session** fork,
-                                           finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_session_fork(const finermoe_session* session, finermoe_session** fork,
+                                                   finermoe_error** error);
 /** Writes tokens and cache to a file, beside it first and renamed when whole. Replaces an older file. */
-FINERMOE_API int32_t finermoe_session_save(const finermoe_session* session, const char* path, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_session_save(const finermoe_session* session, const char* path,
+                                                   finermoe_error** error);
 /** Replaces the session's content by a saved one of the same model and cache type. A refused file changes nothing. */
-FINERMOE_API int32_t finermoe_session_restore(finermoe_session* session, const char* path, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_session_restore(finermoe_session* session, const char* path,
+                                                      finermoe_error** error);
 /** Records what the router does in later appends. Ownership: the session keeps the trace alive. @param trace  NULL:
  * stop */
-FINERMOE_API int32_t finermoe_session_set_trace(finermoe_session* session, finermoe_trace* trace,
-                                                finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_session_set_trace(finermoe_session* session, finermoe_trace* trace,
+                                                        finermoe_error** error);
 
 /* ---------------------------------------------------------------------------------------------------------------
  * 8. Trace: what the router did
@@ -558,11 +573,11 @@ FINERMOE_API int32_t finermoe_session_set_trace(finermoe_session* session, finer
 enum { FINERMOE_TRACE_ROUTES = 1, FINERMOE_TRACE_LOGITS = 2, FINERMOE_TRACE_USAGE = 4 };
 
 /** @param what  any of FINERMOE_TRACE_… or'ed; a dense model is FINERMOE_ERROR_UNSUPPORTED */
-FINERMOE_API int32_t finermoe_trace_create(const finermoe_model* model, uint32_t what, finermoe_trace** trace,
-                                           finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_trace_create(const finermoe_model* model, uint32_t what, finermoe_trace** trace,
+                                                   finermoe_error** error);
 FINERMOE_API void finermoe_trace_free(finermoe_trace* trace);
 /** Forgets what was recorded. */
-FINERMOE_API int32_t finermoe_trace_clear(finermoe_trace* trace, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_trace_clear(finermoe_trace* trace, finermoe_error** error);
 
 typedef struct finermoe_trace_info {
   uint32_t struct_size;
@@ -574,30 +589,30 @@ typedef struct finermoe_trace_info {
   size_t n_components;        /**< G_O */
 } finermoe_trace_info;
 
-FINERMOE_API int32_t finermoe_trace_get_info(const finermoe_trace* trace, finermoe_trace_info* info,
-                                             finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_trace_get_info(const finermoe_trace* trace, finermoe_trace_info* info,
+                                                     finermoe_error** error);
 /** The model's own indices of its MoE layers. @param layers  [n_moe_layers] out. The `moe_layer` below counts these. */
-FINERMOE_API int32_t finermoe_trace_layers(const finermoe_trace* trace, size_t* layers, size_t capacity, size_t* needed,
-                                           finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_trace_layers(const finermoe_trace* trace, size_t* layers, size_t capacity,
+                                                   size_t* needed, finermoe_error** error);
 /** @param experts  [n_tokens, n_experts_per_token] out, ascending in each row */
-FINERMOE_API int32_t finermoe_trace_experts(const finermoe_trace* trace, size_t moe_layer, int32_t* experts,
-                                            size_t capacity, size_t* needed, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_trace_experts(const finermoe_trace* trace, size_t moe_layer, int32_t* experts,
+                                                    size_t capacity, size_t* needed, finermoe_error** error);
 /** @param weights  [n_tokens, n_experts_per_token] out, in the order of the experts */
-FINERMOE_API int32_t finermoe_trace_weights(const finermoe_trace* trace, size_t moe_layer, float* weights,
-                                            size_t capacity, size_t* needed, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_trace_weights(const finermoe_trace* trace, size_t moe_layer, float* weights,
+                                                    size_t capacity, size_t* needed, finermoe_error** error);
 /** @param groups  [n_tokens, n_components] out: the winning group of each output component, of all G_O R_O groups */
-FINERMOE_API int32_t finermoe_trace_groups(const finermoe_trace* trace, size_t moe_layer, int32_t* groups,
-                                           size_t capacity, size_t* needed, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_trace_groups(const finermoe_trace* trace, size_t moe_layer, int32_t* groups,
+                                                   size_t capacity, size_t* needed, finermoe_error** error);
 /** @param logits  [n_tokens, n_experts] out */
-FINERMOE_API int32_t finermoe_trace_logits(const finermoe_trace* trace, size_t moe_layer, float* logits,
-                                           size_t capacity, size_t* needed, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_trace_logits(const finermoe_trace* trace, size_t moe_layer, float* logits,
+                                                   size_t capacity, size_t* needed, finermoe_error** error);
 /** How often each expert was chosen. Needs USAGE. @param counts  [n_experts] out */
-FINERMOE_API int32_t finermoe_trace_usage(const finermoe_trace* trace, size_t moe_layer, uint64_t* counts,
-                                          size_t capacity, size_t* needed, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_trace_usage(const finermoe_trace* trace, size_t moe_layer, uint64_t* counts,
+                                                  size_t capacity, size_t* needed, finermoe_error** error);
 /** Load-balancing loss of Eq. 11 without its factor alpha, all recorded tokens taken as one sequence: 1 when perfectly
  * even. Needs USAGE and at least one token. */
-FINERMOE_API int32_t finermoe_trace_balance_loss(const finermoe_trace* trace, size_t moe_layer, double* loss,
-                                                 finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_trace_balance_loss(const finermoe_trace* trace, size_t moe_layer, double* loss,
+                                                         finermoe_error** error);
 
 /* ---------------------------------------------------------------------------------------------------------------
  * 9. Generation and batch
@@ -607,66 +622,68 @@ typedef struct finermoe_generation_options finermoe_generation_options;
 typedef struct finermoe_generation finermoe_generation;
 
 /** Options that begin with the defaults of the model's generation_config.json (its stop ids among them). */
-FINERMOE_API int32_t finermoe_generation_options_create(const finermoe_model* model,
-                                                        finermoe_generation_options** options, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_generation_options_create(const finermoe_model* model,
+                                                                finermoe_generation_options** options,
+                                                                finermoe_error** error);
 FINERMOE_API void finermoe_generation_options_free(finermoe_generation_options* options);
 /** @param n  most tokens to generate; 0: until a stop or the end of the context */
-FINERMOE_API int32_t finermoe_generation_options_set_max_tokens(finermoe_generation_options* options, size_t n,
-                                                                finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_generation_options_set_max_tokens(finermoe_generation_options* options, size_t n,
+                                                                        finermoe_error** error);
 /** @param n  stop tokens cannot be chosen, and stop strings do not end it, before this many tokens */
-FINERMOE_API int32_t finermoe_generation_options_set_min_tokens(finermoe_generation_options* options, size_t n,
-                                                                finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_generation_options_set_min_tokens(finermoe_generation_options* options, size_t n,
+                                                                        finermoe_error** error);
 /** @param temperature  0: greedy; else divides the logits */
-FINERMOE_API int32_t finermoe_generation_options_set_temperature(finermoe_generation_options* options,
-                                                                 double temperature, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_generation_options_set_temperature(finermoe_generation_options* options,
+                                                                         double temperature, finermoe_error** error);
 /** @param k  keep the k largest logits; 0: all */
-FINERMOE_API int32_t finermoe_generation_options_set_top_k(finermoe_generation_options* options, size_t k,
-                                                           finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_generation_options_set_top_k(finermoe_generation_options* options, size_t k,
+                                                                   finermoe_error** error);
 /** @param p  in (0, 1]: keep the smallest set whose probability reaches p; 1: all */
-FINERMOE_API int32_t finermoe_generation_options_set_top_p(finermoe_generation_options* options, double p,
-                                                           finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_generation_options_set_top_p(finermoe_generation_options* options, double p,
+                                                                   finermoe_error** error);
 /** @param p  in [0, 1): drop what is less likely than p times the likeliest; 0: nothing */
-FINERMOE_API int32_t finermoe_generation_options_set_min_p(finermoe_generation_options* options, double p,
-                                                           finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_generation_options_set_min_p(finermoe_generation_options* options, double p,
+                                                                   finermoe_error** error);
 /** @param p  in (0, 1]: locally typical sampling (arXiv 2202.00666); 1: off */
-FINERMOE_API int32_t finermoe_generation_options_set_typical_p(finermoe_generation_options* options, double p,
-                                                               finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_generation_options_set_typical_p(finermoe_generation_options* options, double p,
+                                                                       finermoe_error** error);
 /** @param penalty  > 0: logits of tokens that stand in prompt or output are divided by it (multiplied if negative); 1:
  * off */
-FINERMOE_API int32_t finermoe_generation_options_set_repetition_penalty(finermoe_generation_options* options,
-                                                                        double penalty, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_generation_options_set_repetition_penalty(finermoe_generation_options* options,
+                                                                                double penalty, finermoe_error** error);
 /** @param penalty  subtracted from a token's logit for each time it was generated; 0: off */
-FINERMOE_API int32_t finermoe_generation_options_set_frequency_penalty(finermoe_generation_options* options,
-                                                                       double penalty, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_generation_options_set_frequency_penalty(finermoe_generation_options* options,
+                                                                               double penalty, finermoe_error** error);
 /** @param penalty  subtracted once from the logits of tokens that were generated; 0: off */
-FINERMOE_API int32_t finermoe_generation_options_set_presence_penalty(finermoe_generation_options* options,
-                                                                      double penalty, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_generation_options_set_presence_penalty(finermoe_generation_options* options,
+                                                                              double penalty, finermoe_error** error);
 /** @param seed  of the random stream: PCG-XSH-RR 64/32 (docs/sampling.md), the same on every platform; 0 by default */
-FINERMOE_API int32_t finermoe_generation_options_set_seed(finermoe_generation_options* options, uint64_t seed,
-                                                          finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_generation_options_set_seed(finermoe_generation_options* options, uint64_t seed,
+                                                                  finermoe_error** error);
 /** @param bias  added to the token's logit; a second bias for an id replaces the first; -INFINITY bans the token */
-FINERMOE_API int32_t finermoe_generation_options_add_logit_bias(finermoe_generation_options* options, int32_t id,
-                                                                float bias, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_generation_options_add_logit_bias(finermoe_generation_options* options,
+                                                                        int32_t id, float bias, finermoe_error** error);
 /** Never sample this token. */
-FINERMOE_API int32_t finermoe_generation_options_add_banned_token(finermoe_generation_options* options, int32_t id,
-                                                                  finermoe_error** error);
-FINERMOE_API int32_t finermoe_generation_options_add_stop_token(finermoe_generation_options* options, int32_t id,
-                                                                finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_generation_options_add_banned_token(finermoe_generation_options* options,
+                                                                          int32_t id, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_generation_options_add_stop_token(finermoe_generation_options* options,
+                                                                        int32_t id, finermoe_error** error);
 /** Forgets all stop tokens, those of generation_config.json too. */
-FINERMOE_API int32_t finermoe_generation_options_clear_stop_tokens(finermoe_generation_options* options,
-                                                                   finermoe_error** error);
-/** Ends the text before the first occurrence of this string. Needs a tokenizer. @param length  at least 1 */
-FINERMOE_API int32_t finermoe_generation_options_add_stop_string(finermoe_generation_options* options, const char* text,
-                                                                 size_t length, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_generation_options_clear_stop_tokens(finermoe_generation_options* options,
+                                                                           finermoe_error** error);
+/** Ends the text before the first occurrence of this string. Needs a tokenizer. @param text_length  at least 1 */
+FINERMOE_API finermoe_status finermoe_generation_options_add_stop_string(finermoe_generation_options* options,
+                                                                         const char* text, size_t text_length,
+                                                                         finermoe_error** error);
 /** @param ignore_eos  1: stop tokens do not end the generation */
-FINERMOE_API int32_t finermoe_generation_options_set_ignore_eos(finermoe_generation_options* options,
-                                                                int32_t ignore_eos, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_generation_options_set_ignore_eos(finermoe_generation_options* options,
+                                                                        int32_t ignore_eos, finermoe_error** error);
 /** @param n  alternatives reported with each token; the chosen token's own log-probability always is */
-FINERMOE_API int32_t finermoe_generation_options_set_top_logprobs(finermoe_generation_options* options, size_t n,
-                                                                  finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_generation_options_set_top_logprobs(finermoe_generation_options* options,
+                                                                          size_t n, finermoe_error** error);
 /** @param show  1: special tokens appear in the text; 0 (default) */
-FINERMOE_API int32_t finermoe_generation_options_set_show_special(finermoe_generation_options* options, int32_t show,
-                                                                  finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_generation_options_set_show_special(finermoe_generation_options* options,
+                                                                          int32_t show, finermoe_error** error);
 
 typedef struct finermoe_generation_options_info {
   uint32_t struct_size;
@@ -685,29 +702,30 @@ typedef struct finermoe_generation_options_info {
   size_t n_stop_tokens;
 } finermoe_generation_options_info;
 
-FINERMOE_API int32_t finermoe_generation_options_get_info(const finermoe_generation_options* options,
-                                                          finermoe_generation_options_info* info,
-                                                          finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_generation_options_get_info(const finermoe_generation_options* options,
+                                                                  finermoe_generation_options_info* info,
+                                                                  finermoe_error** error);
 
 /** A request on a session: its prompt is appended to what the session holds. Nothing is computed yet.
  * The session is "in use" only during calls; to use it otherwise between them is allowed, and changes what follows.
  * @param options  NULL for the model's defaults; copied
  * @param ids      [n_ids]; at least one, unless the session holds a token to continue from
  * @return FINERMOE_ERROR_CONTEXT_LENGTH where the prompt does not fit */
-FINERMOE_API int32_t finermoe_generation_create(finermoe_session* session, const finermoe_generation_options* options,
-                                                const int32_t* ids, size_t n_ids, finermoe_generation** generation,
-                                                finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_generation_create(finermoe_session* session,
+                                                        const finermoe_generation_options* options, const int32_t* ids,
+                                                        size_t n_ids, finermoe_generation** generation,
+                                                        finermoe_error** error);
 /** The same with a text. @param flags  FINERMOE_TEXT_PARSE_SPECIAL or 0 */
-FINERMOE_API int32_t finermoe_generation_create_text(finermoe_session* session,
-                                                     const finermoe_generation_options* options, const char* text,
-                                                     size_t text_length, uint32_t flags,
-                                                     finermoe_generation** generation, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_generation_create_text(finermoe_session* session,
+                                                             const finermoe_generation_options* options,
+                                                             const char* text, size_t text_length, uint32_t flags,
+                                                             finermoe_generation** generation, finermoe_error** error);
 /** The same with a chat, whose rendering opens the assistant's turn. What the session already holds of the rendered
  * prompt is kept and not computed again; what it holds beyond that is forgotten. */
-FINERMOE_API int32_t finermoe_generation_create_chat(finermoe_session* session,
-                                                     const finermoe_generation_options* options,
-                                                     const finermoe_chat* chat, finermoe_generation** generation,
-                                                     finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_generation_create_chat(finermoe_session* session,
+                                                             const finermoe_generation_options* options,
+                                                             const finermoe_chat* chat,
+                                                             finermoe_generation** generation, finermoe_error** error);
 FINERMOE_API void finermoe_generation_close(finermoe_generation* generation);
 FINERMOE_API void finermoe_generation_free(finermoe_generation* generation);
 
@@ -722,11 +740,12 @@ enum {
 /** One step. Ownership: the pointers belong to the generation until its next call. */
 typedef struct finermoe_event {
   uint32_t struct_size;
-  int32_t finish_reason;     /**< FINERMOE_FINISH_… */
-  int32_t token;             /**< the token chosen, or -1: nothing was chosen (the generation had ended before) */
-  float logprob;             /**< of that token, in the model's own distribution before any processing */
-  const char* text;          /**< complete characters, safe to show: what might become a stop string is held back */
-  size_t text_length;        /**< bytes; 0 is common */
+  int32_t finish_reason; /**< FINERMOE_FINISH_… */
+  int32_t token;         /**< the token chosen, or -1: nothing was chosen (the generation had ended before) */
+  float logprob;         /**< of that token, in the model's own distribution before any processing */
+  const char* text;   /**< complete characters, safe to show: what might become a stop string is held back. Never NULL;
+                           a NUL follows the text_length bytes */
+  size_t text_length; /**< bytes; 0 is common */
   const int32_t* top_ids;    /**< [n_top] the likeliest tokens of the same distribution, likeliest first */
   const float* top_logprobs; /**< [n_top] */
   size_t n_top;
@@ -734,19 +753,19 @@ typedef struct finermoe_event {
 
 /** Computes what is missing, chooses a token, and reports it. After the finish it keeps answering the finish with token
  * -1 and no text. @param cancel  may be NULL; after FINERMOE_ERROR_CANCELLED call again to go on */
-FINERMOE_API int32_t finermoe_generation_next(finermoe_generation* generation, finermoe_cancel* cancel,
-                                              finermoe_event* event, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_generation_next(finermoe_generation* generation, finermoe_cancel* cancel,
+                                                      finermoe_event* event, finermoe_error** error);
 /** Computes the logits of the next token without choosing it, so that they can be read and changed. */
-FINERMOE_API int32_t finermoe_generation_prepare(finermoe_generation* generation, finermoe_cancel* cancel,
-                                                 finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_generation_prepare(finermoe_generation* generation, finermoe_cancel* cancel,
+                                                         finermoe_error** error);
 /** The logits that the next token will be chosen from, before any processing; FINERMOE_ERROR_STATE unless prepared.
  * @param logits  [vocab_size] out */
-FINERMOE_API int32_t finermoe_generation_get_logits(const finermoe_generation* generation, float* logits,
-                                                    size_t capacity, size_t* needed, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_generation_get_logits(const finermoe_generation* generation, float* logits,
+                                                            size_t capacity, size_t* needed, finermoe_error** error);
 /** Replaces them for this step (-INFINITY forbids a token). Log-probabilities stay those of the model.
  * @param logits  [n_logits] with n_logits = vocab_size */
-FINERMOE_API int32_t finermoe_generation_set_logits(finermoe_generation* generation, const float* logits,
-                                                    size_t n_logits, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_generation_set_logits(finermoe_generation* generation, const float* logits,
+                                                            size_t n_logits, finermoe_error** error);
 
 typedef struct finermoe_generation_info {
   uint32_t struct_size;
@@ -757,26 +776,28 @@ typedef struct finermoe_generation_info {
   size_t n_generated;
 } finermoe_generation_info;
 
-FINERMOE_API int32_t finermoe_generation_get_info(const finermoe_generation* generation, finermoe_generation_info* info,
-                                                  finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_generation_get_info(const finermoe_generation* generation,
+                                                          finermoe_generation_info* info, finermoe_error** error);
 
 /** Generations of one model that advance together, one pass over the weights for all. One thread at a time. */
 typedef struct finermoe_batch finermoe_batch;
 
-FINERMOE_API int32_t finermoe_batch_create(finermoe_model* model, finermoe_batch** batch, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_batch_create(finermoe_model* model, finermoe_batch** batch,
+                                                   finermoe_error** error);
 FINERMOE_API void finermoe_batch_close(finermoe_batch* batch);
 FINERMOE_API void finermoe_batch_free(finermoe_batch* batch);
 /** Members may join and leave between any two steps. The batch keeps them alive. Two generations on one session are
  * refused. */
-FINERMOE_API int32_t finermoe_batch_add(finermoe_batch* batch, finermoe_generation* generation, finermoe_error** error);
-FINERMOE_API int32_t finermoe_batch_remove(finermoe_batch* batch, finermoe_generation* generation,
-                                           finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_batch_add(finermoe_batch* batch, finermoe_generation* generation,
+                                                finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_batch_remove(finermoe_batch* batch, finermoe_generation* generation,
+                                                   finermoe_error** error);
 /** One pass over the weights for every member that is not prepared: one token for those that decode, a chunk of the
  * prompt for those that prefill. Then call finermoe_generation_next on the prepared ones (it only chooses;
  * finermoe_generation_get_info tells which are).
  * @param n_active  out: members that have not finished; 0: nothing is left to do */
-FINERMOE_API int32_t finermoe_batch_step(finermoe_batch* batch, finermoe_cancel* cancel, size_t* n_active,
-                                         finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_batch_step(finermoe_batch* batch, finermoe_cancel* cancel, size_t* n_active,
+                                                 finermoe_error** error);
 
 /* ---------------------------------------------------------------------------------------------------------------
  * 10. Writers and checks
@@ -787,23 +808,23 @@ FINERMOE_API int32_t finermoe_batch_step(finermoe_batch* batch, finermoe_cancel*
 
 typedef struct finermoe_writer_options finermoe_writer_options;
 
-FINERMOE_API int32_t finermoe_writer_options_create(finermoe_writer_options** options, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_writer_options_create(finermoe_writer_options** options, finermoe_error** error);
 FINERMOE_API void finermoe_writer_options_free(finermoe_writer_options* options);
 /** @param seed  of every random draw; 0 by default */
-FINERMOE_API int32_t finermoe_writer_options_set_seed(finermoe_writer_options* options, uint64_t seed,
-                                                      finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_writer_options_set_seed(finermoe_writer_options* options, uint64_t seed,
+                                                              finermoe_error** error);
 /** @param bytes  most that a shard may hold; 5,000,000,000 by default */
-FINERMOE_API int32_t finermoe_writer_options_set_shard_size(finermoe_writer_options* options, uint64_t bytes,
-                                                            finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_writer_options_set_shard_size(finermoe_writer_options* options, uint64_t bytes,
+                                                                    finermoe_error** error);
 /** @param overwrite  1: an existing OUT is replaced, when the new one is whole; 0 (default): it is an error */
-FINERMOE_API int32_t finermoe_writer_options_set_overwrite(finermoe_writer_options* options, int32_t overwrite,
-                                                           finermoe_error** error);
-FINERMOE_API int32_t finermoe_writer_options_set_progress(finermoe_writer_options* options,
-                                                          finermoe_progress_fn progress, void* user,
-                                                          finermoe_error** error);
-/** @param cancel  must outlive the calls it is used in */
-FINERMOE_API int32_t finermoe_writer_options_set_cancel(finermoe_writer_options* options, finermoe_cancel* cancel,
-                                                        finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_writer_options_set_overwrite(finermoe_writer_options* options, int32_t overwrite,
+                                                                   finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_writer_options_set_progress(finermoe_writer_options* options,
+                                                                  finermoe_progress_fn progress, void* user,
+                                                                  finermoe_error** error);
+/** @param cancel  kept alive by the options */
+FINERMOE_API finermoe_status finermoe_writer_options_set_cancel(finermoe_writer_options* options,
+                                                                finermoe_cancel* cancel, finermoe_error** error);
 
 /** What upcycling makes of a dense FFN. */
 typedef struct finermoe_upcycle_options finermoe_upcycle_options;
@@ -813,48 +834,50 @@ enum { FINERMOE_ROUTER_INIT_NORMAL = 0, FINERMOE_ROUTER_INIT_VIRTUAL_GROUP = 1 }
 
 /** @param preset  "finermoe", "c32a2", "s16a4", "drop-upcycling", "nvshard", "no-fg", "inter-fg" or "out-fg"; NULL:
  *                 "finermoe" */
-FINERMOE_API int32_t finermoe_upcycle_options_create(const char* preset, finermoe_upcycle_options** options,
-                                                     finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_upcycle_options_create(const char* preset, finermoe_upcycle_options** options,
+                                                             finermoe_error** error);
 FINERMOE_API void finermoe_upcycle_options_free(finermoe_upcycle_options* options);
 /** Each at least 1: G_I, R_I, G_O, R_O and T_I. A 0 leaves the preset's value. */
-FINERMOE_API int32_t finermoe_upcycle_options_set_shape(finermoe_upcycle_options* options, uint64_t granularity_inter,
-                                                        uint64_t expansion_inter, uint64_t granularity_output,
-                                                        uint64_t expansion_output, uint64_t top_inter,
-                                                        finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_upcycle_options_set_shape(finermoe_upcycle_options* options,
+                                                                uint64_t granularity_inter, uint64_t expansion_inter,
+                                                                uint64_t granularity_output, uint64_t expansion_output,
+                                                                uint64_t top_inter, finermoe_error** error);
 /** @param shared  1: the dense FFN becomes the shared expert; 0: none */
-FINERMOE_API int32_t finermoe_upcycle_options_set_shared_expert(finermoe_upcycle_options* options, int32_t shared,
-                                                                finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_upcycle_options_set_shared_expert(finermoe_upcycle_options* options,
+                                                                        int32_t shared, finermoe_error** error);
 /** @param concat_proj  FINERMOE_CONCAT_PROJ_… */
-FINERMOE_API int32_t finermoe_upcycle_options_set_concat_proj(finermoe_upcycle_options* options, int32_t concat_proj,
-                                                              finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_upcycle_options_set_concat_proj(finermoe_upcycle_options* options,
+                                                                      int32_t concat_proj, finermoe_error** error);
 /** @param separate  1: a second router for the output components (Table 3) */
-FINERMOE_API int32_t finermoe_upcycle_options_set_separate_router(finermoe_upcycle_options* options, int32_t separate,
-                                                                  finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_upcycle_options_set_separate_router(finermoe_upcycle_options* options,
+                                                                          int32_t separate, finermoe_error** error);
 /** @param scale  the experts' down matrices are multiplied by it; 0 (default): G_I without a shared expert, else 1 */
-FINERMOE_API int32_t finermoe_upcycle_options_set_down_scale(finermoe_upcycle_options* options, double scale,
-                                                             finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_upcycle_options_set_down_scale(finermoe_upcycle_options* options, double scale,
+                                                                     finermoe_error** error);
 /** @param ratio  in [0, 1]: share of each expert's intermediate indices redrawn (Drop-Upcycling, arXiv 2502.19261) */
-FINERMOE_API int32_t finermoe_upcycle_options_set_drop_ratio(finermoe_upcycle_options* options, double ratio,
-                                                             finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_upcycle_options_set_drop_ratio(finermoe_upcycle_options* options, double ratio,
+                                                                     finermoe_error** error);
 /** @param router_init  FINERMOE_ROUTER_INIT_… */
-FINERMOE_API int32_t finermoe_upcycle_options_set_router_init(finermoe_upcycle_options* options, int32_t router_init,
-                                                              finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_upcycle_options_set_router_init(finermoe_upcycle_options* options,
+                                                                      int32_t router_init, finermoe_error** error);
 
 /** Makes a Mixture-of-Experts checkpoint from a dense one (Eq. 9 and 10) by streaming; memory stays small.
  * @param options         NULL: the preset "finermoe"
  * @param writer_options  NULL for the defaults
  * @return FINERMOE_ERROR_CONFIG_INCONSISTENT where a size does not divide, FINERMOE_ERROR_FILE_EXISTS,
  *         FINERMOE_ERROR_DISK_FULL, … */
-FINERMOE_API int32_t finermoe_upcycle_run(const char* dense_path, const char* out_path,
-                                          const finermoe_upcycle_options* options,
-                                          const finermoe_writer_options* writer_options, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_upcycle_run(const char* dense_path, const char* out_path,
+                                                  const finermoe_upcycle_options* options,
+                                                  const finermoe_writer_options* writer_options,
+                                                  finermoe_error** error);
 
 /** Writes a random checkpoint of any shape, for tests and benchmarks at real size: matrices normal with the
  * configuration's initializer_range, norms one, biases normal.
  * @param config_path  a config.json or a directory that holds one; tokenizer files beside it are carried over
  * @param dtype        FINERMOE_DTYPE_…; -1: the configuration's own */
-FINERMOE_API int32_t finermoe_synthesize_run(const char* config_path, const char* out_path, int32_t dtype,
-                                             const finermoe_writer_options* writer_options, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_synthesize_run(const char* config_path, const char* out_path, int32_t dtype,
+                                                     const finermoe_writer_options* writer_options,
+                                                     finermoe_error** error);
 
 /** What a verification found, file by file. Immutable. */
 typedef struct finermoe_verification finermoe_verification;
@@ -873,12 +896,12 @@ typedef struct finermoe_verification_file {
 
 /** Reads every file of a model once: structure, SHA-256, NaN and infinity. Bad values are a finding, not an error.
  * @param progress  may be NULL  @param cancel  may be NULL */
-FINERMOE_API int32_t finermoe_verification_run(const char* path, finermoe_progress_fn progress, void* user,
-                                               finermoe_cancel* cancel, finermoe_verification** verification,
-                                               finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_verification_run(const char* path, finermoe_progress_fn progress, void* user,
+                                                       finermoe_cancel* cancel, finermoe_verification** verification,
+                                                       finermoe_error** error);
 FINERMOE_API size_t finermoe_verification_count(const finermoe_verification* verification);
-FINERMOE_API int32_t finermoe_verification_get_file(const finermoe_verification* verification, size_t index,
-                                                    finermoe_verification_file* file, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_verification_get_file(const finermoe_verification* verification, size_t index,
+                                                            finermoe_verification_file* file, finermoe_error** error);
 FINERMOE_API void finermoe_verification_free(finermoe_verification* verification);
 
 #ifdef __cplusplus

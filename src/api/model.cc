@@ -1,5 +1,6 @@
 // Section 5 of finermoe.h: model.
 #include "api/handles.h"
+#include "convert/finite.h"
 #include "runtime/similarity.h"
 
 using namespace finermoe;

@@ -1,0 +1,48 @@
+#include "convert/finite.h"
+
+#include <algorithm>
+
+namespace finermoe {
+namespace {
+
+// Counts the elements whose magnitude is that of infinity, or larger: a NaN.
+template <class Word>
+NonFinite count(const Word* bits, uint64_t n, Word infinity) {
+  constexpr Word magnitude = static_cast<Word>(~Word{0}) >> 1;
+  NonFinite found;
+  for (uint64_t i = 0; i < n; i++) {
+    found.n_nan += (bits[i] & magnitude) > infinity;
+    found.n_infinite += (bits[i] & magnitude) == infinity;
+  }
+  return found;
+}
+
+}  // namespace
+
+NonFinite count_non_finite(DType dtype, const std::byte* data, uint64_t bytes) {
+  if (dtype == DType::f32) return count<uint32_t>(reinterpret_cast<const uint32_t*>(data), bytes / 4, 0x7f800000u);
+  const uint16_t infinity = dtype == DType::bf16 ? 0x7f80 : 0x7c00;
+  return count<uint16_t>(reinterpret_cast<const uint16_t*>(data), bytes / 2, infinity);
+}
+
+Status refuse_not_finite(const Checkpoint& checkpoint, const Progress& progress) {
+  constexpr uint64_t piece_bytes = 16 << 20;
+  uint64_t total = 0, done = 0;
+  for (const Tensor& tensor : checkpoint.tensors()) total += tensor.bytes();
+  for (const Tensor& tensor : checkpoint.tensors()) {
+    for (uint64_t offset = 0, n; offset < tensor.bytes(); offset += n) {
+      n = std::min(piece_bytes, tensor.bytes() - offset);
+      FM_TRY(checkpoint.check_unchanged());
+      const NonFinite found = count_non_finite(tensor.dtype, tensor.data + offset, n);
+      if (found.any()) {
+        return Status(FINERMOE_ERROR_NOT_FINITE, cat("tensor ", tensor.name, " holds NaN or infinity"),
+                      "finite weights", cat(found.n_nan, " NaN and ", found.n_infinite, " infinite"));
+      }
+      done += n;
+      FM_TRY(progress.report("verify", done, total));
+    }
+  }
+  return {};
+}
+
+}  // namespace finermoe

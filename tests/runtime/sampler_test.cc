@@ -1,0 +1,190 @@
+// The sampler against its description: the random stream, each processor, their order.
+#include "runtime/sampler.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <map>
+
+namespace finermoe {
+namespace {
+
+constexpr float infinity = std::numeric_limits<float>::infinity();
+
+std::map<int32_t, int> frequencies(const SamplingOptions& options, const std::vector<float>& logits, int n = 20000) {
+  Sampler sampler(options, {});
+  std::map<int32_t, int> counts;
+  for (int i = 0; i < n; i++) counts[*sampler.choose(logits, {})]++;
+  return counts;
+}
+
+// ln of probabilities 0.5, 0.25, 0.125, 0.0625, 0.0625
+const std::vector<float> halves = {std::log(0.5f), std::log(0.25f), std::log(0.125f), std::log(0.0625f),
+                                   std::log(0.0625f)};
+
+TEST(Pcg32, IsTheDocumentedStream) {
+  // Computed with arbitrary-precision integers from the definition: seed 42 on the default increment.
+  Pcg32 random(42);
+  uint64_t state = 0;
+  auto step = [&] {
+    const uint64_t old = state;
+    state = old * 6364136223846793005u + 1442695040888963407u;
+    return old;
+  };
+  step();
+  state += 42;
+  step();
+  for (int i = 0; i < 1000; i++) {
+    const uint64_t old = step();
+    const uint32_t x = static_cast<uint32_t>(((old >> 18) ^ old) >> 27);
+    const int r = static_cast<int>(old >> 59);
+    EXPECT_EQ(random.next(), r == 0 ? x : (x >> r | x << (32 - r)));
+  }
+}
+
+TEST(Sampler, GreedyTakesTheFirstOfTheLargest) {
+  Sampler sampler({}, {});
+  EXPECT_EQ(*sampler.choose(std::vector<float>{1, 3, 3, 2}, {}), 1);
+}
+
+TEST(Sampler, TemperatureIsASoftmax) {
+  SamplingOptions options;
+  options.temperature = 1;
+  for (auto [id, count] : frequencies(options, halves)) EXPECT_NEAR(count / 20000.0, std::exp(halves[id]), 0.015) << id;
+  options.temperature = 0.5;  // squares the probabilities
+  double sum = 0;
+  for (float l : halves) sum += std::exp(2 * l);
+  for (auto [id, count] : frequencies(options, halves))
+    EXPECT_NEAR(count / 20000.0, std::exp(2 * halves[id]) / sum, 0.015);
+}
+
+TEST(Sampler, SeedsRepeatAndDiffer) {
+  SamplingOptions options;
+  options.temperature = 1;
+  auto draws = [&](uint64_t seed) {
+    options.seed = seed;
+    Sampler sampler(options, {});
+    std::vector<int32_t> out;
+    for (int i = 0; i < 50; i++) out.push_back(*sampler.choose(halves, {}));
+    return out;
+  };
+  EXPECT_EQ(draws(7), draws(7));
+  EXPECT_NE(draws(7), draws(8));
+}
+
+TEST(Sampler, TopKKeepsTiesWithTheKth) {
+  SamplingOptions options;
+  options.temperature = 1;
+  options.top_k = 2;
+  EXPECT_EQ(frequencies(options, halves).size(), 2u);
+  options.top_k = 4;
+  EXPECT_EQ(frequencies(options, halves).size(), 5u);  // ids 3 and 4 are equal
+}
+
+TEST(Sampler, TopPKeepsTheSmallestSetThatReachesP) {
+  SamplingOptions options;
+  options.temperature = 1;
+  for (auto [p, kept] : std::map<double, size_t>{{0.3, 1}, {0.49, 1}, {0.6, 2}, {0.74, 2}, {0.8, 3}, {0.9, 4}}) {
+    options.top_p = p;
+    EXPECT_EQ(frequencies(options, halves).size(), kept) << p;
+  }
+  // Over many candidates, where only a head of them is sorted.
+  std::vector<float> flat(1000);
+  for (size_t i = 0; i < flat.size(); i++) flat[i] = 1e-4f * static_cast<float>(i % 7);
+  options.top_p = 0.5;
+  const auto kept = frequencies(options, flat, 50000);
+  EXPECT_GT(kept.size(), 450u);
+  EXPECT_LE(kept.size(), 501u);
+}
+
+TEST(Sampler, MinPIsRelativeToTheLikeliest) {
+  SamplingOptions options;
+  options.temperature = 1;
+  options.min_p = 0.2;  // of 0.5: keeps 0.5, 0.25, 0.125
+  EXPECT_EQ(frequencies(options, halves).size(), 3u);
+}
+
+TEST(Sampler, TypicalKeepsWhatIsClosestToTheEntropy) {
+  // Entropy 1.875 bits = 1.30 nats; surprises 0.69, 1.39, 2.08, 2.77, 2.77: the second is closest, then the first.
+  SamplingOptions options;
+  options.temperature = 1;
+  options.typical_p = 0.2;
+  EXPECT_EQ(frequencies(options, halves), (std::map<int32_t, int>{{1, 20000}}));
+  options.typical_p = 0.5;
+  const auto two = frequencies(options, halves);
+  EXPECT_EQ(two.size(), 2u);
+  EXPECT_TRUE(two.contains(0) && two.contains(1));
+}
+
+TEST(Sampler, RepetitionPenaltyDividesAndMultiplies) {
+  SamplingOptions options;
+  options.repetition_penalty = 2;
+  Sampler sampler(options, {});
+  sampler.saw_prompt(0);
+  EXPECT_EQ(*sampler.choose(std::vector<float>{3, 2, -9}, {}), 1);  // 3 becomes 1.5
+  Sampler negative(options, {});
+  negative.saw_prompt(0);
+  EXPECT_EQ(*negative.choose(std::vector<float>{-1, -1.5, -9}, {}), 1);  // -1 becomes -2
+}
+
+TEST(Sampler, FrequencyAndPresenceCountWhatWasGenerated) {
+  SamplingOptions options;
+  options.frequency_penalty = 0.5;
+  Sampler frequency(options, {});
+  frequency.saw_prompt(0);  // the prompt does not count
+  EXPECT_EQ(*frequency.choose(std::vector<float>{2, 1.2f}, {}), 0);
+  frequency.saw_generated(0);
+  EXPECT_EQ(*frequency.choose(std::vector<float>{2, 1.2f}, {}), 0);  // 1.5
+  frequency.saw_generated(0);
+  EXPECT_EQ(*frequency.choose(std::vector<float>{2, 1.2f}, {}), 1);  // 1.0
+  options = {};
+  options.presence_penalty = 0.9;
+  Sampler presence(options, {});
+  presence.saw_generated(0);
+  presence.saw_generated(0);
+  EXPECT_EQ(*presence.choose(std::vector<float>{2, 1.2f}, {}), 1);  // 1.1, however often
+  EXPECT_EQ(*presence.choose(std::vector<float>{2, 1.05f}, {}), 0);
+}
+
+TEST(Sampler, BiasComesBeforeTheRepetitionPenalty) {
+  SamplingOptions options;
+  options.repetition_penalty = 2;
+  options.logit_bias[0] = 4;
+  Sampler sampler(options, {});
+  sampler.saw_prompt(0);
+  EXPECT_EQ(*sampler.choose(std::vector<float>{0, 2.5f}, {}), 1);  // (0 + 4) / 2; the other order would give 4
+}
+
+TEST(Sampler, ForbiddenTokensNeverCome) {
+  SamplingOptions options;
+  options.logit_bias[0] = -infinity;
+  Sampler greedy(options, {2});
+  const std::vector<int32_t> now = {3};
+  EXPECT_EQ(*greedy.choose(std::vector<float>{9, 1, 8, 7}, now), 1);
+  options.temperature = 5;
+  Sampler hot(options, {2});
+  for (int i = 0; i < 500; i++) EXPECT_EQ(*hot.choose(std::vector<float>{9, 1, 8, 7}, now), 1);
+  EXPECT_EQ(greedy.choose(std::vector<float>{9, -infinity, 8, 7}, now).status().code(), FINERMOE_ERROR_STATE);
+}
+
+TEST(Sampler, NotANumberIsAnError) {
+  Sampler sampler({}, {});
+  EXPECT_EQ(sampler.choose(std::vector<float>{1, NAN, 2}, {}).status().code(), FINERMOE_ERROR_NOT_FINITE);
+}
+
+TEST(Sampler, AnInfiniteLogitTakesAll) {
+  SamplingOptions options;
+  options.temperature = 1;
+  EXPECT_EQ(frequencies(options, {1, infinity, 2}, 100), (std::map<int32_t, int>{{1, 100}}));
+}
+
+TEST(LogProbabilities, AreALogSoftmax) {
+  const LogProbabilities own(halves);
+  for (size_t i = 0; i < halves.size(); i++) EXPECT_NEAR(own.of(static_cast<int32_t>(i)), halves[i], 1e-6);
+  EXPECT_EQ(own.top(3), (std::vector<int32_t>{0, 1, 2}));
+  EXPECT_EQ(own.top(99).size(), halves.size());
+}
+
+}  // namespace
+}  // namespace finermoe
