@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,6 +17,10 @@
 #include "format/config.h"
 
 namespace finermoe {
+
+// In a single-file model the header's __metadata__ holds each text under this prefix and its file name:
+// "finermoe.config.json", "finermoe.tokenizer.json", … (docs/format.md).
+inline constexpr std::string_view embedded_prefix = "finermoe.";
 
 struct Tensor {
   std::string_view name;  // lives as long as the checkpoint
@@ -63,6 +68,8 @@ class Checkpoint {
   std::vector<Tensor> tensors_;
   std::unordered_map<std::string_view, uint32_t> index_;
   std::vector<std::shared_ptr<const Bytes>> files_;
+  std::vector<Buffer> headers_;                                // copies of the files' headers, in which the names stand
+  std::list<std::string> escaped_names_;                       // names that a header writes with escapes
   std::optional<File> directory_;                              // of a Hugging Face directory
   std::vector<std::pair<std::string, std::string>> embedded_;  // texts of a single-file model
 };

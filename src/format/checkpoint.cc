@@ -1,0 +1,363 @@
+#include "format/checkpoint.h"
+
+#include <algorithm>
+#include <set>
+
+#include "base/json.h"
+#include "format/safetensors.h"
+
+namespace finermoe {
+namespace {
+
+constexpr uint64_t max_text_size = 256 << 20;
+constexpr const char* whole_name = "model.safetensors";
+constexpr const char* index_name = "model.safetensors.index.json";
+
+// A text of a directory; nullopt if it has no such file.
+Result<std::optional<std::string>> read_text(const File& directory, const std::string& name) {
+  Result<File> file = directory.open_at(name);
+  if (file.status().code() == FINERMOE_ERROR_FILE_NOT_FOUND) return std::optional<std::string>();
+  if (!file.ok()) return file.status();
+  FM_ASSIGN(std::string text, file->read_all(max_text_size));
+  return std::optional(std::move(text));
+}
+
+// The header's text, read and not mapped: names and shapes stay good whatever becomes of the file.
+Result<Buffer> read_header(const File& file, std::shared_ptr<MemoryAccount> account) {
+  if (file.is_directory()) {
+    return Status(FINERMOE_ERROR_FILE_UNREADABLE, cat(file.name(), " is a directory"), "a safetensors file",
+                  "a directory");
+  }
+  std::byte prefix[safetensors_prefix_size] = {};
+  FM_TRY(file.read(0, std::span(prefix).first(std::min(file.size(), safetensors_prefix_size))));
+  auto read_rest = [&](uint64_t size) -> Result<std::string> {
+    std::string text(size, '\0');
+    FM_TRY(file.read(safetensors_prefix_size, std::as_writable_bytes(std::span(text))));
+    return text;
+  };
+  FM_ASSIGN(uint64_t size, safetensors_header_size(prefix, file.size(), file.name(), read_rest));
+  FM_ASSIGN(Buffer header, Buffer::allocate(std::move(account), size, cat("the header of ", file.name())));
+  FM_TRY(file.read(safetensors_prefix_size, std::span(header.data(), size)));
+  return header;
+}
+
+std::string_view as_text(const Buffer& buffer) { return {buffer.data<char>(), buffer.size()}; }
+
+using Texts = std::vector<std::pair<std::string, std::string>>;
+
+Texts embedded_texts(Texts metadata) {
+  Texts texts;
+  for (auto& [key, text] : metadata) {
+    if (key.starts_with(embedded_prefix)) texts.emplace_back(key.substr(embedded_prefix.size()), std::move(text));
+  }
+  return texts;
+}
+
+std::optional<std::string> find_text(const Texts& texts, const std::string& name) {
+  for (const auto& [key, text] : texts) {
+    if (key == name) return text;
+  }
+  return std::nullopt;
+}
+
+std::string shape_text(uint64_t rank, uint64_t rows, uint64_t columns) {
+  if (rank == 1) return cat("[", rows, "]");
+  if (rank == 2 && columns != 0) return cat("[", rows, ", ", columns, "]");
+  return cat("rank ", rank, ", ", rows, " elements");
+}
+
+}  // namespace
+
+// Fills a checkpoint file by file, then checks it against its configuration.
+class CheckpointReader {
+ public:
+  explicit CheckpointReader(const Checkpoint::Options& options) : options_(options) {}
+
+  Result<std::shared_ptr<const Checkpoint>> read(File file) {
+    if (file.is_directory()) {
+      checkpoint_->directory_ = std::move(file);
+      FM_TRY(read_directory());
+    } else {
+      std::string name = file.name();
+      std::vector<File> files;
+      files.push_back(std::move(file));
+      FM_TRY(add_files(std::move(files)));
+      FM_TRY(read_texts(name));
+    }
+    return finish();
+  }
+
+  Result<std::shared_ptr<const Checkpoint>> read_memory(const void* data, size_t size) {
+    std::shared_ptr<const Bytes> bytes = Bytes::borrow(data, size, "the model in memory");
+    auto read_rest = [&](uint64_t n) -> Result<std::string> {
+      return std::string(static_cast<const char*>(data) + safetensors_prefix_size, n);
+    };
+    FM_ASSIGN(uint64_t header_size, safetensors_header_size(std::span(bytes->data(), bytes->size()), bytes->size(),
+                                                            bytes->name(), read_rest));
+    FM_TRY(add_bytes(bytes, {static_cast<const char*>(data) + safetensors_prefix_size, header_size}));
+    FM_TRY(read_texts(bytes->name()));
+    return finish();
+  }
+
+ private:
+  Status parse_texts(const std::string& config, const std::optional<std::string>& generation, std::string_view name) {
+    FM_ASSIGN(checkpoint_->config_, Config::parse(config, name));
+    FM_ASSIGN(checkpoint_->generation_defaults_, GenerationDefaults::parse(generation.value_or(""), config));
+    return {};
+  }
+
+  // The configuration of a single-file model, out of its metadata.
+  Status read_texts(const std::string& name) {
+    std::optional<std::string> config = find_text(checkpoint_->embedded_, "config.json");
+    if (!config) {
+      return Status(FINERMOE_ERROR_CONFIG_MISSING,
+                    cat(name, " has no ", embedded_prefix,
+                        "config.json in its __metadata__: a single file is a model only "
+                        "with its configuration inside; otherwise open its directory"),
+                    cat(embedded_prefix, "config.json"), "nothing");
+    }
+    return parse_texts(*config, find_text(checkpoint_->embedded_, "generation_config.json"),
+                       cat(name, ": config.json"));
+  }
+
+  Status read_directory() {
+    const File& directory = *checkpoint_->directory_;
+    FM_ASSIGN(File config_file, directory.open_at("config.json"));
+    FM_ASSIGN(std::string config, config_file.read_all(max_text_size));
+    FM_ASSIGN(std::optional<std::string> generation, read_text(directory, "generation_config.json"));
+    FM_TRY(parse_texts(config, generation, config_file.name()));
+    std::vector<File> files;
+    Result<File> whole = directory.open_at(whole_name);
+    if (whole.ok()) {
+      files.push_back(std::move(*whole));
+    } else if (whole.status().code() != FINERMOE_ERROR_FILE_NOT_FOUND) {
+      return whole.status();
+    } else {
+      FM_TRY(open_shards(files));
+    }
+    FM_TRY(add_files(std::move(files)));
+    return check_index();
+  }
+
+  Status index_error(std::string message, std::string expected, std::string found) const {
+    return Status(FINERMOE_ERROR_INDEX_MALFORMED, cat(checkpoint_->directory_->name(), "/", index_name, ": ", message),
+                  std::move(expected), std::move(found));
+  }
+
+  Status open_shards(std::vector<File>& files) {
+    const File& directory = *checkpoint_->directory_;
+    FM_ASSIGN(std::optional<std::string> text, read_text(directory, index_name));
+    if (!text) {
+      return Status(FINERMOE_ERROR_FILE_NOT_FOUND,
+                    cat(directory.name(), " has neither ", whole_name, " nor ", index_name), whole_name, "neither");
+    }
+    FM_ASSIGN(index_, parse_json(*text, cat(directory.name(), "/", index_name), FINERMOE_ERROR_INDEX_MALFORMED));
+    if (!index_.is_object() || !index_.contains("weight_map") || !index_["weight_map"].is_object() ||
+        index_["weight_map"].empty()) {
+      return index_error("no weight_map that names files", "an object of file names", "none");
+    }
+    std::set<std::string_view> names;
+    for (const auto& [tensor, shard] : index_["weight_map"].items()) {
+      if (!shard.is_string()) {
+        return index_error(cat("the file of tensor ", tensor, " is no string"), "a string", shard.type_name());
+      }
+      names.insert(shard.get_ref<const std::string&>());
+    }
+    for (std::string_view name : names) {
+      Result<File> file = directory.open_at(std::string(name));
+      if (file.status().code() == FINERMOE_ERROR_FILE_NOT_FOUND) {
+        return Status(FINERMOE_ERROR_SHARD_NOT_FOUND,
+                      cat(directory.name(), ": ", index_name, " names ", name, ", which is not there"),
+                      std::string(name), "nothing");
+      }
+      if (!file.ok()) return file.status();
+      files_by_name_.emplace(name, static_cast<uint32_t>(files.size()));
+      files.push_back(std::move(*file));
+    }
+    return {};
+  }
+
+  // What the index says of each tensor is so.
+  Status check_index() const {
+    if (index_.is_null()) return {};
+    for (const auto& [name, shard] : index_["weight_map"].items()) {
+      uint32_t file = files_by_name_.at(shard.get_ref<const std::string&>());
+      const Tensor* tensor = checkpoint_->find(name);
+      if (tensor ? tensor->file == file : foreign_.contains(name)) continue;
+      return index_error(cat("tensor ", name, " is not in ", shard.get_ref<const std::string&>()),
+                         shard.get<std::string>(), tensor ? checkpoint_->files_[tensor->file]->name() : "nowhere");
+    }
+    return {};
+  }
+
+  Status add_files(std::vector<File> files) {
+    const uint64_t n_files = files.size();
+    uint64_t total = 0, done = 0;
+    for (const File& file : files) total += file.size();
+    for (uint64_t i = 0; i < n_files; i++) {
+      FM_TRY(options_.progress.report("open", i, n_files));
+      FM_ASSIGN(Buffer header, read_header(files[i], options_.account));
+      std::shared_ptr<const Bytes> bytes;
+      if (options_.copy) {
+        auto report = [&](uint64_t n) { return options_.progress.report("copy", done + n, total); };
+        FM_ASSIGN(bytes, Bytes::copy(files[i], options_.account, report));
+        done += bytes->size();
+      } else {
+        FM_ASSIGN(bytes, Bytes::map(std::move(files[i])));
+      }
+      checkpoint_->headers_.push_back(std::move(header));
+      FM_TRY(add_bytes(std::move(bytes), as_text(checkpoint_->headers_.back())));
+    }
+    return options_.progress.report("open", n_files, n_files);
+  }
+
+  Status add_bytes(std::shared_ptr<const Bytes> bytes, std::string_view header_text) {
+    const uint64_t data_begin = safetensors_prefix_size + header_text.size();
+    FM_ASSIGN(SafetensorsHeader header,
+              SafetensorsHeader::parse(header_text, bytes->size() - data_begin, bytes->name()));
+    checkpoint_->tensors_.reserve(checkpoint_->tensors_.size() + header.entries.size());
+    checkpoint_->index_.reserve(checkpoint_->tensors_.size() + header.entries.size());
+    for (const SafetensorsEntry& entry : header.entries) FM_TRY(add_tensor(entry, *bytes, data_begin));
+    checkpoint_->escaped_names_.splice(checkpoint_->escaped_names_.end(), header.escaped_names);
+    if (!checkpoint_->directory_) checkpoint_->embedded_ = embedded_texts(std::move(header.metadata));
+    checkpoint_->files_.push_back(std::move(bytes));
+    return {};
+  }
+
+  Status add_tensor(const SafetensorsEntry& entry, const Bytes& bytes, uint64_t data_begin) {
+    auto index = static_cast<uint32_t>(checkpoint_->tensors_.size());
+    bool is_new = !foreign_.contains(entry.name) && (entry.dtype ? checkpoint_->index_.emplace(entry.name, index).second
+                                                                 : !checkpoint_->index_.contains(entry.name));
+    if (!is_new) {
+      return Status(FINERMOE_ERROR_TENSOR_DUPLICATE, cat(bytes.name(), ": tensor ", entry.name, " stands twice"),
+                    "each tensor once", std::string(entry.name));
+    }
+    if (!entry.dtype) {
+      foreign_.emplace(entry.name, entry.dtype_name);
+      return {};
+    }
+    const std::byte* data = bytes.data() + data_begin + entry.begin;
+    if (reinterpret_cast<uintptr_t>(data) % size_of(*entry.dtype) != 0) {
+      return Status(FINERMOE_ERROR_OFFSETS_INVALID,
+                    cat(bytes.name(), ": tensor ", entry.name, " begins at byte ", data_begin + entry.begin,
+                        ", which is not aligned to its element of ", size_of(*entry.dtype), " bytes"),
+                    cat("a multiple of ", size_of(*entry.dtype)), cat(data_begin + entry.begin));
+    }
+    checkpoint_->tensors_.push_back(
+        {entry.name, *entry.dtype, entry.rows, entry.columns, data, static_cast<uint32_t>(checkpoint_->files_.size())});
+    ranks_.push_back(entry.rank);
+    return {};
+  }
+
+  Status check_tensor(const TensorSpec& spec) {
+    auto place = checkpoint_->index_.find(spec.name);
+    if (place == checkpoint_->index_.end()) {
+      auto foreign = foreign_.find(spec.name);
+      if (foreign != foreign_.end()) {
+        return Status(FINERMOE_ERROR_TENSOR_DTYPE,
+                      cat("tensor ", spec.name, " has the dtype ", foreign->second, "; expected F32, F16 or BF16"),
+                      "F32, F16 or BF16", foreign->second);
+      }
+      if (n_missing_++ < 3) missing_ += cat(missing_.empty() ? "" : ", ", spec.name);
+      return {};
+    }
+    const Tensor& tensor = checkpoint_->tensors_[place->second];
+    uint64_t rank = ranks_[place->second];
+    if (tensor.rows == spec.rows && tensor.columns == spec.columns && rank == (spec.columns ? 2 : 1)) return {};
+    std::string expected = cat(spec.formula, " = ", shape_text(spec.columns ? 2 : 1, spec.rows, spec.columns));
+    std::string found = shape_text(rank, tensor.rows, tensor.columns);
+    return Status(FINERMOE_ERROR_TENSOR_SHAPE,
+                  cat("tensor ", spec.name, " has the shape ", found, "; expected ", expected), expected, found);
+  }
+
+  Result<std::shared_ptr<const Checkpoint>> finish() {
+    FM_TRY(for_each_tensor(checkpoint_->config_, [&](const TensorSpec& spec) { return check_tensor(spec); }));
+    if (n_missing_ != 0) {
+      std::string more = n_missing_ > 3 ? cat(" and ", n_missing_ - 3, " more") : "";
+      return Status(FINERMOE_ERROR_TENSOR_MISSING, cat("tensors are missing: ", missing_, more), missing_,
+                    cat(n_missing_, " missing"));
+    }
+    return std::shared_ptr<const Checkpoint>(std::move(checkpoint_));
+  }
+
+  const Checkpoint::Options& options_;
+  std::shared_ptr<Checkpoint> checkpoint_{new Checkpoint};
+  std::vector<uint64_t> ranks_;                                   // of checkpoint_->tensors_
+  std::unordered_map<std::string_view, std::string> foreign_;     // tensors of other dtypes, and which
+  Json index_;                                                    // null where there is none
+  std::unordered_map<std::string_view, uint32_t> files_by_name_;  // names stand in index_
+  uint64_t n_missing_ = 0;
+  std::string missing_;  // the first three
+};
+
+Result<std::shared_ptr<const Checkpoint>> Checkpoint::open(const std::string& path, const Options& options) {
+  FM_ASSIGN(File file, File::open(path));
+  return CheckpointReader(options).read(std::move(file));
+}
+
+Result<std::shared_ptr<const Checkpoint>> Checkpoint::open_fd(int fd, const Options& options) {
+  FM_ASSIGN(File file, File::duplicate(fd, cat("the model of file descriptor ", fd)));
+  return CheckpointReader(options).read(std::move(file));
+}
+
+Result<std::shared_ptr<const Checkpoint>> Checkpoint::open_memory(const void* data, size_t size,
+                                                                  const Options& options) {
+  return CheckpointReader(options).read_memory(data, size);
+}
+
+const Tensor* Checkpoint::find(std::string_view name) const {
+  auto place = index_.find(name);
+  return place == index_.end() ? nullptr : &tensors_[place->second];
+}
+
+Status Checkpoint::check_unchanged() const {
+  for (const auto& file : files_) FM_TRY(file->check_unchanged());
+  return {};
+}
+
+Result<std::optional<std::string>> Checkpoint::text(const std::string& file_name) const {
+  if (directory_) return read_text(*directory_, file_name);
+  return find_text(embedded_, file_name);
+}
+
+Result<std::vector<std::string>> Checkpoint::text_names() const {
+  std::vector<std::string> all, names;
+  if (directory_) {
+    FM_ASSIGN(all, directory_->list());
+  } else {
+    for (const auto& [name, text] : embedded_) all.push_back(name);
+    std::sort(all.begin(), all.end());
+  }
+  for (std::string& name : all) {
+    constexpr std::string_view texts[] = {
+        "generation_config.json",  "chat_template.jinja", "chat_template.json", "added_tokens.json",
+        "special_tokens_map.json", "vocab.json",          "merges.txt"};
+    constexpr std::string_view beginnings[] = {"tokenizer", "LICENSE", "LICENCE", "COPYING", "NOTICE"};
+    bool carried = std::find(std::begin(texts), std::end(texts), name) != std::end(texts);
+    for (std::string_view beginning : beginnings) carried = carried || name.starts_with(beginning);
+    if (carried) names.push_back(std::move(name));
+  }
+  return names;
+}
+
+Result<std::optional<std::string>> read_model_text(const std::string& path, const std::string& file_name) {
+  FM_ASSIGN(File file, File::open(path));
+  if (file.is_directory()) return read_text(file, file_name);
+  std::string_view own_name = path;
+  own_name.remove_prefix(own_name.rfind('/') + 1);
+  if (own_name.ends_with(".safetensors")) {
+    FM_ASSIGN(Buffer text, read_header(file, std::make_shared<MemoryAccount>(0)));
+    FM_ASSIGN(
+        SafetensorsHeader header,
+        SafetensorsHeader::parse(as_text(text), file.size() - safetensors_prefix_size - text.size(), file.name()));
+    return find_text(embedded_texts(std::move(header.metadata)), file_name);
+  }
+  // A file of any name stands for what it is asked for, unless its name says that it is another text of a model.
+  bool asked_for_main = file_name == "config.json" || file_name == "tokenizer.json";
+  bool is_main = own_name == "config.json" || own_name == "tokenizer.json";
+  if (own_name != file_name && (!asked_for_main || is_main)) return std::optional<std::string>();
+  FM_ASSIGN(std::string text, file.read_all(max_text_size));
+  return std::optional(std::move(text));
+}
+
+}  // namespace finermoe

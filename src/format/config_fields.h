@@ -1,0 +1,72 @@
+// The members of a JSON object, read with their type and range; null counts as absent.
+#pragma once
+
+#include <cmath>
+#include <limits>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/json.h"
+#include "base/status.h"
+
+namespace finermoe {
+
+class Fields {
+ public:
+  // Of an object; `name` stands for it in messages. Both must outlive the fields.
+  Fields(const Json& object, std::string_view name) : object_(object), name_(name) {}
+
+  const Json* find(std::string_view key) const {
+    auto place = object_.find(key);
+    return place == object_.end() || place->is_null() ? nullptr : &*place;
+  }
+
+  Status missing(std::string_view key) const {
+    return Status(FINERMOE_ERROR_CONFIG_MISSING, cat(name_, ": \"", key, "\" is missing"), std::string(key), "nothing");
+  }
+  Status wrong(std::string_view key, std::string_view expected) const {
+    const Json* value = find(key);
+    std::string found = value ? value->dump(-1, ' ', true, Json::error_handler_t::replace) : "nothing";
+    if (found.size() > 80) found = cat(std::string_view(found).substr(0, 80), "…");
+    return Status(FINERMOE_ERROR_CONFIG_VALUE, cat(name_, ": \"", key, "\" must be ", expected, ", and is ", found),
+                  std::string(expected), found);
+  }
+
+  // Absent values answer `otherwise`, or are an error where there is none.
+  Result<uint64_t> whole(std::string_view key, uint64_t least, uint64_t most,
+                         std::optional<uint64_t> otherwise = {}) const {
+    const Json* value = find(key);
+    if (value == nullptr) return otherwise ? Result<uint64_t>(*otherwise) : missing(key);
+    if (!value->is_number_unsigned() || value->get<uint64_t>() < least || value->get<uint64_t>() > most) {
+      return wrong(key, cat("a whole number from ", least, " to ", most));
+    }
+    return value->get<uint64_t>();
+  }
+  Result<double> real(std::string_view key, double least, double most, std::optional<double> otherwise = {}) const {
+    const Json* value = find(key);
+    if (value == nullptr) return otherwise ? Result<double>(*otherwise) : missing(key);
+    if (!value->is_number() || !(value->get<double>() >= least && value->get<double>() <= most)) {
+      return wrong(key, cat("a number from ", least, " to ", most));
+    }
+    return value->get<double>();
+  }
+  Result<bool> flag(std::string_view key, bool otherwise) const {
+    const Json* value = find(key);
+    if (value == nullptr) return otherwise;
+    if (!value->is_boolean()) return wrong(key, "true or false");
+    return value->get<bool>();
+  }
+  Result<std::string> text(std::string_view key, std::optional<std::string> otherwise = {}) const {
+    const Json* value = find(key);
+    if (value == nullptr) return otherwise ? Result<std::string>(*otherwise) : missing(key);
+    if (!value->is_string()) return wrong(key, "a string");
+    return value->get<std::string>();
+  }
+
+ private:
+  const Json& object_;
+  const std::string_view name_;
+};
+
+}  // namespace finermoe

@@ -1,0 +1,45 @@
+// The header of one safetensors file: 8 bytes of length (little endian), JSON of that length, then the data.
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/dtype.h"
+#include "base/file.h"
+#include "base/status.h"
+
+namespace finermoe {
+
+struct SafetensorsEntry {
+  std::string_view name;  // in the header's text, or in escaped_names
+  std::optional<DType> dtype;
+  std::string dtype_name;  // as it stands, where it is none of ours
+  uint64_t rank = 0;
+  uint64_t rows = 0, columns = 0;  // as in Tensor; other ranks than 2 are flattened to a vector
+  uint64_t begin = 0, end = 0;     // in the data
+};
+
+struct SafetensorsHeader {
+  std::vector<SafetensorsEntry> entries;  // in the text's order
+  std::vector<std::pair<std::string, std::string>> metadata;
+  std::list<std::string> escaped_names;  // names that the text writes with escapes
+
+  // Checks everything that can be checked inside one file, but for a name that stands twice.
+  static Result<SafetensorsHeader> parse(std::string_view json, uint64_t data_size, std::string_view file_name);
+};
+
+constexpr uint64_t safetensors_prefix_size = 8;
+
+// The header's length out of the first bytes of a file, checked against the file's size.
+// `read_text` answers up to the number of bytes asked for, from behind the length; it is asked only where the length
+// does not fit, to tell a file that was cut off from a length that is wrong.
+Result<uint64_t> safetensors_header_size(std::span<const std::byte> prefix, uint64_t file_size,
+                                         std::string_view file_name,
+                                         FunctionRef<Result<std::string>(uint64_t size)> read_text);
+
+}  // namespace finermoe
