@@ -11,8 +11,8 @@ CALLS = re.compile(r"(?<![\w.>])(?:std::)?(printf|fprintf|vprintf|puts|fputs|put
                    r"|quick_exit|atexit|terminate|getenv|secure_getenv|setenv|putenv|setlocale|signal|sigaction|assert)"
                    r"\s*\(|std::(cout|cerr|clog)\b")
 LEFTOVER = re.compile(r"\b(" + "|".join(("TODO", "FIXME", "XXX", "HACK")) + r")\b")
-# A home, a temporary or a work folder of somebody's machine.
-MACHINE_PATH = re.compile(r"(?<![\w.$}])/(?:home|root|Users|work|tmp|mnt|opt|var/tmp)/\w")
+# A home or a work folder of somebody's machine.
+MACHINE_PATH = re.compile(r"(?<![\w.$}])/(?:home|root|Users|work)/\w")
 # A function begins where a line ends with "{" after a parameter list, and ends at the brace of the same column.
 FUNCTION = re.compile(r"^( *)(?!.*\b(?:if|for|while|switch|do|else|catch|namespace|return)\b)\S.*\)"
                       r"(?: const| noexcept| override| final| requires.*| ->.*| :.*)*\s*\{$")
