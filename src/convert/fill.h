@@ -1,0 +1,38 @@
+// What the blocks of a planned tensor are made of: slices of a source tensor, random numbers, constants.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+
+#include "base/dtype.h"
+#include "convert/random.h"
+#include "format/checkpoint.h"
+
+namespace finermoe {
+
+using Fill = std::function<void(uint64_t begin, uint64_t end, std::byte* out)>;
+
+// Rows and columns of a matrix, a part of which a tensor becomes. A vector is a matrix of one row.
+struct Slice {
+  const Tensor* source = nullptr;
+  uint64_t first_row = 0, first_column = 0, columns = 0;
+
+  static Slice whole(const Tensor& source);
+  // The source's columns; a vector's are its elements.
+  uint64_t source_columns() const { return source->columns ? source->columns : source->rows; }
+  void copy(uint64_t begin, uint64_t end, std::byte* out) const;  // elements [begin, end) of the slice
+};
+
+float load(DType dtype, const std::byte* data, uint64_t index);
+void store(DType dtype, std::byte* data, uint64_t index, float value);
+
+// Each element times `scale`, in float32, rounded to the type of the source.
+Fill copy_fill(const Slice& slice, float scale = 1);
+Fill constant_fill(DType dtype, float value);
+// Normal numbers with mean 0, of a stream for each block.
+Fill normal_fill(DType dtype, uint64_t key, double deviation);
+// The same with a stream for each row of `columns` elements, each row `repeat` times.
+Fill repeated_row_fill(DType dtype, uint64_t key, double deviation, uint64_t columns, uint64_t repeat);
+
+}  // namespace finermoe

@@ -1,0 +1,51 @@
+// Random checkpoints of any shape.
+#include "base/json.h"
+#include "convert/carry.h"
+#include "convert/convert.h"
+#include "convert/fill.h"
+#include "convert/writer.h"
+#include "format/config.h"
+
+namespace finermoe {
+namespace {
+
+// The configuration's text with another storage type; other keys stay as they are.
+Result<std::string> with_dtype(const std::string& text, DType dtype) {
+  FM_ASSIGN(Json config, parse_json(text, "config.json", FINERMOE_ERROR_CONFIG_MALFORMED));
+  const char* name = dtype == DType::f32 ? "float32" : dtype == DType::f16 ? "float16" : "bfloat16";
+  if (config.contains("dtype")) config["dtype"] = name;
+  if (config.contains("torch_dtype") || !config.contains("dtype")) config["torch_dtype"] = name;
+  return config.dump(2) + "\n";
+}
+
+}  // namespace
+
+Status synthesize(const std::string& config_path, const std::string& out_path, std::optional<DType> dtype,
+                  const WriterOptions& writer_options) {
+  FM_ASSIGN(Staging staging, Staging::plan(out_path, config_path, writer_options.overwrite));
+  FM_ASSIGN(std::optional<std::string> text, read_model_text(config_path, "config.json"));
+  if (!text) return Status(FINERMOE_ERROR_FILE_NOT_FOUND, cat("there is no config.json in ", config_path));
+  FM_ASSIGN(Config config, Config::parse(*text, config_path));
+
+  PlannedCheckpoint result;
+  DType storage = dtype.value_or(config.dtype);
+  result.config_json = *text;
+  if (storage != config.dtype) {
+    FM_ASSIGN(result.config_json, with_dtype(*text, storage));
+  }
+  double deviation = config.initializer_range;
+  FM_TRY(for_each_tensor(config, [&](const TensorSpec& spec) -> Status {
+    uint64_t key = stream_key(writer_options.seed, spec.name);
+    Fill fill = spec.kind == TensorKind::norm ? constant_fill(storage, 1) : normal_fill(storage, key, deviation);
+    result.tensors.push_back({std::string(spec.name), storage, spec.rows, spec.columns, std::move(fill), {}});
+    return {};
+  }));
+  // Tokenizer files lie beside a config.json, or in the model that was named.
+  bool is_file = config_path.ends_with(".json");
+  size_t slash = config_path.rfind('/');
+  std::string beside = !is_file ? config_path : slash == config_path.npos ? "." : config_path.substr(0, slash + 1);
+  FM_ASSIGN(result.texts, carried_texts(beside));
+  return write_checkpoint(std::move(staging), result, writer_options);
+}
+
+}  // namespace finermoe

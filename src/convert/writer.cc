@@ -1,0 +1,196 @@
+#include "convert/writer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <optional>
+
+#include "base/allocation.h"
+#include "base/json.h"
+#include "format/checkpoint.h"
+
+namespace finermoe {
+namespace {
+
+constexpr uint64_t buffer_bytes = 16 << 20;
+
+// One safetensors file of the output.
+struct Shard {
+  std::string name;
+  std::vector<const PlannedTensor*> tensors;
+  std::string header;  // the 8 bytes of its length included
+  uint64_t data_bytes = 0;
+};
+
+// Bytes of a text as a JSON string; nullopt if it is not UTF-8, and so cannot be one.
+std::optional<std::string> json_string(const std::string& text) {
+  std::string out = Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
+  Json back = Json::parse(out, nullptr, false);
+  if (!back.is_string() || back.get_ref<const std::string&>() != text) return std::nullopt;
+  return out;
+}
+
+// The header of a shard whose tensors lie one behind the other. `metadata` is the inside of a JSON object.
+std::string make_header(const std::vector<const PlannedTensor*>& tensors, const std::string& metadata) {
+  std::string text = cat("{\"__metadata__\":{", metadata, "}");
+  uint64_t offset = 0;
+  for (const PlannedTensor* tensor : tensors) {
+    text += cat(",\"", tensor->name, "\":{\"dtype\":\"", name_of(tensor->dtype), "\",\"shape\":[", tensor->rows);
+    if (tensor->columns != 0) text += cat(",", tensor->columns);
+    text += cat("],\"data_offsets\":[", offset, ",", offset + tensor->bytes(), "]}");
+    offset += tensor->bytes();
+  }
+  text += "}";
+  text.append((8 - text.size() % 8) % 8, ' ');  // so that the data begin at a multiple of 8
+  std::string header;
+  for (int i = 0; i < 8; ++i) header += static_cast<char>(text.size() >> 8 * i & 0xff);
+  return header + text;
+}
+
+// Tensors in their order, a new shard where the next tensor would not fit. transformers refuses files without "format".
+Result<std::vector<Shard>> plan_shards(const PlannedCheckpoint& checkpoint, uint64_t shard_size, bool single_file) {
+  std::vector<Shard> shards(1);
+  for (const PlannedTensor& tensor : checkpoint.tensors) {
+    if (!single_file && !shards.back().tensors.empty() && shards.back().data_bytes + tensor.bytes() > shard_size)
+      shards.emplace_back();
+    shards.back().tensors.push_back(&tensor);
+    shards.back().data_bytes += tensor.bytes();
+  }
+  std::string metadata = "\"format\":\"pt\"";
+  auto embed = [&metadata](const std::string& name, const std::string& content) -> Status {
+    std::optional<std::string> value = json_string(content);
+    if (!value)
+      return Status(FINERMOE_ERROR_UNSUPPORTED, cat(name, " is not UTF-8, so a single file cannot carry it"),
+                    "a directory as output", name);
+    metadata += cat(",", *json_string(cat(embedded_prefix, name)), ":", *value);
+    return {};
+  };
+  if (single_file) {
+    FM_TRY(embed("config.json", checkpoint.config_json));
+    for (const PlannedText& text : checkpoint.texts) FM_TRY(embed(text.name, text.content));
+  }
+  for (size_t i = 0; i < shards.size(); ++i) {
+    Shard& shard = shards[i];
+    char name[64] = "model.safetensors";
+    if (shards.size() > 1) snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", i + 1, shards.size());
+    shard.name = name;
+    // Wider elements first, so that each lies at a multiple of its size.
+    std::stable_sort(shard.tensors.begin(), shard.tensors.end(),
+                     [](auto* a, auto* b) { return size_of(a->dtype) > size_of(b->dtype); });
+    shard.header = make_header(shard.tensors, metadata);
+  }
+  return shards;
+}
+
+std::string make_index(const std::vector<Shard>& shards) {
+  Json map = Json::object();
+  uint64_t total = 0;
+  for (const Shard& shard : shards) {
+    total += shard.data_bytes;
+    for (const PlannedTensor* tensor : shard.tensors) map[tensor->name] = shard.name;
+  }
+  return Json{{"metadata", {{"total_size", total}}}, {"weight_map", std::move(map)}}.dump(2) + "\n";
+}
+
+class Writer {
+ public:
+  Writer(const PlannedCheckpoint& checkpoint, const WriterOptions& options, Buffer buffer, uint64_t total)
+      : checkpoint_(checkpoint), progress_(options.progress), buffer_(std::move(buffer)), total_(total) {}
+
+  Status write_shard(const Shard& shard, OutputFile file) {
+    uint64_t offset = shard.header.size();
+    for (const PlannedTensor* tensor : shard.tensors) {
+      if (tensor->prepare) FM_TRY(tensor->prepare(pool_));
+      for (uint64_t begin = 0; begin < tensor->elements(); begin += block_elements) {
+        uint64_t end = std::min(begin + block_elements, tensor->elements());
+        if (used_ + (end - begin) * size_of(tensor->dtype) > buffer_.size()) FM_TRY(flush(file, offset));
+        blocks_.push_back({tensor, begin, end, buffer_.data() + used_});
+        used_ += (end - begin) * size_of(tensor->dtype);
+      }
+    }
+    FM_TRY(flush(file, offset));
+    FM_TRY(file.sync());
+    FM_TRY(file.write(0, shard.header.data(), shard.header.size()));  // last: a file cut short is none
+    FM_TRY(file.sync());
+    return advance(shard.header.size());
+  }
+  Status write_text(const std::string& content, OutputFile file) {
+    FM_TRY(file.write(0, content.data(), content.size()));
+    FM_TRY(file.sync());
+    return advance(content.size());
+  }
+  Status finish() { return progress_.report("write", total_, total_); }
+
+ private:
+  struct Block {
+    const PlannedTensor* tensor;
+    uint64_t begin, end;
+    std::byte* out;
+  };
+
+  Status flush(OutputFile& file, uint64_t& offset) {
+    if (checkpoint_.check_source) FM_TRY(checkpoint_.check_source());
+    pool_.run(blocks_.size(), [this](size_t i, size_t) {
+      const Block& block = blocks_[i];
+      block.tensor->fill(block.begin, block.end, block.out);
+    });
+    FM_TRY(file.write(offset, buffer_.data(), used_));
+    FM_TRY(advance(used_));
+    offset += used_;
+    used_ = 0;
+    blocks_.clear();
+    return {};
+  }
+  // Reports some ten times a second; looks at the cancel flag each time.
+  Status advance(uint64_t bytes) {
+    done_ += bytes;
+    auto now = std::chrono::steady_clock::now();
+    bool due = now - reported_at_ >= std::chrono::milliseconds(100) || done_ - reported_ >= 64 << 20;
+    if (!due) return Progress{nullptr, nullptr, progress_.cancel}.report("write", done_, total_);
+    reported_at_ = now;
+    reported_ = done_;
+    return progress_.report("write", done_, total_);
+  }
+
+  const PlannedCheckpoint& checkpoint_;
+  const Progress& progress_;
+  ThreadPool pool_{available_processors()};
+  Buffer buffer_;
+  uint64_t used_ = 0;
+  std::vector<Block> blocks_;
+  uint64_t done_ = 0, total_ = 0, reported_ = 0;
+  std::chrono::steady_clock::time_point reported_at_{};
+};
+
+}  // namespace
+
+Status write_checkpoint(Staging staging, const PlannedCheckpoint& checkpoint, const WriterOptions& options) {
+  if (options.shard_size == 0)
+    return Status(FINERMOE_ERROR_INVALID_ARGUMENT, "a shard needs at least 1 byte", "a shard size of 1 or more", "0");
+  bool single_file = staging.is_single_file();
+  FM_ASSIGN(std::vector<Shard> shards, plan_shards(checkpoint, options.shard_size, single_file));
+  std::vector<PlannedText> texts;
+  if (!single_file) {
+    texts = checkpoint.texts;
+    if (shards.size() > 1) texts.push_back({"model.safetensors.index.json", make_index(shards)});
+  }
+  uint64_t total = single_file ? 0 : checkpoint.config_json.size();
+  for (const Shard& shard : shards) total += shard.header.size() + shard.data_bytes;
+  for (const PlannedText& text : texts) total += text.content.size();
+
+  FM_TRY(staging.begin(total));
+  FM_ASSIGN(Buffer buffer, Buffer::allocate(std::make_shared<MemoryAccount>(0), buffer_bytes, "the write buffer"));
+  Writer writer(checkpoint, options, std::move(buffer), total);
+  for (const Shard& shard : shards) {
+    FM_ASSIGN(OutputFile file, staging.create(shard.name));
+    FM_TRY(writer.write_shard(shard, std::move(file)));
+  }
+  for (const PlannedText& text : texts) {
+    FM_ASSIGN(OutputFile file, staging.create(text.name));
+    FM_TRY(writer.write_text(text.content, std::move(file)));
+  }
+  FM_TRY(writer.finish());  // the last chance to cancel
+  return staging.publish("config.json", checkpoint.config_json);
+}
+
+}  // namespace finermoe
