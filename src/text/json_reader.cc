@@ -1,0 +1,158 @@
+#include "text/json_reader.h"
+
+#include <algorithm>
+
+namespace finermoe {
+namespace {
+
+constexpr std::string_view kName = "tokenizer.json";
+constexpr size_t kMaxDepth = 64;
+
+// The events of nlohmann's parser. A false answer ends the parse; status() says why.
+class Reader final : public nlohmann::json_sax<Json> {
+ public:
+  explicit Reader(TokenizerFile& lists) : lists_(lists) {}
+
+  Status status() const { return status_; }
+  Json take() { return std::move(root_); }
+
+  bool null() override { return value(nullptr); }
+  bool boolean(bool given) override { return value(given); }
+  bool number_integer(number_integer_t given) override { return in_vocab() ? bad_id(cat(given)) : value(given); }
+  bool number_unsigned(number_unsigned_t given) override {
+    if (!in_vocab()) return value(given);
+    if (given > static_cast<uint64_t>(kMaxTokenId)) return bad_id(cat(given));
+    lists_.tokens.add(key_);
+    lists_.ids.push_back(static_cast<int32_t>(given));
+    return true;
+  }
+  bool number_float(number_float_t given, const string_t& digits) override {
+    return in_vocab() ? bad_id(digits) : value(given);
+  }
+  bool binary(binary_t&) override { return false; }  // not in JSON
+
+  bool string(string_t& given) override {
+    if (!in_merges()) return value(std::move(given));
+    if (open_.back() != Kind::merge) {  // "left right", as older files write it
+      size_t space = given.find(' ');
+      if (space == std::string::npos || given.find(' ', space + 1) != std::string::npos) {
+        return fail(FINERMOE_ERROR_TOKENIZER_MERGES,
+                    cat("merge ", lists_.merges.size() / 2, " is \"", given, "\", expected two tokens and a space"));
+      }
+      lists_.merges.add(std::string_view(given).substr(0, space));
+      lists_.merges.add(std::string_view(given).substr(space + 1));
+      return true;
+    }
+    lists_.merges.add(given);
+    ++merge_parts_;
+    return true;
+  }
+
+  bool start_object(size_t) override { return begin(Json::object(), Kind::object); }
+  bool start_array(size_t) override { return begin(Json::array(), Kind::array); }
+  bool end_object() override { return end(); }
+  bool end_array() override {
+    if (open_.back() == Kind::merge && merge_parts_ != 2) {
+      return fail(FINERMOE_ERROR_TOKENIZER_MERGES,
+                  cat("a merge near number ", lists_.merges.size() / 2, " has ", merge_parts_, " parts, expected 2"));
+    }
+    return end();
+  }
+
+  bool key(string_t& given) override {
+    key_.swap(given);
+    if (open_.back() == Kind::vocab) return true;  // duplicates are found when the vocabulary is built
+    if (nodes_.back()->contains(key_)) {
+      return fail(FINERMOE_ERROR_TOKENIZER_MALFORMED, cat(kName, ": the key \"", key_, "\" stands twice in an object"));
+    }
+    return true;
+  }
+
+  bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception&) override {
+    status_ = json_error(kName, FINERMOE_ERROR_TOKENIZER_MALFORMED, position);
+    return false;
+  }
+
+ private:
+  enum class Kind { object, array, vocab, merges, merge };
+
+  bool in_vocab() const { return !open_.empty() && open_.back() == Kind::vocab; }
+  bool in_merges() const { return !open_.empty() && (open_.back() == Kind::merges || open_.back() == Kind::merge); }
+
+  bool fail(Code code, std::string message) {
+    if (status_.ok()) status_ = Status(code, std::move(message));
+    return false;
+  }
+
+  bool bad_id(std::string_view found) {
+    return fail(FINERMOE_ERROR_TOKENIZER_MALFORMED,
+                cat(kName, ": the id of token \"", key_, "\" is ", found, ", expected 0 to ", kMaxTokenId));
+  }
+
+  Json* insert(Json given) {
+    if (nodes_.empty()) {
+      root_ = std::move(given);
+      return &root_;
+    }
+    Json& parent = *nodes_.back();
+    if (parent.is_array()) {
+      parent.push_back(std::move(given));
+      return &parent.back();
+    }
+    return &(parent[key_] = std::move(given));
+  }
+
+  bool value(Json given) {
+    if (in_vocab()) return bad_id("not a number");
+    if (in_merges()) return fail(FINERMOE_ERROR_TOKENIZER_MERGES, "a merge that is not made of strings");
+    insert(std::move(given));
+    return true;
+  }
+
+  bool begin(Json empty, Kind kind) {
+    if (open_.size() == kMaxDepth) {
+      return fail(FINERMOE_ERROR_TOKENIZER_MALFORMED, cat(kName, " is nested deeper than ", kMaxDepth, " levels"));
+    }
+    if (in_merges() && open_.back() == Kind::merges && kind == Kind::array) {
+      open_.push_back(Kind::merge);
+      merge_parts_ = 0;
+      return true;
+    }
+    if (in_vocab() || in_merges()) return value(std::move(empty));
+    bool in_model = open_.size() == 2 && path_.back() == "model";
+    if (in_model && key_ == "vocab" && kind == Kind::object) kind = Kind::vocab;
+    if (in_model && key_ == "merges" && kind == Kind::array) kind = Kind::merges;
+    path_.push_back(key_);
+    nodes_.push_back(insert(std::move(empty)));
+    open_.push_back(kind);
+    return true;
+  }
+
+  bool end() {
+    if (open_.back() != Kind::merge) {
+      nodes_.pop_back();
+      path_.pop_back();
+    }
+    open_.pop_back();
+    return true;
+  }
+
+  TokenizerFile& lists_;
+  Status status_;
+  Json root_;
+  std::vector<Json*> nodes_;       // the open containers; a parent does not grow while a child is open
+  std::vector<std::string> path_;  // the keys they stand under
+  std::vector<Kind> open_;
+  std::string key_;
+  size_t merge_parts_ = 0;
+};
+
+}  // namespace
+
+Result<Json> read_tokenizer_document(std::string_view text, TokenizerFile& file) {
+  Reader reader(file);
+  if (!Json::sax_parse(text.begin(), text.end(), &reader)) return reader.status();
+  return reader.take();
+}
+
+}  // namespace finermoe

@@ -1,0 +1,66 @@
+#include "text/pretokenizer.h"
+
+#include <cstdint>
+#include <new>
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+namespace finermoe {
+namespace {
+
+// kQwenPattern, alternative by alternative. White space is [ 89], letters [1-5], numbers 0.
+constexpr std::string_view kClassPattern =
+    "'(?:2|34|55)"
+    "|[^90-5]?[1-5]+"
+    "|0"
+    "| ?[.']+9*"
+    "|[ 89]*9+"
+    "|[ 89]+(?![^ 89])"
+    "|[ 89]+";
+
+std::string message_of(int error) {
+  PCRE2_UCHAR8 text[256];
+  pcre2_get_error_message_8(error, text, sizeof text);
+  return reinterpret_cast<const char*>(text);
+}
+
+}  // namespace
+
+Result<Pretokenizer> Pretokenizer::create() {
+  Pretokenizer made;
+  int error = 0;
+  PCRE2_SIZE offset = 0;
+  made.code_.reset(pcre2_compile_8(reinterpret_cast<PCRE2_SPTR8>(kClassPattern.data()), kClassPattern.size(),
+                                   PCRE2_ANCHORED, &error, &offset, nullptr),
+                   pcre2_code_free_8);
+  if (!made.code_) return Status(FINERMOE_ERROR_INTERNAL, cat("PCRE2 refuses the word pattern: ", message_of(error)));
+  pcre2_jit_compile_8(made.code_.get(), PCRE2_JIT_COMPLETE);  // without it, matching is interpreted, and slower
+  return made;
+}
+
+Result<Pretokenizer::Matcher> Pretokenizer::Matcher::create(const Pretokenizer& pretokenizer) {
+  Matcher made;
+  made.pretokenizer_ = &pretokenizer;
+  made.data_.reset(pcre2_match_data_create_8(1, nullptr), pcre2_match_data_free_8);
+  made.context_.reset(pcre2_match_context_create_8(nullptr), pcre2_match_context_free_8);
+  if (!made.data_ || !made.context_) throw std::bad_alloc();
+  // The expression takes linear time and no stack; the limits would only refuse long runs of white space.
+  pcre2_set_match_limit_8(made.context_.get(), UINT32_MAX);
+  pcre2_set_depth_limit_8(made.context_.get(), UINT32_MAX);
+  pcre2_set_heap_limit_8(made.context_.get(), UINT32_MAX);
+  return made;
+}
+
+Status Pretokenizer::Matcher::split(std::string_view classes, FunctionRef<void(size_t length)> word) const {
+  auto subject = reinterpret_cast<PCRE2_SPTR8>(classes.data());
+  const size_t* span = pcre2_get_ovector_pointer_8(data_.get());
+  for (size_t at = 0; at < classes.size(); at = span[1]) {
+    int found = pcre2_match_8(pretokenizer_->code_.get(), subject, classes.size(), at, 0, data_.get(), context_.get());
+    if (found < 1) return Status(FINERMOE_ERROR_INTERNAL, cat("PCRE2 failed on the word pattern: ", message_of(found)));
+    word(span[1] - at);
+  }
+  return {};
+}
+
+}  // namespace finermoe

@@ -1,0 +1,43 @@
+// Cuts text into the words that byte-pair encoding never crosses: the Split of Qwen2.5's tokenizer.json.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/function_ref.h"
+#include "base/status.h"
+
+struct pcre2_real_code_8;
+struct pcre2_real_match_data_8;
+struct pcre2_real_match_context_8;
+
+namespace finermoe {
+
+// The regular expression that is supported, as tokenizer.json spells it.
+constexpr std::string_view kQwenPattern =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+
+// The expression over class characters (unicode.h) instead of code points: PCRE2's release of Unicode does not matter,
+// and a character is a byte. Immutable; a Matcher belongs to one thread.
+class Pretokenizer {
+ public:
+  static Result<Pretokenizer> create();
+
+  class Matcher {
+   public:
+    static Result<Matcher> create(const Pretokenizer& pretokenizer);
+    // Calls `word` with the length, in code points, of each word in order.
+    Status split(std::string_view classes, FunctionRef<void(size_t length)> word) const;
+
+   private:
+    const Pretokenizer* pretokenizer_ = nullptr;
+    std::shared_ptr<pcre2_real_match_data_8> data_;
+    std::shared_ptr<pcre2_real_match_context_8> context_;
+  };
+
+ private:
+  std::shared_ptr<pcre2_real_code_8> code_;
+};
+
+}  // namespace finermoe

@@ -1,0 +1,366 @@
+#include "text/tokenizer.h"
+
+#include <algorithm>
+#include <climits>
+
+#include "text/added_tokens.h"
+#include "text/bpe.h"
+#include "text/chat_template.h"
+#include "text/pretokenizer.h"
+#include "text/tokenizer_json.h"
+#include "text/unicode.h"
+#include "text/vocabulary.h"
+
+namespace finermoe {
+namespace {
+
+constexpr size_t kWindow = 16 << 10;  // bytes that are normalised at once: they stay in the cache
+
+Status malformed(std::string message) {
+  return Status(FINERMOE_ERROR_TOKENIZER_MALFORMED, cat("tokenizer.json: ", message));
+}
+
+// The printable characters that stand for bytes in tokenizer.json: printable Latin-1 ones for themselves, the others
+// for U+0100 and up, in order.
+class ByteAlphabet {
+ public:
+  ByteAlphabet() {
+    uint32_t next = 0x100;
+    for (uint32_t byte = 0; byte < 256; ++byte) {
+      bool printable = (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
+      byte_of_[printable ? byte : next++] = static_cast<int16_t>(byte);
+    }
+  }
+  // The bytes that a token's spelling means; false if it has other characters.
+  bool decode(std::string_view spelling, std::string& bytes) const {
+    bytes.clear();
+    for (size_t at = 0; at < spelling.size();) {
+      Decoded next = decode_utf8(spelling, at);
+      if (next.code_point >= byte_of_.size() || byte_of_[next.code_point] < 0) return false;
+      bytes += static_cast<char>(byte_of_[next.code_point]);
+      at += next.size;
+    }
+    return true;
+  }
+
+ private:
+  std::vector<int16_t> byte_of_ = std::vector<int16_t>(0x100 + 68, -1);  // by code point; 68 bytes are not printable
+};
+
+class BpeTokenizer final : public Tokenizer {
+ public:
+  static Result<std::shared_ptr<const Tokenizer>> build(const TokenizerFile& file, const TokenizerConfig& config,
+                                                        const std::optional<std::string>& chat_template);
+
+  BpeTokenizer(size_t n_tokens, Pretokenizer pretokenizer)
+      : vocabulary_(n_tokens), pretokenizer_(std::move(pretokenizer)) {}
+
+  Status encode(std::string_view text, bool parse_special,
+                FunctionRef<void(int32_t id, ByteRange range)> emit) const override;
+  std::string_view bytes(int32_t id) const override { return vocabulary_.bytes(id); }
+  TokenKind kind(int32_t id) const override {
+    return id >= 0 && static_cast<size_t>(id) < kinds_.size() ? kinds_[id] : TokenKind::unused;
+  }
+  int32_t find(std::string_view text) const override { return vocabulary_.find(text); }
+  size_t vocab_size() const override { return vocabulary_.size(); }
+  size_t n_added() const override { return n_added_; }
+  int32_t bos_id() const override { return bos_id_; }
+  int32_t eos_id() const override { return eos_id_; }
+  int32_t pad_id() const override { return pad_id_; }
+
+  Status chat_status() const override { return chat_status_; }
+  Result<std::string> render_chat(std::span<const ChatMessage> messages, bool generation_prompt) const override;
+  Result<std::vector<int32_t>> encode_chat(std::span<const ChatMessage> messages,
+                                           bool generation_prompt) const override;
+
+ private:
+  class Encoder;
+
+  Status build_vocabulary(const TokenizerFile& file, const ByteAlphabet& alphabet);
+  Status build_merges(const TokenizerFile& file, const ByteAlphabet& alphabet);
+  Status build_added(const TokenizerFile& file);
+  void build_chat(const TokenizerConfig& config, const std::optional<std::string>& chat_template);
+
+  Vocabulary vocabulary_;
+  Pretokenizer pretokenizer_;
+  std::optional<Bpe> bpe_;
+  std::vector<TokenKind> kinds_;  // by id
+  size_t n_added_ = 0;
+  AddedTokens raw_, normalized_;  // looked for in the text as it is, and after NFC
+  int32_t bos_id_ = -1, eos_id_ = -1, pad_id_ = -1;
+  int32_t chat_start_ = -1, chat_end_ = -1;
+  ChatTemplate chat_;
+  Status chat_status_;
+};
+
+// One call's work: what it needs beside the tokenizer, which is shared.
+class BpeTokenizer::Encoder {
+ public:
+  using Emit = FunctionRef<void(int32_t id, ByteRange range)>;
+
+  Encoder(const BpeTokenizer& tokenizer, bool parse_special, Pretokenizer::Matcher matcher, Emit emit)
+      : tokenizer_(tokenizer), parse_special_(parse_special), matcher_(std::move(matcher)), emit_(emit) {}
+
+  Status run(std::string_view text) {
+    return split_added(tokenizer_.raw_, text, [&](size_t begin, size_t end, int32_t id) -> Status {
+      if (id < 0) return encode_piece(text.substr(begin, end - begin), begin);
+      emit_(id, {begin, end});
+      return {};
+    });
+  }
+
+ private:
+  // Calls part(begin, end, id) for the added tokens in the text, and with -1 for what is between them. A special token
+  // that is not asked for stays text, but nothing else is found in it: so does Hugging Face.
+  template <class Part>
+  Status split_added(const AddedTokens& added, std::string_view text, Part part) {
+    size_t done = 0;
+    if (!added.empty()) {
+      for (size_t from = 0; from < text.size();) {
+        AddedTokens::Match match = added.find(text, from);
+        if (match.id < 0) break;
+        from = match.end;
+        if (match.special && !parse_special_) continue;
+        if (done < match.begin) FM_TRY(part(done, match.begin, -1));
+        FM_TRY(part(match.begin, match.end, match.id));
+        done = match.end;
+      }
+    }
+    return done < text.size() ? part(done, text.size(), -1) : Status();
+  }
+
+  Status encode_piece(std::string_view piece, uint64_t offset) {
+    // Tokens that are looked for after NFC may reach over the end of a window.
+    const size_t window = tokenizer_.normalized_.empty() ? kWindow : piece.size();
+    while (!piece.empty()) {
+      size_t taken = normalize_window(piece, window, window_);
+      offset_ = offset;
+      if (tokenizer_.normalized_.empty()) {
+        FM_TRY(encode_words(0, window_.text, window_.classes));
+      } else {
+        FM_TRY(split_added(tokenizer_.normalized_, window_.text, [&](size_t begin, size_t end, int32_t id) -> Status {
+          if (id >= 0) {
+            emit_(id, original(begin, end));
+            return {};
+          }
+          std::string_view between = window_.text.substr(begin, end - begin);
+          classify(between, classes_);
+          return encode_words(begin, between, classes_);
+        }));
+      }
+      piece.remove_prefix(taken);
+      offset += taken;
+    }
+    return {};
+  }
+
+  // `text` begins at window_.text[at].
+  Status encode_words(size_t at, std::string_view text, std::string_view classes) {
+    const bool ascii = classes.size() == text.size();
+    size_t begin = 0;
+    return matcher_.split(classes, [&](size_t length) {
+      size_t end = begin;
+      if (ascii) {
+        end += length;
+      } else {
+        for (size_t i = 0; i < length; ++i) {
+          auto lead = static_cast<unsigned char>(text[end]);
+          end += lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+        }
+      }
+      tokenizer_.bpe_->encode(text.substr(begin, end - begin), scratch_);
+      for (int32_t id : scratch_.ids) {
+        size_t next = begin + tokenizer_.vocabulary_.length(id);
+        emit_(id, original(at + begin, at + next));
+        begin = next;
+      }
+    });
+  }
+
+  ByteRange original(size_t begin, size_t end) const {
+    if (window_.begin.empty()) return {offset_ + begin, offset_ + end};
+    return {offset_ + window_.begin[begin], offset_ + window_.end[end - 1]};
+  }
+
+  const BpeTokenizer& tokenizer_;
+  const bool parse_special_;
+  Pretokenizer::Matcher matcher_;
+  Emit emit_;
+  Normalized window_;
+  uint64_t offset_ = 0;  // of the window in the text
+  std::string classes_;
+  Bpe::Scratch scratch_;
+};
+
+Status BpeTokenizer::encode(std::string_view text, bool parse_special,
+                            FunctionRef<void(int32_t id, ByteRange range)> emit) const {
+  if (text.size() > INT32_MAX) {
+    return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
+                  cat("a text of ", text.size(), " bytes; expected at most ", INT32_MAX, " in one call"));
+  }
+  FM_ASSIGN(auto matcher, Pretokenizer::Matcher::create(pretokenizer_));
+  return Encoder(*this, parse_special, std::move(matcher), emit).run(text);
+}
+
+Result<std::string> BpeTokenizer::render_chat(std::span<const ChatMessage> messages, bool generation_prompt) const {
+  FM_TRY(chat_status_);
+  FM_ASSIGN(auto parts, render_chat_parts(chat_, messages, generation_prompt));
+  std::string text;
+  for (const ChatPart& part : parts) text += part.text;
+  return text;
+}
+
+Result<std::vector<int32_t>> BpeTokenizer::encode_chat(std::span<const ChatMessage> messages,
+                                                       bool generation_prompt) const {
+  FM_TRY(chat_status_);
+  FM_ASSIGN(auto parts, render_chat_parts(chat_, messages, generation_prompt));
+  std::vector<int32_t> ids;
+  for (const ChatPart& part : parts) {
+    if (part.special) {
+      ids.push_back(part.text == kChatStart ? chat_start_ : chat_end_);
+    } else {
+      FM_TRY(encode(part.text, false, [&](int32_t id, ByteRange) { ids.push_back(id); }));
+    }
+  }
+  return ids;
+}
+
+Result<std::shared_ptr<const Tokenizer>> BpeTokenizer::build(const TokenizerFile& file, const TokenizerConfig& config,
+                                                             const std::optional<std::string>& chat_template) {
+  FM_ASSIGN(Pretokenizer pretokenizer, Pretokenizer::create());
+  auto made = std::make_shared<BpeTokenizer>(file.tokens.size() + file.added.size(), std::move(pretokenizer));
+  const ByteAlphabet alphabet;
+  FM_TRY(made->build_vocabulary(file, alphabet));
+  FM_TRY(made->build_merges(file, alphabet));
+  FM_TRY(made->build_added(file));
+  auto id_of = [&](const std::optional<std::string>& content) {
+    auto same = [&](const AddedToken& token) { return token.content == *content; };
+    if (!content) return -1;
+    auto added = std::find_if(file.added.begin(), file.added.end(), same);
+    return added != file.added.end() ? added->id : made->vocabulary_.find(*content);
+  };
+  made->bos_id_ = id_of(config.bos_token);
+  made->eos_id_ = id_of(config.eos_token);
+  made->pad_id_ = id_of(config.pad_token);
+  made->build_chat(config, chat_template);
+  return std::shared_ptr<const Tokenizer>(std::move(made));
+}
+
+Status BpeTokenizer::build_vocabulary(const TokenizerFile& file, const ByteAlphabet& alphabet) {
+  std::string bytes;
+  std::vector<size_t> others;  // spelled with other characters: nothing is merged into them, they can only be decoded
+  for (size_t i = 0; i < file.tokens.size(); ++i) {
+    std::string_view spelling = file.tokens[i];
+    const int32_t id = file.ids[i];
+    if (vocabulary_.has(id)) return malformed(cat("the id ", id, " stands twice in vocab, at \"", spelling, "\""));
+    bool spelled = alphabet.decode(spelling, bytes);
+    vocabulary_.set(id, spelled ? bytes : spelling);
+    if (!spelled) {
+      others.push_back(i);
+    } else if (vocabulary_.find(bytes) >= 0) {
+      return malformed(cat("the token \"", spelling, "\" stands twice in vocab"));
+    } else {
+      vocabulary_.index(id);
+    }
+  }
+  kinds_.assign(vocabulary_.size(), TokenKind::unused);
+  for (int32_t id : file.ids) kinds_[id] = TokenKind::normal;
+  for (size_t i : others) {
+    int32_t known = vocabulary_.find(file.tokens[i]);
+    if (known < 0) vocabulary_.index(file.ids[i]);
+  }
+  return {};
+}
+
+Status BpeTokenizer::build_merges(const TokenizerFile& file, const ByteAlphabet& alphabet) {
+  std::array<int32_t, 256> byte_ids;
+  for (int byte = 0; byte < 256; ++byte) {
+    const char text = static_cast<char>(byte);
+    byte_ids[byte] = vocabulary_.find({&text, 1});
+    if (byte_ids[byte] < 0) return malformed(cat("vocab lacks the byte ", byte, ", expected all 256"));
+  }
+  const size_t n_merges = file.merges.size() / 2;
+  if (n_merges == 0 && file.tokens.size() > 256 + file.added.size()) {
+    return Status(FINERMOE_ERROR_TOKENIZER_MERGES,
+                  cat("tokenizer.json: no merges, but a vocab of ", file.tokens.size(), " tokens"));
+  }
+  bpe_.emplace(byte_ids, n_merges);
+  std::string left, right;
+  for (size_t i = 0; i < n_merges; ++i) {
+    auto name = [&] {
+      return cat("tokenizer.json: merge ", i, " (\"", file.merges[2 * i], "\", \"", file.merges[2 * i + 1], "\")");
+    };
+    bool spelled = alphabet.decode(file.merges[2 * i], left) && alphabet.decode(file.merges[2 * i + 1], right);
+    // The result of a merge is longer than its parts, unless one of these is empty.
+    if (left.empty() || right.empty()) {
+      return Status(FINERMOE_ERROR_TOKENIZER_CYCLIC, cat(name(), " gives one of its own parts"));
+    }
+    int32_t left_id = vocabulary_.find(left), right_id = vocabulary_.find(right),
+            merged = vocabulary_.find(left + right);
+    if (!spelled || left_id < 0 || right_id < 0 || merged < 0) {
+      const char* which = left_id < 0 ? "its left part" : right_id < 0 ? "its right part" : "its result";
+      return Status(FINERMOE_ERROR_TOKENIZER_MERGES, cat(name(), ": ", which, " is not in vocab"));
+    }
+    if (!bpe_->add_merge(left_id, right_id, merged)) {
+      return Status(FINERMOE_ERROR_TOKENIZER_MERGES, cat(name(), " stands twice"));
+    }
+  }
+  return {};
+}
+
+Status BpeTokenizer::build_added(const TokenizerFile& file) {
+  for (const AddedToken& token : file.added) {
+    if (vocabulary_.has(token.id)) {
+      if (kind(token.id) != TokenKind::normal || vocabulary_.bytes(token.id) != token.content) {
+        return malformed(cat("the id ", token.id, " of added token \"", token.content, "\" is taken by \"",
+                             vocabulary_.bytes(token.id), "\""));
+      }
+    } else {
+      if (int32_t known = vocabulary_.find(token.content); known >= 0) {
+        return malformed(cat("the added token \"", token.content, "\" has the ids ", known, " and ", token.id));
+      }
+      vocabulary_.set(token.id, token.content);
+      vocabulary_.index(token.id);
+      kinds_.resize(vocabulary_.size(), TokenKind::unused);
+    }
+    kinds_[token.id] = token.special ? TokenKind::special : TokenKind::added;
+    if (token.normalized) {
+      normalized_.add(normalize(token.content), token.id, token.special);
+    } else {
+      raw_.add(token.content, token.id, token.special);
+    }
+  }
+  n_added_ = file.added.size();
+  raw_.finish();
+  normalized_.finish();
+  return {};
+}
+
+void BpeTokenizer::build_chat(const TokenizerConfig& config, const std::optional<std::string>& chat_template) {
+  const auto& source = chat_template ? chat_template : config.chat_template;
+  if (!source) {
+    chat_status_ = Status(FINERMOE_ERROR_CHAT_TEMPLATE, "this model has no chat template");
+    return;
+  }
+  auto chat = recognise_chat_template(*source);
+  chat_status_ = chat.status();
+  if (!chat.ok()) return;
+  chat_ = std::move(*chat);
+  chat_start_ = vocabulary_.find(kChatStart);
+  chat_end_ = vocabulary_.find(kChatEnd);
+  if (kind(chat_start_) != TokenKind::special || kind(chat_end_) != TokenKind::special) {
+    chat_status_ = Status(FINERMOE_ERROR_CHAT_TEMPLATE, cat("the chat template needs the special tokens ", kChatStart,
+                                                            " and ", kChatEnd, ", which tokenizer.json lacks"));
+  }
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const Tokenizer>> Tokenizer::parse(std::string_view tokenizer_json, std::string_view config_json,
+                                                          const std::optional<std::string>& chat_template) {
+  FM_ASSIGN(TokenizerFile file, read_tokenizer_json(tokenizer_json));
+  FM_ASSIGN(TokenizerConfig config, read_tokenizer_config(config_json));
+  return BpeTokenizer::build(file, config, chat_template);
+}
+
+}  // namespace finermoe

@@ -1,0 +1,202 @@
+#include "text/unicode.h"
+
+#include <utf8proc.h>
+
+#include <algorithm>
+
+namespace finermoe {
+namespace {
+
+#include "text/unicode_classes.inc"
+
+constexpr size_t kBlock = 64;  // code points that share an entry of kClassBlock
+constexpr uint8_t kFlags = kNfcReplaces | kNfcJoins;
+
+bool is_letter_or_number(uint8_t code_class) { return code_class >= '0' && code_class <= '5'; }
+
+struct Scan {
+  size_t size = 0;       // bytes of the window
+  bool changed = false;  // whether invalid bytes or NFC may change it
+};
+
+// Finds the window's end and the classes up to there. Words of the pre-tokenizer never reach across the end of letters,
+// nor the end of a number, and look at nothing before them.
+Scan scan_window(std::string_view text, size_t window, std::string& classes) {
+  Scan scan;
+  uint8_t previous = kFlags;
+  classes.resize(std::min(text.size(), window + 4));
+  size_t n = 0;
+  while (scan.size < text.size()) {
+    Decoded next = decode_utf8(text, scan.size);
+    uint8_t next_class = unicode_class(next.code_point);
+    bool cut = previous == '0' || (is_letter_or_number(previous) && !is_letter_or_number(next_class));
+    if (scan.size >= window && cut && !(next_class & kFlags)) break;
+    if (!next.valid || (next_class & kFlags)) scan.changed = true;
+    if (n == classes.size()) classes.resize(n * 2 + 64);
+    classes[n++] = static_cast<char>(next_class);
+    previous = next_class;
+    scan.size += next.size;
+  }
+  classes.resize(n);
+  return scan;
+}
+
+struct Mark {
+  uint32_t code_point;
+  utf8proc_propval_t combining_class;
+};
+
+// The canonical composition of a sequence that begins at a boundary. utf8proc's own ordering takes quadratic time on
+// long runs of marks, so the marks are sorted here.
+void compose(const std::vector<uint32_t>& source, std::vector<int32_t>& out) {
+  constexpr auto kOptions = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+  std::vector<Mark> marks;
+  out.clear();
+  auto flush = [&] {
+    std::stable_sort(marks.begin(), marks.end(),
+                     [](const Mark& a, const Mark& b) { return a.combining_class < b.combining_class; });
+    for (const Mark& mark : marks) out.push_back(static_cast<int32_t>(mark.code_point));
+    marks.clear();
+  };
+  for (uint32_t code_point : source) {
+    int32_t parts[8];  // no canonical decomposition is longer than 4
+    int boundary = 0;
+    auto n = utf8proc_decompose_char(static_cast<int32_t>(code_point), parts, std::size(parts),
+                                     static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE), &boundary);
+    if (n < 0 || n > static_cast<utf8proc_ssize_t>(std::size(parts)))
+      n = 1, parts[0] = static_cast<int32_t>(code_point);
+    for (utf8proc_ssize_t i = 0; i < n; ++i) {
+      // utf8proc may know marks that Hugging Face's release takes for letters or symbols.
+      bool joins = unicode_class(static_cast<uint32_t>(parts[i])) & kNfcJoins;
+      auto combining_class = joins ? utf8proc_get_property(parts[i])->combining_class : utf8proc_propval_t{0};
+      if (combining_class == 0) flush();
+      marks.push_back({static_cast<uint32_t>(parts[i]), combining_class});
+      if (combining_class == 0) flush();
+    }
+  }
+  flush();
+  auto n = utf8proc_normalize_utf32(out.data(), static_cast<utf8proc_ssize_t>(out.size()), kOptions);
+  if (n >= 0) out.resize(static_cast<size_t>(n));
+}
+
+// Normalises what is known to be a whole number of segments. A segment is what NFC looks at together: a code point and
+// those after it that may join it. All bytes of a segment that changed stand for the whole of it.
+class Normalizer {
+ public:
+  explicit Normalizer(Normalized& into) : into_(into) {
+    into_.storage.clear();
+    into_.begin.clear();
+    into_.end.clear();
+  }
+
+  void run(std::string_view text) {
+    for (size_t at = 0; at < text.size();) {
+      size_t start = at;
+      uint8_t flags = 0;
+      bool valid = true;
+      segment_.clear();
+      do {
+        Decoded next = decode_utf8(text, at);
+        uint8_t next_class = unicode_class(next.code_point);
+        if (!segment_.empty() && !(next_class & kNfcJoins)) break;
+        flags |= next_class;
+        valid = valid && next.valid;
+        segment_.push_back(next.code_point);
+        at += next.size;
+      } while (at < text.size());
+      bool unchanged = valid && (segment_.size() == 1 ? !(flags & kNfcReplaces) : false);
+      append(text, start, at, unchanged);
+    }
+  }
+
+ private:
+  void append(std::string_view text, size_t start, size_t stop, bool unchanged) {
+    size_t first = into_.storage.size();
+    if (unchanged) {
+      into_.storage.append(text, start, stop - start);
+    } else {
+      compose(segment_, composed_);
+      for (int32_t code_point : composed_) append_utf8(static_cast<uint32_t>(code_point), into_.storage);
+      unchanged = std::string_view(into_.storage).substr(first) == text.substr(start, stop - start);
+    }
+    for (size_t i = first; i < into_.storage.size(); ++i) {
+      into_.begin.push_back(static_cast<uint32_t>(unchanged ? start + i - first : start));
+      into_.end.push_back(static_cast<uint32_t>(unchanged ? start + i - first + 1 : stop));
+    }
+  }
+
+  Normalized& into_;
+  std::vector<uint32_t> segment_;
+  std::vector<int32_t> composed_;
+};
+
+}  // namespace
+
+uint8_t unicode_class(uint32_t code_point) {
+  size_t block = code_point / kBlock;
+  return block < std::size(kClassBlock) ? kClasses[kClassBlock[block] * kBlock + code_point % kBlock] : uint8_t{'.'};
+}
+
+Decoded decode_utf8(std::string_view text, size_t at) {
+  auto byte = [&](size_t i) -> uint32_t { return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0; };
+  uint32_t lead = byte(0);
+  if (lead < 0x80) return {lead, 1, true};
+  if (lead < 0xC2 || lead > 0xF4) return {};
+  uint32_t n = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+  // The second byte's range excludes overlong forms, surrogates and what is beyond U+10FFFF.
+  uint32_t low = lead == 0xE0   ? 0xA0
+                 : lead == 0xF0 ? 0x90
+                                : 0x80,
+           high = lead == 0xED   ? 0x9F
+                  : lead == 0xF4 ? 0x8F
+                                 : 0xBF;
+  uint32_t code_point = lead & (0x7Fu >> n);
+  for (uint32_t i = 1; i < n; ++i) {
+    uint32_t next = byte(i);
+    if (next < low || next > high) return {kReplacement, i, false};
+    code_point = code_point << 6 | (next & 0x3F);
+    low = 0x80, high = 0xBF;
+  }
+  return {code_point, n, true};
+}
+
+void append_utf8(uint32_t code_point, std::string& out) {
+  if (code_point < 0x80) {
+    out += static_cast<char>(code_point);
+    return;
+  }
+  uint32_t n = code_point < 0x800 ? 2 : code_point < 0x10000 ? 3 : 4;
+  out += static_cast<char>((0xF00u >> n & 0xFF) | code_point >> (6 * (n - 1)));
+  for (uint32_t i = n - 1; i-- > 0;) out += static_cast<char>(0x80 | (code_point >> (6 * i) & 0x3F));
+}
+
+void classify(std::string_view text, std::string& classes) {
+  classes.resize(text.size());
+  size_t n = 0;
+  for (size_t at = 0; at < text.size(); ++n) {
+    Decoded next = decode_utf8(text, at);
+    classes[n] = static_cast<char>(unicode_class(next.code_point) & ~kFlags);
+    at += next.size;
+  }
+  classes.resize(n);
+}
+
+size_t normalize_window(std::string_view text, size_t window, Normalized& into) {
+  Scan scan = scan_window(text, window, into.classes);
+  Normalizer normalizer(into);
+  into.text = text.substr(0, scan.size);
+  if (scan.changed) {
+    normalizer.run(into.text);
+    into.text = into.storage;
+    classify(into.text, into.classes);
+  }
+  return scan.size;
+}
+
+std::string normalize(std::string_view text) {
+  Normalized normalized;
+  Normalizer(normalized).run(text);
+  return std::move(normalized.storage);
+}
+
+}  // namespace finermoe

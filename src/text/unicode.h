@@ -1,0 +1,48 @@
+// UTF-8, the classes of code points that the pre-tokenizer tells apart, and NFC with an alignment to the original.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace finermoe {
+
+constexpr uint32_t kReplacement = 0xFFFD;
+
+struct Decoded {
+  uint32_t code_point = kReplacement;
+  uint32_t size = 1;  // bytes taken, at least 1
+  bool valid = false;
+};
+
+// The character that begins at text[at]; an invalid one is as long as its maximal subpart (Unicode, section 3.9).
+Decoded decode_utf8(std::string_view text, size_t at);
+void append_utf8(uint32_t code_point, std::string& out);
+
+// A code point is a class character and two flags, in one byte. The class characters:
+//   ' '  the space            '8' other white space   '9' CR, LF   '0' numbers   '\'' the apostrophe   '.' all others
+//   '1' letters, save for those that contractions are made of: '2' s t m d, '3' r v, '4' e, '5' l
+// (pinned to the release of Unicode that Hugging Face's tokenizers use; scripts/make_unicode_classes.py).
+constexpr uint8_t kNfcReplaces = 0x80;  // NFC makes something else of it
+constexpr uint8_t kNfcJoins = 0x40;     // it may move before, or join, what stands before it
+uint8_t unicode_class(uint32_t code_point);
+
+// A part of a text after the replacement of invalid bytes and NFC. Where that changed nothing, `text` is the original
+// and begin and end are empty.
+struct Normalized {
+  std::string_view text;
+  std::string classes;               // [code points of text] class characters
+  std::vector<uint32_t> begin, end;  // [bytes of text] the original bytes that each stands for
+  std::string storage;               // what `text` points to if something changed
+};
+
+// Normalises the beginning of `text` and returns how many bytes of it that was: all of it, or at least `window` bytes,
+// cut where neither NFC nor a word of the pre-tokenizer can reach across. (`into` keeps its memory between calls.)
+size_t normalize_window(std::string_view text, size_t window, Normalized& into);
+// The class characters alone, of text that is valid UTF-8.
+void classify(std::string_view text, std::string& classes);
+// NFC of a whole string.
+std::string normalize(std::string_view text);
+
+}  // namespace finermoe
