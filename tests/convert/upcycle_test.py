@@ -307,7 +307,7 @@ def test_other_readers(folder):
     run("upcycle", DENSE[1], f"{folder}/out", "--shard-size", 200000)
     run("upcycle", DENSE[2], f"{folder}/one.safetensors")
     files = [f"{folder}/out/{name}" for name in os.listdir(f"{folder}/out") if name.endswith(".safetensors")]
-    assert len(files) > 3
+    assert len(files) > 1
     for path in [*files, f"{folder}/one.safetensors"]:
         with safe_open(path, "np") as file:
             assert file.metadata()["format"] == "pt" and len(list(file.keys())) > 0

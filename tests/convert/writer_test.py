@@ -15,7 +15,7 @@ DENSE = f"{SHAPES}/dense-tied"
 
 
 def write_config(path, **changes):
-    """A config.json whose synthesis takes a while: some 130 MB."""
+    """A config.json whose synthesis takes a while: some 96 MB."""
     config = read_json(f"{DENSE}/config.json")
     config.update({"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 8, "vocab_size": 32000})
     config.update(changes)
@@ -130,7 +130,7 @@ def test_texts_byte_for_byte(folder):
 
 def test_cancel_leaves_nothing(folder):
     config = write_config(f"{folder}/config.json")
-    for after in (0, 1, 20_000_000, 100_000_000):
+    for after in (0, 1, 20_000_000, 90_000_000):
         for out in ("out", "out.safetensors"):
             run("synthesize", config, f"{folder}/{out}", "--cancel-after", after, expect=CANCELLED)
             assert os.listdir(folder) == ["config.json"]
@@ -156,18 +156,19 @@ def test_killed(folder):
         duration = time.monotonic() - begin
         whole = read_tree(f"{folder}/work")
         moments = random.Random(1)
-        killed = 0
-        for _ in range(8):
+        killed = attempts = 0
+        while killed < 6:
+            attempts += 1
+            assert attempts <= 30, killed
             # OUT is gone, what earlier killed writers left is not.
             subprocess.run(["rm", "-rf", out], check=True)
             child = start(*arguments)
-            time.sleep(moments.uniform(0, duration))
+            time.sleep(moments.uniform(0, duration if attempts <= 10 else duration / 4))
             child.send_signal(signal.SIGKILL)
             killed += child.wait() == -signal.SIGKILL
             nothing_opens(f"{folder}/work", out)
             if os.path.exists(out):  # published in time: then it is whole
                 assert opens(out)
-        assert killed >= 4, killed
         subprocess.run(["rm", "-rf", out], check=True)
         run(*arguments)
         assert read_tree(f"{folder}/work") == whole, "a second run succeeds and clears up after the killed ones"
@@ -201,7 +202,7 @@ def test_two_writers_of_one_output(folder):
 def test_disk_full(folder):
     mount = f"{folder}/small"
     os.mkdir(mount)
-    inside = f'mount -t tmpfs -o size=16m none {mount} && {{ "$@"; code=$?; ls -A {mount}; exit $code; }}'
+    inside = f'mount -t tmpfs -o size=48m none {mount} && {{ "$@"; code=$?; ls -A {mount}; exit $code; }}'
     for prefix in (["unshare", "-m"], ["unshare", "-rm"]):
         try:
             if subprocess.run([*prefix, "sh", "-c", inside, "sh", "true"], capture_output=True).returncode == 0:
@@ -221,10 +222,10 @@ def test_disk_full(folder):
     large = write_config(f"{folder}/large.json")
     message, *left = run_there("synthesize", large, f"{mount}/out")
     numbers = [int(word) for word in message.replace(",", " ").split() if word.isdigit()]
-    assert max(numbers) > 100_000_000 and any(10 << 20 < number <= 16 << 20 for number in numbers), message
+    assert max(numbers) > 90_000_000 and any(40 << 20 < number <= 48 << 20 for number in numbers), message
     assert left == []
     # Filled up by another while it writes.
-    small = write_config(f"{folder}/small.json", num_hidden_layers=1, vocab_size=4000)
+    small = write_config(f"{folder}/small.json", num_hidden_layers=2, vocab_size=16000)
     for out in ("out", "out.safetensors"):
         _, *left = run_there("synthesize", small, f"{mount}/{out}", "--shard-size", 2_000_000, "--fill-disk",
                              f"{mount}/filler")
