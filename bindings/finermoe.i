@@ -1,0 +1,202 @@
+/* finermoe.i: one SWIG interface over finermoe.h, for Python, Java and Go.
+ *
+ * Nothing of the header is repeated here. Its conventions are regular, so typemaps are applied by pattern:
+ *
+ *   finermoe_status             FINERMOE_OK is nothing; an error is an exception (Python, Java) or an `error` (Go)
+ *   finermoe_error **error      hidden: it becomes that exception
+ *   finermoe_x **x              a new object: returned (Python), or put into a variable of the caller (Java, Go)
+ *   (data, length)              a native string or array, in
+ *   (data, capacity, needed)    a native string or array, out, whatever its size
+ *   finermoe_x_info *info       a new object with fields to read (Python), or one that the caller made (Java, Go)
+ *   finermoe_x_free             hidden: the garbage collector (Python), close() (Java) or DeleteX (Go) frees
+ */
+#ifdef SWIGJAVA
+%module(jniclassname="FinermoeJNI") Finermoe
+#else
+%module(threads="1") finermoe
+#endif
+
+%{
+#include <stdlib.h>
+#include <string.h>
+
+#include "finermoe.h"
+
+/* A string or array that is coming out of a call: where the wrapper keeps the arguments (data, capacity, needed). */
+typedef struct {
+  void **data;
+  size_t *capacity;
+  size_t count; /* what `needed` points to */
+  size_t item;  /* bytes of one element */
+} finermoe_out;
+
+/* What the typemaps below declare in a wrapper hides these two; a wrapper without such an argument sees NULL. */
+static finermoe_error *fm_error;
+static finermoe_out *fm_out;
+
+/* After a call that found too little room: makes the room. Returns whether to call again. */
+static int finermoe_make_room(finermoe_out *out, finermoe_error **error) {
+  if (out == NULL || out->count <= *out->capacity) return 0;
+  if (finermoe_error_code(*error) != FINERMOE_ERROR_BUFFER_TOO_SMALL) return 0;
+  void *larger = realloc(*out->data, out->count * out->item);
+  if (larger == NULL) return 0;
+  finermoe_error_free(*error);
+  *error = NULL;
+  *out->data = larger;
+  *out->capacity = out->count;
+  return 1;
+}
+
+/* What a read-out struct points to lives only as long as its owner, a native object longer: it gets copies. */
+static void *finermoe_copy(const void *data, size_t size) {
+  char *copy = calloc(1, size + 1);
+  if (copy != NULL && size > 0) memcpy(copy, data, size);
+  return copy;
+}
+static void finermoe_event_keep(finermoe_event *event) {
+  event->text = finermoe_copy(event->text, event->text_length);
+  event->top_ids = finermoe_copy(event->top_ids, event->n_top * sizeof *event->top_ids);
+  event->top_logprobs = finermoe_copy(event->top_logprobs, event->n_top * sizeof *event->top_logprobs);
+}
+static void finermoe_event_drop(finermoe_event *event) {
+  free((void *)event->text);
+  free((void *)event->top_ids);
+  free((void *)event->top_logprobs);
+  *event = (finermoe_event){.struct_size = sizeof *event};
+}
+static void finermoe_verification_file_keep(finermoe_verification_file *file) {
+  file->name = finermoe_copy(file->name, file->name ? strlen(file->name) : 0);
+  file->sha256 = finermoe_copy(file->sha256, file->sha256 ? strlen(file->sha256) : 0);
+  file->first_bad = finermoe_copy(file->first_bad, file->first_bad ? strlen(file->first_bad) : 0);
+}
+static void finermoe_verification_file_drop(finermoe_verification_file *file) {
+  free((void *)file->name);
+  free((void *)file->sha256);
+  free((void *)file->first_bad);
+  *file = (finermoe_verification_file){.struct_size = sizeof *file};
+}
+%}
+
+%include <stdint.i>
+%include <typemaps.i>
+
+/* Every call: again, if what comes out needs more room than there was. */
+%exception {
+  $action
+  while (finermoe_make_room(fm_out, &fm_error)) { $action }
+}
+
+/* --- Names: without the prefix, in the language's own case --- */
+#ifdef SWIGPYTHON
+%rename("%(strip:[finermoe_])s", %$isfunction) "";
+#elif defined(SWIGJAVA)
+%rename("%(regex:/^finermoe_([^_]+)_?([^_]*)_?([^_]*)_?([^_]*)_?([^_]*)_?([^_]*)$/\\1\\u\\2\\u\\3\\u\\4\\u\\5\\u\\6/)s",
+        %$isfunction) "";
+%rename("%(lowercamelcase)s", %$isvariable) "";
+#elif defined(SWIGGO)
+%rename("%(regex:/^finermoe_([^_]+)_?([^_]*)_?([^_]*)_?([^_]*)_?([^_]*)_?([^_]*)$/\\u\\1\\u\\2\\u\\3\\u\\4\\u\\5\\u\\6/)s",
+        %$isfunction) "";
+%rename("%(camelcase)s", %$isvariable) "";
+#endif
+%rename("%(strip:[FINERMOE_])s", %$isconstant) "";
+%rename("%(strip:[FINERMOE_])s", %$isenumitem) "";
+%rename("%(regex:/^finermoe_([^_]+)_?([^_]*)_?([^_]*)$/\\u\\1\\u\\2\\u\\3/)s", %$isclass) "";
+
+/* --- What the wrapper does itself, or cannot do safely --- */
+%rename("$ignore", regextarget=1) "^finermoe_error";
+%rename("$ignore", regextarget=1) "_free$";
+%rename("$ignore", regextarget=1) "^(struct_size|reserved)$";
+%ignore finermoe_model_open_memory; /* its bytes must outlive the model; a garbage collector may move or free them */
+%immutable;
+
+#ifdef SWIGPYTHON
+%include "python/typemaps.i"
+#elif defined(SWIGJAVA)
+%include "java/typemaps.i"
+#elif defined(SWIGGO)
+%include "go/typemaps.i"
+#endif
+
+/* --- Objects. Any order of freeing is allowed, so no object needs to know of another. --- */
+%define %handle(Name, Class)
+%handle_out(finermoe_##Name, Class)
+%nodefaultctor finermoe_##Name;
+struct finermoe_##Name {};
+%extend finermoe_##Name {
+  ~finermoe_##Name() { finermoe_##Name##_free($self); }
+}
+%enddef
+
+/* --- Structs to read: KEEP and DROP say how its pointers are copied and freed. --- */
+%define %readout(Name, parameter, Class, KEEP, DROP)
+%struct_out(finermoe_##Name, parameter, KEEP, DROP)
+%extend finermoe_##Name {
+  finermoe_##Name() {
+    finermoe_##Name *info = calloc(1, sizeof *info);
+    if (info != NULL) info->struct_size = sizeof *info;
+    return info;
+  }
+  ~finermoe_##Name() {
+    DROP($self);
+    free($self);
+  }
+}
+%enddef
+
+%handle(cancel, Cancel)
+%handle(runtime_options, RuntimeOptions)
+%handle(runtime, Runtime)
+%handle(config, Config)
+%handle(model_options, ModelOptions)
+%handle(model, Model)
+%handle(tokenizer, Tokenizer)
+%handle(decoder, Decoder)
+%handle(chat, Chat)
+%handle(session_options, SessionOptions)
+%handle(session, Session)
+%handle(trace, Trace)
+%handle(generation_options, GenerationOptions)
+%handle(generation, Generation)
+%handle(batch, Batch)
+%handle(writer_options, WriterOptions)
+%handle(upcycle_options, UpcycleOptions)
+%handle(verification, Verification)
+
+%readout(runtime_info, info, RuntimeInfo, (void), (void))
+%readout(config_info, info, ConfigInfo, (void), (void))
+%readout(plan, plan, Plan, (void), (void))
+%readout(tokenizer_info, info, TokenizerInfo, (void), (void))
+%readout(session_info, info, SessionInfo, (void), (void))
+%readout(trace_info, info, TraceInfo, (void), (void))
+%readout(generation_options_info, info, GenerationOptionsInfo, (void), (void))
+%readout(event, event, Event, finermoe_event_keep, finermoe_event_drop)
+%readout(generation_info, info, GenerationInfo, (void), (void))
+%readout(verification_file, file, VerificationFile, finermoe_verification_file_keep, finermoe_verification_file_drop)
+
+/* --- Strings, arrays and numbers --- */
+%apply (const char *STRING, size_t LENGTH) {
+  (const char *text, size_t text_length), (const char *json, size_t json_length),
+  (const char *config_json, size_t config_json_length)
+};
+%apply (const char *BYTES, size_t LENGTH) { (const char *bytes, size_t bytes_length) };
+%apply (const int32_t *ARRAY, size_t LENGTH) { (const int32_t *ids, size_t n_ids) };
+%apply (const size_t *ARRAY, size_t LENGTH) { (const size_t *rows, size_t n_rows) };
+%apply (const float *ARRAY, size_t LENGTH) { (const float *logits, size_t n_logits) };
+
+%apply (char *STRING, size_t CAPACITY, size_t *NEEDED) { (char *text, size_t capacity, size_t *needed) };
+%apply (char *BYTES, size_t CAPACITY, size_t *NEEDED) { (char *bytes, size_t capacity, size_t *needed) };
+%apply (int32_t *ARRAY, size_t CAPACITY, size_t *NEEDED) {
+  (int32_t *ids, size_t capacity, size_t *needed), (int32_t *experts, size_t capacity, size_t *needed),
+  (int32_t *groups, size_t capacity, size_t *needed)
+};
+%apply (float *ARRAY, size_t CAPACITY, size_t *NEEDED) {
+  (float *logits, size_t capacity, size_t *needed), (float *weights, size_t capacity, size_t *needed)
+};
+%apply (size_t *ARRAY, size_t CAPACITY, size_t *NEEDED) { (size_t *layers, size_t capacity, size_t *needed) };
+%apply (uint64_t *ARRAY, size_t CAPACITY, size_t *NEEDED) { (uint64_t *counts, size_t capacity, size_t *needed) };
+
+%apply size_t *OUTPUT { size_t *count, size_t *n_active };
+%apply int32_t *OUTPUT { int32_t *id, int32_t *kind };
+%apply double *OUTPUT { double *similarity, double *loss };
+
+%include "finermoe.h"

@@ -1,0 +1,38 @@
+import finermoe.*;
+
+/** Defines a word with a FineRMoE model: Define MODEL. */
+public class Define {
+  public static void main(String[] args) {
+    try (var model = new Model(); var session = new Session(); var chat = new Chat(); var cancel = new Cancel();
+         var generation = new Generation(); var request = new Generation(); var event = new Event()) {
+      Finermoe.modelOpen(args[0], null, model);
+      Finermoe.sessionCreate(model, null, session);
+      Finermoe.chatCreate(chat);
+      Finermoe.chatAdd(chat, "user", "Define the noun \"lighthouse\".");
+      Finermoe.generationCreateChat(session, null, chat, generation);
+      while (event.getFinishReason() == Finermoe.FINISH_NONE) {
+        Finermoe.generationNext(generation, null, event);
+        System.out.print(event.getText());
+      }
+      System.out.println();
+
+      try (var missing = new Model()) {
+        Finermoe.modelOpen("/no/such/model", null, missing);
+      } catch (FinermoeException error) {
+        System.out.println("error " + Finermoe.statusName(error.code));
+      }
+
+      Finermoe.cancelCreate(cancel);
+      Finermoe.cancelRequest(cancel);
+      Finermoe.sessionReset(session);
+      Finermoe.generationCreateChat(session, null, chat, request);
+      try {
+        Finermoe.generationNext(request, cancel, event);
+      } catch (FinermoeException error) {
+        System.out.println("cancelled " + Finermoe.statusName(error.code));
+      }
+      Finermoe.modelClose(model);
+    } // everything is freed here; any order would do
+    System.out.println("closed");
+  }
+}
