@@ -174,7 +174,7 @@ struct finermoe_##Name {};
 %readout(verification_file, file, VerificationFile, finermoe_verification_file_keep, finermoe_verification_file_drop)
 
 /* --- Strings, arrays and numbers --- */
-%apply (const char *STRING, size_t LENGTH) {
+%apply (const char *TEXT, size_t LENGTH) {
   (const char *text, size_t text_length), (const char *json, size_t json_length),
   (const char *config_json, size_t config_json_length)
 };
@@ -183,7 +183,7 @@ struct finermoe_##Name {};
 %apply (const size_t *ARRAY, size_t LENGTH) { (const size_t *rows, size_t n_rows) };
 %apply (const float *ARRAY, size_t LENGTH) { (const float *logits, size_t n_logits) };
 
-%apply (char *STRING, size_t CAPACITY, size_t *NEEDED) { (char *text, size_t capacity, size_t *needed) };
+%apply (char *TEXT, size_t CAPACITY, size_t *NEEDED) { (char *text, size_t capacity, size_t *needed) };
 %apply (char *BYTES, size_t CAPACITY, size_t *NEEDED) { (char *bytes, size_t capacity, size_t *needed) };
 %apply (int32_t *ARRAY, size_t CAPACITY, size_t *NEEDED) {
   (int32_t *ids, size_t capacity, size_t *needed), (int32_t *experts, size_t capacity, size_t *needed),

@@ -85,8 +85,8 @@ func newError(given *byte) error {
 %enddef
 
 /* --- Strings (of any bytes), and arrays as slices --- */
-%typemap(gotype) (const char *STRING, size_t LENGTH), (const char *BYTES, size_t LENGTH) "string"
-%typemap(in) (const char *STRING, size_t LENGTH), (const char *BYTES, size_t LENGTH) %{
+%typemap(gotype) (const char *TEXT, size_t LENGTH), (const char *BYTES, size_t LENGTH) "string"
+%typemap(in) (const char *TEXT, size_t LENGTH), (const char *BYTES, size_t LENGTH) %{
   $1 = $input.p;
   $2 = (size_t)$input.n;
 %}
@@ -113,7 +113,7 @@ func newError(given *byte) error {
 	Swig_free($input[0])
 %}
 %enddef
-%array_out(char *STRING, string, byte)
+%array_out(char *TEXT, string, byte)
 %array_out(char *BYTES, string, byte)
 
 %define %array(T, Element)
@@ -125,7 +125,7 @@ func newError(given *byte) error {
 %array_out(T *ARRAY, []Element, Element)
 
 %typemap(gotype) const T *ARRAY "[]Element"
-%typemap(goout) const T *ARRAY "$result = append([]Element(nil), $1...)"
+%typemap(goout) const T *ARRAY "$result = append([]Element(nil), ($1)...)"
 %enddef
 %array(int32_t, int32)
 %array(size_t, uint)

@@ -111,14 +111,14 @@ static int finermoe_is_null(JNIEnv *env, const void *object, const char *what) {
 %enddef
 
 /* --- Strings: String in and out, as true UTF-8 (JNI's own form of UTF-8 is another) --- */
-%typemap(jni) (const char *STRING, size_t LENGTH), (const char *BYTES, size_t LENGTH), const char * "jbyteArray"
-%typemap(jtype) (const char *STRING, size_t LENGTH), (const char *BYTES, size_t LENGTH), const char * "byte[]"
-%typemap(jstype) (const char *STRING, size_t LENGTH), const char * "String"
+%typemap(jni) (const char *TEXT, size_t LENGTH), (const char *BYTES, size_t LENGTH), const char * "jbyteArray"
+%typemap(jtype) (const char *TEXT, size_t LENGTH), (const char *BYTES, size_t LENGTH), const char * "byte[]"
+%typemap(jstype) (const char *TEXT, size_t LENGTH), const char * "String"
 %typemap(jstype) (const char *BYTES, size_t LENGTH) "byte[]"
-%typemap(javain) (const char *STRING, size_t LENGTH), const char *
+%typemap(javain) (const char *TEXT, size_t LENGTH), const char *
   "($javainput == null ? null : $javainput.getBytes(java.nio.charset.StandardCharsets.UTF_8))"
 %typemap(javain) (const char *BYTES, size_t LENGTH) "$javainput"
-%typemap(in) (const char *STRING, size_t LENGTH), (const char *BYTES, size_t LENGTH) %{
+%typemap(in) (const char *TEXT, size_t LENGTH), (const char *BYTES, size_t LENGTH) %{
   $1 = NULL;
   $2 = 0;
   if ($input != NULL) {
@@ -127,7 +127,7 @@ static int finermoe_is_null(JNIEnv *env, const void *object, const char *what) {
     if ($1 == NULL) return $null;
   }
 %}
-%typemap(freearg) (const char *STRING, size_t LENGTH), (const char *BYTES, size_t LENGTH) %{
+%typemap(freearg) (const char *TEXT, size_t LENGTH), (const char *BYTES, size_t LENGTH) %{
   if ($input != NULL) (*jenv)->ReleaseByteArrayElements(jenv, $input, (jbyte *)$1, JNI_ABORT);
 %}
 %typemap(in) const char * %{
@@ -153,27 +153,27 @@ static jbyteArray finermoe_bytes(JNIEnv *env, const char *data, size_t n) {
     return bytes == null ? null : new String(bytes, java.nio.charset.StandardCharsets.UTF_8);
   }
 
-%typemap(jni) (char *STRING, size_t CAPACITY, size_t *NEEDED), (char *BYTES, size_t CAPACITY, size_t *NEEDED)
+%typemap(jni) (char *TEXT, size_t CAPACITY, size_t *NEEDED), (char *BYTES, size_t CAPACITY, size_t *NEEDED)
   "jobjectArray"
-%typemap(jtype) (char *STRING, size_t CAPACITY, size_t *NEEDED), (char *BYTES, size_t CAPACITY, size_t *NEEDED)
+%typemap(jtype) (char *TEXT, size_t CAPACITY, size_t *NEEDED), (char *BYTES, size_t CAPACITY, size_t *NEEDED)
   "byte[][]"
-%typemap(jstype) (char *STRING, size_t CAPACITY, size_t *NEEDED) "String[]"
+%typemap(jstype) (char *TEXT, size_t CAPACITY, size_t *NEEDED) "String[]"
 %typemap(jstype) (char *BYTES, size_t CAPACITY, size_t *NEEDED) "byte[][]"
 %typemap(javain, pre="    byte[][] bytes$javainput = {{}};",
          post="      $javainput[0] = new String(bytes$javainput[0], java.nio.charset.StandardCharsets.UTF_8);")
-  (char *STRING, size_t CAPACITY, size_t *NEEDED) "bytes$javainput"
+  (char *TEXT, size_t CAPACITY, size_t *NEEDED) "bytes$javainput"
 %typemap(javain) (char *BYTES, size_t CAPACITY, size_t *NEEDED) "$javainput"
-%typemap(in) (char *STRING, size_t CAPACITY, size_t *NEEDED), (char *BYTES, size_t CAPACITY, size_t *NEEDED) %{
+%typemap(in) (char *TEXT, size_t CAPACITY, size_t *NEEDED), (char *BYTES, size_t CAPACITY, size_t *NEEDED) %{
   if (finermoe_is_null(jenv, $input, "no array to put the result into")) return $null;
   $1 = NULL;
   $2 = 0;
   finermoe_out fm_room = {(void **)&$1, &$2, 0, 1}, *fm_out = &fm_room;
   $3 = &fm_out->count;
 %}
-%typemap(argout) (char *STRING, size_t CAPACITY, size_t *NEEDED), (char *BYTES, size_t CAPACITY, size_t *NEEDED) %{
+%typemap(argout) (char *TEXT, size_t CAPACITY, size_t *NEEDED), (char *BYTES, size_t CAPACITY, size_t *NEEDED) %{
   if (result == FINERMOE_OK) (*jenv)->SetObjectArrayElement(jenv, $input, 0, finermoe_bytes(jenv, $1, *$3));
 %}
-%typemap(freearg) (char *STRING, size_t CAPACITY, size_t *NEEDED), (char *BYTES, size_t CAPACITY, size_t *NEEDED)
+%typemap(freearg) (char *TEXT, size_t CAPACITY, size_t *NEEDED), (char *BYTES, size_t CAPACITY, size_t *NEEDED)
   "free($1);"
 
 /* --- Arrays: in as they are, out through the one element of an array of arrays --- */

@@ -69,7 +69,7 @@ Error = _finermoe.Error
 %enddef
 
 /* --- Strings: str (as UTF-8) or bytes in; str out, bytes where they need not be whole characters --- */
-%typemap(in) (const char *STRING, size_t LENGTH), (const char *BYTES, size_t LENGTH) %{
+%typemap(in) (const char *TEXT, size_t LENGTH), (const char *BYTES, size_t LENGTH) %{
   if ($input == Py_None) {
     $1 = NULL;
     $2 = 0;
@@ -86,20 +86,20 @@ Error = _finermoe.Error
     $2 = (size_t)length;
   }
 %}
-%typemap(in, numinputs=0) (char *STRING, size_t CAPACITY, size_t *NEEDED),
+%typemap(in, numinputs=0) (char *TEXT, size_t CAPACITY, size_t *NEEDED),
                           (char *BYTES, size_t CAPACITY, size_t *NEEDED) %{
   $1 = NULL;
   $2 = 0;
   finermoe_out fm_room = {(void **)&$1, &$2, 0, 1}, *fm_out = &fm_room;
   $3 = &fm_out->count;
 %}
-%typemap(argout) (char *STRING, size_t CAPACITY, size_t *NEEDED) {
+%typemap(argout) (char *TEXT, size_t CAPACITY, size_t *NEEDED) {
   %append_output(PyUnicode_DecodeUTF8($1 ? $1 : "", (Py_ssize_t)*$3, "replace"));
 }
 %typemap(argout) (char *BYTES, size_t CAPACITY, size_t *NEEDED) {
   %append_output(PyBytes_FromStringAndSize($1 ? $1 : "", (Py_ssize_t)*$3));
 }
-%typemap(freearg) (char *STRING, size_t CAPACITY, size_t *NEEDED), (char *BYTES, size_t CAPACITY, size_t *NEEDED)
+%typemap(freearg) (char *TEXT, size_t CAPACITY, size_t *NEEDED), (char *BYTES, size_t CAPACITY, size_t *NEEDED)
   "free($1);"
 
 /* --- Arrays: any sequence of numbers in, a list out --- */
