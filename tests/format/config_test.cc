@@ -1,0 +1,224 @@
+#include <gtest/gtest.h>
+
+#include "support.h"
+
+namespace finermoe {
+namespace {
+
+Json with(std::initializer_list<std::pair<const char*, Json>> changes) {
+  Json config = small_config();
+  for (const auto& [key, value] : changes) config[key] = value;
+  return config;
+}
+
+Status parse_status(const Json& config) { return Config::parse(config.dump(), "config.json").status(); }
+
+TEST(Config, EveryShapeOfTheSpecification) {
+  int n = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(source_path("tests/data/shapes"))) {
+    std::string path = entry.path().string();
+    Json raw = Json::parse(read_file(path + "/config.json"));
+    Config config = parse_config(raw);
+    EXPECT_EQ(config.model_type_name(), raw["model_type"].get<std::string>());
+    EXPECT_EQ(config.hidden_size, raw["hidden_size"]);
+    EXPECT_EQ(config.tied_embeddings, raw["tie_word_embeddings"]);
+    EXPECT_EQ(config.rope_theta, 1e6);
+    EXPECT_EQ(config.head_size * config.n_heads, config.hidden_size);
+    EXPECT_EQ(config.router.n_experts(), raw.value("num_experts", uint64_t{0})) << path;
+    EXPECT_EQ(config.router.n_experts_per_token(), raw.value("num_experts_per_tok", uint64_t{0})) << path;
+    EXPECT_EQ(config.router.separate, raw.contains("router_type"));
+    EXPECT_EQ(config.router.softmax_over_all, raw["model_type"] == "qwen2_moe");
+    EXPECT_EQ(config.dtype, raw["torch_dtype"] == "float16" ? DType::f16 : DType::bf16);
+    Json expected = Json::parse(read_file(path + "/expected.json"));
+    EXPECT_EQ(count_parameters(config).total, expected["parameters"].get<uint64_t>()) << path;
+    n++;
+  }
+  EXPECT_EQ(n, 21);
+}
+
+TEST(Config, CountsWhatTheVisitVisits) {
+  for (const auto& entry : std::filesystem::directory_iterator(source_path("tests/data/shapes"))) {
+    Config config = parse_config(Json::parse(read_file(entry.path().string() + "/config.json")));
+    uint64_t total = 0, unchosen = 0;
+    ASSERT_TRUE(for_each_tensor(config, [&](const TensorSpec& spec) {
+                  total += spec.elements();
+                  // The first experts of a layer stand for the chosen ones: all have the same size.
+                  bool chosen = spec.expert < static_cast<int64_t>(config.router.n_experts_per_token());
+                  if (spec.kind == TensorKind::routed && !chosen) unchosen += spec.elements();
+                  EXPECT_EQ(spec.kind == TensorKind::routed, spec.expert >= 0);
+                  EXPECT_EQ(spec.layer >= 0, spec.name.starts_with("model.layers."));
+                  return Status();
+                }).ok());
+    EXPECT_EQ(count_parameters(config).total, total);
+    EXPECT_EQ(count_parameters(config).active, total - unchosen);
+  }
+}
+
+TEST(Config, LayersWithExperts) {
+  Config every = parse_config(with({{"num_hidden_layers", 4}}));
+  EXPECT_EQ(every.is_moe_layer, std::vector<bool>({true, true, true, true}));
+  Config second = parse_config(with({{"num_hidden_layers", 4}, {"decoder_sparse_step", 2}}));
+  EXPECT_EQ(second.is_moe_layer, std::vector<bool>({false, true, false, true}));
+  Config dense_first = parse_config(with({{"num_hidden_layers", 4}, {"mlp_only_layers", {0, 3, 9}}}));
+  EXPECT_EQ(dense_first.is_moe_layer, std::vector<bool>({false, true, true, false}));
+  EXPECT_EQ(dense_first.n_moe_layers(), 2u);
+}
+
+TEST(Config, OldAndCurrentSpellings) {
+  Json current = small_config();
+  current.erase("torch_dtype");
+  current.erase("rope_theta");
+  current["dtype"] = "float32";
+  current["rope_parameters"] = {{"rope_theta", 500000}, {"rope_type", "default"}};
+  current["layer_types"] = {"full_attention"};
+  current["architectures"] = "FineRMoeForCausalLM";
+  current["head_dim"] = 2;
+  Config config = parse_config(current);
+  EXPECT_EQ(config.dtype, DType::f32);
+  EXPECT_EQ(config.rope_theta, 500000);
+  EXPECT_EQ(parse_config(with({{"torch_dtype", "torch.float16"}})).dtype, DType::f16);
+  EXPECT_EQ(parse_config(with({{"rope_scaling", nullptr}, {"architectures", {"A", "B"}}})).rope_theta, 10000);
+  EXPECT_EQ(parse_config(with({{"rope_scaling", {{"type", "default"}}}})).rope_theta, 10000);
+  EXPECT_EQ(parse_config(with({{"num_key_value_heads", nullptr}})).n_kv_heads, 2u);
+  EXPECT_FALSE(parse_config(small_config()).tied_embeddings);
+}
+
+TEST(Config, NotJson) {
+  auto code = [](std::string_view text) { return Config::parse(text, "config.json").status().code(); };
+  for (const char* text : {"", "{", "[]", "3", "{\"hidden_size\": }", "{} {}", "\xff", "{\"a\": \"\xff\"}"}) {
+    EXPECT_EQ(code(text), FINERMOE_ERROR_CONFIG_MALFORMED) << text;
+  }
+  expect_error(Config::parse(R"({"model_type": "qwen2", "model_type": "qwen2"})", "config.json").status(),
+               FINERMOE_ERROR_CONFIG_MALFORMED, {"model_type", "twice"});
+  EXPECT_EQ(code("{\"a\": " + std::string(100, '[') + std::string(100, ']') + "}"), FINERMOE_ERROR_CONFIG_MALFORMED);
+  EXPECT_EQ(code("{\"a\": " + std::string(1000000, '[')), FINERMOE_ERROR_CONFIG_MALFORMED);
+  EXPECT_EQ(code("{\"a\": 1e999}"), FINERMOE_ERROR_CONFIG_MALFORMED);
+}
+
+TEST(Config, Missing) {
+  for (const char* key :
+       {"model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size",
+        "max_position_embeddings", "rms_norm_eps", "rope_theta", "G_I", "R_I", "G_O", "R_O", "num_experts",
+        "num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size"}) {
+    Json config = small_config();
+    config.erase(key);
+    expect_error(parse_status(config), FINERMOE_ERROR_CONFIG_MISSING, {key});
+  }
+}
+
+TEST(Config, BadValues) {
+  for (const char* key : {"hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+                          "num_key_value_heads", "vocab_size", "max_position_embeddings", "G_I", "R_I", "G_O", "R_O",
+                          "num_experts", "num_experts_per_tok", "moe_intermediate_size", "decoder_sparse_step"}) {
+    for (const Json& value : {Json(0), Json(-3), Json(1.5), Json("4"), Json(true), Json::array({4}),
+                              Json(uint64_t{1} << 40), Json(1e300), Json(UINT64_MAX)}) {
+      expect_error(parse_status(with({{key, value}})), FINERMOE_ERROR_CONFIG_VALUE, {key, value.dump()});
+    }
+  }
+  for (const char* key : {"rms_norm_eps", "rope_theta"}) {
+    for (const Json& value : {Json(-1.0), Json(0), Json("1"), Json(1e300)}) {
+      expect_error(parse_status(with({{key, value}})), FINERMOE_ERROR_CONFIG_VALUE, {key});
+    }
+  }
+  const std::pair<const char*, Json> wrong[] = {{"shared_expert_intermediate_size", -1},
+                                                {"torch_dtype", "int8"},
+                                                {"hidden_act", "gelu"},
+                                                {"router_type", "both"},
+                                                {"norm_topk_prob", 1},
+                                                {"moe_concat_proj", "yes"},
+                                                {"tie_word_embeddings", 0},
+                                                {"use_sliding_window", "false"},
+                                                {"architectures", 3},
+                                                {"architectures", {"A", 3}},
+                                                {"mlp_only_layers", 3},
+                                                {"mlp_only_layers", {-1}},
+                                                {"layer_types", "full_attention"},
+                                                {"layer_types", {3}},
+                                                {"rope_scaling", "default"},
+                                                {"qkv_bias", false},
+                                                {"initializer_range", -0.1}};
+  for (const auto& [key, value] : wrong) {
+    expect_error(parse_status(with({{key, value}})), FINERMOE_ERROR_CONFIG_VALUE, {key});
+  }
+}
+
+TEST(Config, TooLargeTogether) {
+  // Each size may stand alone; what they make together may not.
+  expect_error(parse_status(with({{"num_hidden_layers", 65536}, {"num_experts", 1 << 20}, {"G_I", 1 << 18}})),
+               FINERMOE_ERROR_CONFIG_VALUE, {"65536", "1048576"});
+  expect_error(parse_status(with({{"num_hidden_layers", 65536}, {"hidden_size", 1 << 24}})),
+               FINERMOE_ERROR_CONFIG_VALUE, {"parameters"});
+}
+
+TEST(Config, Inconsistent) {
+  constexpr Code code = FINERMOE_ERROR_CONFIG_INCONSISTENT;
+  expect_error(parse_status(with({{"num_experts", 5}})), code, {"5", "2 * 2 * 1 * 1"});
+  expect_error(parse_status(with({{"G_I", 1 << 20}, {"R_I", 1 << 20}})), code, {"1048576 * 1048576"});
+  expect_error(parse_status(with({{"hidden_size", 6},
+                                  {"num_attention_heads", 1},
+                                  {"G_O", 4},
+                                  {"num_experts", 8},
+                                  {"num_experts_per_tok", 4}})),
+               code, {"hidden_size = 6", "G_O = 4"});
+  expect_error(parse_status(with({{"num_experts_per_tok", 3}})), code, {"num_experts_per_tok = 3", "G_O = 2"});
+  expect_error(parse_status(with({{"num_experts_per_tok", 4}})), code, {"4 / 2 = 2", "1 * 1 = 1"});
+  expect_error(parse_status(with({{"num_attention_heads", 4}, {"num_key_value_heads", 3}, {"hidden_size", 8}})), code,
+               {"num_attention_heads = 4", "num_key_value_heads = 3"});
+  expect_error(parse_status(with({{"num_attention_heads", 3}})), code, {"hidden_size = 4", "num_attention_heads = 3"});
+  expect_error(parse_status(with({{"num_attention_heads", 4}})), code, {"4 / 4 = 1", "odd"});
+  expect_error(parse_status(with({{"head_dim", 8}})), code, {"head_dim = 8", "4 / 2 = 2"});
+  expect_error(parse_status(with({{"rope_parameters", {{"rope_theta", 5.0}}}})), code, {"10000", "5"});
+  expect_error(parse_status(with({{"layer_types", {"full_attention", "full_attention"}}})), code, {"2 entries", "1"});
+}
+
+TEST(Config, NotSupported) {
+  expect_error(parse_status(with({{"model_type", "llama"}})), FINERMOE_ERROR_MODEL_TYPE, {"llama", "finer_moe"});
+  expect_error(parse_status(with({{"use_sliding_window", true}})), FINERMOE_ERROR_SLIDING_WINDOW,
+               {"use_sliding_window"});
+  expect_error(parse_status(with({{"layer_types", {"sliding_attention"}}})), FINERMOE_ERROR_SLIDING_WINDOW,
+               {"sliding_attention"});
+  expect_error(parse_status(with({{"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}}})),
+               FINERMOE_ERROR_ROPE_SCALING, {"linear"});
+  expect_error(parse_status(with({{"rope_scaling", {{"rope_type", "yarn"}}}})), FINERMOE_ERROR_ROPE_SCALING, {"yarn"});
+  expect_error(parse_status(with({{"rope_parameters", {{"rope_type", "dynamic"}, {"rope_theta", 1e4}}}})),
+               FINERMOE_ERROR_ROPE_SCALING, {"dynamic"});
+  expect_error(parse_status(with({{"quantization_config", {{"quant_method", "gptq"}}}})), FINERMOE_ERROR_UNSUPPORTED,
+               {"quantization_config"});
+}
+
+TEST(GenerationDefaults, StopIds) {
+  auto ids = [](const char* generation, const char* config) {
+    auto defaults = GenerationDefaults::parse(generation, config);
+    EXPECT_TRUE(defaults.ok()) << defaults.status().message();
+    return defaults->stop_ids;
+  };
+  EXPECT_EQ(ids("", ""), std::vector<int32_t>());
+  EXPECT_EQ(ids("", R"({"eos_token_id": 7})"), std::vector<int32_t>({7}));
+  EXPECT_EQ(ids(R"({"eos_token_id": [3, 4]})", R"({"eos_token_id": 7})"), std::vector<int32_t>({3, 4}));
+  EXPECT_EQ(ids(R"({"eos_token_id": null})", R"({"eos_token_id": 7})"), std::vector<int32_t>({7}));
+}
+
+TEST(GenerationDefaults, Values) {
+  auto defaults = GenerationDefaults::parse(
+      R"({"do_sample": true, "temperature": 0.7, "top_p": 0.8, "top_k": 20, "repetition_penalty": 1.05,
+          "max_new_tokens": 128, "transformers_version": "4.46.3"})",
+      "{}");
+  ASSERT_TRUE(defaults.ok()) << defaults.status().message();
+  EXPECT_TRUE(defaults->do_sample);
+  EXPECT_EQ(defaults->temperature, 0.7);
+  EXPECT_EQ(defaults->top_p, 0.8);
+  EXPECT_EQ(defaults->top_k, 20u);
+  EXPECT_EQ(defaults->repetition_penalty, 1.05);
+  EXPECT_EQ(defaults->max_new_tokens, 128u);
+  auto code = [](const char* text) { return GenerationDefaults::parse(text, "{}").status().code(); };
+  for (const char* text : {R"({"temperature": -1})", R"({"top_p": 1.5})", R"({"top_k": -1})", R"({"min_p": "0"})",
+                           R"({"repetition_penalty": 0})", R"({"eos_token_id": -1})", R"({"eos_token_id": [1, "2"]})",
+                           R"({"eos_token_id": 4294967296})", R"({"do_sample": 1})", R"({"max_new_tokens": 1.5})"}) {
+    EXPECT_EQ(code(text), FINERMOE_ERROR_CONFIG_VALUE) << text;
+  }
+  EXPECT_EQ(code("[]"), FINERMOE_ERROR_CONFIG_MALFORMED);
+  EXPECT_EQ(code("{"), FINERMOE_ERROR_CONFIG_MALFORMED);
+}
+
+}  // namespace
+}  // namespace finermoe
