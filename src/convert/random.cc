@@ -22,10 +22,17 @@ constexpr double natural_logarithm(double x) {  // of a normal positive number
   return exponent * ln_2 + 2 * s * sum;
 }
 
+constexpr std::array<double, 15> inverse_factorials = [] {
+  std::array<double, 15> out{1};
+  double factorial = 1;
+  for (size_t k = 1; k < out.size(); ++k) out[k] = 1 / (factorial *= static_cast<double>(k));
+  return out;
+}();
+
 constexpr double exponential(double x) {  // of a number in [-700, 0]
   int power = static_cast<int>(x / ln_2 - 0.5);
-  double rest = x - power * ln_2, sum = 1;  // |rest| <= ln 2 / 2
-  for (int k = 16; k >= 1; --k) sum = 1 + sum * rest / k;
+  double rest = x - power * ln_2, sum = 0;  // |rest| <= ln 2 / 2
+  for (size_t k = inverse_factorials.size(); k-- > 0;) sum = sum * rest + inverse_factorials[k];
   return sum * std::bit_cast<double>(static_cast<uint64_t>(power + 1023) << 52);
 }
 

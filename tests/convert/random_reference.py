@@ -3,12 +3,16 @@
 Python's floats are IEEE doubles and its + - * / round as C++'s do without contraction, so the bits are the same.
 """
 import struct
+from math import factorial
 
 MASK = (1 << 64) - 1
 GOLDEN = 0x9E3779B97F4A7C15
 LN_2 = 0.693147180559945309417
 TAIL = 3.6541528853610088
 AREA = 0.004928673233974658
+INVERSE_FACTORIALS = [1.0]
+for k in range(1, 15):
+    INVERSE_FACTORIALS.append(1 / factorial(k))
 
 
 def mix(x):
@@ -44,9 +48,9 @@ def logarithm(x):
 def exponential(x):
     power = int(x / LN_2 - 0.5)
     rest = x - power * LN_2
-    total = 1.0
-    for k in range(16, 0, -1):
-        total = 1 + total * rest / k
+    total = 0.0
+    for inverse_factorial in reversed(INVERSE_FACTORIALS):
+        total = total * rest + inverse_factorial
     return total * 2.0**power
 
 
