@@ -27,7 +27,7 @@ std::string message_of(int error) {
 
 }  // namespace
 
-Result<Pretokenizer> Pretokenizer::create() {
+Result<Pretokenizer> Pretokenizer::create(bool jit) {
   Pretokenizer made;
   int error = 0;
   PCRE2_SIZE offset = 0;
@@ -35,7 +35,7 @@ Result<Pretokenizer> Pretokenizer::create() {
                                    PCRE2_ANCHORED, &error, &offset, nullptr),
                    pcre2_code_free_8);
   if (!made.code_) return Status(FINERMOE_ERROR_INTERNAL, cat("PCRE2 refuses the word pattern: ", message_of(error)));
-  pcre2_jit_compile_8(made.code_.get(), PCRE2_JIT_COMPLETE);  // without it, matching is interpreted, and slower
+  if (jit) pcre2_jit_compile_8(made.code_.get(), PCRE2_JIT_COMPLETE);  // may fail: not every system allows it
   return made;
 }
 

@@ -22,7 +22,8 @@ constexpr std::string_view kQwenPattern =
 // and a character is a byte. Immutable; a Matcher belongs to one thread.
 class Pretokenizer {
  public:
-  static Result<Pretokenizer> create();
+  // Without `jit` (or where the system has none) matching is interpreted: slower, with equal results.
+  static Result<Pretokenizer> create(bool jit = true);
 
   class Matcher {
    public:

@@ -48,7 +48,7 @@ struct Mark {
 
 // The canonical composition of a sequence that begins at a boundary. utf8proc's own ordering takes quadratic time on
 // long runs of marks, so the marks are sorted here.
-void compose(const std::vector<uint32_t>& source, std::vector<int32_t>& out) {
+void compose(const std::vector<int32_t>& source, std::vector<int32_t>& out) {
   constexpr auto kOptions = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE);
   std::vector<Mark> marks;
   out.clear();
@@ -58,13 +58,12 @@ void compose(const std::vector<uint32_t>& source, std::vector<int32_t>& out) {
     for (const Mark& mark : marks) out.push_back(static_cast<int32_t>(mark.code_point));
     marks.clear();
   };
-  for (uint32_t code_point : source) {
+  for (int32_t code_point : source) {
     int32_t parts[8];  // no canonical decomposition is longer than 4
     int boundary = 0;
-    auto n = utf8proc_decompose_char(static_cast<int32_t>(code_point), parts, std::size(parts),
+    auto n = utf8proc_decompose_char(code_point, parts, std::size(parts),
                                      static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE), &boundary);
-    if (n < 0 || n > static_cast<utf8proc_ssize_t>(std::size(parts)))
-      n = 1, parts[0] = static_cast<int32_t>(code_point);
+    if (n < 0 || n > static_cast<utf8proc_ssize_t>(std::size(parts))) n = 1, parts[0] = code_point;
     for (utf8proc_ssize_t i = 0; i < n; ++i) {
       // utf8proc may know marks that Hugging Face's release takes for letters or symbols.
       bool joins = unicode_class(static_cast<uint32_t>(parts[i])) & kNfcJoins;
@@ -80,7 +79,7 @@ void compose(const std::vector<uint32_t>& source, std::vector<int32_t>& out) {
 }
 
 // Normalises what is known to be a whole number of segments. A segment is what NFC looks at together: a code point and
-// those after it that may join it. All bytes of a segment that changed stand for the whole of it.
+// those after it that may join it. All bytes of a segment that NFC changed stand for the whole of it.
 class Normalizer {
  public:
   explicit Normalizer(Normalized& into) : into_(into) {
@@ -91,43 +90,57 @@ class Normalizer {
 
   void run(std::string_view text) {
     for (size_t at = 0; at < text.size();) {
-      size_t start = at;
+      const size_t start = at;
       uint8_t flags = 0;
-      bool valid = true;
       segment_.clear();
+      characters_.clear();
       do {
         Decoded next = decode_utf8(text, at);
         uint8_t next_class = unicode_class(next.code_point);
         if (!segment_.empty() && !(next_class & kNfcJoins)) break;
         flags |= next_class;
-        valid = valid && next.valid;
-        segment_.push_back(next.code_point);
+        segment_.push_back(static_cast<int32_t>(next.code_point));
+        characters_.push_back(next);
         at += next.size;
       } while (at < text.size());
-      bool unchanged = valid && (segment_.size() == 1 ? !(flags & kNfcReplaces) : false);
-      append(text, start, at, unchanged);
+      if (segment_.size() > 1 || flags & kNfcReplaces) {
+        compose(segment_, composed_);
+        if (composed_ != segment_) {
+          append_changed(start, at);
+          continue;
+        }
+      }
+      append_unchanged(text, start);
     }
   }
 
  private:
-  void append(std::string_view text, size_t start, size_t stop, bool unchanged) {
-    size_t first = into_.storage.size();
-    if (unchanged) {
-      into_.storage.append(text, start, stop - start);
-    } else {
-      compose(segment_, composed_);
-      for (int32_t code_point : composed_) append_utf8(static_cast<uint32_t>(code_point), into_.storage);
-      unchanged = std::string_view(into_.storage).substr(first) == text.substr(start, stop - start);
-    }
-    for (size_t i = first; i < into_.storage.size(); ++i) {
-      into_.begin.push_back(static_cast<uint32_t>(unchanged ? start + i - first : start));
-      into_.end.push_back(static_cast<uint32_t>(unchanged ? start + i - first + 1 : stop));
+  void append_changed(size_t start, size_t stop) {
+    for (int32_t code_point : composed_) append_utf8(static_cast<uint32_t>(code_point), into_.storage);
+    into_.begin.resize(into_.storage.size(), static_cast<uint32_t>(start));
+    into_.end.resize(into_.storage.size(), static_cast<uint32_t>(stop));
+  }
+
+  void append_unchanged(std::string_view text, size_t at) {
+    for (const Decoded& character : characters_) {
+      if (character.valid) {
+        into_.storage.append(text, at, character.size);
+        for (size_t i = at; i < at + character.size; ++i) {
+          into_.begin.push_back(static_cast<uint32_t>(i));
+          into_.end.push_back(static_cast<uint32_t>(i + 1));
+        }
+      } else {
+        append_utf8(kReplacement, into_.storage);
+        into_.begin.resize(into_.storage.size(), static_cast<uint32_t>(at));
+        into_.end.resize(into_.storage.size(), static_cast<uint32_t>(at + character.size));
+      }
+      at += character.size;
     }
   }
 
   Normalized& into_;
-  std::vector<uint32_t> segment_;
-  std::vector<int32_t> composed_;
+  std::vector<int32_t> segment_, composed_;
+  std::vector<Decoded> characters_;  // of the segment
 };
 
 }  // namespace
