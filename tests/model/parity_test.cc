@@ -111,16 +111,13 @@ TEST_P(Parity, GreedyContinuations) {
     auto options = generation_options(model.get());
     const std::vector<int32_t> want = expected["prompts"][k]["greedy"];
     EXPECT_DONE(finermoe_generation_options_set_temperature(options.get(), 0, e));
-    EXPECT_DONE(finermoe_generation_options_set_max_tokens(options.get(), is_trained ? 256 : 24, e));
+    EXPECT_DONE(finermoe_generation_options_set_max_tokens(options.get(), want.size(), e));
     EXPECT_DONE(finermoe_generation_options_set_ignore_eos(options.get(), !is_trained, e));
     const auto generated = run_out(generate(session.get(), options.get(), ids(k)).get());
     EXPECT_EQ(generated.ids, want) << "prompt " << k;
-    if (is_trained) {
-      EXPECT_EQ(generated.finish, FINERMOE_FINISH_STOP_TOKEN);
-      EXPECT_EQ(generated.text, expected["prompts"][k]["greedy_text"].get<std::string>());
-    } else {
-      EXPECT_EQ(generated.finish, FINERMOE_FINISH_MAX_TOKENS);
-    }
+    const bool stops = is_trained && want.back() == 4066;  // one of the trained prompts is cut off by its length
+    EXPECT_EQ(generated.finish, stops ? FINERMOE_FINISH_STOP_TOKEN : FINERMOE_FINISH_MAX_TOKENS);
+    EXPECT_EQ(generated.text, expected["prompts"][k].value("greedy_text", ""));
   }
 }
 
@@ -166,9 +163,9 @@ TEST_P(Parity, SeveralSessionsInOneStepContinueAsAlone) {
   std::vector<Generated> results(n_prompts());
   auto options = generation_options(model.get());
   EXPECT_DONE(finermoe_generation_options_set_temperature(options.get(), 0, e));
-  EXPECT_DONE(finermoe_generation_options_set_max_tokens(options.get(), is_trained ? 256 : 24, e));
   EXPECT_DONE(finermoe_generation_options_set_ignore_eos(options.get(), !is_trained, e));
   for (size_t k = 0; k < n_prompts(); k++) {
+    EXPECT_DONE(finermoe_generation_options_set_max_tokens(options.get(), expected["prompts"][k]["greedy"].size(), e));
     sessions.push_back(open_session(model.get(), 0, 3 + k));  // prompts arrive in chunks of different lengths
     generations.push_back(generate(sessions.back().get(), options.get(), ids(k)));
   }
