@@ -70,8 +70,7 @@ FINERMOE_API const char* finermoe_version(void);
 FINERMOE_API uint32_t finermoe_abi_version(void);
 
 /* ---------------------------------------------------------------------------------------------------------------
- * 1. Status and errors
- * ------------------------------------------------------------------------------------------------------------- */
+ * 1. Status and errors */
 
 enum {
   FINERMOE_OK = 0,
@@ -153,8 +152,7 @@ FINERMOE_API const char* finermoe_error_found(const finermoe_error* error);
 FINERMOE_API void finermoe_error_free(finermoe_error* error);
 
 /* ---------------------------------------------------------------------------------------------------------------
- * 2. Cancel and callbacks
- * ------------------------------------------------------------------------------------------------------------- */
+ * 2. Cancel and callbacks */
 
 /** A flag that any thread may raise. Long calls look at it between layers, chunks and files, and answer
  * FINERMOE_ERROR_CANCELLED: a session stays at its last whole token, a writer leaves no file behind. */
@@ -187,8 +185,7 @@ typedef void (*finermoe_task_fn)(void* task_data, size_t index);
 typedef void (*finermoe_executor_fn)(void* user, size_t n_tasks, finermoe_task_fn task, void* task_data);
 
 /* ---------------------------------------------------------------------------------------------------------------
- * 3. Runtime: threads, processor, memory
- * ------------------------------------------------------------------------------------------------------------- */
+ * 3. Runtime: threads, processor, memory */
 
 /** Instruction sets that the CPU kernels are compiled for. AUTO takes the best that the machine has. */
 enum {
@@ -243,8 +240,7 @@ FINERMOE_API finermoe_status finermoe_runtime_get_info(const finermoe_runtime* r
                                                        finermoe_error** error);
 
 /* ---------------------------------------------------------------------------------------------------------------
- * 4. Configuration and plan: everything that can be known without weights
- * ------------------------------------------------------------------------------------------------------------- */
+ * 4. Configuration and plan: everything that can be known without weights */
 
 /** Element types. F32, F16 and BF16 can stand in a checkpoint, a KV cache and a synthesized model. */
 enum { FINERMOE_DTYPE_F32 = 0, FINERMOE_DTYPE_F16 = 1, FINERMOE_DTYPE_BF16 = 2 };
@@ -325,8 +321,7 @@ FINERMOE_API finermoe_status finermoe_plan_compute(const finermoe_config* config
                                                    finermoe_plan* plan, finermoe_error** error);
 
 /* ---------------------------------------------------------------------------------------------------------------
- * 5. Model
- * ------------------------------------------------------------------------------------------------------------- */
+ * 5. Model */
 
 typedef struct finermoe_model_options finermoe_model_options;
 
@@ -380,8 +375,7 @@ FINERMOE_API finermoe_status finermoe_model_expert_similarity(const finermoe_mod
                                                               finermoe_error** error);
 
 /* ---------------------------------------------------------------------------------------------------------------
- * 6. Tokenizer and text
- * ------------------------------------------------------------------------------------------------------------- */
+ * 6. Tokenizer and text */
 
 /** A byte-level BPE tokenizer. Usable without weights. Immutable. */
 typedef struct finermoe_tokenizer finermoe_tokenizer;
@@ -484,8 +478,7 @@ FINERMOE_API finermoe_status finermoe_chat_render(const finermoe_chat* chat, con
                                                   finermoe_error** error);
 
 /* ---------------------------------------------------------------------------------------------------------------
- * 7. Session: a sequence of tokens and its KV cache
- * ------------------------------------------------------------------------------------------------------------- */
+ * 7. Session: a sequence of tokens and its KV cache */
 
 typedef struct finermoe_session finermoe_session;
 typedef struct finermoe_trace finermoe_trace;
@@ -566,8 +559,7 @@ FINERMOE_API finermoe_status finermoe_session_set_trace(finermoe_session* sessio
                                                         finermoe_error** error);
 
 /* ---------------------------------------------------------------------------------------------------------------
- * 8. Trace: what the router did
- * ------------------------------------------------------------------------------------------------------------- */
+ * 8. Trace: what the router did */
 
 /** What a trace records. ROUTES and LOGITS grow with every token; USAGE does not. */
 enum { FINERMOE_TRACE_ROUTES = 1, FINERMOE_TRACE_LOGITS = 2, FINERMOE_TRACE_USAGE = 4 };
@@ -615,8 +607,7 @@ FINERMOE_API finermoe_status finermoe_trace_balance_loss(const finermoe_trace* t
                                                          finermoe_error** error);
 
 /* ---------------------------------------------------------------------------------------------------------------
- * 9. Generation and batch
- * ------------------------------------------------------------------------------------------------------------- */
+ * 9. Generation and batch */
 
 typedef struct finermoe_generation_options finermoe_generation_options;
 typedef struct finermoe_generation finermoe_generation;
@@ -803,8 +794,7 @@ FINERMOE_API finermoe_status finermoe_batch_step(finermoe_batch* batch, finermoe
  * 10. Writers and checks
  *
  * A writer asks for the room it needs before it writes, writes beside its destination, syncs and renames when whole.
- * OUT is a directory, or a single file if it ends in ".safetensors". Equal inputs and seed give equal bytes.
- * ------------------------------------------------------------------------------------------------------------- */
+ * OUT is a directory, or a single file if it ends in ".safetensors". Equal inputs and seed give equal bytes. */
 
 typedef struct finermoe_writer_options finermoe_writer_options;
 
