@@ -13,7 +13,8 @@
 #include <condition_variable>
 #include <cstdio>
 #include <mutex>
-#include <new>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #if defined(__x86_64__)
@@ -29,25 +30,45 @@ void pause_briefly() {
 #endif
 }
 
-// The quota of the control group this process is in, in processors; infinity where there is none.
+// Reads a small file of numbers, "max" standing for none. False if there is no such file.
+bool read_numbers(const std::string& path, long long (&numbers)[2]) {
+  std::unique_ptr<FILE, int (*)(FILE*)> file(fopen(path.c_str(), "re"), fclose);
+  if (!file) return false;
+  numbers[0] = numbers[1] = -1;
+  return fscanf(file.get(), "%lld %lld", &numbers[0], &numbers[1]) >= 0;
+}
+
+// This process's control group, relative to where groups are mounted: "/user.slice/…", or "/" inside a container.
+std::string cgroup_path() {
+  std::unique_ptr<FILE, int (*)(FILE*)> file(fopen("/proc/self/cgroup", "re"), fclose);
+  char line[4096];
+  while (file && fgets(line, sizeof line, file.get()) != nullptr) {
+    std::string_view text(line);
+    if (!text.starts_with("0::/")) continue;  // the unified hierarchy
+    text.remove_prefix(3);
+    while (text.ends_with('\n') || (text.size() > 1 && text.ends_with('/'))) text.remove_suffix(1);
+    return std::string(text);
+  }
+  return "/";
+}
+
+// The processors that the quotas of this process's control group and the groups above it leave; infinity if all.
 double cgroup_quota() {
   double quota = INFINITY;
-  if (FILE* file = fopen("/sys/fs/cgroup/cpu.max", "re")) {  // version 2: "max 100000" or "150000 100000"
-    long long limit = 0, period = 0;
-    if (fscanf(file, "%lld %lld", &limit, &period) == 2 && period > 0) quota = double(limit) / double(period);
-    fclose(file);
-    return quota;
+  long long numbers[2], period[2];
+  const std::string mount = "/sys/fs/cgroup";
+  for (std::string group = cgroup_path();; group.resize(group.rfind('/'))) {
+    if (read_numbers(mount + group + "/cpu.max", numbers) && numbers[0] > 0 && numbers[1] > 0) {
+      quota = std::min(quota, double(numbers[0]) / double(numbers[1]));
+    }
+    if (group.empty() || group == "/") break;
   }
-  long long limit = -1, period = -1;  // version 1: two files, -1 for none
-  if (FILE* file = fopen("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "re")) {
-    if (fscanf(file, "%lld", &limit) != 1) limit = -1;
-    fclose(file);
+  // Version 1 of control groups: two files, -1 for none.
+  if (read_numbers(mount + "/cpu/cpu.cfs_quota_us", numbers) && numbers[0] > 0 &&
+      read_numbers(mount + "/cpu/cpu.cfs_period_us", period) && period[0] > 0) {
+    quota = std::min(quota, double(numbers[0]) / double(period[0]));
   }
-  if (FILE* file = fopen("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "re")) {
-    if (fscanf(file, "%lld", &period) != 1) period = -1;
-    fclose(file);
-  }
-  return limit > 0 && period > 0 ? double(limit) / double(period) : quota;
+  return quota;
 }
 
 }  // namespace
@@ -160,7 +181,10 @@ struct ThreadPool::Workers {
     }
     work(job, count, 0);
     generation.fetch_add(1, std::memory_order_seq_cst);  // even: closed to those who have not entered
-    while (inside.load(std::memory_order_seq_cst) != 0) pause_briefly();
+    for (uint32_t waited = 0; inside.load(std::memory_order_seq_cst) != 0;) {
+      if (++waited % 4096 == 0) sched_yield();  // more threads than processors: let the others finish
+      pause_briefly();
+    }
   }
 
   // Threads with every signal blocked: signals are the host's business. Fewer threads than asked for is not an error.
