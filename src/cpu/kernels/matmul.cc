@@ -7,7 +7,7 @@ namespace {
 // Four rows with T vectors. Each product is one chain of vector sums over the columns, so an output's bits depend
 // neither on T nor on the row's place among the four.
 template <DType D, size_t T>
-void dot_four_rows(const Matmul& m, size_t first_vector, size_t first_row) {
+void dot_four_rows(const Matmul& m, size_t first_vector, size_t first_row, bool fetch) {
   const char* rows[4];
   const size_t n_rows = smaller(4, m.rows - first_row);
   for (size_t r = 0; r < 4; r++) {  // a missing row repeats the last one
@@ -17,8 +17,12 @@ void dot_four_rows(const Matmul& m, size_t first_vector, size_t first_row) {
   Vec sums[T][4];
 #pragma GCC unroll 8
   for (size_t t = 0; t < T; t++) sums[t][0] = sums[t][1] = sums[t][2] = sums[t][3] = zero();
+  const char* next = rows[0] + bytes_of<D>(4 * m.columns);
   size_t k = 0;
   for (; k + lanes <= m.columns; k += lanes) {
+    if (fetch) {
+      for (size_t i = 0; i < bytes_of<D>(4 * lanes); i += 64) _mm_prefetch(next + bytes_of<D>(4 * k) + i, _MM_HINT_T1);
+    }
     Vec w[4];
 #pragma GCC unroll 4
     for (size_t r = 0; r < 4; r++) w[r] = load_as<D>(rows[r] + bytes_of<D>(k));
@@ -41,34 +45,45 @@ void dot_four_rows(const Matmul& m, size_t first_vector, size_t first_row) {
   }
 #pragma GCC unroll 8
   for (size_t t = 0; t < T; t++) {
-    float four[4];
-    _mm_storeu_ps(four, sums_of_four(sums[t][0], sums[t][1], sums[t][2], sums[t][3]));
+    const __m128 four = sums_of_four(sums[t][0], sums[t][1], sums[t][2], sums[t][3]);
     float* out = m.out[first_vector + t] + first_row;
-    for (size_t r = 0; r < n_rows; r++) out[r] = m.accumulate ? out[r] + four[r] : four[r];
+    if (n_rows == 4) {
+      _mm_storeu_ps(out, m.accumulate ? _mm_add_ps(_mm_loadu_ps(out), four) : four);
+      continue;
+    }
+    float rest[4];
+    _mm_storeu_ps(rest, four);
+    for (size_t r = 0; r < n_rows; r++) out[r] = m.accumulate ? out[r] + rest[r] : rest[r];
   }
 }
 
 template <DType D>
 void matmul_few(const Matmul& m) {
+  const size_t n_chunks = (m.n + dot_vectors - 1) / dot_vectors, chunk = (m.n + n_chunks - 1) / n_chunks;
   for (size_t row = 0; row < m.rows; row += 4) {
-    size_t first = 0;
-    for (; first + dot_vectors <= m.n; first += dot_vectors) dot_four_rows<D, dot_vectors>(m, first, row);
-    switch (m.n - first) {
-      case 5:
-        dot_four_rows<D, 5>(m, first, row);
-        break;
-      case 4:
-        dot_four_rows<D, 4>(m, first, row);
-        break;
-      case 3:
-        dot_four_rows<D, 3>(m, first, row);
-        break;
-      case 2:
-        dot_four_rows<D, 2>(m, first, row);
-        break;
-      case 1:
-        dot_four_rows<D, 1>(m, first, row);
-        break;
+    for (size_t first = 0; first < m.n; first += chunk) {
+      // The next rows are fetched in the order in which they lie in memory while these are multiplied: four rows side
+      // by side are four short streams, which a processor foresees badly.
+      const bool fetch = first == 0 && row + 8 <= m.rows;
+      switch (smaller(chunk, m.n - first)) {
+        case 1:
+          dot_four_rows<D, 1>(m, first, row, fetch);
+          break;
+        case 2:
+          dot_four_rows<D, 2>(m, first, row, fetch);
+          break;
+        case 3:
+          dot_four_rows<D, 3>(m, first, row, fetch);
+          break;
+        case 4:
+          dot_four_rows<D, 4>(m, first, row, fetch);
+          break;
+        case 5:
+          dot_four_rows<D, 5>(m, first, row, fetch);
+          break;
+        default:
+          dot_four_rows<D, 6>(m, first, row, fetch);
+      }
     }
   }
 }

@@ -12,7 +12,7 @@ enum : size_t {
   lanes = 16,
   tile_step = 4,        // a packed block holds one, two or three times as many vectors: 24 accumulators of 32 registers
   dot_vectors = 6,      // vectors that share one reading of four rows: 24 accumulators
-  dot_max_vectors = 16  // more are multiplied by packed tiles
+  dot_max_vectors = 48  // more are multiplied by packed tiles
 };
 
 static inline __mmask16 first(size_t n) { return static_cast<__mmask16>((1u << n) - 1u); }

@@ -1,0 +1,291 @@
+// Speed of the CPU backend's operations beside the machine's limits, measured in the same rounds: one JSON object a
+// line.
+//   bench-kernels [THREADS [ISA [CLOCK]]]
+//     ISA    0 the best, 1 portable, 2 AVX2, 3 AVX-512
+//     CLOCK  wall, or cpu: processor time per thread, for a machine that is busy with other work
+// Decode is measured as a share of the read bandwidth, prefill as a share of the float32 multiply-add rate; each figure
+// is the median of the rounds, each share the median of the rounds' shares.
+#include <immintrin.h>
+#include <time.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "backend/backend.h"
+#include "base/cpu_features.h"
+
+namespace finermoe {
+namespace {
+
+constexpr int n_rounds = 5;
+
+// A clock that advances by one second for each second in which all threads run.
+struct Clock {
+  bool wall = true;
+  uint32_t n_threads = 1;
+  double now() const {
+    timespec t;
+    clock_gettime(wall ? CLOCK_MONOTONIC : CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double(t.tv_sec) + 1e-9 * double(t.tv_nsec)) / (wall ? 1 : n_threads);
+  }
+};
+
+double median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + long(values.size() / 2), values.end());
+  return values[values.size() / 2];
+}
+
+Buffer allocate(uint64_t bytes) {
+  auto buffer = Buffer::allocate(std::make_shared<MemoryAccount>(0), bytes, "the benchmark");
+  if (!buffer.ok()) {
+    std::fprintf(stderr, "%s\n", buffer.status().message().c_str());
+    std::exit(1);
+  }
+  return std::move(*buffer);
+}
+
+// Activations lie in aligned memory, as they do in a step.
+Buffer activations(size_t n) {
+  Buffer buffer = allocate(n * sizeof(float));
+  std::fill_n(buffer.data<float>(), n, 0.5f);
+  return buffer;
+}
+
+// Small BF16 numbers, cheaply.
+void fill_bf16(Buffer& buffer) {
+  std::minstd_rand generator(1);
+  auto* values = buffer.data<uint16_t>();
+  for (uint64_t i = 0; i < buffer.size() / 2; i++) values[i] = uint16_t(0x3c00 | (generator() & 0x80ff));
+}
+
+__attribute__((target("avx512f"))) float read_avx512(const float* p, size_t n) {
+  __m512 a = _mm512_setzero_ps(), b = a, c = a, d = a;
+  for (size_t i = 0; i < n; i += 64) {
+    a = _mm512_add_ps(a, _mm512_load_ps(p + i));
+    b = _mm512_add_ps(b, _mm512_load_ps(p + i + 16));
+    c = _mm512_add_ps(c, _mm512_load_ps(p + i + 32));
+    d = _mm512_add_ps(d, _mm512_load_ps(p + i + 48));
+  }
+  float sums[16];
+  _mm512_storeu_ps(sums, _mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d)));
+  return sums[0];
+}
+__attribute__((target("avx2"))) float read_avx2(const float* p, size_t n) {
+  __m256 a = _mm256_setzero_ps(), b = a, c = a, d = a;
+  for (size_t i = 0; i < n; i += 32) {
+    a = _mm256_add_ps(a, _mm256_load_ps(p + i));
+    b = _mm256_add_ps(b, _mm256_load_ps(p + i + 8));
+    c = _mm256_add_ps(c, _mm256_load_ps(p + i + 16));
+    d = _mm256_add_ps(d, _mm256_load_ps(p + i + 24));
+  }
+  float sums[8];
+  _mm256_storeu_ps(sums, _mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d)));
+  return sums[0];
+}
+
+// Twelve independent chains of multiply-adds.
+#define FINERMOE_TWELVE(type, op)                                                                                      \
+  type x{}, v0{}, v1{}, v2{}, v3{}, v4{}, v5{}, v6{}, v7{}, v8{}, v9{}, v10{}, v11{};                                  \
+  for (long r = 0; r < repeats; r++) {                                                                                 \
+    __asm__ volatile(op " %12,%12,%0\n" op " %12,%12,%1\n" op " %12,%12,%2\n" op " %12,%12,%3\n" op " %12,%12,%4\n" op \
+                        " %12,%12,%5\n" op " %12,%12,%6\n" op " %12,%12,%7\n" op " %12,%12,%8\n" op " %12,%12,%9\n" op \
+                        " %12,%12,%10\n" op " %12,%12,%11\n"                                                           \
+                     : "+v"(v0), "+v"(v1), "+v"(v2), "+v"(v3), "+v"(v4), "+v"(v5), "+v"(v6), "+v"(v7), "+v"(v8),       \
+                       "+v"(v9), "+v"(v10), "+v"(v11)                                                                  \
+                     : "v"(x));                                                                                        \
+  }
+__attribute__((target("avx512f"))) void multiply_add_avx512(long repeats) { FINERMOE_TWELVE(__m512, "vfmadd231ps") }
+__attribute__((target("avx2,fma"))) void multiply_add_avx2(long repeats) { FINERMOE_TWELVE(__m256, "vfmadd231ps") }
+
+struct Bench {
+  Clock clock;
+  std::shared_ptr<ThreadPool> pool;
+  std::shared_ptr<Backend> backend;
+  bool avx512 = detect_cpu_features().avx512;
+  Buffer weights = allocate(uint64_t{1} << 30);  // far larger than any cache
+  Buffer plain = allocate(uint64_t{1} << 30);
+
+  double seconds(FunctionRef<void()> work) const {
+    const double begin = clock.now();
+    work();
+    return clock.now() - begin;
+  }
+
+  // GB/s of reading memory with the same threads; the pool hands out blocks of 1 MiB, as it hands out weights.
+  double read_rate() {
+    constexpr size_t block = 1 << 18;
+    std::vector<float> sums(pool->n_threads());
+    const double time = seconds([&] {
+      pool->run(plain.size() / sizeof(float) / block, [&](size_t task, size_t worker) {
+        const float* p = plain.data<float>() + task * block;
+        sums[worker] += avx512 ? read_avx512(p, block) : read_avx2(p, block);
+      });
+    });
+    return double(plain.size()) / time / 1e9;
+  }
+
+  double multiply_add_rate() {  // Gop/s
+    constexpr long repeats = 20'000'000;
+    const double time = seconds([&] {
+      pool->run(pool->n_threads(),
+                [&](size_t, size_t) { avx512 ? multiply_add_avx512(repeats) : multiply_add_avx2(repeats); });
+    });
+    return double(repeats) * 12 * 2 * (avx512 ? 16 : 8) * pool->n_threads() / time / 1e9;
+  }
+
+  // Runs limit and operation in turn; `amount` is what one run of the operation reads or computes, in 1e9.
+  void report(const std::string& name, const char* unit, double amount, FunctionRef<double()> limit,
+              FunctionRef<void()> operation) {
+    std::vector<double> rates, limits, shares;
+    for (int round = 0; round < n_rounds; round++) {
+      limits.push_back(limit());
+      rates.push_back(amount / seconds(operation));
+      limits.back() = (limits.back() + limit()) / 2;
+      shares.push_back(rates.back() / limits.back());
+    }
+    std::printf("{\"name\":\"%s\",\"unit\":\"%s\",\"rate\":%.1f,\"limit\":%.1f,\"share\":%.3f}\n", name.c_str(), unit,
+                median(rates), median(limits), median(shares));
+    std::fflush(stdout);
+  }
+
+  std::unique_ptr<Workspace> workspace(const Config& config, size_t n) {
+    return std::move(*backend->make_workspace(config, n, 4096, std::make_shared<MemoryAccount>(0)));
+  }
+
+  void linear_decode(uint64_t rows, uint64_t columns, size_t n) {
+    const uint64_t bytes = rows * columns * 2, n_matrices = weights.size() / bytes;
+    Config config;
+    auto scratch = workspace(config, n);
+    const Buffer x = activations(n * columns), out = activations(n * rows);
+    report(
+        cat("linear ", rows, " x ", columns, ", n = ", n), "GB/s", double(n_matrices * bytes) / 1e9,
+        [&] { return read_rate(); },
+        [&] {
+          ThreadPool::Step step(*pool);
+          for (uint64_t i = 0; i < n_matrices; i++) {
+            const WeightView weight{weights.data() + i * bytes, DType::bf16, rows, columns};
+            (void)backend->linear(x.data<float>(), weight, n, false, out.data<float>(), *scratch);
+          }
+        });
+  }
+
+  void linear_prefill(uint64_t rows, uint64_t columns, size_t n) {
+    Config config;
+    auto scratch = workspace(config, n);
+    const Buffer x = activations(n * columns), out = activations(n * rows);
+    const WeightView weight{weights.data(), DType::bf16, rows, columns};
+    const int repeats = int(1 + 20'000'000'000 / (2 * rows * columns * n));
+    report(
+        cat("linear ", rows, " x ", columns, ", n = ", n), "Gop/s", 2e-9 * double(rows * columns * n) * repeats,
+        [&] { return multiply_add_rate(); },
+        [&] {
+          for (int i = 0; i < repeats; i++) {
+            (void)backend->linear(x.data<float>(), weight, n, false, out.data<float>(), *scratch);
+          }
+        });
+  }
+
+  // FineRMoE-1.5B: 128 experts of width 280, two components; every layer has its own experts.
+  void moe(size_t n) {
+    Config config;
+    config.hidden_size = 1536, config.expert_width = 280;
+    RouterShape& shape = config.router;
+    shape.granularity_inter = 32, shape.expansion_inter = 1;
+    shape.granularity_output = shape.expansion_output = 2, shape.top_inter = 1;
+    const uint64_t gate_bytes = 280 * 1536 * 2, expert_bytes = gate_bytes * 5 / 2;
+    const uint64_t n_layers = weights.size() / (128 * expert_bytes);
+    std::vector<FfnWeights> experts;
+    for (uint64_t i = 0; i < n_layers * 128; i++) {
+      const std::byte* base = weights.data() + i * expert_bytes;
+      experts.push_back({{base, DType::bf16, 280, 1536},
+                         {base + gate_bytes, DType::bf16, 280, 1536},
+                         {base + 2 * gate_bytes, DType::bf16, 768, 280}});
+    }
+    auto scratch = workspace(config, n);
+    const Buffer x = activations(n * 1536), out = activations(n * 1536), factors = activations(n * 2);
+    const uint64_t n_steps = n == 1 ? 200 : 3 * n_layers;
+    std::minstd_rand generator(2);
+    std::vector<int32_t> chosen(n_steps * n * 2);
+    for (size_t i = 0; i < chosen.size(); i++) chosen[i] = int32_t(generator() / 7 % 64 + i % 2 * 64);
+    auto run = [&] {
+      ThreadPool::Step pool_step(*pool);
+      for (uint64_t step = 0; step < n_steps; step++) {
+        const Route route{nullptr, chosen.data() + step * n * 2, factors.data<float>(), nullptr};
+        (void)backend->moe_ffn(x.data<float>(), {&experts[step % n_layers * 128], 128}, shape, route, n, true,
+                               out.data<float>(), *scratch);
+      }
+    };
+    const double products = double(n_steps * n * 2) * double(expert_bytes) / 2;
+    if (n == 1) {
+      report(
+          "moe_ffn 1.5B, n = 1", "GB/s", products * 2e-9, [&] { return read_rate(); }, run);
+    } else {
+      report(
+          cat("moe_ffn 1.5B, n = ", n), "Gop/s", products * 2e-9, [&] { return multiply_add_rate(); }, run);
+    }
+  }
+
+  // Causal attention of n new rows at the end of `length` positions: FineRMoE-1.5B's 12 query and 2 key-value heads.
+  void attention(size_t n, uint64_t length) {
+    const AttentionShape shape{1536, 12, 2, 128};
+    Config config;
+    config.head_size = 128;
+    auto scratch = workspace(config, n);
+    const Buffer q = activations(n * 1536), out = activations(n * 1536), cache = activations(2 * 2 * 128 * length);
+    const KvCacheView view{cache.data(), DType::f32, length};
+    std::vector<int32_t> tokens(n);
+    std::vector<uint32_t> positions(n), sessions(n);
+    for (size_t i = 0; i < n; i++) positions[i] = uint32_t(length - n + i);
+    const double visible = double(n) * (double(length) - double(n - 1) / 2), repeats = 1 + 5e9 / (visible * 6144);
+    report(
+        cat("attention of ", n, " rows over ", length), "Gop/s", visible * 6144e-9 * int(repeats),
+        [&] { return multiply_add_rate(); },
+        [&] {
+          ThreadPool::Step step(*pool);
+          for (int i = 0; i < int(repeats); i++) {
+            (void)backend->attention(q.data<float>(), shape, {tokens, positions, sessions, {&view, 1}}, 0,
+                                     out.data<float>(), *scratch);
+          }
+        });
+  }
+};
+
+int run(uint32_t n_threads, int32_t isa, bool wall) {
+  Bench bench;
+  bench.clock = {wall, n_threads};
+  bench.pool = std::make_shared<ThreadPool>(n_threads);
+  auto backend = open_backend({isa, bench.pool});
+  if (!backend.ok()) {
+    std::fprintf(stderr, "%s\n", backend.status().message().c_str());
+    return 1;
+  }
+  bench.backend = *backend;
+  fill_bf16(bench.weights);
+  std::fill_n(bench.plain.data<float>(), bench.plain.size() / sizeof(float), 1.0f);
+  bench.linear_decode(8960, 1536, 1);
+  bench.linear_decode(1536, 8960, 1);
+  bench.linear_decode(1536, 1536, 1);
+  bench.linear_decode(8960, 1536, 4);
+  bench.moe(1);
+  for (size_t n : {8, 16, 40, 64, 512}) bench.linear_prefill(8960, 1536, n);
+  bench.linear_prefill(1536, 8960, 512);
+  bench.moe(512);
+  bench.attention(1, 4096);
+  bench.attention(512, 512);
+  bench.attention(512, 4096);
+  return 0;
+}
+
+}  // namespace
+}  // namespace finermoe
+
+int main(int argc, char** argv) {
+  const uint32_t n_threads = argc > 1 ? uint32_t(std::atoi(argv[1])) : finermoe::available_processors();
+  return finermoe::run(n_threads, argc > 2 ? std::atoi(argv[2]) : FINERMOE_ISA_AUTO,
+                       argc <= 3 || std::strcmp(argv[3], "cpu") != 0);
+}
