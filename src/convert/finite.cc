@@ -1,18 +1,21 @@
 #include "convert/finite.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace finermoe {
 namespace {
 
 // Counts the elements whose magnitude is that of infinity, or larger: a NaN.
 template <class Word>
-NonFinite count(const Word* bits, uint64_t n, Word infinity) {
+NonFinite count(const std::byte* data, uint64_t n, Word infinity) {
   constexpr Word magnitude = static_cast<Word>(~Word{0}) >> 1;
   NonFinite found;
   for (uint64_t i = 0; i < n; i++) {
-    found.n_nan += (bits[i] & magnitude) > infinity;
-    found.n_infinite += (bits[i] & magnitude) == infinity;
+    Word bits;
+    std::memcpy(&bits, data + i * sizeof bits, sizeof bits);  // a file may hold its tensors at any offset
+    found.n_nan += (bits & magnitude) > infinity;
+    found.n_infinite += (bits & magnitude) == infinity;
   }
   return found;
 }
@@ -20,9 +23,9 @@ NonFinite count(const Word* bits, uint64_t n, Word infinity) {
 }  // namespace
 
 NonFinite count_non_finite(DType dtype, const std::byte* data, uint64_t bytes) {
-  if (dtype == DType::f32) return count<uint32_t>(reinterpret_cast<const uint32_t*>(data), bytes / 4, 0x7f800000u);
+  if (dtype == DType::f32) return count<uint32_t>(data, bytes / 4, 0x7f800000u);
   const uint16_t infinity = dtype == DType::bf16 ? 0x7f80 : 0x7c00;
-  return count<uint16_t>(reinterpret_cast<const uint16_t*>(data), bytes / 2, infinity);
+  return count<uint16_t>(data, bytes / 2, infinity);
 }
 
 Status refuse_not_finite(const Checkpoint& checkpoint, const Progress& progress) {

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/sha256.h"
 #include "convert/convert.h"
+#include "convert/finite.h"
 #include "format/checkpoint.h"
 
 namespace finermoe {
@@ -13,27 +14,6 @@ namespace {
 constexpr uint64_t piece_bytes = 4 << 20;
 
 std::string base_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
-
-// Adds up the elements of `bits` whose magnitude is that of infinity, or larger: a NaN.
-template <class Word>
-void count_bad(const Word* bits, uint64_t n, Word infinity, VerifiedFile& file) {
-  constexpr Word magnitude = static_cast<Word>(~Word{0}) >> 1;
-  uint64_t n_nan = 0, n_infinite = 0;
-  for (uint64_t i = 0; i < n; ++i) {
-    n_nan += (bits[i] & magnitude) > infinity;
-    n_infinite += (bits[i] & magnitude) == infinity;
-  }
-  file.n_nan += n_nan;
-  file.n_infinite += n_infinite;
-}
-
-void count_bad(DType dtype, const std::byte* data, uint64_t bytes, VerifiedFile& file) {
-  if (dtype == DType::f32)
-    count_bad<uint32_t>(reinterpret_cast<const uint32_t*>(data), bytes / 4, 0x7f800000u, file);
-  else
-    count_bad<uint16_t>(reinterpret_cast<const uint16_t*>(data), bytes / 2, dtype == DType::bf16 ? 0x7f80 : 0x7c00,
-                        file);
-}
 
 class Verifier {
  public:
@@ -58,8 +38,10 @@ class Verifier {
       FM_TRY(file.read(offset, piece));
       sha256.update(piece);
       if (in_tensor) {
-        count_bad(next->dtype, piece.data(), n, out);
-        if (out.n_nan + out.n_infinite > 0 && out.first_bad.empty()) out.first_bad = next->name;
+        NonFinite found = count_non_finite(next->dtype, piece.data(), n);
+        out.n_nan += found.n_nan;
+        out.n_infinite += found.n_infinite;
+        if (found.any() && out.first_bad.empty()) out.first_bad = next->name;
       }
       offset += n;
       while (next != tensors.end() && offset >= static_cast<uint64_t>(next->data - mapped) + next->bytes()) ++next;
