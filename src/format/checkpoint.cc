@@ -1,10 +1,9 @@
 #include "format/checkpoint.h"
 
 #include <algorithm>
-#include <set>
 
-#include "base/json.h"
 #include "format/safetensors.h"
+#include "format/shard_index.h"
 
 namespace finermoe {
 namespace {
@@ -139,11 +138,6 @@ class CheckpointReader {
     return check_index();
   }
 
-  Status index_error(std::string message, std::string expected, std::string found) const {
-    return Status(FINERMOE_ERROR_INDEX_MALFORMED, cat(checkpoint_->directory_->name(), "/", index_name, ": ", message),
-                  std::move(expected), std::move(found));
-  }
-
   Status open_shards(std::vector<File>& files) {
     const File& directory = *checkpoint_->directory_;
     FM_ASSIGN(std::optional<std::string> text, read_text(directory, index_name));
@@ -151,41 +145,29 @@ class CheckpointReader {
       return Status(FINERMOE_ERROR_FILE_NOT_FOUND,
                     cat(directory.name(), " has neither ", whole_name, " nor ", index_name), whole_name, "neither");
     }
-    FM_ASSIGN(index_, parse_json(*text, cat(directory.name(), "/", index_name), FINERMOE_ERROR_INDEX_MALFORMED));
-    if (!index_.is_object() || !index_.contains("weight_map") || !index_["weight_map"].is_object() ||
-        index_["weight_map"].empty()) {
-      return index_error("no weight_map that names files", "an object of file names", "none");
-    }
-    std::set<std::string_view> names;
-    for (const auto& [tensor, shard] : index_["weight_map"].items()) {
-      if (!shard.is_string()) {
-        return index_error(cat("the file of tensor ", tensor, " is no string"), "a string", shard.type_name());
-      }
-      names.insert(shard.get_ref<const std::string&>());
-    }
-    for (std::string_view name : names) {
-      Result<File> file = directory.open_at(std::string(name));
+    FM_ASSIGN(index_, ShardIndex::parse(*text, cat(directory.name(), "/", index_name)));
+    for (const std::string& name : index_.files) {
+      Result<File> file = directory.open_at(name);
       if (file.status().code() == FINERMOE_ERROR_FILE_NOT_FOUND) {
         return Status(FINERMOE_ERROR_SHARD_NOT_FOUND,
-                      cat(directory.name(), ": ", index_name, " names ", name, ", which is not there"),
-                      std::string(name), "nothing");
+                      cat(directory.name(), ": ", index_name, " names ", name, ", which is not there"), name,
+                      "nothing");
       }
       if (!file.ok()) return file.status();
-      files_by_name_.emplace(name, static_cast<uint32_t>(files.size()));
       files.push_back(std::move(*file));
     }
     return {};
   }
 
-  // What the index says of each tensor is so.
+  // What the index says of each tensor is so: its files are the checkpoint's, in the same order.
   Status check_index() const {
-    if (index_.is_null()) return {};
-    for (const auto& [name, shard] : index_["weight_map"].items()) {
-      uint32_t file = files_by_name_.at(shard.get_ref<const std::string&>());
+    for (const auto& [name, file] : index_.tensors) {
       const Tensor* tensor = checkpoint_->find(name);
       if (tensor ? tensor->file == file : foreign_.contains(name)) continue;
-      return index_error(cat("tensor ", name, " is not in ", shard.get_ref<const std::string&>()),
-                         shard.get<std::string>(), tensor ? checkpoint_->files_[tensor->file]->name() : "nowhere");
+      const std::string& said = index_.files[file];
+      return Status(FINERMOE_ERROR_INDEX_MALFORMED,
+                    cat(checkpoint_->directory_->name(), "/", index_name, ": tensor ", name, " is not in ", said), said,
+                    tensor ? checkpoint_->files_[tensor->file]->name() : "nowhere");
     }
     return {};
   }
@@ -282,10 +264,9 @@ class CheckpointReader {
 
   const Checkpoint::Options& options_;
   std::shared_ptr<Checkpoint> checkpoint_{new Checkpoint};
-  std::vector<uint64_t> ranks_;                                   // of checkpoint_->tensors_
-  std::unordered_map<std::string_view, std::string> foreign_;     // tensors of other dtypes, and which
-  Json index_;                                                    // null where there is none
-  std::unordered_map<std::string_view, uint32_t> files_by_name_;  // names stand in index_
+  std::vector<uint64_t> ranks_;                                // of checkpoint_->tensors_
+  std::unordered_map<std::string_view, std::string> foreign_;  // tensors of other dtypes, and which
+  ShardIndex index_;                                           // empty where there is none
   uint64_t n_missing_ = 0;
   std::string missing_;  // the first three
 };

@@ -122,8 +122,11 @@ TEST(Checkpoint, MissingShard) {
 
 TEST(Checkpoint, MalformedIndex) {
   ShardedModel model;
-  for (const char* text : {"", "[]", "{}", "{\"weight_map\": []}", "{\"weight_map\": {}}",
-                           "{\"weight_map\": {\"a\": 3}}", "{\"weight_map\": {\"a\": \"b\", \"a\": \"c\"}}"}) {
+  for (const char* text :
+       {"", "[]", "{}", "{\"weight_map\": []}", "{\"weight_map\": {}}", "{\"weight_map\": {\"a\": 3}}", "3",
+        "{\"weight_map\": {\"a\": {}}}", "{\"weight_map\": \"a\"}", "{\"weight_map\": {\"a\": [\"b\"]}}",
+        "{\"weight_map\": {\"a\": \"b\"}, \"weight_map\": {}}", "{\"metadata\": {\"weight_map\": {\"a\": \"b\"}}}",
+        "{\"weight_map\": {\"a\": \"b\", \"a\": \"c\"}}"}) {
     write_file(model / ShardedModel::index_name, text);
     EXPECT_EQ(open(model.path).status().code(), FINERMOE_ERROR_INDEX_MALFORMED) << text;
   }
