@@ -32,11 +32,11 @@ typedef struct {
 
 /* What the typemaps below declare in a wrapper hides these two; a wrapper without such an argument sees NULL. */
 static finermoe_error *fm_error;
-static finermoe_out *fm_out;
+static finermoe_out *const fm_out = NULL;
 
 /* After a call that found too little room: makes the room. Returns whether to call again. */
 static int finermoe_make_room(finermoe_out *out, finermoe_error **error) {
-  if (out == NULL || out->count <= *out->capacity) return 0;
+  if (out->count <= *out->capacity) return 0;
   if (finermoe_error_code(*error) != FINERMOE_ERROR_BUFFER_TOO_SMALL) return 0;
   void *larger = realloc(*out->data, out->count * out->item);
   if (larger == NULL) return 0;
@@ -83,7 +83,7 @@ static void finermoe_verification_file_drop(finermoe_verification_file *file) {
 /* Every call: again, if what comes out needs more room than there was. */
 %exception {
   $action
-  while (finermoe_make_room(fm_out, &fm_error)) { $action }
+  while (fm_out != NULL && finermoe_make_room(fm_out, &fm_error)) { $action }
 }
 
 /* --- Names: without the prefix, in the language's own case --- */

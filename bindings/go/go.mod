@@ -1,0 +1,3 @@
+module finermoe.example
+
+go 1.18
