@@ -1,0 +1,137 @@
+// finermoe generate: the completion of a prompt.
+#include "flags.h"
+#include "input.h"
+#include "progress.h"
+#include "sampling.h"
+
+namespace tool {
+
+namespace {
+
+constexpr size_t kDefaultTokens = 128;
+constexpr size_t kOpenEndedContext = 4096;  // room for a completion that goes on until a stop
+
+struct GenerateFlags {
+  std::string model, system;
+  InputFlags input;
+  SamplingFlags sampling;
+  ComputeFlags compute;
+  size_t top_logprobs = 0;
+  bool chat = false, json = false;
+};
+
+void declare(CLI::App& app, GenerateFlags& flags) {
+  add_model(app, flags.model)->required();
+  add_input(app, flags.input);
+  CLI::Option* chat = app.add_flag("--chat", flags.chat, "the text is a user's message, rendered by the chat template");
+  app.add_option("--system", flags.system, "the system message that goes before it")->type_name("TEXT")->needs(chat);
+  app.add_option("--logprobs", flags.top_logprobs, "with --json: the N likeliest tokens at every step")->type_name("N");
+  app.add_flag("--json", flags.json, "one JSON object instead of the text");
+  add_sampling(app, flags.sampling);
+  add_compute(app, flags.compute);
+}
+
+std::vector<int32_t> prompt_ids(const GenerateFlags& flags, const Model& model) {
+  if (!flags.chat) return read_ids(flags.input, model);
+  if (flags.input.holds_ids()) throw Failure(kUsage, "--chat takes a text, not token ids");
+  Chat chat;
+  call(finermoe_chat_create, chat.out());
+  if (!flags.system.empty()) {
+    call(finermoe_chat_add, chat.get(), "system", flags.system.data(), flags.system.size());
+  }
+  const std::string message = read_text(flags.input);
+  call(finermoe_chat_add, chat.get(), "user", message.data(), message.size());
+  const Tokenizer tokenizer = need_tokenizer(model);
+  const uint32_t text_flags = flags.input.special ? FINERMOE_TEXT_PARSE_SPECIAL : FINERMOE_TEXT_DEFAULT;
+  return fetch<int32_t>(finermoe_chat_encode, chat.get(), tokenizer.get(), text_flags);
+}
+
+// Enough for the prompt and what may follow it, so that a long prompt needs no flag.
+uint64_t context_for(const Model& model, size_t n_prompt, size_t max_tokens) {
+  return clamp_context(model, n_prompt + (max_tokens > 0 ? max_tokens : kOpenEndedContext));
+}
+
+Json alternatives(const finermoe_event& event) {
+  Json top = Json::array();
+  for (size_t i = 0; i < event.n_top; ++i) {
+    top.push_back({{"id", event.top_ids[i]}, {"logprob", json_float(event.top_logprobs[i])}});
+  }
+  return top;
+}
+
+// What the completion was, for --json; the text goes to standard output as it comes otherwise.
+struct Completion {
+  Json ids = Json::array(), logprobs = Json::array(), top_logprobs = Json::array();
+  std::string text;
+  int32_t finish_reason = FINERMOE_FINISH_NONE;
+  double prefill_seconds = 0, decode_seconds = 0;
+};
+
+Completion complete(finermoe_generation* generation, finermoe_cancel* cancel, bool print_text, bool print_ids) {
+  Completion completion;
+  double begin = seconds();
+  while (completion.finish_reason == FINERMOE_FINISH_NONE) {
+    finermoe_event event{};
+    event.struct_size = sizeof event;
+    call(finermoe_generation_next, generation, cancel, &event);
+    if (event.token >= 0) {
+      if (completion.ids.empty()) completion.prefill_seconds = seconds() - std::exchange(begin, seconds());
+      if (print_ids) print((completion.ids.empty() ? "" : ",") + std::to_string(event.token));
+      completion.ids.push_back(event.token);
+      completion.logprobs.push_back(json_float(event.logprob));
+      completion.top_logprobs.push_back(alternatives(event));
+    }
+    if (print_text && event.text_length > 0) print({event.text, event.text_length});
+    completion.text.append(event.text_length > 0 ? event.text : "", event.text_length);
+    completion.finish_reason = event.finish_reason;
+  }
+  completion.decode_seconds = seconds() - begin;
+  return completion;
+}
+
+int run_generate(const GenerateFlags& flags) {
+  Progress progress(Progress::kTokens);
+  const Model model = open_model(flags.model, flags.compute, nullptr);
+  const std::vector<int32_t> prompt = prompt_ids(flags, model);
+  const bool has_text = static_cast<bool>(find_tokenizer(model));
+  const GenerationOptions options = generation_options(model, flags.sampling, kDefaultTokens);
+  call(finermoe_generation_options_set_top_logprobs, options.get(), flags.top_logprobs);
+  const size_t max_tokens =
+      read_info<finermoe_generation_options_info>(finermoe_generation_options_get_info, options.get()).max_tokens;
+
+  const Session session = open_session(model, flags.compute, context_for(model, prompt.size(), max_tokens), &progress);
+  Generation generation;
+  call(finermoe_generation_create, session.get(), options.get(), prompt.data(), prompt.size(), generation.out());
+  const Interrupt interrupt;
+  const Completion done =
+      complete(generation.get(), interrupt.cancel(), !flags.json && has_text, !flags.json && !has_text);
+  if (!flags.json) {
+    print("\n");
+    return kOk;
+  }
+  Json json = {{"text", has_text ? Json(done.text) : Json(nullptr)},
+               {"finish_reason", finish_name(done.finish_reason)},
+               {"prompt_ids", prompt},
+               {"ids", done.ids},
+               {"logprobs", done.logprobs}};
+  if (flags.top_logprobs > 0) json["top_logprobs"] = done.top_logprobs;
+  const size_t decoded = done.ids.size() > 0 ? done.ids.size() - 1 : 0;
+  json["prefill_seconds"] = done.prefill_seconds;
+  json["decode_tokens_per_second"] =
+      decoded > 0 ? Json(static_cast<double>(decoded) / done.decode_seconds) : Json(nullptr);
+  print(dump(json));
+  return kOk;
+}
+
+}  // namespace
+
+void add_generate(CommandLine& line) {
+  add_command<GenerateFlags>(line, "generate", "print the completion of a prompt",
+                             "  finermoe generate MODEL -p 'In the beginning'\n"
+                             "  finermoe generate MODEL --chat -p 'Define the noun \"lighthouse\".'\n"
+                             "  finermoe generate MODEL --temp 0.8 --top-p 0.95 --seed 7 -n 200 < prompt.txt\n"
+                             "  finermoe generate MODEL --ids 1,2,3 --json --logprobs 5\n",
+                             declare, run_generate);
+}
+
+}  // namespace tool

@@ -1,0 +1,97 @@
+// finermoe plan: the bytes that a model and its sessions take, before anything is loaded.
+#include "flags.h"
+#include "plan.h"
+
+namespace tool {
+
+finermoe_plan compute_plan(const Config& config, const ComputeFlags& flags, size_t n_sessions) {
+  const SessionOptions options = session_options(flags, 0);
+  finermoe_plan plan{};
+  plan.struct_size = sizeof plan;
+  call(finermoe_plan_compute, config.get(), options.get(), n_sessions, &plan);
+  return plan;
+}
+
+Json describe_weights(const finermoe_plan& plan) {
+  return {{"total", plan.weights_total},         {"embeddings", plan.weights_embeddings},
+          {"attention", plan.weights_attention}, {"dense", plan.weights_dense},
+          {"shared", plan.weights_shared},       {"routed", plan.weights_routed},
+          {"router", plan.weights_router}};
+}
+
+namespace {
+
+struct PlanFlags {
+  std::string model, config;
+  ComputeFlags compute;
+  size_t sessions = 1;
+  bool json = false;
+};
+
+void declare(CLI::App& app, PlanFlags& flags) {
+  CLI::Option* model = add_model(app, flags.model);
+  app.add_option("--config", flags.config, "a config.json alone, without weights")->type_name("FILE")->excludes(model);
+  app.add_option("--sessions", flags.sessions, "sessions that live at once (default 1)")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber);
+  app.add_flag("--json", flags.json, "a JSON object");
+  add_session(app, flags.compute);
+  add_memory_limit(app, flags.compute);
+}
+
+std::string for_a_person(const finermoe_plan& plan, const PlanFlags& flags, bool fits) {
+  const auto row = [](const std::string& name, uint64_t bytes) {
+    return name + std::string(22 - name.size(), ' ') + format_bytes(bytes) + "\n";
+  };
+  std::string text = row("weights (mapped)", plan.weights_total) + row("  embeddings", plan.weights_embeddings) +
+                     row("  attention", plan.weights_attention);
+  if (plan.weights_dense > 0) text += row("  dense FFN", plan.weights_dense);
+  if (plan.weights_routed > 0) {
+    text += row("  shared experts", plan.weights_shared) + row("  routed experts", plan.weights_routed) +
+            row("  routers", plan.weights_router);
+  }
+  text += row("allocated", plan.allocated_total) + row("  KV cache", plan.kv_cache) + row("  scratch", plan.scratch);
+  text += row("read per token", plan.bytes_per_token);
+  if (flags.compute.memory_limit > 0) {
+    text += row("memory limit", flags.compute.memory_limit);
+    text += fits ? "fits: what is allocated stays under the limit\n"
+                 : "does not fit: what is allocated is more than the limit\n";
+  }
+  return text;
+}
+
+int run_plan(const PlanFlags& flags) {
+  if (flags.model.empty() && flags.config.empty()) throw Failure(kUsage, "plan: expected MODEL or --config FILE");
+  Config config;
+  call(finermoe_config_open, (flags.model.empty() ? flags.config : flags.model).c_str(), config.out());
+  const finermoe_plan plan = compute_plan(config, flags.compute, flags.sessions);
+  const uint64_t limit = flags.compute.memory_limit;
+  const bool fits = limit == 0 || plan.allocated_total <= limit;
+  if (!flags.json) {
+    print(for_a_person(plan, flags, fits));
+    return fits ? kOk : kFound;
+  }
+  Json json = {{"weights", describe_weights(plan)},
+               {"kv_cache", plan.kv_cache},
+               {"scratch", plan.scratch},
+               {"allocated_total", plan.allocated_total},
+               {"bytes_per_token", plan.bytes_per_token},
+               {"sessions", flags.sessions}};
+  if (limit > 0) {
+    json["memory_limit"] = limit;
+    json["fits"] = fits;
+  }
+  print(dump(json, 2));
+  return fits ? kOk : kFound;
+}
+
+}  // namespace
+
+void add_plan(CommandLine& line) {
+  add_command<PlanFlags>(line, "plan", "the memory that a model and its sessions take, before anything is loaded",
+                         "  finermoe plan MODEL --sessions 4 --context 8192\n"
+                         "  finermoe plan --config config.json --memory-limit 24GB --json\n",
+                         declare, run_plan);
+}
+
+}  // namespace tool

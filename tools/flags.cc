@@ -1,0 +1,50 @@
+#include "flags.h"
+
+namespace tool {
+
+CLI::Option* add_model(CLI::App& app, std::string& path) {
+  return app.add_option("MODEL", path, "model directory, or a single .safetensors file")->type_name("");
+}
+
+CLI::Option* add_size(CLI::App& app, const std::string& name, uint64_t& bytes, const std::string& description) {
+  return app
+      .add_option_function<std::string>(
+          name,
+          [&bytes, name](const std::string& text) {
+            if (!parse_size(text, bytes)) throw CLI::ValidationError(name, "not a size: " + text + " (try 24GB)");
+          },
+          description)
+      ->type_name("SIZE");
+}
+
+CLI::Option* add_choice(CLI::App& app, const std::string& name, std::string& value,
+                        const std::vector<std::string>& choices, const std::string& description) {
+  return app.add_option(name, value, description)->type_name("")->check(CLI::IsMember(choices));
+}
+
+void add_memory_limit(CLI::App& app, ComputeFlags& flags) {
+  add_size(app, "--memory-limit", flags.memory_limit, "most that the library may allocate, such as 24GB")
+      ->group("Computing");
+}
+
+void add_session(CLI::App& app, ComputeFlags& flags) {
+  app.add_option("--context", flags.context, "tokens that a session can hold")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber)
+      ->group("Computing");
+  add_choice(app, "--kv-dtype", flags.kv_dtype, {"f32", "f16", "bf16"}, "storage type of the KV cache (default f32)")
+      ->group("Computing");
+}
+
+void add_compute(CLI::App& app, ComputeFlags& flags, ComputeParts parts) {
+  app.add_option("--threads", flags.threads, "threads that compute (default: all this process may use)")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber)
+      ->group("Computing");
+  add_choice(app, "--isa", flags.isa, {"auto", "portable", "avx2", "avx512"}, "instruction set (default auto)")
+      ->group("Computing");
+  add_memory_limit(app, flags);
+  if (parts == kWithSession) add_session(app, flags);
+}
+
+}  // namespace tool

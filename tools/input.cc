@@ -1,0 +1,165 @@
+#include "input.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+
+#include "npy.h"
+
+namespace tool {
+
+std::string read_file(const std::string& path) {
+  const bool standard = path == "-";
+  const std::string name = standard ? "standard input" : path;
+  std::unique_ptr<std::FILE, int (*)(std::FILE*)> owned(standard ? nullptr : std::fopen(path.c_str(), "rb"),
+                                                        std::fclose);
+  std::FILE* file = standard ? stdin : owned.get();
+  if (file == nullptr) throw Failure(kError, "cannot open " + name + ": " + std::strerror(errno));
+  std::string bytes;
+  char chunk[1 << 16];
+  while (const size_t n = std::fread(chunk, 1, sizeof chunk, file)) bytes.append(chunk, n);
+  if (std::ferror(file)) throw Failure(kError, "cannot read " + name + ": " + std::strerror(errno));
+  return bytes;
+}
+
+std::vector<int32_t> parse_ids(std::string_view text, const std::string& name) {
+  std::vector<int32_t> ids;
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  const auto separates = [](char c) { return c == ',' || c == ' ' || c == '\t' || c == '\n' || c == '\r'; };
+  while (true) {
+    while (at != end && separates(*at)) ++at;
+    if (at == end) return ids;
+    int32_t id = 0;
+    const auto [next, error] = std::from_chars(at, end, id);
+    if (error != std::errc() || id < 0 || (next != end && !separates(*next))) {
+      const char* stop = at;
+      while (stop != end && !separates(*stop) && stop - at < 20) ++stop;
+      throw Failure(kUsage, name + ": expected token ids as in 1,2,3, found " + std::string(at, stop));
+    }
+    ids.push_back(id);
+    at = next;
+  }
+}
+
+namespace {
+
+std::vector<int32_t> json_ids(const nlohmann::json& json, const std::string& name) {
+  std::vector<int32_t> ids;
+  for (const auto& value : json) {
+    if (!value.is_number_integer() || value < 0 || value > INT32_MAX) {
+      throw Failure(kError, name + ": expected token ids, found " + value.dump(-1, ' ', true).substr(0, 40));
+    }
+    ids.push_back(value.get<int32_t>());
+  }
+  return ids;
+}
+
+}  // namespace
+
+std::vector<std::vector<int32_t>> parse_json_ids(std::string_view text, const std::string& name) {
+  nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
+  if (json.is_object() && json.contains("ids")) json = nlohmann::json(json["ids"]);
+  if (!json.is_array()) throw Failure(kError, name + ": expected a JSON array of ids, or an object with \"ids\"");
+  if (json.empty() || !json[0].is_array()) return {json_ids(json, name)};
+  std::vector<std::vector<int32_t>> rows;
+  for (const auto& row : json) {
+    if (!row.is_array()) throw Failure(kError, name + ": expected an array of arrays of ids");
+    rows.push_back(json_ids(row, name));
+  }
+  return rows;
+}
+
+std::vector<std::vector<int32_t>> read_ids_file(const std::string& path) {
+  const std::string bytes = read_file(path);
+  const std::string name = path == "-" ? "standard input" : path;
+  if (bytes.compare(0, 6, "\x93NUMPY") == 0) return read_npy_ids(bytes, name);
+  const size_t first = bytes.find_first_not_of(" \t\r\n");
+  if (first != std::string::npos && (bytes[first] == '[' || bytes[first] == '{')) return parse_json_ids(bytes, name);
+  return {parse_ids(bytes, name)};
+}
+
+void add_input(CLI::App& app, InputFlags& flags) {
+  const std::string group = "Input (standard input is read as text where none is given)";
+  flags.text_option = app.add_option("-p,--prompt", flags.text, "the text")->type_name("TEXT");
+  flags.file_option = app.add_option("--file", flags.file, "a file with the text, byte for byte; - is standard input")
+                          ->type_name("FILE");
+  flags.ids_option = app.add_option("--ids", flags.ids, "token ids: 1,2,3")->type_name("IDS");
+  flags.ids_file_option =
+      app.add_option("--ids-file", flags.ids_file, "a file with token ids: .npy, JSON, or numbers")->type_name("FILE");
+  app.add_flag("--special", flags.special, "special tokens written in the text become their ids")->group(group);
+  CLI::Option* const sources[] = {flags.text_option, flags.file_option, flags.ids_option, flags.ids_file_option};
+  for (CLI::Option* a : sources) {
+    a->group(group);
+    for (CLI::Option* b : sources) {
+      if (a != b) a->excludes(b);
+    }
+  }
+}
+
+std::string read_text(const InputFlags& flags) {
+  if (flags.text_option->count() > 0) return flags.text;
+  return read_file(flags.file_option->count() > 0 ? flags.file : "-");
+}
+
+Tokenizer need_tokenizer(const Model& model) {
+  Tokenizer tokenizer;
+  call(finermoe_tokenizer_open_model, model.get(), tokenizer.out());
+  return tokenizer;
+}
+
+std::vector<int32_t> encode(const Tokenizer& tokenizer, std::string_view text, bool special,
+                            std::vector<uint64_t>* offsets) {
+  const uint32_t flags = special ? FINERMOE_TEXT_PARSE_SPECIAL : FINERMOE_TEXT_DEFAULT;
+  // A token covers at least one byte; only normalization can make a text longer, which the second try allows for.
+  std::vector<int32_t> ids(text.size() + 16);
+  size_t needed = 0;
+  for (int attempt = 0;; ++attempt) {
+    if (offsets != nullptr) offsets->resize(2 * ids.size());
+    finermoe_error* error = nullptr;
+    const int32_t status =
+        finermoe_tokenizer_encode(tokenizer.get(), text.data(), text.size(), flags, ids.data(),
+                                  offsets != nullptr ? offsets->data() : nullptr, ids.size(), &needed, &error);
+    if (status == FINERMOE_OK) break;
+    if (status != FINERMOE_ERROR_BUFFER_TOO_SMALL || attempt > 0) raise(status, error);
+    finermoe_error_free(error);
+    ids.resize(needed);
+  }
+  ids.resize(needed);
+  if (offsets != nullptr) offsets->resize(2 * needed);
+  return ids;
+}
+
+std::vector<int32_t> encode(const Tokenizer& tokenizer, std::string_view text, bool special) {
+  return encode(tokenizer, text, special, nullptr);
+}
+
+std::vector<std::vector<int32_t>> read_rows(const InputFlags& flags, const Model& model) {
+  if (flags.ids_option->count() > 0) return {parse_ids(flags.ids, "--ids")};
+  if (flags.ids_file_option->count() > 0) return read_ids_file(flags.ids_file);
+  return {encode(need_tokenizer(model), read_text(flags), flags.special)};
+}
+
+std::vector<int32_t> read_ids(const InputFlags& flags, const Model& model) {
+  std::vector<std::vector<int32_t>> rows = read_rows(flags, model);
+  if (rows.size() > 1) {
+    throw Failure(kError, "expected one row of token ids, found " + std::to_string(rows.size()));
+  }
+  return rows.empty() ? std::vector<int32_t>() : std::move(rows[0]);
+}
+
+std::vector<std::vector<int32_t>> cut_windows(std::vector<std::vector<int32_t>> rows, size_t window) {
+  if (rows.size() != 1) return rows;
+  const std::vector<int32_t>& ids = rows[0];
+  std::vector<std::vector<int32_t>> windows;
+  for (size_t begin = 0; begin < ids.size(); begin += window) {
+    const size_t end = std::min(begin + window, ids.size());
+    windows.emplace_back(ids.begin() + static_cast<ptrdiff_t>(begin), ids.begin() + static_cast<ptrdiff_t>(end));
+  }
+  return windows;
+}
+
+}  // namespace tool

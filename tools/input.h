@@ -1,0 +1,53 @@
+// Where a command's text or token ids come from.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+#include "common.h"
+
+namespace tool {
+
+std::string read_file(const std::string& path);  // "-": standard input
+// "1,2,3", with commas, spaces or both.
+std::vector<int32_t> parse_ids(std::string_view text, const std::string& name);
+// […], [[…], …] or {"ids": […]}.
+std::vector<std::vector<int32_t>> parse_json_ids(std::string_view text, const std::string& name);
+// The rows of ids in a .npy file, in JSON, or in a list of numbers.
+std::vector<std::vector<int32_t>> read_ids_file(const std::string& path);
+
+struct InputFlags {
+  CLI::Option* text_option = nullptr;
+  CLI::Option* file_option = nullptr;
+  CLI::Option* ids_option = nullptr;
+  CLI::Option* ids_file_option = nullptr;
+  std::string text;
+  std::string file;
+  std::string ids;
+  std::string ids_file;
+  bool special = false;
+
+  bool holds_text() const { return text_option->count() > 0 || file_option->count() > 0; }
+  bool holds_ids() const { return ids_option->count() > 0 || ids_file_option->count() > 0; }
+};
+
+// -p/--prompt, --file, --ids, --ids-file (one of them) and --special.
+void add_input(CLI::App& app, InputFlags& flags);
+
+std::string read_text(const InputFlags& flags);
+std::vector<int32_t> encode(const Tokenizer& tokenizer, std::string_view text, bool special);
+std::vector<int32_t> encode(const Tokenizer& tokenizer, std::string_view text, bool special,
+                            std::vector<uint64_t>* offsets);
+// Rows of ids, as given; a text is one row. Standard input is read as text where no flag names an input.
+std::vector<std::vector<int32_t>> read_rows(const InputFlags& flags, const Model& model);
+// The same where only one row makes sense.
+std::vector<int32_t> read_ids(const InputFlags& flags, const Model& model);
+
+// Windows without overlap: each of several rows is one; a single row is cut into pieces of `window` ids.
+std::vector<std::vector<int32_t>> cut_windows(std::vector<std::vector<int32_t>> rows, size_t window);
+
+// The model's tokenizer, or the error that says that it has none.
+Tokenizer need_tokenizer(const Model& model);
+
+}  // namespace tool

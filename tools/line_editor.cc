@@ -1,0 +1,98 @@
+#include "line_editor.h"
+
+#include <histedit.h>
+#include <langinfo.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <clocale>
+#include <cstdio>
+#include <cstring>
+#include <cwchar>
+
+namespace tool {
+
+namespace {
+
+constexpr int kHistorySize = 1000;
+
+const char* show_prompt(EditLine* editor) {
+  void* self = nullptr;
+  el_get(editor, EL_CLIENTDATA, &self);
+  return static_cast<LineEditor*>(self)->prompt();
+}
+
+}  // namespace
+
+LineEditor::LineEditor(std::string prompt, Interrupt& interrupt) : prompt_(std::move(prompt)), interrupt_(interrupt) {
+  if (isatty(STDIN_FILENO) != 1 || isatty(STDOUT_FILENO) != 1) return;
+  // The editor reads characters as the locale says; text is UTF-8 here whatever that is.
+  std::setlocale(LC_CTYPE, "");
+  if (std::strcmp(nl_langinfo(CODESET), "UTF-8") != 0) std::setlocale(LC_CTYPE, "C.UTF-8");
+  editor_ = el_init("finermoe", stdin, stdout, stderr);
+  if (editor_ == nullptr) return;
+  history_ = history_init();
+  HistEvent event;
+  if (history_ != nullptr) history(history_, &event, H_SETSIZE, kHistorySize);
+  el_set(editor_, EL_CLIENTDATA, this);
+  el_set(editor_, EL_PROMPT, show_prompt);
+  el_set(editor_, EL_EDITOR, "emacs");
+  if (history_ != nullptr) el_set(editor_, EL_HIST, history, history_);
+  el_set(editor_, EL_GETCFN, read_character);
+  el_source(editor_, nullptr);  // the user's own ~/.editrc
+}
+
+LineEditor::~LineEditor() {
+  if (editor_ != nullptr) el_end(editor_);
+  if (history_ != nullptr) history_end(history_);
+}
+
+// The editor's own reader begins again after a signal; this one gives the line up, so that Ctrl-C wipes it.
+int LineEditor::read_character(EditLine* editor, wchar_t* character) {
+  void* data = nullptr;
+  el_get(editor, EL_CLIENTDATA, &data);
+  const LineEditor* self = static_cast<LineEditor*>(data);
+  std::mbstate_t state{};
+  while (true) {
+    char byte = 0;
+    const ssize_t n = ::read(STDIN_FILENO, &byte, 1);
+    if (n == 0) return 0;
+    if (n < 0) {
+      if (errno == EINTR && !self->interrupt_.requested()) continue;  // a window that changed its size
+      return -1;
+    }
+    const size_t length = std::mbrtowc(character, &byte, 1, &state);
+    if (length == static_cast<size_t>(-2)) continue;  // more bytes of this character are to come
+    if (length != static_cast<size_t>(-1)) return 1;
+    state = {};  // not UTF-8: dropped
+  }
+}
+
+std::optional<std::string> LineEditor::read() {
+  if (editor_ == nullptr) {
+    std::string line;
+    int c = 0;
+    while ((c = std::getc(stdin)) != EOF && c != '\n') line += static_cast<char>(c);
+    if (c == EOF && line.empty()) return std::nullopt;
+    return line;
+  }
+  while (true) {
+    interrupt_.reset();
+    int length = 0;
+    const char* text = el_gets(editor_, &length);
+    if (text == nullptr || length <= 0) {
+      std::fputs("\n", stdout);
+      if (!interrupt_.requested()) return std::nullopt;
+      interrupt_.reset();
+      el_reset(editor_);
+      continue;
+    }
+    std::string line(text, static_cast<size_t>(length));
+    while (!line.empty() && (line.back() == '\n' || line.back() == '\r')) line.pop_back();
+    HistEvent event;
+    if (history_ != nullptr && !line.empty()) history(history_, &event, H_ENTER, line.c_str());
+    return line;
+  }
+}
+
+}  // namespace tool

@@ -1,0 +1,36 @@
+// Lines typed by a person, with editing and a history in memory; or lines from a pipe.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "common.h"
+
+typedef struct editline EditLine;
+typedef struct history History;
+
+namespace tool {
+
+class LineEditor {
+ public:
+  // interrupt: Ctrl-C while a line is typed wipes that line.
+  LineEditor(std::string prompt, Interrupt& interrupt);
+  ~LineEditor();
+  LineEditor(const LineEditor&) = delete;
+  LineEditor& operator=(const LineEditor&) = delete;
+
+  // The next line without its end; nothing at the end of the input.
+  std::optional<std::string> read();
+  bool interactive() const { return editor_ != nullptr; }
+  const char* prompt() const { return prompt_.c_str(); }
+
+ private:
+  static int read_character(EditLine* editor, wchar_t* character);
+
+  std::string prompt_;
+  Interrupt& interrupt_;
+  EditLine* editor_ = nullptr;
+  History* history_ = nullptr;
+};
+
+}  // namespace tool

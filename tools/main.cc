@@ -1,0 +1,137 @@
+// finermoe: run, inspect, upcycle and talk to FineRMoE models. Built on finermoe.h alone.
+#include <signal.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <new>
+#include <numeric>
+
+#include "flags.h"
+
+namespace tool {
+
+namespace {
+
+// The help's layout: an option's name and what follows it, without CLI11's notes on what excludes what.
+class HelpFormatter : public CLI::Formatter {
+ public:
+  std::string make_option_opts(const CLI::Option* option) const override {
+    std::string type = option->get_type_name();
+    if (const size_t check = type.find(':'); check != std::string::npos) {
+      // A list of choices says more than a placeholder; other checks say less.
+      type = type.compare(check + 1, 1, "{") == 0 ? type.substr(check + 2, type.size() - check - 3)
+                                                  : type.substr(0, check);
+      std::replace(type.begin(), type.end(), ',', '|');
+    }
+    return type.empty() ? "" : " " + type;
+  }
+};
+
+size_t edit_distance(const std::string& a, const std::string& b) {
+  std::vector<size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), size_t{0});
+  for (size_t i = 1; i <= a.size(); ++i) {
+    size_t diagonal = std::exchange(row[0], i);
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const size_t changed = diagonal + (a[i - 1] != b[j - 1] ? 1 : 0);
+      diagonal = std::exchange(row[j], std::min({changed, row[j] + 1, row[j - 1] + 1}));
+    }
+  }
+  return row.back();
+}
+
+// The name nearest to a word that the command line does not know; "" where none is near.
+std::string suggest(const CLI::App& app, const std::string& word) {
+  std::vector<std::string> names;
+  const auto used = app.get_subcommands();
+  if (used.empty()) {
+    for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; })) {
+      names.push_back(sub->get_name());
+    }
+  }
+  for (const CLI::Option* option : (used.empty() ? app : *used.back()).get_options()) {
+    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+  }
+  const std::string given = word.substr(0, word.find('='));
+  std::string best;
+  size_t best_distance = given.size() / 3 + 1;
+  for (const std::string& name : names) {
+    const size_t distance = edit_distance(given, name);
+    if (distance <= best_distance && (best.empty() || distance < best_distance)) {
+      best = name;
+      best_distance = distance;
+    }
+  }
+  return best;
+}
+
+int report_usage(const CLI::App& app, const CLI::ParseError& error) {
+  const auto used = app.get_subcommands();
+  const std::vector<std::string> unknown = app.remaining(true);
+  if (used.empty() && unknown.empty()) {
+    std::fputs(app.help().c_str(), stderr);
+    return kUsage;
+  }
+  std::string message = error.what();
+  if (!unknown.empty()) {
+    message = "unknown argument " + unknown.front();
+    if (const std::string name = suggest(app, unknown.front()); !name.empty())
+      message += "; did you mean " + name + "?";
+  }
+  std::fprintf(stderr, "finermoe: error: %s\nTry finermoe %s--help\n", message.c_str(),
+               used.empty() ? "" : (used.back()->get_name() + " ").c_str());
+  return kUsage;
+}
+
+void build(CommandLine& line) {
+  const auto formatter = std::make_shared<HelpFormatter>();
+  formatter->column_width(32);
+  line.app.formatter(formatter);  // the commands that are added inherit it
+  line.app.name("finermoe");
+  line.app.description("Run, inspect, upcycle and talk to FineRMoE language models.");
+  line.app.set_version_flag("--version", std::string("finermoe ") + finermoe_version(), "print the version");
+  line.app.footer("finermoe COMMAND --help tells more about a command.");
+  line.app.require_subcommand(1);
+  for (auto add : {add_info, add_generate, add_chat, add_tokenize, add_detokenize, add_logits, add_route, add_stats,
+                   add_perplexity, add_upcycle, add_synthesize, add_verify, add_plan, add_bench, add_completion}) {
+    add(line);
+  }
+}
+
+int run(int argc, char** argv) {
+  CommandLine line;
+  build(line);
+  try {
+    line.app.parse(argc, argv);
+    return line.run();
+  } catch (const CLI::CallForHelp&) {
+    const auto used = line.app.get_subcommands();
+    print(used.empty() ? line.app.help() : used.back()->help("finermoe"));
+    return kOk;
+  } catch (const CLI::CallForVersion& version) {
+    print(std::string(version.what()) + "\n");
+    return kOk;
+  } catch (const CLI::ParseError& error) {
+    return report_usage(line.app, error);
+  }
+}
+
+}  // namespace
+
+}  // namespace tool
+
+int main(int argc, char** argv) {
+  signal(SIGPIPE, SIG_DFL);  // a reader that goes away ends the program in silence, whatever the parent set
+  try {
+    return tool::run(argc, argv);
+  } catch (const tool::Failure& failure) {
+    const bool cancelled = failure.exit_code() > 128;
+    std::fprintf(stderr, "finermoe: %s%s\n", cancelled ? "" : "error: ", failure.what());
+    return failure.exit_code();
+  } catch (const std::bad_alloc&) {
+    std::fputs("finermoe: error: out of memory\n", stderr);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "finermoe: error: %s\n", error.what());
+  }
+  return tool::kError;
+}

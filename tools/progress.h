@@ -1,0 +1,31 @@
+// A progress bar on standard error, only where that is a terminal.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace tool {
+
+class Progress {
+ public:
+  enum Unit { kBytes, kTokens };
+  explicit Progress(Unit unit);
+  ~Progress();  // wipes the bar away
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  void show(const char* phase, uint64_t done, uint64_t total);
+  // A finermoe_progress_fn whose `user` is a Progress.
+  static int32_t report(void* user, const char* phase, uint64_t done, uint64_t total);
+
+ private:
+  Unit unit_;
+  bool terminal_;
+  bool drawn_ = false;
+  std::string phase_;
+  double phase_begin_ = 0;
+  uint64_t phase_first_ = 0;
+  double last_draw_ = 0;
+};
+
+}  // namespace tool

@@ -1,0 +1,104 @@
+#include "sampling.h"
+
+#include <charconv>
+
+namespace tool {
+
+void add_sampling(CLI::App& app, SamplingFlags& flags) {
+  const std::string group = "Choosing tokens (defaults: the model's generation_config.json, else greedy)";
+  const auto number = [&](const char* name, auto& value, const char* description) {
+    app.add_option(name, value, description)->type_name("X")->group(group);
+  };
+  const auto list = [&](const char* name, auto& values, const char* type, const char* description) {
+    // One value each time, taken as it is.
+    app.add_option(name, values, description)->type_name(type)->group(group)->allow_extra_args(false);
+  };
+  app.add_option("-n,--max-tokens", flags.max_tokens, "most tokens to generate; 0: until a stop")
+      ->type_name("N")
+      ->group(group);
+  app.add_option("--min-tokens", flags.min_tokens, "nothing stops it before this many")->type_name("N")->group(group);
+  number("--temp", flags.temperature, "temperature; 0 is greedy");
+  app.add_option("--top-k", flags.top_k, "keep the k likeliest; 0: all")->type_name("N")->group(group);
+  number("--top-p", flags.top_p, "keep the smallest set that reaches probability p; 1: all");
+  number("--min-p", flags.min_p, "drop what is less likely than p times the likeliest; 0: nothing");
+  number("--typical-p", flags.typical_p, "locally typical sampling; 1: off");
+  number("--repetition-penalty", flags.repetition_penalty, "divides logits of tokens seen in prompt or output; 1: off");
+  number("--frequency-penalty", flags.frequency_penalty, "subtracted for each time a token was generated; 0: off");
+  number("--presence-penalty", flags.presence_penalty, "subtracted once from tokens that were generated; 0: off");
+  app.add_option("--seed", flags.seed, "of the random stream")->type_name("N")->group(group);
+  list("--logit-bias", flags.logit_biases, "ID=BIAS", "added to a token's logit; repeatable");
+  list("--ban", flags.banned, "ID", "a token never to be chosen; repeatable");
+  list("--stop", flags.stops, "TEXT", "ends the text before this string; repeatable");
+  list("--stop-id", flags.stop_ids, "ID", "one more stop token; repeatable");
+  app.add_flag("--ignore-eos", flags.ignore_eos, "stop tokens do not end it")->group(group);
+  app.add_flag("--show-special", flags.show_special, "special tokens appear in the text")->group(group);
+}
+
+namespace {
+
+void add_logit_bias(finermoe_generation_options* options, const std::string& text) {
+  const size_t equals = text.find('=');
+  int32_t id = -1;
+  float bias = 0;
+  if (equals != std::string::npos) {
+    const char* const end = text.data() + text.size();
+    const char* const middle = text.data() + equals;
+    const auto [id_end, id_error] = std::from_chars(text.data(), middle, id);
+    const auto [bias_end, bias_error] = std::from_chars(middle + 1, end, bias);
+    if (id_error == std::errc() && id_end == middle && bias_error == std::errc() && bias_end == end) {
+      return call(finermoe_generation_options_add_logit_bias, options, id, bias);
+    }
+  }
+  throw Failure(kUsage, "--logit-bias: expected ID=BIAS as in 17=-2.5, found " + text);
+}
+
+}  // namespace
+
+GenerationOptions generation_options(const Model& model, const SamplingFlags& flags, size_t default_tokens) {
+  GenerationOptions owner;
+  call(finermoe_generation_options_create, model.get(), owner.out());
+  finermoe_generation_options* const options = owner.get();
+  const auto defaults = read_info<finermoe_generation_options_info>(finermoe_generation_options_get_info, options);
+  if (defaults.max_tokens == 0) call(finermoe_generation_options_set_max_tokens, options, default_tokens);
+
+  const auto set = [options](auto function, const auto& value) {
+    if (value) call(function, options, *value);
+  };
+  set(finermoe_generation_options_set_max_tokens, flags.max_tokens);
+  set(finermoe_generation_options_set_min_tokens, flags.min_tokens);
+  set(finermoe_generation_options_set_temperature, flags.temperature);
+  set(finermoe_generation_options_set_top_k, flags.top_k);
+  set(finermoe_generation_options_set_top_p, flags.top_p);
+  set(finermoe_generation_options_set_min_p, flags.min_p);
+  set(finermoe_generation_options_set_typical_p, flags.typical_p);
+  set(finermoe_generation_options_set_repetition_penalty, flags.repetition_penalty);
+  set(finermoe_generation_options_set_frequency_penalty, flags.frequency_penalty);
+  set(finermoe_generation_options_set_presence_penalty, flags.presence_penalty);
+  set(finermoe_generation_options_set_seed, flags.seed);
+  for (const std::string& bias : flags.logit_biases) add_logit_bias(options, bias);
+  for (const int32_t id : flags.banned) call(finermoe_generation_options_add_banned_token, options, id);
+  for (const int32_t id : flags.stop_ids) call(finermoe_generation_options_add_stop_token, options, id);
+  for (const std::string& stop : flags.stops) {
+    call(finermoe_generation_options_add_stop_string, options, stop.data(), stop.size());
+  }
+  call(finermoe_generation_options_set_ignore_eos, options, flags.ignore_eos ? 1 : 0);
+  call(finermoe_generation_options_set_show_special, options, flags.show_special ? 1 : 0);
+  return owner;
+}
+
+const char* finish_name(int32_t finish_reason) {
+  switch (finish_reason) {
+    case FINERMOE_FINISH_STOP_TOKEN:
+      return "stop_token";
+    case FINERMOE_FINISH_STOP_STRING:
+      return "stop_string";
+    case FINERMOE_FINISH_MAX_TOKENS:
+      return "max_tokens";
+    case FINERMOE_FINISH_CONTEXT_FULL:
+      return "context_full";
+    default:
+      return "none";
+  }
+}
+
+}  // namespace tool

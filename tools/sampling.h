@@ -1,0 +1,33 @@
+// The flags that choose tokens, shared by `generate` and `chat`.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common.h"
+
+namespace tool {
+
+struct SamplingFlags {
+  std::optional<size_t> max_tokens, min_tokens, top_k;
+  std::optional<double> temperature, top_p, min_p, typical_p;
+  std::optional<double> repetition_penalty, frequency_penalty, presence_penalty;
+  std::optional<uint64_t> seed;
+  std::vector<std::string> logit_biases;  // "ID=BIAS"
+  std::vector<int32_t> banned, stop_ids;
+  std::vector<std::string> stops;
+  bool ignore_eos = false;
+  bool show_special = false;
+};
+
+void add_sampling(CLI::App& app, SamplingFlags& flags);
+
+// The model's own defaults, then the flags.
+// default_tokens: most tokens where neither says; 0: until a stop.
+GenerationOptions generation_options(const Model& model, const SamplingFlags& flags, size_t default_tokens);
+
+const char* finish_name(int32_t finish_reason);  // "stop_token", …
+
+}  // namespace tool
