@@ -22,7 +22,7 @@ class Summary:
 
     def add(self, test):
         """One line of meson's testlog.json."""
-        name, result = test["name"], test["result"]
+        name, result = test["name"].replace("libfinermoe:", ""), test["result"]
         output = test.get("stdout") or ""
         ran = CASES.findall(output)
         if ran:

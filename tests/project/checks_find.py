@@ -79,6 +79,10 @@ class Documents(unittest.TestCase):
         self.assertTrue(check("[x](c.md)"))
         self.assertTrue(check("[x](a.md#three)"))
 
+    def test_index(self):
+        self.assertFalse(documents.check_index("[a](a.md)", ["README.md", "a.md"]))
+        self.assertTrue(documents.check_index("[a](a.md)", ["a.md", "b.md"]))
+
     def test_c_example(self):
         readme = "```c\nint main(void) {\n  return 0;\n}\n```\n"
         self.assertFalse(documents.check_c_example(readme, "/* x */\nint main(void) {\n\n    return 0;\n}\n"))

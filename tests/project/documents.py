@@ -31,6 +31,12 @@ def check_links(name, content, exists, read):
     return findings
 
 
+def check_index(index, names):
+    """Every page of docs/ can be reached from its index."""
+    linked = {match[1] for match in LINK.finditer(index)}
+    return [f"docs/README.md: {name} is not linked" for name in names if name not in linked | {"README.md"}]
+
+
 def check_c_example(readme, source):
     """Every line of the README's C block stands in the example, in the same order without a gap."""
     blocks = [body for language, body in BLOCK.findall(readme) if language == "c"]
@@ -56,6 +62,8 @@ if __name__ == "__main__":
     findings = []
     for name in documents:
         findings += check_links(name, tree.text(name), exists, tree.text)
+    pages = [name.removeprefix("docs/") for name in documents if name.startswith("docs/")]
+    findings += check_index(tree.text("docs/README.md"), pages)
     readme = tree.text("README.md")
     findings += check_c_example(readme, tree.text("examples/generate.c")) + check_commands(readme, exists)
     tree.finish(findings, len(documents))
