@@ -57,6 +57,8 @@ static void finermoe_event_keep(finermoe_event *event) {
   event->text = finermoe_copy(event->text, event->text_length);
   event->top_ids = finermoe_copy(event->top_ids, event->n_top * sizeof *event->top_ids);
   event->top_logprobs = finermoe_copy(event->top_logprobs, event->n_top * sizeof *event->top_logprobs);
+  if (event->text == NULL) event->text_length = 0; /* where memory has run out */
+  if (event->top_ids == NULL || event->top_logprobs == NULL) event->n_top = 0;
 }
 static void finermoe_event_drop(finermoe_event *event) {
   free((void *)event->text);
@@ -86,16 +88,15 @@ static void finermoe_verification_file_drop(finermoe_verification_file *file) {
   while (fm_out != NULL && finermoe_make_room(fm_out, &fm_error)) { $action }
 }
 
-/* --- Names: without the prefix, in the language's own case --- */
+/* --- Names: without the prefix, in the language's own case. SWIG applies one rule to a name: five words are told apart
+ * here, as many as the header uses. --- */
 #ifdef SWIGPYTHON
 %rename("%(strip:[finermoe_])s", %$isfunction) "";
 #elif defined(SWIGJAVA)
-%rename("%(regex:/^finermoe_([^_]+)_?([^_]*)_?([^_]*)_?([^_]*)_?([^_]*)_?([^_]*)$/\\1\\u\\2\\u\\3\\u\\4\\u\\5\\u\\6/)s",
-        %$isfunction) "";
+%rename("%(regex:/^finermoe_([^_]+)_?([^_]*)_?([^_]*)_?([^_]*)_?(.*)$/\\1\\u\\2\\u\\3\\u\\4\\u\\5/)s", %$isfunction) "";
 %rename("%(lowercamelcase)s", %$isvariable) "";
 #elif defined(SWIGGO)
-%rename("%(regex:/^finermoe_([^_]+)_?([^_]*)_?([^_]*)_?([^_]*)_?([^_]*)_?([^_]*)$/\\u\\1\\u\\2\\u\\3\\u\\4\\u\\5\\u\\6/)s",
-        %$isfunction) "";
+%rename("%(regex:/^finermoe_([^_]+)_?([^_]*)_?([^_]*)_?([^_]*)_?(.*)$/\\u\\1\\u\\2\\u\\3\\u\\4\\u\\5/)s", %$isfunction) "";
 %rename("%(camelcase)s", %$isvariable) "";
 #endif
 %rename("%(strip:[FINERMOE_])s", %$isconstant) "";

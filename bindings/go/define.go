@@ -27,7 +27,9 @@ func code(err error) string {
 func main() {
 	var model fm.Model
 	var session fm.Session
+	var tokenizer fm.Tokenizer
 	var chat fm.Chat
+	var ids []int32
 	var generation, request fm.Generation
 	var cancel fm.Cancel
 	event := fm.NewEvent()
@@ -36,7 +38,9 @@ func main() {
 	check(fm.SessionCreate(model, nil, &session))
 	check(fm.ChatCreate(&chat))
 	check(fm.ChatAdd(chat, "user", "Define the noun \"lighthouse\"."))
-	check(fm.GenerationCreateChat(session, nil, chat, &generation))
+	check(fm.TokenizerOpenModel(model, &tokenizer))
+	check(fm.ChatEncode(chat, tokenizer, uint(fm.TEXT_DEFAULT), &ids))
+	check(fm.GenerationCreate(session, nil, ids, &generation))
 	for event.GetFinishReason() == fm.FINISH_NONE {
 		check(fm.GenerationNext(generation, nil, event))
 		fmt.Print(event.GetText())
@@ -56,6 +60,7 @@ func main() {
 	fm.DeleteModel(model) // any order will do
 	fm.DeleteSession(session)
 	fm.DeleteChat(chat)
+	fm.DeleteTokenizer(tokenizer)
 	fm.DeleteGeneration(generation)
 	fm.DeleteGeneration(request)
 	fm.DeleteCancel(cancel)

@@ -7,7 +7,8 @@ model = fm.model_open(sys.argv[1], None)
 session = fm.session_create(model, None)
 chat = fm.chat_create()
 fm.chat_add(chat, "user", 'Define the noun "lighthouse".')
-generation = fm.generation_create_chat(session, None, chat)
+ids = fm.chat_encode(chat, fm.tokenizer_open_model(model), fm.TEXT_DEFAULT)
+generation = fm.generation_create(session, None, ids)
 finish = fm.FINISH_NONE
 while finish == fm.FINISH_NONE:
     event = fm.generation_next(generation, None)

@@ -1,4 +1,5 @@
-//! Makes the module of declarations from finermoe.h. FINERMOE_INCLUDE and FINERMOE_LIB say where it and the library are.
+//! Makes the module of declarations from finermoe.h. FINERMOE_INCLUDE is the folder of the header, FINERMOE_LIB that of
+//! the library.
 use std::{env, path::PathBuf};
 
 fn main() {

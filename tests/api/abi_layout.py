@@ -21,7 +21,8 @@ INCLUDE = pathlib.Path(os.environ["FINERMOE_SOURCE"]) / "include"
 def contents(header):
     """(constants, {struct: fields}, prototypes and callback types), in the header's order."""
     code = re.sub(r"/\*.*?\*/", "", header, flags=re.S)
-    constants = [name for body in re.findall(r"enum\s*{(.*?)}", code, re.S) for name in re.findall(r"FINERMOE_\w+", body)]
+    enums = re.findall(r"enum\s*{(.*?)}", code, re.S)
+    constants = [name for body in enums for name in re.findall(r"FINERMOE_\w+", body)]
     structs = {name: re.findall(r"(\w+);", body)
                for name, body in re.findall(r"typedef struct (\w+) {(.*?)}", code, re.S)}
     functions = re.findall(r"^FINERMOE_API ([^;]*);|^(typedef [^;{]*\(\*[^;]*);", code, re.M)
