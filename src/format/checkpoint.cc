@@ -197,8 +197,10 @@ class CheckpointReader {
     const uint64_t data_begin = safetensors_prefix_size + header_text.size();
     FM_ASSIGN(SafetensorsHeader header,
               SafetensorsHeader::parse(header_text, bytes->size() - data_begin, bytes->name()));
-    checkpoint_->tensors_.reserve(checkpoint_->tensors_.size() + header.entries.size());
-    checkpoint_->index_.reserve(checkpoint_->tensors_.size() + header.entries.size());
+    // Room for all that the shard index names: the tables grow once.
+    const uint64_t room = std::max(index_.tensors.size(), checkpoint_->tensors_.size() + header.entries.size());
+    checkpoint_->tensors_.reserve(room);
+    checkpoint_->index_.reserve(room);
     for (const SafetensorsEntry& entry : header.entries) FM_TRY(add_tensor(entry, *bytes, data_begin));
     checkpoint_->escaped_names_.splice(checkpoint_->escaped_names_.end(), header.escaped_names);
     if (!checkpoint_->directory_) checkpoint_->embedded_ = embedded_texts(std::move(header.metadata));
