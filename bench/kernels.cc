@@ -22,7 +22,7 @@
 namespace finermoe {
 namespace {
 
-constexpr int n_rounds = 5;
+constexpr int n_rounds = 7;
 
 // A clock that advances by one second for each second in which all threads run.
 struct Clock {

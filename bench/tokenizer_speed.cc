@@ -1,7 +1,9 @@
 // Speed of the tokenizer on one thread: tokenizer_speed TOKENIZER_JSON TEXT_FILE
 // Prints, best of five: milliseconds to open, MB/s for the whole text and for pieces of 1000 bytes, and the tokens.
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <functional>
 #include <iterator>

@@ -3,7 +3,7 @@
 
     tokenizer_speed.py PROGRAM TOKENIZER_JSON [TEXT_FILE]
 
-PROGRAM is the built bench/tokenizer_speed. Without TEXT_FILE a text of 10 MB is made of the sources and documents of
+PROGRAM is the built bench/tokenizer-speed. Without TEXT_FILE a text of 10 MB is made of the sources and documents of
 this project, the words of the tokenizer's own vocabulary, and lines in other scripts.
 """
 import json

@@ -16,7 +16,7 @@ namespace finermoe {
 
 // Limits that kernels and backend agree on; the scratch follows from them.
 enum : size_t {
-  matmul_max_vectors = 240,    // vectors of one Matmul
+  matmul_max_vectors = 264,    // vectors of one Matmul
   matmul_depth_block = 384,    // columns that are packed at a time
   tile_outputs = 32,           // widest packed tile
   attention_max_queries = 48,  // query vectors of one AttentionTask

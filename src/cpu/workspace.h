@@ -7,10 +7,12 @@
 namespace finermoe {
 
 // Intermediate columns that one task of an FFN computes at most, and output rows of one task of a linear.
-constexpr size_t max_task_rows = 256;
+constexpr size_t max_task_rows = 512;
 
 // Scratch that is enough for every instruction set.
-constexpr size_t matmul_scratch_floats(size_t n) { return ((n + 11) / 12 * 12 + tile_outputs) * matmul_depth_block + 16; }
+constexpr size_t matmul_scratch_floats(size_t n) {
+  return ((n + 11) / 12 * 12 + tile_outputs) * matmul_depth_block + 16;
+}
 constexpr size_t attention_scratch_floats(size_t head_size) {
   const size_t padded = (head_size + tile_outputs - 1) / tile_outputs * tile_outputs;
   return (2 * attention_max_queries + 2 * attention_key_block) * padded +
