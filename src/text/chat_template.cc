@@ -70,7 +70,7 @@ constexpr std::string_view kFamily[] = {
     R"jinja({% for message in messages %}
 {% if loop.first and messages[0]['role'] != 'system' %}
 {{- '<|im_start|>system\n@default@<|im_end|>\n' }}
-{% endif %}
+{%- endif %}
 {{- '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}
 {%- endfor %}
 {% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %})jinja",

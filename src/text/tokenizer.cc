@@ -280,7 +280,9 @@ Status BpeTokenizer::build_merges(const TokenizerFile& file, const ByteAlphabet&
     if (byte_ids[byte] < 0) return malformed(cat("vocab lacks the byte ", byte, ", expected all 256"));
   }
   const size_t n_merges = file.merges.size() / 2;
-  if (n_merges == 0 && file.tokens.size() > 256 + file.added.size()) {
+  const auto n_also_added = std::count_if(file.added.begin(), file.added.end(),
+                                          [&](const AddedToken& token) { return vocabulary_.has(token.id); });
+  if (n_merges == 0 && file.tokens.size() > 256 + static_cast<size_t>(n_also_added)) {
     return Status(FINERMOE_ERROR_TOKENIZER_MERGES,
                   cat("tokenizer.json: no merges, but a vocab of ", file.tokens.size(), " tokens"));
   }

@@ -1,0 +1,164 @@
+// tokenizer.json files that are refused: each with its code and a message that names what was found.
+#include "base/json.h"
+#include "support.h"
+
+namespace finermoe {
+namespace {
+
+// The bundled file, smaller: the 256 bytes, three merges, and the special tokens.
+Json valid() {
+  static const Json whole = Json::parse(bundled("tokenizer.json"));
+  Json json = whole;
+  Json vocab = Json::object();
+  for (auto& [token, id] : whole["model"]["vocab"].items()) {
+    if (id < 256) vocab[token] = id;
+  }
+  vocab["ab"] = 256, vocab["cd"] = 257, vocab["abcd"] = 258;
+  json["model"]["vocab"] = vocab;
+  json["model"]["merges"] = Json::array({"a b", Json::array({"c", "d"}), "ab cd"});
+  json["added_tokens"][0]["id"] = 300;
+  json["added_tokens"][1]["id"] = 301;
+  json["added_tokens"][2]["id"] = 302;
+  return json;
+}
+
+Json with(const char* pointer, Json value) {
+  Json json = valid();
+  json[Json::json_pointer(pointer)] = std::move(value);
+  return json;
+}
+
+Json without(const char* parent, const char* key) {
+  Json json = valid();
+  json[Json::json_pointer(parent)].erase(key);
+  return json;
+}
+
+void expect_text(Code code, const std::string& part, const std::string& text) {
+  auto result = Tokenizer::parse(text, "", {});
+  EXPECT_EQ(result.status().code(), code) << text.substr(0, 200);
+  EXPECT_NE(result.status().message().find(part), std::string::npos)
+      << "\"" << part << "\" is not in: " << result.status().message();
+}
+void expect(Code code, const std::string& part, const Json& json) { expect_text(code, part, json.dump()); }
+
+constexpr Code kMalformed = FINERMOE_ERROR_TOKENIZER_MALFORMED, kMerges = FINERMOE_ERROR_TOKENIZER_MERGES,
+               kComponent = FINERMOE_ERROR_TOKENIZER_COMPONENT;
+
+TEST(BrokenTokenizer, TheBaseIsValid) {
+  auto tokenizer = Tokenizer::parse(valid().dump(), "", {});
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status().message();
+  EXPECT_EQ(encode(**tokenizer, "abcd"), std::vector<int32_t>{258});
+  EXPECT_EQ((*tokenizer)->vocab_size(), 303u);
+  EXPECT_EQ((*tokenizer)->kind(280), TokenKind::unused);
+}
+
+TEST(BrokenTokenizer, Json) {
+  const std::string text = valid().dump();
+  expect_text(kMalformed, "tokenizer.json", std::string());
+  expect_text(kMalformed, "tokenizer.json", text.substr(0, text.size() / 2));
+  expect_text(kMalformed, "not an object", std::string("[]"));
+  expect_text(kMalformed, "deeper", std::string(100'000, '['));
+  expect_text(kMalformed, "version", "{\"version\": 1, \"version\": 2}");
+  expect_text(kMalformed, "tokenizer.json", "{\"model\": {\"vocab\": {\"\xFF\": 1}}}");
+  for (size_t cut = 0; cut < text.size(); cut += 97) {
+    EXPECT_EQ(Tokenizer::parse(text.substr(0, cut), "", {}).status().code(), kMalformed);
+  }
+  EXPECT_EQ(Tokenizer::parse(text, "{", {}).status().code(), kMalformed);
+}
+
+TEST(BrokenTokenizer, Vocabulary) {
+  expect(kMalformed, "no vocab", without("/model", "vocab"));
+  expect(kMalformed, "no vocab", with("/model/vocab", Json::array()));
+  expect(kMalformed, "-1", with("/model/vocab/ab", -1));
+  expect(kMalformed, "4194304", with("/model/vocab/ab", 4194304));
+  expect(kMalformed, "1.5", with("/model/vocab/ab", 1.5));
+  expect_text(kMalformed, "18446744073709551616", std::string("{\"model\":{\"vocab\":{\"a\":18446744073709551616}}}"));
+  expect(kMalformed, "not a number", with("/model/vocab/ab", "x"));
+  expect(kMalformed, "not a number", with("/model/vocab/ab", Json::object()));
+  expect(kMalformed, "257 stands twice", with("/model/vocab/ab", 257));
+  expect(kMalformed, "lacks the byte 97", without("/model/vocab", "a"));
+  std::string twice = valid().dump();
+  twice.replace(twice.find("\"cd\":257"), 8, "\"ab\":259");
+  expect_text(kMalformed, "\"ab\" stands twice", twice);
+}
+
+TEST(BrokenTokenizer, Merges) {
+  expect(kMerges, "no merges", without("/model", "merges"));
+  expect(kMerges, "no merges", with("/model/merges", nullptr));
+  expect(kMerges, "no merges", with("/model/merges", Json::array()));
+  expect(kMerges, "left part", with("/model/merges/0", "xy b"));
+  expect(kMerges, "right part", with("/model/merges/0", "a xy"));
+  expect(kMerges, "result", with("/model/merges/0", "a z"));
+  expect(kMerges, "two tokens", with("/model/merges/0", "ab"));
+  expect(kMerges, "two tokens", with("/model/merges/0", "a b c"));
+  expect(kMerges, "3 parts", with("/model/merges/0", Json::array({"a", "b", "c"})));
+  expect(kMerges, "strings", with("/model/merges/0", 7));
+  expect(kMerges, "stands twice", with("/model/merges/1", "a b"));
+  Json cyclic = with("/model/vocab/", 259);
+  cyclic["model"]["merges"][0] = Json::array({"", "a"});
+  expect(FINERMOE_ERROR_TOKENIZER_CYCLIC, "own parts", cyclic);
+}
+
+TEST(BrokenTokenizer, AddedTokens) {
+  expect(kMalformed, "expected 0 to", with("/added_tokens/0/id", -1));
+  expect(kMalformed, "expected 0 to", with("/added_tokens/0/id", 1u << 30));
+  expect(kMalformed, "is taken by", with("/added_tokens/0/id", 5));
+  expect(kMalformed, "is taken by", with("/added_tokens/0/id", 301));
+  expect(kMalformed, "has the ids", with("/added_tokens/0/content", "<|im_start|>"));
+  expect(kMalformed, "content", with("/added_tokens/0/content", ""));
+  expect(kMalformed, "content", with("/added_tokens/0/content", std::string(5000, 'x')));
+  expect(kMalformed, "not an array", with("/added_tokens", 1));
+  for (const char* flag : {"single_word", "lstrip", "rstrip"}) {
+    expect(kComponent, flag, with((std::string("/added_tokens/0/") + flag).c_str(), true));
+  }
+}
+
+TEST(BrokenTokenizer, ComponentsAreNamed) {
+  expect(kComponent, "NFKC", with("/normalizer/type", "NFKC"));
+  expect(kComponent, "normalizer", with("/normalizer", nullptr));
+  expect(kComponent, "Whitespace", with("/pre_tokenizer", {{"type", "Whitespace"}}));
+  expect(kComponent, "Digits", with("/pre_tokenizer/pretokenizers/0", {{"type", "Digits"}}));
+  expect(kComponent, "Metaspace", with("/pre_tokenizer/pretokenizers/1", {{"type", "Metaspace"}}));
+  expect(kComponent, "{1,3}", with("/pre_tokenizer/pretokenizers/0/pattern/Regex", "\\p{N}{1,3}"));
+  expect(kComponent, "Removed", with("/pre_tokenizer/pretokenizers/0/behavior", "Removed"));
+  expect(kComponent, "add_prefix_space", with("/pre_tokenizer/pretokenizers/1/add_prefix_space", true));
+  expect(kComponent, "use_regex", with("/pre_tokenizer/pretokenizers/1/use_regex", true));
+  expect(kComponent, "TemplateProcessing", with("/post_processor", {{"type", "TemplateProcessing"}}));
+  expect(kComponent, "Metaspace", with("/decoder", {{"type", "Metaspace"}}));
+  expect(kComponent, "Unigram", with("/model/type", "Unigram"));
+  expect(kComponent, "dropout", with("/model/dropout", 0.1));
+  expect(kComponent, "unk_token", with("/model/unk_token", "<unk>"));
+  expect(kComponent, "byte_fallback", with("/model/byte_fallback", true));
+  expect(kComponent, "ignore_merges", with("/model/ignore_merges", true));
+  expect(kComponent, "continuing_subword_prefix", with("/model/continuing_subword_prefix", "##"));
+  expect(kComponent, "truncation", with("/truncation", {{"max_length", 5}}));
+  expect(kComponent, "padding", with("/padding", {{"pad_id", 5}}));
+}
+
+TEST(AddedTokens, MatchAsHuggingFaceDoes) {
+  Json json = valid();
+  json["added_tokens"].push_back({{"id", 310}, {"content", "<x"}, {"special", false}, {"normalized", false}});
+  json["added_tokens"].push_back({{"id", 311}, {"content", "<x>y"}, {"special", false}, {"normalized", false}});
+  json["added_tokens"].push_back({{"id", 312},
+                                  {"content",
+                                   "\xC3\xA9"
+                                   "E"},
+                                  {"special", false},
+                                  {"normalized", true}});
+  json["added_tokens"].push_back({{"id", 313}, {"content", "abc"}, {"special", true}, {"normalized", false}});
+  json["added_tokens"].push_back({{"id", 314}, {"content", "bcd"}, {"special", false}, {"normalized", false}});
+  auto tokenizer = Tokenizer::parse(json.dump(), "", {});
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status().message();
+  auto id = [&](std::string_view byte) { return (*tokenizer)->find(byte); };
+  EXPECT_EQ(encode(**tokenizer, "<x>y<x>"), (std::vector<int32_t>{311, 310, id(">")}));  // the longest
+  EXPECT_EQ(encode(**tokenizer,
+                   "e\xCC\x81"
+                   "E"),
+            std::vector<int32_t>{312});                                                // after NFC
+  EXPECT_EQ(encode(**tokenizer, "abcd", true), (std::vector<int32_t>{313, id("d")}));  // the leftmost
+  EXPECT_EQ(encode(**tokenizer, "abcd", false), std::vector<int32_t>{258});  // text, and nothing else is found in it
+}
+
+}  // namespace
+}  // namespace finermoe

@@ -1,0 +1,39 @@
+// Chat rendering as a filter, for the Python test: render_chat TOKENIZER_JSON
+// In, a JSON object per line: {"config": text of tokenizer_config.json, "messages": [{"role", "content"}],
+// "generation"}. Out, a JSON object per line: {"text", "ids"} or {"error": code}.
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "text/tokenizer.h"
+
+using finermoe::Json;
+
+namespace {
+
+Json answer(const std::string& tokenizer_json, const Json& question) {
+  auto tokenizer =
+      finermoe::Tokenizer::parse(tokenizer_json, question["config"].get_ref<const std::string&>(), std::nullopt);
+  if (!tokenizer.ok()) return {{"error", tokenizer.status().code()}};
+  std::vector<finermoe::ChatMessage> messages;
+  for (const Json& message : question["messages"]) messages.push_back({message["role"], message["content"]});
+  const bool generation = question["generation"];
+  auto text = (*tokenizer)->render_chat(messages, generation);
+  auto ids = (*tokenizer)->encode_chat(messages, generation);
+  if (!text.ok() || !ids.ok()) return {{"error", text.status().code()}};
+  return {{"text", *text}, {"ids", *ids}};
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 2) return 2;
+  std::ifstream file(argv[1], std::ios::binary);
+  const std::string json((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  std::string line;
+  while (std::getline(std::cin, line)) std::cout << answer(json, Json::parse(line)).dump() << "\n";
+  return 0;
+}
