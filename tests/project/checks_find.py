@@ -7,6 +7,7 @@ from pathlib import Path
 import contract
 import documents
 import include_law
+import readme_commands
 import source_rules
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
@@ -94,6 +95,17 @@ class Documents(unittest.TestCase):
         self.assertFalse(documents.check_commands(both, lambda name: True))
         self.assertTrue(documents.check_commands(both, lambda name: name != "scripts/test"))
         self.assertTrue(documents.check_commands("bash scripts/demo", lambda name: True))
+
+
+class ReadmeCommands(unittest.TestCase):
+    def test_commands(self):
+        found = readme_commands.commands("```console\n$ a b\nx\ny\n$ c\n```\n")
+        self.assertEqual(found, [("a b", "x\ny\n"), ("c", "")])
+
+    def test_same(self):
+        self.assertTrue(readme_commands.same("a 1.50001 b\n", "a 1.50002 b\n"))
+        self.assertFalse(readme_commands.same("a 1.5 b\n", "a 1.6 b\n"))
+        self.assertFalse(readme_commands.same("32,320\n", "32,321\n"))
 
 
 class ClosingLine(unittest.TestCase):
