@@ -80,7 +80,6 @@ static void finermoe_verification_file_drop(finermoe_verification_file *file) {
 %}
 
 %include <stdint.i>
-%include <typemaps.i>
 
 /* Every call: again, if what comes out needs more room than there was. */
 %exception {

@@ -35,6 +35,16 @@ Error = _finermoe.Error
   finermoe_error *fm_error = NULL;
   $1 = &fm_error;
 %}
+/* What comes out of a call: nothing, one thing, or a list of two. */
+%{
+static PyObject *finermoe_add(PyObject *result, PyObject *output) {
+  if (result == Py_None || output == NULL) {
+    Py_DECREF(result);
+    return output;
+  }
+  return Py_BuildValue("[NN]", result, output);
+}
+%}
 %typemap(out) finermoe_status %{
   if ($1 != FINERMOE_OK) {
     finermoe_raise($1, fm_error);
@@ -47,7 +57,7 @@ Error = _finermoe.Error
 %define %handle_out(Type, Class)
 %typemap(in, numinputs=0) Type ** (Type *made = NULL) "$1 = &made;"
 %typemap(argout) Type ** {
-  %append_output(SWIG_NewPointerObj(made$argnum, $*1_descriptor, SWIG_POINTER_OWN));
+  $result = finermoe_add($result, SWIG_NewPointerObj(made$argnum, $*1_descriptor, SWIG_POINTER_OWN));
 }
 %enddef
 
@@ -62,7 +72,7 @@ Error = _finermoe.Error
 %}
 %typemap(argout) Type *parameter {
   KEEP($1);
-  %append_output(SWIG_NewPointerObj($1, $1_descriptor, SWIG_POINTER_OWN));
+  $result = finermoe_add($result, SWIG_NewPointerObj($1, $1_descriptor, SWIG_POINTER_OWN));
   $1 = NULL;
 }
 %typemap(freearg) Type *parameter "free($1);"
@@ -94,10 +104,10 @@ Error = _finermoe.Error
   $3 = &fm_out->count;
 %}
 %typemap(argout) (char *TEXT, size_t CAPACITY, size_t *NEEDED) {
-  %append_output(PyUnicode_DecodeUTF8($1 ? $1 : "", (Py_ssize_t)*$3, "replace"));
+  $result = finermoe_add($result, PyUnicode_DecodeUTF8($1 ? $1 : "", (Py_ssize_t)*$3, "replace"));
 }
 %typemap(argout) (char *BYTES, size_t CAPACITY, size_t *NEEDED) {
-  %append_output(PyBytes_FromStringAndSize($1 ? $1 : "", (Py_ssize_t)*$3));
+  $result = finermoe_add($result, PyBytes_FromStringAndSize($1 ? $1 : "", (Py_ssize_t)*$3));
 }
 %typemap(freearg) (char *TEXT, size_t CAPACITY, size_t *NEEDED), (char *BYTES, size_t CAPACITY, size_t *NEEDED)
   "free($1);"
@@ -108,6 +118,7 @@ Error = _finermoe.Error
 #define finermoe_size_t_from(x) PyLong_FromSize_t(x)
 #define finermoe_uint64_t_from(x) PyLong_FromUnsignedLongLong(x)
 #define finermoe_float_from(x) PyFloat_FromDouble(x)
+#define finermoe_double_from(x) PyFloat_FromDouble(x)
 
 static int finermoe_int32_t_to(PyObject *number, int32_t *x) {
   const long value = PyLong_AsLong(number);
@@ -153,7 +164,7 @@ static PyObject *finermoe_##T##_list(const T *data, size_t n) {
   $3 = &fm_out->count;
 %}
 %typemap(argout) (T *ARRAY, size_t CAPACITY, size_t *NEEDED) {
-  %append_output(finermoe_##T##_list($1, *$3));
+  $result = finermoe_add($result, finermoe_##T##_list($1, *$3));
 }
 %typemap(freearg) (T *ARRAY, size_t CAPACITY, size_t *NEEDED) "free($1);"
 %enddef
@@ -169,9 +180,20 @@ static PyObject *finermoe_##T##_list(const T *data, size_t n) {
   $4 = &fm_out->count;
 %}
 %typemap(argout) (int32_t *ids, uint64_t *offsets, size_t capacity, size_t *needed) {
-  %append_output(finermoe_int32_t_list($1, *$4));
+  $result = finermoe_add($result, finermoe_int32_t_list($1, *$4));
 }
 %typemap(freearg) (int32_t *ids, uint64_t *offsets, size_t capacity, size_t *needed) "free($1);"
+
+/* --- Numbers that come out --- */
+%define %number(T)
+%typemap(in, numinputs=0) T *OUTPUT (T number = 0) "$1 = &number;"
+%typemap(argout) T *OUTPUT {
+  $result = finermoe_add($result, finermoe_##T##_from(*$1));
+}
+%enddef
+%number(int32_t)
+%number(size_t)
+%number(double)
 
 /* --- The fields of an event that come as pointer and length --- */
 %typemap(out) const char *text %{
