@@ -97,7 +97,8 @@ def rust(work, library, compiler):
     place = ["--manifest-path", BINDINGS / "rust/Cargo.toml", "--locked"]
     fetched = subprocess.run(["cargo", "fetch", *map(str, place)], capture_output=True, text=True)
     if fetched.returncode != 0:
-        raise Missing(f"the crate bindgen: {fetched.stderr.strip().splitlines()[-1].strip()}")
+        why = [line for line in fetched.stderr.splitlines() if line.startswith("error")] or [fetched.stderr.strip()]
+        raise Missing(f"the crate bindgen: {why[0]}")
     run("cargo", "build", *place, "--offline", "--target-dir", work, env=env)
     return [work / "debug/define"], {}
 
