@@ -3,8 +3,8 @@
 // docs/add-an-instruction-set.md for the reason).
 //
 // Every kernel gives an output element the same bits whatever else is in the same call: which rows and which outputs
-// are computed together never shows in the result, except that the number of vectors `n` of a Matmul chooses between
-// two orders of summation.
+// are computed together never shows in the result, except that the number of vectors `n` of a Matmul may choose the
+// order of its sums.
 #pragma once
 
 #include <cstddef>

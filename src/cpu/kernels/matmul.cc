@@ -4,6 +4,8 @@
 namespace finermoe::FINERMOE_KERNELS {
 namespace {
 
+enum : size_t { one_row_columns = 4096 };  // 16 KiB of x, beside the weights that pass through
+
 // Four rows with T vectors. Each product is one chain of vector sums over the columns, so an output's bits depend
 // neither on T nor on the row's place among the four.
 template <DType D, size_t T>
@@ -57,6 +59,30 @@ void dot_four_rows(const Matmul& m, size_t first_vector, size_t first_row, bool 
   }
 }
 
+// One vector that stays in the first-level cache: row after row, so that the weights are read in the order in which
+// they lie in memory, which is what a processor foresees best. Four chains of sums hide the latency of the additions.
+template <DType D>
+void matmul_one(const Matmul& m) {
+  const float* x = m.x[0];
+  for (size_t row = 0; row < m.rows; row++) {
+    const char* w = static_cast<const char*>(m.weight) + bytes_of<D>(row * m.columns);
+    Vec sums[4] = {zero(), zero(), zero(), zero()};
+    size_t k = 0;
+    for (; k + 4 * lanes <= m.columns; k += 4 * lanes) {
+#pragma GCC unroll 4
+      for (size_t i = 0; i < 4; i++) {
+        sums[i] = fma(load(x + k + i * lanes), load_as<D>(w + bytes_of<D>(k + i * lanes)), sums[i]);
+      }
+    }
+    for (; k + lanes <= m.columns; k += lanes) sums[0] = fma(load(x + k), load_as<D>(w + bytes_of<D>(k)), sums[0]);
+    if (const size_t rest = m.columns - k; rest != 0) {
+      sums[1] = fma(load_first_as<DType::f32>(x + k, rest), load_first_as<D>(w + bytes_of<D>(k), rest), sums[1]);
+    }
+    const float product = sum(add(add(sums[0], sums[1]), add(sums[2], sums[3])));
+    m.out[0][row] = m.accumulate ? m.out[0][row] + product : product;
+  }
+}
+
 template <DType D>
 void matmul_few(const Matmul& m) {
   const size_t n_chunks = (m.n + dot_vectors - 1) / dot_vectors, chunk = (m.n + n_chunks - 1) / n_chunks;
@@ -107,7 +133,9 @@ void matmul_many(const Matmul& m) {
 
 template <DType D>
 void matmul_as(const Matmul& m) {
-  if (m.n <= dot_max_vectors) {
+  if (m.n == 1 && m.columns <= one_row_columns) {
+    matmul_one<D>(m);
+  } else if (m.n <= dot_max_vectors) {
     matmul_few<D>(m);
   } else {
     matmul_many<D>(m);
