@@ -42,20 +42,28 @@ void raise(int32_t status, finermoe_error* error) {
   throw LibraryError(status, kError, message + " (" + finermoe_status_name(status) + ")");
 }
 
-Interrupt::Interrupt(Manner manner) {
+Interrupt::Interrupt(Manner manner) : manner_(manner) {
   call(finermoe_cancel_create, cancel_.out());
   interrupt_signal = 0;
   interrupt_target = cancel_.get();
-  struct sigaction action {};
-  action.sa_handler = on_signal;
-  // Without SA_RESTART, so that a read that waits for the user ends.
-  action.sa_flags = manner == kOnce ? static_cast<int>(SA_RESETHAND) : 0;
-  for (const int number : kSignals) sigaction(number, &action, nullptr);
+  arm();
 }
 
 Interrupt::~Interrupt() {
-  for (const int number : kSignals) signal(number, SIG_DFL);
+  disarm();
   interrupt_target = nullptr;
+}
+
+void Interrupt::arm() {
+  struct sigaction action {};
+  action.sa_handler = on_signal;
+  // Without SA_RESTART, so that a read that waits for the user ends.
+  action.sa_flags = manner_ == kOnce ? static_cast<int>(SA_RESETHAND) : 0;
+  for (const int number : kSignals) sigaction(number, &action, nullptr);
+}
+
+void Interrupt::disarm() {
+  for (const int number : kSignals) signal(number, SIG_DFL);
 }
 
 Model open_model(const std::string& path, const ComputeFlags& flags, finermoe_cancel* cancel) {

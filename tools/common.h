@@ -129,8 +129,12 @@ class Interrupt {
   finermoe_cancel* cancel() const { return cancel_.get(); }
   bool requested() const { return finermoe_cancel_requested(cancel_.get()) != 0; }
   void reset() { finermoe_cancel_reset(cancel_.get()); }
+  // Between these two, signals end the program as usual.
+  void disarm();
+  void arm();
 
  private:
+  Manner manner_;
   Cancel cancel_;
 };
 

@@ -86,7 +86,7 @@ constexpr const char* kStyle =
     "  .title { font-size: 15px; font-weight: 600; fill: #111111 }\n"
     "  .axis { font-size: 12px; text-anchor: middle }\n"
     "  .tick { text-anchor: middle }\n"
-    "  .row { text-anchor: end; dominant-baseline: central }\n"
+    "  .row { text-anchor: end }\n"
     "  .frame { fill: none; stroke: #999999 }\n"
     "  @media (prefers-color-scheme: dark) {\n"
     "    .back { fill: #16181d }\n"
@@ -97,6 +97,7 @@ constexpr const char* kStyle =
     "</style>\n";
 
 constexpr double kLeft = 64, kTop = 64, kRight = 110, kBottom = 52;  // margins around the cells
+constexpr double kHalfDigit = 4;  // half a digit's height: a baseline that much below a point is centred on it
 
 std::string rectangle(double x, double y, double width, double height, const std::string& attributes,
                       const std::string& hint) {
@@ -117,8 +118,7 @@ std::string draw_legend(double x, double height, double most) {
   svg += rectangle(x, kTop, 14, height, "class=\"frame\"", "");
   svg += text_at(x, kTop - 10, "", "× even share");
   const auto label = [&](double value) {
-    svg += "<text x=\"" + number(x + 20) + "\" y=\"" + number(kTop + height * (1 - value / most)) +
-           "\" dominant-baseline=\"central\">" + number(value) + "</text>\n";
+    svg += text_at(x + 20, kTop + height * (1 - value / most) + kHalfDigit, "", number(value));
   };
   label(0);
   if (most > 1.2) label(1);
@@ -158,7 +158,7 @@ std::string draw_heat_map(const UsageMap& map) {
               std::to_string(count) + " tokens, " + number(static_cast<double>(count) / even) + " × even share");
     }
     if (row % label_step(n_rows, 40) == 0) {
-      svg += text_at(kLeft - 8, y + cell_height / 2, "row", std::to_string(map.layers[row]));
+      svg += text_at(kLeft - 8, y + cell_height / 2 + kHalfDigit, "row", std::to_string(map.layers[row]));
     }
   }
   svg += rectangle(kLeft, kTop, width, height, "class=\"frame\"", "");

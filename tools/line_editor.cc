@@ -72,7 +72,9 @@ std::optional<std::string> LineEditor::read() {
   if (editor_ == nullptr) {
     std::string line;
     int c = 0;
+    interrupt_.disarm();  // nobody types here: a signal while it waits is meant for the program
     while ((c = std::getc(stdin)) != EOF && c != '\n') line += static_cast<char>(c);
+    interrupt_.arm();
     if (c == EOF && line.empty()) return std::nullopt;
     return line;
   }
