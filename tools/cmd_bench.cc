@@ -106,11 +106,10 @@ int run_bench(const BenchFlags& flags) {
   const Run cold = measure(session, ids, flags.n_prompt, interrupt.cancel());
   const ReadBandwidth memory(std::clamp(plan.weights_total, kSmallestBuffer, kLargestBuffer), machine.n_threads);
   Progress progress(Progress::kTokens);
-  std::vector<double> prefill_seconds, decode_seconds;
-  double read_rate = 0;
+  std::vector<double> prefill_seconds, decode_seconds, read_rates;
   for (size_t i = 0; i < flags.n_runs; ++i) {
-    // Beside every run, since a machine's speed changes with what else it does; the best pass is the limit.
-    for (int pass = 0; pass < 2; ++pass) read_rate = std::max(read_rate, memory.measure());
+    // Beside every run, since a machine's speed changes with what else it does.
+    for (int pass = 0; pass < 2; ++pass) read_rates.push_back(memory.measure());
     const Run run = measure(session, ids, flags.n_prompt, interrupt.cancel());
     prefill_seconds.push_back(run.prefill_seconds);
     decode_seconds.push_back(run.decode_seconds);
@@ -118,6 +117,7 @@ int run_bench(const BenchFlags& flags) {
   }
   const double decode_rate = static_cast<double>(flags.n_decode) / median(decode_seconds);
   const double weight_rate = decode_rate * static_cast<double>(plan.bytes_per_token);
+  const double read_rate = median(read_rates);
   const Json json = {{"threads", machine.n_threads},
                      {"isa", isa_name(machine.isa)},
                      {"runs", flags.n_runs},

@@ -1,4 +1,6 @@
 // finermoe chat: a conversation, at a terminal or through a pipe.
+#include <signal.h>
+
 #include <cstdio>
 
 #include "flags.h"
@@ -122,6 +124,8 @@ int run_chat(const ChatFlags& flags) {
       }
     }
   }
+  const int number = interrupt.signal_number();
+  if (number != 0 && number != SIGINT) throw Failure(128 + number, "cancelled");
   return kOk;
 }
 

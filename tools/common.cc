@@ -54,6 +54,8 @@ Interrupt::~Interrupt() {
   interrupt_target = nullptr;
 }
 
+int Interrupt::signal_number() const { return interrupt_signal; }
+
 void Interrupt::arm() {
   struct sigaction action {};
   action.sa_handler = on_signal;

@@ -129,6 +129,7 @@ class Interrupt {
   finermoe_cancel* cancel() const { return cancel_.get(); }
   bool requested() const { return finermoe_cancel_requested(cancel_.get()) != 0; }
   void reset() { finermoe_cancel_reset(cancel_.get()); }
+  int signal_number() const;  // of the last one; 0: none yet
   // Between these two, signals end the program as usual.
   void disarm();
   void arm();

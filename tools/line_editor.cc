@@ -2,6 +2,9 @@
 
 #include <histedit.h>
 #include <langinfo.h>
+#include <signal.h>
+#include <sys/select.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -47,25 +50,42 @@ LineEditor::~LineEditor() {
   if (history_ != nullptr) history_end(history_);
 }
 
-// The editor's own reader begins again after a signal; this one gives the line up, so that Ctrl-C wipes it.
+// The editor's own reader begins again after a signal; this one gives the line up, so that Ctrl-C wipes it. Signals are
+// let in only while it waits, so that none can come unnoticed just before.
 int LineEditor::read_character(EditLine* editor, wchar_t* character) {
   void* data = nullptr;
   el_get(editor, EL_CLIENTDATA, &data);
   const LineEditor* self = static_cast<LineEditor*>(data);
   std::mbstate_t state{};
   while (true) {
-    char byte = 0;
-    const ssize_t n = ::read(STDIN_FILENO, &byte, 1);
-    if (n == 0) return 0;
-    if (n < 0) {
-      if (errno == EINTR && !self->interrupt_.requested()) continue;  // a window that changed its size
+    fd_set input;
+    FD_ZERO(&input);
+    FD_SET(STDIN_FILENO, &input);
+    if (pselect(STDIN_FILENO + 1, &input, nullptr, nullptr, nullptr, &self->usual_signals_) < 0) {
+      if (errno == EINTR && !self->interrupt_.requested()) continue;
       return -1;
     }
+    char byte = 0;
+    const ssize_t n = ::read(STDIN_FILENO, &byte, 1);
+    if (n <= 0) return static_cast<int>(n);
     const size_t length = std::mbrtowc(character, &byte, 1, &state);
     if (length == static_cast<size_t>(-2)) continue;  // more bytes of this character are to come
     if (length != static_cast<size_t>(-1)) return 1;
     state = {};  // not UTF-8: dropped
   }
+}
+
+// Between two lines, while an answer is printed, keys wait for the next line: they are not echoed into the answer, and
+// a Ctrl-D among them keeps its meaning. The editor sets and restores the terminal's modes by itself.
+void LineEditor::hide_keys() const {
+  termios modes;
+  if (tcgetattr(STDIN_FILENO, &modes) != 0) return;
+  modes.c_lflag &= ~static_cast<tcflag_t>(ICANON | ECHO);
+  tcsetattr(STDIN_FILENO, TCSANOW, &modes);
+}
+
+bool LineEditor::asked_to_end() const {
+  return interrupt_.signal_number() != 0 && interrupt_.signal_number() != SIGINT;
 }
 
 std::optional<std::string> LineEditor::read() {
@@ -78,14 +98,24 @@ std::optional<std::string> LineEditor::read() {
     if (c == EOF && line.empty()) return std::nullopt;
     return line;
   }
-  while (true) {
+  sigset_t held;
+  sigemptyset(&held);
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&held, number);
+  sigprocmask(SIG_BLOCK, &held, &usual_signals_);
+  std::optional<std::string> line = edit();
+  sigprocmask(SIG_SETMASK, &usual_signals_, nullptr);
+  return line;
+}
+
+std::optional<std::string> LineEditor::edit() {
+  while (!asked_to_end()) {
     interrupt_.reset();
     int length = 0;
     const char* text = el_gets(editor_, &length);
+    hide_keys();
     if (text == nullptr || length <= 0) {
       std::fputs("\n", stdout);
       if (!interrupt_.requested()) return std::nullopt;
-      interrupt_.reset();
       el_reset(editor_);
       continue;
     }
@@ -95,6 +125,7 @@ std::optional<std::string> LineEditor::read() {
     if (history_ != nullptr && !line.empty()) history(history_, &event, H_ENTER, line.c_str());
     return line;
   }
+  return std::nullopt;
 }
 
 }  // namespace tool

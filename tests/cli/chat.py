@@ -128,6 +128,21 @@ class AtATerminal(unittest.TestCase):
         terminal.type(CONTROL_D)
         self.assertEqual(terminal.end(), 0)
 
+    def test_keys_typed_during_an_answer(self):
+        terminal = Terminal(TRAINED)
+        terminal.expect("> ")
+        terminal.type(LIGHTHOUSE + "\n")
+        terminal.expect("A tower")
+        terminal.type('Define the noun "galaxy".\n' + CONTROL_D)
+        terminal.expect(GALAXY)
+        self.assertEqual(terminal.end(), 0)
+
+    def test_terminated(self):
+        terminal = Terminal(TRAINED)
+        terminal.expect("> ")
+        os.kill(terminal.pid, signal.SIGTERM)
+        self.assertEqual(terminal.end(), 128 + signal.SIGTERM)
+
     def test_full_context(self):
         terminal = Terminal(TRAINED, "--context", "30", "--ignore-eos", "-n", "0")
         terminal.expect("> ")
