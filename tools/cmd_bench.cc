@@ -73,6 +73,7 @@ std::string for_a_person(const Json& json) {
   };
   const auto fixed = [](const Json& value, int decimals) { return format_fixed(value.get<double>(), decimals); };
   const Json &prefill = json["prefill"], &decode = json["decode"];
+  const bool mapped = json.contains("mapping_gb_per_second");
   return row("threads", json["threads"].dump() + ", " + json["isa"].get<std::string>()) +
          row("open", fixed(json["open_seconds"], 3) + " s") +
          row("first token",
@@ -82,7 +83,10 @@ std::string for_a_person(const Json& json) {
          row("weights read", fixed(decode["gb_per_second"], 2) + " GB/s, " +
                                  format_bytes(decode["bytes_per_token"].get<uint64_t>()) + " a token") +
          row("memory reads", fixed(json["read_gb_per_second"], 2) + " GB/s, measured in this run") +
-         row("share of that", fixed(Json(100 * decode["share_of_read"].get<double>()), 1) + " %");
+         row("share of that", fixed(Json(100 * decode["share_of_read"].get<double>()), 1) + " %") +
+         (mapped ? row("mapping reads", fixed(json["mapping_gb_per_second"], 2) + " GB/s, of the model's file") +
+                       row("share of that", fixed(Json(100 * decode["share_of_mapping"].get<double>()), 1) + " %")
+                 : "");
 }
 
 const char* isa_name(int32_t isa) {
@@ -104,12 +108,15 @@ int run_bench(const BenchFlags& flags) {
 
   const std::vector<int32_t> ids = spread_ids(flags.n_prompt + flags.n_decode, model_info(model).vocab_size);
   const Run cold = measure(session, ids, flags.n_prompt, interrupt.cancel());
-  const ReadBandwidth memory(std::clamp(plan.weights_total, kSmallestBuffer, kLargestBuffer), machine.n_threads);
+  const size_t read_bytes = std::clamp(plan.weights_total, kSmallestBuffer, kLargestBuffer);
+  const ReadBandwidth memory(read_bytes, machine.n_threads);
+  const std::optional<ReadBandwidth> mapping = ReadBandwidth::of_model(flags.model, read_bytes, machine.n_threads);
   Progress progress(Progress::kTokens);
-  std::vector<double> prefill_seconds, decode_seconds, read_rates;
+  std::vector<double> prefill_seconds, decode_seconds, read_rates, mapping_rates;
   for (size_t i = 0; i < flags.n_runs; ++i) {
     // Beside every run, since a machine's speed changes with what else it does.
-    for (int pass = 0; pass < 2; ++pass) read_rates.push_back(memory.measure());
+    read_rates.push_back(memory.measure());
+    if (mapping) mapping_rates.push_back(mapping->measure());
     const Run run = measure(session, ids, flags.n_prompt, interrupt.cancel());
     prefill_seconds.push_back(run.prefill_seconds);
     decode_seconds.push_back(run.decode_seconds);
@@ -118,24 +125,28 @@ int run_bench(const BenchFlags& flags) {
   const double decode_rate = static_cast<double>(flags.n_decode) / median(decode_seconds);
   const double weight_rate = decode_rate * static_cast<double>(plan.bytes_per_token);
   const double read_rate = median(read_rates);
-  const Json json = {{"threads", machine.n_threads},
-                     {"isa", isa_name(machine.isa)},
-                     {"runs", flags.n_runs},
-                     {"open_seconds", open_seconds},
-                     {"first_token_seconds", cold.prefill_seconds},
-                     {"prefill",
-                      {{"tokens", flags.n_prompt},
-                       {"tokens_per_second", static_cast<double>(flags.n_prompt) / median(prefill_seconds)},
-                       {"seconds", prefill_seconds}}},
-                     {"decode",
-                      {{"tokens", flags.n_decode},
-                       {"tokens_per_second", decode_rate},
-                       {"seconds", decode_seconds},
-                       {"bytes_per_token", plan.bytes_per_token},
-                       {"gb_per_second", weight_rate / 1e9},
-                       {"share_of_read", weight_rate / read_rate}}},
-                     {"read_gb_per_second", read_rate / 1e9},
-                     {"read_bytes", memory.bytes()}};
+  Json json = {{"threads", machine.n_threads},
+               {"isa", isa_name(machine.isa)},
+               {"runs", flags.n_runs},
+               {"open_seconds", open_seconds},
+               {"first_token_seconds", cold.prefill_seconds},
+               {"prefill",
+                {{"tokens", flags.n_prompt},
+                 {"tokens_per_second", static_cast<double>(flags.n_prompt) / median(prefill_seconds)},
+                 {"seconds", prefill_seconds}}},
+               {"decode",
+                {{"tokens", flags.n_decode},
+                 {"tokens_per_second", decode_rate},
+                 {"seconds", decode_seconds},
+                 {"bytes_per_token", plan.bytes_per_token},
+                 {"gb_per_second", weight_rate / 1e9},
+                 {"share_of_read", weight_rate / read_rate}}},
+               {"read_gb_per_second", read_rate / 1e9},
+               {"read_bytes", memory.bytes()}};
+  if (mapping) {
+    json["mapping_gb_per_second"] = median(mapping_rates) / 1e9;
+    json["decode"]["share_of_mapping"] = weight_rate / median(mapping_rates);
+  }
   print(flags.json ? dump(json, 2) : for_a_person(json));
   return kOk;
 }
