@@ -121,7 +121,8 @@ std::string draw_legend(double x, double height, double most) {
     svg += text_at(x + 20, kTop + height * (1 - value / most) + kHalfDigit, "", number(value));
   };
   label(0);
-  if (most > 1.2) label(1);
+  const double apart = height / most;  // of the labels 0 and 1
+  if (apart > 14 && height - apart > 14) label(1);
   label(most);
   return svg;
 }
