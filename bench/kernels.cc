@@ -1,10 +1,12 @@
 // Speed of the CPU backend's operations beside the machine's limits, measured in the same rounds: one JSON object a
 // line.
-//   bench-kernels [THREADS [ISA [CLOCK]]]
+//   bench-kernels [THREADS [ISA [CLOCK [PART]]]]
 //     ISA    0 the best, 1 portable, 2 AVX2, 3 AVX-512
 //     CLOCK  wall, or cpu: processor time per thread, for a machine that is busy with other work
-// Decode is measured as a share of the read bandwidth, prefill as a share of the float32 multiply-add rate; each figure
-// is the median of the rounds, each share the median of the rounds' shares.
+//     PART   only what has this in its name
+// Decode is measured as a share of the read bandwidth, prefill as a share of the rate of the instruction that its
+// products are made of: float32 multiply-add, BF16 dot or 8-bit dot. Each figure is the median of the rounds, each
+// share the median of the rounds' shares.
 #include <immintrin.h>
 #include <time.h>
 
@@ -17,6 +19,8 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "backend/kv_cache.h"
+#include "base/blocks.h"
 #include "base/cpu_features.h"
 
 namespace finermoe {
@@ -100,10 +104,30 @@ __attribute__((target("avx2"))) float read_avx2(const float* p, size_t n) {
                      : "v"(x));                                                                                        \
   }
 __attribute__((target("avx512f"))) void multiply_add_avx512(long repeats) { FINERMOE_TWELVE(__m512, "vfmadd231ps") }
+__attribute__((target("avx512bf16"))) void dot_bf16(long repeats) { FINERMOE_TWELVE(__m512, "vdpbf16ps") }
+__attribute__((target("avx512vnni"))) void dot_int8(long repeats) { FINERMOE_TWELVE(__m512, "vpdpbusd") }
 __attribute__((target("avx2,fma"))) void multiply_add_avx2(long repeats) { FINERMOE_TWELVE(__m256, "vfmadd231ps") }
+
+// The weights of a product, and what becomes of its activations.
+struct Kind {
+  const char* name;
+  DType dtype;
+  Precision precision;
+};
+constexpr Kind exact = {"BF16 exact", DType::bf16, Precision::exact};
+constexpr Kind kinds[] = {exact,
+                          {"BF16", DType::bf16, Precision::fast},
+                          {"Q8", DType::q8, Precision::fast},
+                          {"Q4", DType::q4, Precision::fast}};
+// The same of attention: the type of the cache, and what becomes of queries and shares.
+constexpr Kind caches[] = {{"F32 exact", DType::f32, Precision::exact},   {"F16 exact", DType::f16, Precision::exact},
+                           {"BF16 exact", DType::bf16, Precision::exact}, {"Q8 exact", DType::q8, Precision::exact},
+                           {"F32", DType::f32, Precision::fast},          {"F16", DType::f16, Precision::fast},
+                           {"BF16", DType::bf16, Precision::fast},        {"Q8", DType::q8, Precision::fast}};
 
 struct Bench {
   Clock clock;
+  std::string part;
   std::shared_ptr<ThreadPool> pool;
   std::shared_ptr<Backend> backend;
   bool avx512 = detect_cpu_features().avx512;
@@ -129,18 +153,23 @@ struct Bench {
     return double(plain.size()) / time / 1e9;
   }
 
-  double multiply_add_rate() {  // Gop/s
+  // Gop/s of the instruction that products with these weights are made of.
+  double arithmetic_rate(const Kind& kind) {
     constexpr long repeats = 20'000'000;
-    const double time = seconds([&] {
-      pool->run(pool->n_threads(),
-                [&](size_t, size_t) { avx512 ? multiply_add_avx512(repeats) : multiply_add_avx2(repeats); });
-    });
-    return double(repeats) * 12 * 2 * (avx512 ? 16 : 8) * pool->n_threads() / time / 1e9;
+    const bool dots = avx512 && kind.precision == Precision::fast;
+    const auto loop = !avx512                     ? multiply_add_avx2
+                      : !dots                     ? multiply_add_avx512
+                      : kind.dtype == DType::bf16 ? dot_bf16
+                                                  : dot_int8;
+    const double products = !dots ? (avx512 ? 16 : 8) : kind.dtype == DType::bf16 ? 32 : 64;
+    const double time = seconds([&] { pool->run(pool->n_threads(), [&](size_t, size_t) { loop(repeats); }); });
+    return double(repeats) * 12 * 2 * products * pool->n_threads() / time / 1e9;
   }
 
   // Runs limit and operation in turn; `amount` is what one run of the operation reads or computes, in 1e9.
   void report(const std::string& name, const char* unit, double amount, FunctionRef<double()> limit,
               FunctionRef<void()> operation) {
+    if (name.find(part) == name.npos) return;
     std::vector<double> rates, limits, shares;
     for (int round = 0; round < n_rounds; round++) {
       limits.push_back(limit());
@@ -153,36 +182,40 @@ struct Bench {
     std::fflush(stdout);
   }
 
-  std::unique_ptr<Workspace> workspace(const Config& config, size_t n) {
-    return std::move(*backend->make_workspace(config, n, 4096, std::make_shared<MemoryAccount>(0)));
+  std::unique_ptr<Workspace> workspace(const Config& config, size_t n, Precision precision) {
+    auto workspace = std::move(*backend->make_workspace(config, n, 32768, std::make_shared<MemoryAccount>(0)));
+    workspace->precision = precision;
+    return workspace;
   }
 
-  void linear_decode(uint64_t rows, uint64_t columns, size_t n) {
-    const uint64_t bytes = rows * columns * 2, n_matrices = weights.size() / bytes;
+  void linear_decode(const Kind& kind, uint64_t rows, uint64_t columns, size_t n) {
+    const uint64_t bytes = matrix_bytes(kind.dtype, rows, columns), n_matrices = weights.size() / bytes;
     Config config;
-    auto scratch = workspace(config, n);
+    config.hidden_size = columns;
+    auto scratch = workspace(config, n, kind.precision);
     const Buffer x = activations(n * columns), out = activations(n * rows);
     report(
-        cat("linear ", rows, " x ", columns, ", n = ", n), "GB/s", double(n_matrices * bytes) / 1e9,
+        cat(kind.name, " linear ", rows, " x ", columns, ", n = ", n), "GB/s", double(n_matrices * bytes) / 1e9,
         [&] { return read_rate(); },
         [&] {
           ThreadPool::Step step(*pool);
           for (uint64_t i = 0; i < n_matrices; i++) {
-            const WeightView weight{weights.data() + i * bytes, DType::bf16, rows, columns};
+            const WeightView weight{weights.data() + i * bytes, kind.dtype, rows, columns};
             (void)backend->linear(x.data<float>(), weight, n, false, out.data<float>(), *scratch);
           }
         });
   }
 
-  void linear_prefill(uint64_t rows, uint64_t columns, size_t n) {
+  void linear_prefill(const Kind& kind, uint64_t rows, uint64_t columns, size_t n) {
     Config config;
-    auto scratch = workspace(config, n);
+    config.hidden_size = columns;
+    auto scratch = workspace(config, n, kind.precision);
     const Buffer x = activations(n * columns), out = activations(n * rows);
-    const WeightView weight{weights.data(), DType::bf16, rows, columns};
+    const WeightView weight{weights.data(), kind.dtype, rows, columns};
     const int repeats = int(1 + 20'000'000'000 / (2 * rows * columns * n));
     report(
-        cat("linear ", rows, " x ", columns, ", n = ", n), "Gop/s", 2e-9 * double(rows * columns * n) * repeats,
-        [&] { return multiply_add_rate(); },
+        cat(kind.name, " linear ", rows, " x ", columns, ", n = ", n), "Gop/s",
+        2e-9 * double(rows * columns * n) * repeats, [&] { return arithmetic_rate(kind); },
         [&] {
           for (int i = 0; i < repeats; i++) {
             (void)backend->linear(x.data<float>(), weight, n, false, out.data<float>(), *scratch);
@@ -191,22 +224,23 @@ struct Bench {
   }
 
   // FineRMoE-1.5B: 128 experts of width 280, two components; every layer has its own experts.
-  void moe(size_t n) {
+  void moe(const Kind& kind, size_t n) {
     Config config;
     config.hidden_size = 1536, config.expert_width = 280;
     RouterShape& shape = config.router;
     shape.granularity_inter = 32, shape.expansion_inter = 1;
     shape.granularity_output = shape.expansion_output = 2, shape.top_inter = 1;
-    const uint64_t gate_bytes = 280 * 1536 * 2, expert_bytes = gate_bytes * 5 / 2;
+    const uint64_t gate_bytes = matrix_bytes(kind.dtype, 280, 1536);
+    const uint64_t expert_bytes = 2 * gate_bytes + matrix_bytes(kind.dtype, 768, 280);
     const uint64_t n_layers = weights.size() / (128 * expert_bytes);
     std::vector<FfnWeights> experts;
     for (uint64_t i = 0; i < n_layers * 128; i++) {
       const std::byte* base = weights.data() + i * expert_bytes;
-      experts.push_back({{base, DType::bf16, 280, 1536},
-                         {base + gate_bytes, DType::bf16, 280, 1536},
-                         {base + 2 * gate_bytes, DType::bf16, 768, 280}});
+      experts.push_back({{base, kind.dtype, 280, 1536},
+                         {base + gate_bytes, kind.dtype, 280, 1536},
+                         {base + 2 * gate_bytes, kind.dtype, 768, 280}});
     }
-    auto scratch = workspace(config, n);
+    auto scratch = workspace(config, n, kind.precision);
     const Buffer x = activations(n * 1536), out = activations(n * 1536), factors = activations(n * 2);
     const uint64_t n_steps = n == 1 ? 200 : 3 * n_layers;
     std::minstd_rand generator(2);
@@ -220,44 +254,56 @@ struct Bench {
                                out.data<float>(), *scratch);
       }
     };
-    const double products = double(n_steps * n * 2) * double(expert_bytes) / 2;
+    const double n_experts = double(n_steps * n * 2);
     if (n == 1) {
       report(
-          "moe_ffn 1.5B, n = 1", "GB/s", products * 2e-9, [&] { return read_rate(); }, run);
+          cat(kind.name, " moe_ffn 1.5B, n = 1"), "GB/s", n_experts * double(expert_bytes) * 1e-9,
+          [&] { return read_rate(); }, run);
     } else {
       report(
-          cat("moe_ffn 1.5B, n = ", n), "Gop/s", products * 2e-9, [&] { return multiply_add_rate(); }, run);
+          cat(kind.name, " moe_ffn 1.5B, n = ", n), "Gop/s", n_experts * 2e-9 * (2 * 280 * 1536 + 768 * 280),
+          [&] { return arithmetic_rate(kind); }, run);
     }
   }
 
-  // Causal attention of n new rows at the end of `length` positions: FineRMoE-1.5B's 12 query and 2 key-value heads.
-  void attention(size_t n, uint64_t length) {
+  // Causal attention of n new rows at the end of `length` positions, the kind's type that of the cache: 12 query and 2
+  // key-value heads as in FineRMoE-1.5B; every layer has its own cache.
+  void attention(const Kind& kind, size_t n, uint64_t length) {
     const AttentionShape shape{1536, 12, 2, 128};
     Config config;
-    config.head_size = 128;
-    auto scratch = workspace(config, n);
-    const Buffer q = activations(n * 1536), out = activations(n * 1536), cache = activations(2 * 2 * 128 * length);
-    const KvCacheView view{cache.data(), DType::f32, length};
+    config.n_heads = 12, config.n_kv_heads = 2, config.head_size = 128;
+    auto scratch = workspace(config, n, kind.precision);
+    const Buffer q = activations(n * 1536), out = activations(n * 1536);
+    const KvCacheView view{weights.data(), kind.dtype, length};
+    const uint64_t layer_bytes = 2 * 2 * KvLayout(kind.dtype, 128).head_bytes(length);
     std::vector<int32_t> tokens(n);
     std::vector<uint32_t> positions(n), sessions(n);
     for (size_t i = 0; i < n; i++) positions[i] = uint32_t(length - n + i);
-    const double visible = double(n) * (double(length) - double(n - 1) / 2), repeats = 1 + 5e9 / (visible * 6144);
-    report(
-        cat("attention of ", n, " rows over ", length), "Gop/s", visible * 6144e-9 * int(repeats),
-        [&] { return multiply_add_rate(); },
-        [&] {
-          ThreadPool::Step step(*pool);
-          for (int i = 0; i < int(repeats); i++) {
-            (void)backend->attention(q.data<float>(), shape, {tokens, positions, sessions, {&view, 1}}, 0,
-                                     out.data<float>(), *scratch);
-          }
-        });
+    const double products = double(n) * (double(length) - double(n - 1) / 2) * 2 * 1536;
+    const uint64_t n_layers = n == 1 ? weights.size() / layer_bytes : uint64_t(1 + 1e10 / products);
+    auto run = [&] {
+      ThreadPool::Step step(*pool);
+      for (uint64_t i = 0; i < n_layers; i++) {
+        (void)backend->attention(q.data<float>(), shape, {tokens, positions, sessions, {&view, 1}},
+                                 n == 1 ? i : i % (weights.size() / layer_bytes), out.data<float>(), *scratch);
+      }
+    };
+    const std::string name = cat(kind.name, " attention of ", n, " rows over ", length);
+    if (n == 1) {
+      report(
+          name, "GB/s", double(n_layers * layer_bytes) / 1e9, [&] { return read_rate(); }, run);
+    } else {
+      report(
+          name, "Gop/s", 2e-9 * products * double(n_layers),
+          [&] { return arithmetic_rate(kind.precision == Precision::fast ? kinds[1] : exact); }, run);
+    }
   }
 };
 
-int run(uint32_t n_threads, int32_t isa, bool wall) {
+int run(uint32_t n_threads, int32_t isa, bool wall, const char* part) {
   Bench bench;
   bench.clock = {wall, n_threads};
+  bench.part = part;
   bench.pool = std::make_shared<ThreadPool>(n_threads);
   auto backend = open_backend({isa, bench.pool});
   if (!backend.ok()) {
@@ -267,17 +313,20 @@ int run(uint32_t n_threads, int32_t isa, bool wall) {
   bench.backend = *backend;
   fill_bf16(bench.weights);
   std::fill_n(bench.plain.data<float>(), bench.plain.size() / sizeof(float), 1.0f);
-  bench.linear_decode(8960, 1536, 1);
-  bench.linear_decode(1536, 8960, 1);
-  bench.linear_decode(1536, 1536, 1);
-  bench.linear_decode(8960, 1536, 4);
-  bench.moe(1);
-  for (size_t n : {8, 16, 40, 64, 512}) bench.linear_prefill(8960, 1536, n);
-  bench.linear_prefill(1536, 8960, 512);
-  bench.moe(512);
-  bench.attention(1, 4096);
-  bench.attention(512, 512);
-  bench.attention(512, 4096);
+  for (const Kind& kind : kinds) {
+    bench.linear_decode(kind, 8960, 1536, 1);
+    bench.linear_decode(kind, 1536, 8960, 1);
+    bench.linear_decode(kind, 1536, 1536, 1);
+    bench.linear_decode(kind, 8960, 1536, 4);
+    bench.moe(kind, 1);
+    for (size_t n : {8, 16, 40, 64, 512}) bench.linear_prefill(kind, 8960, 1536, n);
+    bench.linear_prefill(kind, 1536, 8960, 512);
+    bench.moe(kind, 512);
+  }
+  for (const Kind& kind : caches) {
+    for (uint64_t length : {512, 4096, 32768}) bench.attention(kind, 1, length);
+    for (uint64_t length : {512, 4096}) bench.attention(kind, 512, length);
+  }
   return 0;
 }
 
@@ -287,5 +336,5 @@ int run(uint32_t n_threads, int32_t isa, bool wall) {
 int main(int argc, char** argv) {
   const uint32_t n_threads = argc > 1 ? uint32_t(std::atoi(argv[1])) : finermoe::available_processors();
   return finermoe::run(n_threads, argc > 2 ? std::atoi(argv[2]) : FINERMOE_ISA_AUTO,
-                       argc <= 3 || std::strcmp(argv[3], "cpu") != 0);
+                       argc <= 3 || std::strcmp(argv[3], "cpu") != 0, argc > 4 ? argv[4] : "");
 }

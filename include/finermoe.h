@@ -221,6 +221,10 @@ FINERMOE_API finermoe_status finermoe_runtime_options_set_executor(finermoe_runt
                                                                    finermoe_executor_fn executor, void* user,
                                                                    uint32_t n_threads, finermoe_error** error);
 
+/** @param profile  1: the operations of the models' steps are measured; 0 (default): they are not */
+FINERMOE_API finermoe_status finermoe_runtime_options_set_profile(finermoe_runtime_options* options, int32_t profile,
+                                                                  finermoe_error** error);
+
 /** @param options  NULL for the defaults */
 FINERMOE_API finermoe_status finermoe_runtime_create(const finermoe_runtime_options* options,
                                                      finermoe_runtime** runtime, finermoe_error** error);
@@ -239,11 +243,36 @@ typedef struct finermoe_runtime_info {
 FINERMOE_API finermoe_status finermoe_runtime_get_info(const finermoe_runtime* runtime, finermoe_runtime_info* info,
                                                        finermoe_error** error);
 
+/** One operation's part of the steps that were computed since the runtime was made or the profile was reset. */
+typedef struct finermoe_runtime_operation {
+  uint32_t struct_size;
+  uint32_t reserved;
+  const char* name; /**< "qkv", "attention", "moe_ffn", …; lives for ever */
+  uint64_t n_calls;
+  double seconds;
+  uint64_t bytes;    /**< of weights or cache that the calls had to read, each once in a call */
+  uint64_t products; /**< multiplications of matrix products; 2 operations each */
+} finermoe_runtime_operation;
+
+/** @return operations that a profile tells apart; 0 without one */
+FINERMOE_API size_t finermoe_runtime_operation_count(const finermoe_runtime* runtime);
+FINERMOE_API finermoe_status finermoe_runtime_get_operation(const finermoe_runtime* runtime, size_t index,
+                                                            finermoe_runtime_operation* operation,
+                                                            finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_runtime_reset_profile(finermoe_runtime* runtime, finermoe_error** error);
+
 /* ---------------------------------------------------------------------------------------------------------------
  * 4. Configuration and plan: everything that can be known without weights */
 
-/** Element types. F32, F16 and BF16 can stand in a checkpoint, a KV cache and a synthesized model. */
-enum { FINERMOE_DTYPE_F32 = 0, FINERMOE_DTYPE_F16 = 1, FINERMOE_DTYPE_BF16 = 2 };
+/** Element types. F32, F16 and BF16 can stand in a checkpoint and a KV cache; Q8 and Q4 are the block formats of
+ * finermoe_quantize_run, with 8.5 and 4.5 bits for a weight. A KV cache can be Q8. */
+enum {
+  FINERMOE_DTYPE_F32 = 0,
+  FINERMOE_DTYPE_F16 = 1,
+  FINERMOE_DTYPE_BF16 = 2,
+  FINERMOE_DTYPE_Q8 = 3,
+  FINERMOE_DTYPE_Q4 = 4
+};
 
 /** A checked configuration. Immutable. */
 typedef struct finermoe_config finermoe_config;
@@ -308,10 +337,13 @@ typedef struct finermoe_plan {
   uint64_t weights_routed;     /**< routed experts */
   uint64_t weights_router;     /**< router matrices, concat gates included */
   uint64_t weights_total;
-  uint64_t kv_cache;        /**< of all sessions */
-  uint64_t scratch;         /**< activations of the largest step */
-  uint64_t allocated_total; /**< kv_cache + scratch: what a memory limit is compared with */
-  uint64_t bytes_per_token; /**< weight bytes that decoding one token reads */
+  uint64_t kv_cache;            /**< of all sessions */
+  uint64_t scratch;             /**< activations of the largest step */
+  uint64_t allocated_total;     /**< kv_cache + scratch: what a memory limit is compared with */
+  uint64_t bytes_per_token;     /**< weight bytes that decoding one token reads */
+  uint64_t weights_every_token; /**< the weights that every token reads, which should stay in memory; routed experts and
+                                     an untied embedding may come and go */
+  uint64_t memory_available; /**< what this process could use at this moment, limits of its control groups included */
 } finermoe_plan;
 
 /** @param options     context length, cache type and chunk; NULL for the defaults
@@ -337,6 +369,32 @@ FINERMOE_API finermoe_status finermoe_model_options_set_copy(finermoe_model_opti
 /** @param verify  1: read every weight once and refuse NaN and infinity; 0 (default) */
 FINERMOE_API finermoe_status finermoe_model_options_set_verify(finermoe_model_options* options, int32_t verify,
                                                                finermoe_error** error);
+
+/** Weights that stay in memory while the model lives; read and locked when it is opened (phase "lock", in bytes). */
+enum {
+  FINERMOE_LOCK_NONE = 0,
+  FINERMOE_LOCK_EVERY_TOKEN = 1, /**< what every token reads: not the routed experts, nor an untied embedding */
+  FINERMOE_LOCK_ALL = 2
+};
+/** @param lock  FINERMOE_LOCK_…; NONE by default. Opening answers FINERMOE_ERROR_OUT_OF_MEMORY where the system refuses
+ *               (RLIMIT_MEMLOCK), FINERMOE_ERROR_INVALID_ARGUMENT for the host's memory. */
+FINERMOE_API finermoe_status finermoe_model_options_set_lock(finermoe_model_options* options, int32_t lock,
+                                                             finermoe_error** error);
+/** @param bytes  of mapped routed experts that are in memory at most: the least recently used ones are dropped;
+ *                0 (default): no limit but the system's. What two experts, or those of one token in one layer, take is
+ * the least: opening answers FINERMOE_ERROR_INVALID_ARGUMENT below it. */
+FINERMOE_API finermoe_status finermoe_model_options_set_expert_budget(finermoe_model_options* options, uint64_t bytes,
+                                                                      finermoe_error** error);
+
+/** Reading the experts that the router chose from the disk while the shared expert computes. */
+enum {
+  FINERMOE_PREFETCH_AUTO = 0, /**< with a budget, and where the mapped files are larger than the memory available */
+  FINERMOE_PREFETCH_OFF = 1,
+  FINERMOE_PREFETCH_ON = 2
+};
+/** @param prefetch  FINERMOE_PREFETCH_…; results are the same */
+FINERMOE_API finermoe_status finermoe_model_options_set_prefetch(finermoe_model_options* options, int32_t prefetch,
+                                                                 finermoe_error** error);
 FINERMOE_API finermoe_status finermoe_model_options_set_progress(finermoe_model_options* options,
                                                                  finermoe_progress_fn progress, void* user,
                                                                  finermoe_error** error);
@@ -490,9 +548,18 @@ FINERMOE_API void finermoe_session_options_free(finermoe_session_options* option
  * 4096 */
 FINERMOE_API finermoe_status finermoe_session_options_set_context_length(finermoe_session_options* options,
                                                                          size_t n_tokens, finermoe_error** error);
-/** @param dtype  FINERMOE_DTYPE_… of the KV cache; F32 is the default */
+/** @param dtype  FINERMOE_DTYPE_F32 (default), _F16, _BF16 or _Q8: how the KV cache stores keys and values */
 FINERMOE_API finermoe_status finermoe_session_options_set_kv_dtype(finermoe_session_options* options, int32_t dtype,
                                                                    finermoe_error** error);
+/** How the products with weights are computed. */
+enum {
+  FINERMOE_PRECISION_EXACT = 0, /**< float32 activations */
+  FINERMOE_PRECISION_FAST = 1   /**< activations rounded to the weights' own kind: BF16, or blocks of 8 bits (for Q8
+                                     and Q4); the router stays float32. docs/performance.md has the effect */
+};
+/** @param precision  FINERMOE_PRECISION_…; EXACT is the default */
+FINERMOE_API finermoe_status finermoe_session_options_set_precision(finermoe_session_options* options,
+                                                                    int32_t precision, finermoe_error** error);
 /** @param n_tokens  most tokens computed in one pass when a long prompt is appended; 0 (default): 512 */
 FINERMOE_API finermoe_status finermoe_session_options_set_chunk(finermoe_session_options* options, size_t n_tokens,
                                                                 finermoe_error** error);
@@ -532,6 +599,8 @@ typedef struct finermoe_session_info {
   size_t context_length; /**< most it can hold */
   size_t n_logits;       /**< rows kept by the last append */
   uint64_t kv_bytes;
+  int32_t precision; /**< FINERMOE_PRECISION_… */
+  int32_t reserved;
 } finermoe_session_info;
 
 FINERMOE_API finermoe_status finermoe_session_get_info(const finermoe_session* session, finermoe_session_info* info,
@@ -778,7 +847,7 @@ FINERMOE_API finermoe_status finermoe_batch_create(finermoe_model* model, finerm
 FINERMOE_API void finermoe_batch_close(finermoe_batch* batch);
 FINERMOE_API void finermoe_batch_free(finermoe_batch* batch);
 /** Members may join and leave between any two steps. The batch keeps them alive. Two generations on one session are
- * refused. */
+ * refused, and so are sessions of different precision. */
 FINERMOE_API finermoe_status finermoe_batch_add(finermoe_batch* batch, finermoe_generation* generation,
                                                 finermoe_error** error);
 FINERMOE_API finermoe_status finermoe_batch_remove(finermoe_batch* batch, finermoe_generation* generation,
@@ -864,10 +933,33 @@ FINERMOE_API finermoe_status finermoe_upcycle_run(const char* dense_path, const 
 /** Writes a random checkpoint of any shape, for tests and benchmarks at real size: matrices normal with the
  * configuration's initializer_range, norms one, biases normal.
  * @param config_path  a config.json or a directory that holds one; tokenizer files beside it are carried over
- * @param dtype        FINERMOE_DTYPE_…; -1: the configuration's own */
+ * @param dtype        FINERMOE_DTYPE_…, the block formats with the types that finermoe_quantize_run gives; -1: the
+ *                     configuration's own */
 FINERMOE_API finermoe_status finermoe_synthesize_run(const char* config_path, const char* out_path, int32_t dtype,
                                                      const finermoe_writer_options* writer_options,
                                                      finermoe_error** error);
+
+/** What quantisation makes of each matrix. Routers, gates, norms and biases always keep their type. */
+typedef struct finermoe_quantize_options finermoe_quantize_options;
+
+/** @param dtype  FINERMOE_DTYPE_Q8 or FINERMOE_DTYPE_Q4, of all matrices but embeddings and head, which are Q8 */
+FINERMOE_API finermoe_status finermoe_quantize_options_create(int32_t dtype, finermoe_quantize_options** options,
+                                                              finermoe_error** error);
+FINERMOE_API void finermoe_quantize_options_free(finermoe_quantize_options* options);
+/** Another type for the matrices whose names match; the last pattern that matches counts.
+ * @param pattern  of tensor names, with * and ?: "lm_head.weight", "*.self_attn.*"
+ * @param dtype    FINERMOE_DTYPE_Q8, FINERMOE_DTYPE_Q4, or -1: as in the source */
+FINERMOE_API finermoe_status finermoe_quantize_options_add_override(finermoe_quantize_options* options,
+                                                                    const char* pattern, int32_t dtype,
+                                                                    finermoe_error** error);
+/** Writes a quantised copy of a model by streaming; memory stays small.
+ * @param options         NULL: Q8
+ * @param writer_options  NULL for the defaults
+ * @return FINERMOE_ERROR_NOT_FINITE for a weight that no scale can hold, FINERMOE_ERROR_FILE_EXISTS, … */
+FINERMOE_API finermoe_status finermoe_quantize_run(const char* path, const char* out_path,
+                                                   const finermoe_quantize_options* options,
+                                                   const finermoe_writer_options* writer_options,
+                                                   finermoe_error** error);
 
 /** What a verification found, file by file. Immutable. */
 typedef struct finermoe_verification finermoe_verification;

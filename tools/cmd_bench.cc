@@ -1,5 +1,6 @@
 // finermoe bench: tokens per second, beside what the machine's memory allows.
 #include <algorithm>
+#include <cstdio>
 
 #include "bandwidth.h"
 #include "flags.h"
@@ -16,7 +17,7 @@ constexpr uint64_t kLargestBuffer = 1u << 30;
 struct BenchFlags {
   std::string model;
   ComputeFlags compute;
-  size_t n_prompt = 512, n_decode = 64, n_runs = 3;
+  size_t n_prompt = 512, n_decode = 64, n_runs = 3, n_sessions = 1;
   bool json = false;
 };
 
@@ -28,7 +29,10 @@ void declare(CLI::App& app, BenchFlags& flags) {
   count("-p,--prompt-tokens", flags.n_prompt, "tokens of the prompt (default 512)");
   count("-n,--tokens", flags.n_decode, "tokens decoded one by one (default 64)");
   count("--runs", flags.n_runs, "runs that count, after one that does not (default 3)");
+  count("--sessions", flags.n_sessions, "sessions that decode together, besides the one alone (default 1: none)");
+  app.add_flag("--profile", flags.compute.profile, "where the time goes: each operation's share and rates");
   app.add_flag("--json", flags.json, "a JSON object");
+  flags.compute.precision = "fast";
   add_compute(app, flags.compute);
 }
 
@@ -43,28 +47,103 @@ std::vector<int32_t> spread_ids(size_t n, uint64_t vocab_size) {
   return ids;
 }
 
+// What the operations of some steps took, in order of the pass; empty without a profile.
+Json read_profile(const Runtime& runtime) {
+  Json operations = Json::array();
+  double total = 0;
+  const size_t count = finermoe_runtime_operation_count(runtime.get());
+  std::vector<finermoe_runtime_operation> found(count);
+  for (size_t i = 0; i < count; ++i) {
+    found[i].struct_size = sizeof found[i];
+    call(finermoe_runtime_get_operation, runtime.get(), i, &found[i]);
+    total += found[i].seconds;
+  }
+  for (const finermoe_runtime_operation& operation : found) {
+    if (operation.n_calls == 0) continue;
+    const double seconds = std::max(operation.seconds, 1e-9);
+    operations.push_back({{"name", operation.name},
+                          {"calls", operation.n_calls},
+                          {"seconds", operation.seconds},
+                          {"share", operation.seconds / std::max(total, 1e-9)},
+                          {"gb_per_second", static_cast<double>(operation.bytes) / seconds / 1e9},
+                          {"gop_per_second", 2 * static_cast<double>(operation.products) / seconds / 1e9}});
+  }
+  return operations;
+}
+
 struct Run {
   double prefill_seconds = 0, decode_seconds = 0;
+  Json prefill_profile, decode_profile;
 };
 
-Run measure(const Session& session, const std::vector<int32_t>& ids, size_t n_prompt, finermoe_cancel* cancel) {
+Run measure(const Session& session, const Runtime& runtime, const std::vector<int32_t>& ids, size_t n_prompt,
+            finermoe_cancel* cancel) {
   Run run;
   call(finermoe_session_reset, session.get());
+  call(finermoe_runtime_reset_profile, runtime.get());
   const double begin = seconds();
   call(finermoe_session_append, session.get(), ids.data(), n_prompt, FINERMOE_LOGITS_LAST, cancel);
-  const double middle = seconds();
+  double middle = seconds();
+  run.prefill_seconds = middle - begin;
+  run.prefill_profile = read_profile(runtime);
+  call(finermoe_runtime_reset_profile, runtime.get());
+  middle = seconds();
   for (size_t i = n_prompt; i < ids.size(); ++i) {
     call(finermoe_session_append, session.get(), ids.data() + i, size_t{1}, FINERMOE_LOGITS_LAST, cancel);
   }
-  run.prefill_seconds = middle - begin;
   run.decode_seconds = seconds() - middle;
+  run.decode_profile = read_profile(runtime);
   return run;
+}
+
+// Seconds in which sessions, each with a token of its own to begin with, decode `n_tokens` each, one step for all of
+// them together.
+double measure_together(const Model& model, const BenchFlags& flags, const std::vector<int32_t>& first_ids,
+                        finermoe_cancel* cancel) {
+  GenerationOptions options;
+  call(finermoe_generation_options_create, model.get(), options.out());
+  call(finermoe_generation_options_set_max_tokens, options.get(), flags.n_decode + 1);
+  call(finermoe_generation_options_set_min_tokens, options.get(), flags.n_decode + 1);
+  call(finermoe_generation_options_set_temperature, options.get(), 0.0);
+  Batch batch;
+  call(finermoe_batch_create, model.get(), batch.out());
+  std::vector<Session> sessions;
+  std::vector<Generation> generations(first_ids.size());
+  for (size_t i = 0; i < first_ids.size(); ++i) {
+    sessions.push_back(open_session(model, flags.compute, flags.n_decode + 2));
+    call(finermoe_generation_create, sessions[i].get(), options.get(), &first_ids[i], size_t{1}, generations[i].out());
+    call(finermoe_batch_add, batch.get(), generations[i].get());
+  }
+  double begin = 0;
+  for (size_t step = 0; step <= flags.n_decode; ++step) {
+    if (step == 1) begin = seconds();  // the first step computes the first tokens, and makes the scratch
+    size_t n_active = 0;
+    call(finermoe_batch_step, batch.get(), cancel, &n_active);
+    finermoe_event event{};
+    event.struct_size = sizeof event;
+    for (const Generation& generation : generations) call(finermoe_generation_next, generation.get(), cancel, &event);
+  }
+  return seconds() - begin;
 }
 
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   const size_t half = values.size() / 2;
   return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
+}
+
+std::string profile_for_a_person(const std::string& title, const Json& operations) {
+  char line[160];
+  std::snprintf(line, sizeof line, "\n%-12s%10s%12s%10s%10s\n", title.c_str(), "share", "seconds", "GB/s", "Gop/s");
+  std::string text = line;
+  for (const Json& operation : operations) {
+    std::snprintf(line, sizeof line, "  %-10s%8.1f %%%12.4f%10.1f%10.1f\n",
+                  operation["name"].get_ref<const std::string&>().c_str(), 100 * operation["share"].get<double>(),
+                  operation["seconds"].get<double>(), operation["gb_per_second"].get<double>(),
+                  operation["gop_per_second"].get<double>());
+    text += line;
+  }
+  return text;
 }
 
 std::string for_a_person(const Json& json) {
@@ -74,7 +153,8 @@ std::string for_a_person(const Json& json) {
   const auto fixed = [](const Json& value, int decimals) { return format_fixed(value.get<double>(), decimals); };
   const Json &prefill = json["prefill"], &decode = json["decode"];
   const bool mapped = json.contains("mapping_gb_per_second");
-  return row("threads", json["threads"].dump() + ", " + json["isa"].get<std::string>()) +
+  return row("threads", json["threads"].dump() + ", " + json["isa"].get<std::string>() + ", " +
+                            json["precision"].get<std::string>()) +
          row("open", fixed(json["open_seconds"], 3) + " s") +
          row("first token",
              fixed(json["first_token_seconds"], 3) + " s, cold, after " + prefill["tokens"].dump() + " tokens") +
@@ -86,7 +166,10 @@ std::string for_a_person(const Json& json) {
          row("share of that", fixed(Json(100 * decode["share_of_read"].get<double>()), 1) + " %") +
          (mapped ? row("mapping reads", fixed(json["mapping_gb_per_second"], 2) + " GB/s, of the model's file") +
                        row("share of that", fixed(Json(100 * decode["share_of_mapping"].get<double>()), 1) + " %")
-                 : "");
+                 : "") +
+         (prefill.contains("profile")
+              ? profile_for_a_person("prefill", prefill["profile"]) + profile_for_a_person("decode", decode["profile"])
+              : "");
 }
 
 const char* isa_name(int32_t isa) {
@@ -106,20 +189,27 @@ int run_bench(const BenchFlags& flags) {
   call(finermoe_config_open_model, model.get(), config.out());
   const finermoe_plan plan = compute_plan(config, flags.compute, 1);
 
-  const std::vector<int32_t> ids = spread_ids(flags.n_prompt + flags.n_decode, model_info(model).vocab_size);
-  const Run cold = measure(session, ids, flags.n_prompt, interrupt.cancel());
+  const uint64_t vocab_size = model_info(model).vocab_size;
+  const std::vector<int32_t> ids = spread_ids(flags.n_prompt + flags.n_decode, vocab_size);
+  const Run cold = measure(session, runtime, ids, flags.n_prompt, interrupt.cancel());
   const size_t read_bytes = std::clamp(plan.weights_total, kSmallestBuffer, kLargestBuffer);
   const ReadBandwidth memory(read_bytes, machine.n_threads);
   const std::optional<ReadBandwidth> mapping = ReadBandwidth::of_model(flags.model, read_bytes, machine.n_threads);
   Progress progress(Progress::kTokens);
-  std::vector<double> prefill_seconds, decode_seconds, read_rates, mapping_rates;
+  Run last;
+  std::vector<double> prefill_seconds, decode_seconds, together_seconds, read_rates, mapping_rates;
   for (size_t i = 0; i < flags.n_runs; ++i) {
     // Beside every run, since a machine's speed changes with what else it does.
     read_rates.push_back(memory.measure());
     if (mapping) mapping_rates.push_back(mapping->measure());
-    const Run run = measure(session, ids, flags.n_prompt, interrupt.cancel());
+    Run run = measure(session, runtime, ids, flags.n_prompt, interrupt.cancel());
     prefill_seconds.push_back(run.prefill_seconds);
     decode_seconds.push_back(run.decode_seconds);
+    if (flags.n_sessions > 1) {
+      together_seconds.push_back(
+          measure_together(model, flags, spread_ids(flags.n_sessions, vocab_size), interrupt.cancel()));
+    }
+    last = std::move(run);
     progress.show("bench", (i + 1) * ids.size(), flags.n_runs * ids.size());
   }
   const double decode_rate = static_cast<double>(flags.n_decode) / median(decode_seconds);
@@ -127,6 +217,7 @@ int run_bench(const BenchFlags& flags) {
   const double read_rate = median(read_rates);
   Json json = {{"threads", machine.n_threads},
                {"isa", isa_name(machine.isa)},
+               {"precision", flags.compute.precision},
                {"runs", flags.n_runs},
                {"open_seconds", open_seconds},
                {"first_token_seconds", cold.prefill_seconds},
@@ -147,6 +238,17 @@ int run_bench(const BenchFlags& flags) {
     json["mapping_gb_per_second"] = median(mapping_rates) / 1e9;
     json["decode"]["share_of_mapping"] = weight_rate / median(mapping_rates);
   }
+  if (flags.n_sessions > 1) {
+    const double rate = static_cast<double>(flags.n_sessions * flags.n_decode) / median(together_seconds);
+    json["together"] = {{"sessions", flags.n_sessions},
+                        {"tokens_per_second", rate},
+                        {"times_one", rate / decode_rate},
+                        {"seconds", together_seconds}};
+  }
+  if (flags.compute.profile) {
+    json["prefill"]["profile"] = last.prefill_profile;
+    json["decode"]["profile"] = last.decode_profile;
+  }
   print(flags.json ? dump(json, 2) : for_a_person(json));
   return kOk;
 }
@@ -156,6 +258,7 @@ int run_bench(const BenchFlags& flags) {
 void add_bench(CommandLine& line) {
   add_command<BenchFlags>(line, "bench", "prefill and decode speed, beside the machine's read bandwidth",
                           "  finermoe bench MODEL\n"
+                          "  finermoe bench MODEL --profile\n"
                           "  finermoe bench MODEL -p 2048 -n 128 --runs 5 --threads 8 --json\n",
                           declare, run_bench);
 }

@@ -22,6 +22,7 @@ void declare(CLI::App& app, ChatFlags& flags) {
   add_model(app, flags.model)->required();
   app.add_option("--system", flags.system, "the system message")->type_name("TEXT");
   add_sampling(app, flags.sampling);
+  flags.compute.precision = "fast";
   add_compute(app, flags.compute);
 }
 

@@ -1,4 +1,4 @@
-// finermoe upcycle, synthesize, verify: write checkpoints, and check them.
+// finermoe upcycle, synthesize, quantize, verify: write checkpoints, and check them.
 #include <cstdio>
 #include <filesystem>
 #include <map>
@@ -18,8 +18,11 @@ struct WriterFlags {
   bool force = false;
 };
 
-void add_writer(CLI::App& app, WriterFlags& flags) {
+void add_seed(CLI::App& app, WriterFlags& flags) {
   app.add_option("--seed", flags.seed, "of every random draw (default 0)")->type_name("N");
+}
+
+void add_writer(CLI::App& app, WriterFlags& flags) {
   add_size(app, "--shard-size", flags.shard_size, "most bytes in one file (default 5GB)");
   app.add_flag("--force", flags.force, "replace an OUT that exists, when the new one is whole");
 }
@@ -93,6 +96,7 @@ void declare_upcycle(CLI::App& app, UpcycleFlags& flags) {
   add_choice(app, "--router-init", flags.router_init, {"normal", "virtual-group"}, "how the router begins");
   app.add_option("--down-scale", flags.down_scale, "factor of the experts' down matrices")->type_name("X");
   app.add_option("--drop-ratio", flags.drop_ratio, "share of each expert that is drawn anew")->type_name("X");
+  add_seed(app, flags.writer);
   add_writer(app, flags.writer);
 }
 
@@ -123,17 +127,24 @@ UpcycleOptions upcycle_options(const UpcycleFlags& flags) {
   return owner;
 }
 
-int run_upcycle(const UpcycleFlags& flags) {
-  const UpcycleOptions options = upcycle_options(flags);
+// Writes OUT with a progress bar, until it is done or interrupted, and says what became of it.
+template <class Write>
+int write_model(const WriterFlags& flags, const std::string& out, Write write) {
   const double begin = seconds();
   {
     const Interrupt interrupt;
     Progress progress(Progress::kBytes);
-    const WriterOptions writer = writer_options(flags.writer, progress, interrupt.cancel());
-    call(finermoe_upcycle_run, flags.dense.c_str(), flags.out.c_str(), options.get(), writer.get());
+    write(writer_options(flags, progress, interrupt.cancel()).get());
   }
-  summarize(flags.out, seconds() - begin);
+  summarize(out, seconds() - begin);
   return kOk;
+}
+
+int run_upcycle(const UpcycleFlags& flags) {
+  const UpcycleOptions options = upcycle_options(flags);
+  return write_model(flags.writer, flags.out, [&](finermoe_writer_options* writer) {
+    call(finermoe_upcycle_run, flags.dense.c_str(), flags.out.c_str(), options.get(), writer);
+  });
 }
 
 struct SynthesizeFlags {
@@ -146,21 +157,57 @@ void declare_synthesize(CLI::App& app, SynthesizeFlags& flags) {
   app.add_option("OUT", flags.out, "the directory to write, or a file that ends in .safetensors")
       ->type_name("")
       ->required();
-  add_choice(app, "--dtype", flags.dtype, {"f32", "f16", "bf16"}, "storage type (default: the configuration's)");
+  add_choice(app, "--dtype", flags.dtype, {"f32", "f16", "bf16", "q8", "q4"},
+             "storage type of the matrices (default: the configuration's)");
+  add_seed(app, flags.writer);
   add_writer(app, flags.writer);
 }
 
 int run_synthesize(const SynthesizeFlags& flags) {
-  const double begin = seconds();
-  {
-    const Interrupt interrupt;
-    Progress progress(Progress::kBytes);
-    const WriterOptions writer = writer_options(flags.writer, progress, interrupt.cancel());
+  return write_model(flags.writer, flags.out, [&](finermoe_writer_options* writer) {
     const int32_t dtype = flags.dtype.empty() ? -1 : dtype_code(flags.dtype);
-    call(finermoe_synthesize_run, flags.config.c_str(), flags.out.c_str(), dtype, writer.get());
+    call(finermoe_synthesize_run, flags.config.c_str(), flags.out.c_str(), dtype, writer);
+  });
+}
+
+struct QuantizeFlags {
+  std::string model, out, dtype = "q8";
+  std::vector<std::string> overrides;
+  WriterFlags writer;
+};
+
+void declare_quantize(CLI::App& app, QuantizeFlags& flags) {
+  add_model(app, flags.model)->required();
+  app.add_option("OUT", flags.out, "the directory to write, or a file that ends in .safetensors")
+      ->type_name("")
+      ->required();
+  add_choice(app, "--dtype", flags.dtype, {"q8", "q4"}, "of the matrices; embeddings and head are q8 (default q8)");
+  app.add_option("--override", flags.overrides, "another type (q8, q4, source) for the matrices whose names match")
+      ->type_name("PATTERN=TYPE")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  add_writer(app, flags.writer);
+}
+
+QuantizeOptions quantize_options(const QuantizeFlags& flags) {
+  QuantizeOptions options;
+  call(finermoe_quantize_options_create, dtype_code(flags.dtype), options.out());
+  for (const std::string& text : flags.overrides) {
+    const size_t sign = text.rfind('=');
+    const std::string type = sign == text.npos ? "" : text.substr(sign + 1);
+    if (type != "q8" && type != "q4" && type != "source")
+      throw Failure(kUsage, "--override: expected PATTERN=q8, =q4 or =source, found " + text);
+    call(finermoe_quantize_options_add_override, options.get(), text.substr(0, sign).c_str(),
+         type == "source" ? -1 : dtype_code(type));
   }
-  summarize(flags.out, seconds() - begin);
-  return kOk;
+  return options;
+}
+
+int run_quantize(const QuantizeFlags& flags) {
+  const QuantizeOptions options = quantize_options(flags);
+  return write_model(flags.writer, flags.out, [&](finermoe_writer_options* writer) {
+    call(finermoe_quantize_run, flags.model.c_str(), flags.out.c_str(), options.get(), writer);
+  });
 }
 
 struct VerifyFlags {
@@ -255,6 +302,13 @@ void add_synthesize(CommandLine& line) {
   add_command<SynthesizeFlags>(line, "synthesize", "write a random checkpoint of any shape, for tests and benchmarks",
                                "  finermoe synthesize config.json random-model --dtype bf16\n", declare_synthesize,
                                run_synthesize);
+}
+
+void add_quantize(CommandLine& line) {
+  add_command<QuantizeFlags>(line, "quantize", "write a copy with matrices of 8 or 4 bits",
+                             "  finermoe quantize Qwen2.5-1.5B qwen-q8\n"
+                             "  finermoe quantize fine-1.5b fine-q4 --dtype q4 --override '*.self_attn.*=q8'\n",
+                             declare_quantize, run_quantize);
 }
 
 void add_verify(CommandLine& line) {

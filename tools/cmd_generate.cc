@@ -28,6 +28,7 @@ void declare(CLI::App& app, GenerateFlags& flags) {
   app.add_option("--logprobs", flags.top_logprobs, "with --json: the N likeliest tokens at every step")->type_name("N");
   app.add_flag("--json", flags.json, "one JSON object instead of the text");
   add_sampling(app, flags.sampling);
+  flags.compute.precision = "fast";
   add_compute(app, flags.compute);
 }
 

@@ -1,4 +1,6 @@
 // finermoe plan: the bytes that a model and its sessions take, before anything is loaded.
+#include <algorithm>
+
 #include "flags.h"
 #include "plan.h"
 
@@ -37,6 +39,34 @@ void declare(CLI::App& app, PlanFlags& flags) {
   app.add_flag("--json", flags.json, "a JSON object");
   add_session(app, flags.compute);
   add_memory_limit(app, flags.compute);
+  add_expert_budget(app, flags.compute);
+}
+
+// What of the weights will be in memory after a while.
+struct Residency {
+  uint64_t every_token, experts;
+  bool larger_than_memory;
+
+  Residency(const finermoe_plan& plan, uint64_t budget)
+      : every_token(plan.weights_every_token),
+        experts(budget == 0 ? plan.weights_routed : std::min(budget, plan.weights_routed)),
+        larger_than_memory(plan.weights_total > plan.memory_available) {}
+};
+
+std::string for_a_person(const Residency& residency, const finermoe_plan& plan) {
+  std::string text = "in memory after a while: " + format_bytes(residency.every_token) + " that every token reads";
+  if (plan.weights_routed > 0) {
+    text += residency.experts < plan.weights_routed ? ", experts within a budget of " : ", experts as they are used: ";
+    text += format_bytes(residency.experts);
+  }
+  text += "\n";
+  if (residency.larger_than_memory) {
+    text += "the weights are larger than the memory available: ";
+    text += plan.weights_routed > 0 && residency.every_token < plan.memory_available
+                ? "chosen experts will be read from the disk (--lock every-token keeps the rest in memory)\n"
+                : "every token will read from the disk\n";
+  }
+  return text;
 }
 
 std::string for_a_person(const finermoe_plan& plan, const PlanFlags& flags, bool fits) {
@@ -51,7 +81,8 @@ std::string for_a_person(const finermoe_plan& plan, const PlanFlags& flags, bool
             row("  routers", plan.weights_router);
   }
   text += row("allocated", plan.allocated_total) + row("  KV cache", plan.kv_cache) + row("  scratch", plan.scratch);
-  text += row("read per token", plan.bytes_per_token);
+  text += row("read per token", plan.bytes_per_token) + row("memory available", plan.memory_available);
+  text += for_a_person(Residency(plan, flags.compute.expert_budget), plan);
   if (flags.compute.memory_limit > 0) {
     text += row("memory limit", flags.compute.memory_limit);
     text += fits ? "fits: what is allocated stays under the limit\n"
@@ -77,6 +108,10 @@ int run_plan(const PlanFlags& flags) {
                {"allocated_total", plan.allocated_total},
                {"bytes_per_token", plan.bytes_per_token},
                {"sessions", flags.sessions}};
+  const Residency residency(plan, flags.compute.expert_budget);
+  json["resident"] = {{"every_token", residency.every_token}, {"experts", residency.experts}};
+  json["memory_available"] = plan.memory_available;
+  json["larger_than_memory"] = residency.larger_than_memory;
   if (limit > 0) {
     json["memory_limit"] = limit;
     json["fits"] = fits;

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cctype>
 #include <cerrno>
@@ -78,11 +79,21 @@ Model open_model(const std::string& path, const ComputeFlags& flags, finermoe_ca
                                               : FINERMOE_ISA_AUTO;
   call(finermoe_runtime_options_set_isa, runtime_options.get(), isa);
   call(finermoe_runtime_options_set_memory_limit, runtime_options.get(), flags.memory_limit);
+  call(finermoe_runtime_options_set_profile, runtime_options.get(), flags.profile ? 1 : 0);
   Runtime runtime;
   call(finermoe_runtime_create, runtime_options.get(), runtime.out());
   ModelOptions options;
   call(finermoe_model_options_create, options.out());
   call(finermoe_model_options_set_runtime, options.get(), runtime.get());
+  call(finermoe_model_options_set_lock, options.get(),
+       flags.lock == "every-token" ? FINERMOE_LOCK_EVERY_TOKEN
+       : flags.lock == "all"       ? FINERMOE_LOCK_ALL
+                                   : FINERMOE_LOCK_NONE);
+  call(finermoe_model_options_set_expert_budget, options.get(), flags.expert_budget);
+  call(finermoe_model_options_set_prefetch, options.get(),
+       flags.prefetch == "on"    ? FINERMOE_PREFETCH_ON
+       : flags.prefetch == "off" ? FINERMOE_PREFETCH_OFF
+                                 : FINERMOE_PREFETCH_AUTO);
   call(finermoe_model_options_set_cancel, options.get(), cancel);
   Model model;
   call(finermoe_model_open, path.c_str(), options.get(), model.out());
@@ -94,6 +105,8 @@ SessionOptions session_options(const ComputeFlags& flags, uint64_t context) {
   call(finermoe_session_options_create, options.out());
   call(finermoe_session_options_set_context_length, options.get(), flags.context != 0 ? flags.context : context);
   call(finermoe_session_options_set_kv_dtype, options.get(), dtype_code(flags.kv_dtype));
+  call(finermoe_session_options_set_precision, options.get(),
+       flags.precision == "fast" ? FINERMOE_PRECISION_FAST : FINERMOE_PRECISION_EXACT);
   return options;
 }
 
@@ -130,21 +143,17 @@ uint64_t clamp_context(const Model& model, uint64_t wanted) {
   return wanted < most ? wanted : most;
 }
 
+namespace {
+constexpr const char* dtype_names[] = {"f32", "f16", "bf16", "q8", "q4"};  // in the order of FINERMOE_DTYPE_…
+}
+
 int32_t dtype_code(const std::string& name) {
-  return name == "f16" ? FINERMOE_DTYPE_F16 : name == "bf16" ? FINERMOE_DTYPE_BF16 : FINERMOE_DTYPE_F32;
+  const auto place = std::find(std::begin(dtype_names), std::end(dtype_names), name);
+  return place == std::end(dtype_names) ? FINERMOE_DTYPE_F32 : static_cast<int32_t>(place - std::begin(dtype_names));
 }
 
 const char* dtype_name(int32_t dtype) {
-  switch (dtype) {
-    case FINERMOE_DTYPE_F32:
-      return "f32";
-    case FINERMOE_DTYPE_F16:
-      return "f16";
-    case FINERMOE_DTYPE_BF16:
-      return "bf16";
-    default:
-      return "unknown";
-  }
+  return dtype >= 0 && dtype <= FINERMOE_DTYPE_Q4 ? dtype_names[dtype] : "unknown";
 }
 
 bool parse_size(std::string_view text, uint64_t& bytes) {

@@ -113,8 +113,10 @@ using Session = Handle<finermoe_session, finermoe_session_free>;
 using Trace = Handle<finermoe_trace, finermoe_trace_free>;
 using GenerationOptions = Handle<finermoe_generation_options, finermoe_generation_options_free>;
 using Generation = Handle<finermoe_generation, finermoe_generation_free>;
+using Batch = Handle<finermoe_batch, finermoe_batch_free>;
 using WriterOptions = Handle<finermoe_writer_options, finermoe_writer_options_free>;
 using UpcycleOptions = Handle<finermoe_upcycle_options, finermoe_upcycle_options_free>;
+using QuantizeOptions = Handle<finermoe_quantize_options, finermoe_quantize_options_free>;
 using Verification = Handle<finermoe_verification, finermoe_verification_free>;
 
 // While it lives, SIGINT, SIGTERM and SIGHUP raise its cancel object instead of ending the program. One at a time. A
@@ -146,6 +148,10 @@ struct ComputeFlags {
   uint64_t memory_limit = 0;  // bytes; 0: none
   uint64_t context = 0;       // tokens; 0: as the command sees fit
   std::string kv_dtype = "f32";
+  std::string precision = "exact";
+  bool profile = false;  // measure the operations
+  std::string lock = "none", prefetch = "auto";
+  uint64_t expert_budget = 0;  // bytes; 0: none
 };
 
 Model open_model(const std::string& path, const ComputeFlags& flags, finermoe_cancel* cancel);
@@ -159,7 +165,7 @@ Tokenizer find_tokenizer(const Model& model);
 uint64_t clamp_context(const Model& model, uint64_t wanted);
 finermoe_config_info model_info(const Model& model);
 
-int32_t dtype_code(const std::string& name);  // "f32", "f16", "bf16" to FINERMOE_DTYPE_…
+int32_t dtype_code(const std::string& name);  // "f32", "f16", "bf16", "q8", "q4" to FINERMOE_DTYPE_…
 const char* dtype_name(int32_t dtype);
 
 bool parse_size(std::string_view text, uint64_t& bytes);  // "24GB", "512MiB", "1000"

@@ -27,12 +27,32 @@ void add_memory_limit(CLI::App& app, ComputeFlags& flags) {
       ->group("Computing");
 }
 
+namespace {
+constexpr const char* kResidency = "Weights in memory";
+}
+
+void add_expert_budget(CLI::App& app, ComputeFlags& flags) {
+  add_size(app, "--expert-budget", flags.expert_budget, "most bytes of routed experts, the least recently used dropped")
+      ->group(kResidency);
+}
+
+void add_residency(CLI::App& app, ComputeFlags& flags) {
+  add_choice(app, "--lock", flags.lock, {"none", "every-token", "all"},
+             "weights to lock there: those that every token reads, or all (default none)")
+      ->group(kResidency);
+  add_expert_budget(app, flags);
+  add_choice(app, "--prefetch", flags.prefetch, {"auto", "on", "off"},
+             "read chosen experts ahead of their use (default auto: where the model may not fit)")
+      ->group(kResidency);
+}
+
 void add_session(CLI::App& app, ComputeFlags& flags) {
   app.add_option("--context", flags.context, "tokens that a session can hold")
       ->type_name("N")
       ->check(CLI::PositiveNumber)
       ->group("Computing");
-  add_choice(app, "--kv-dtype", flags.kv_dtype, {"f32", "f16", "bf16"}, "storage type of the KV cache (default f32)")
+  add_choice(app, "--kv-dtype", flags.kv_dtype, {"f32", "f16", "bf16", "q8"},
+             "storage type of the KV cache (default f32)")
       ->group("Computing");
 }
 
@@ -44,7 +64,13 @@ void add_compute(CLI::App& app, ComputeFlags& flags, ComputeParts parts) {
   add_choice(app, "--isa", flags.isa, {"auto", "portable", "avx2", "avx512"}, "instruction set (default auto)")
       ->group("Computing");
   add_memory_limit(app, flags);
-  if (parts == kWithSession) add_session(app, flags);
+  if (parts == kThreadsOnly) return;
+  add_session(app, flags);
+  add_choice(
+      app, "--precision", flags.precision, {"exact", "fast"},
+      "activations in float32, or rounded to what the weights multiply fastest (default " + flags.precision + ")")
+      ->group("Computing");
+  add_residency(app, flags);
 }
 
 }  // namespace tool

@@ -32,6 +32,8 @@ CLI::Option* add_model(CLI::App& app, std::string& path);
 void add_compute(CLI::App& app, ComputeFlags& flags, ComputeParts parts = kWithSession);
 void add_session(CLI::App& app, ComputeFlags& flags);  // --context and --kv-dtype
 void add_memory_limit(CLI::App& app, ComputeFlags& flags);
+void add_expert_budget(CLI::App& app, ComputeFlags& flags);
+void add_residency(CLI::App& app, ComputeFlags& flags);  // --lock, --expert-budget and --prefetch
 CLI::Option* add_size(CLI::App& app, const std::string& name, uint64_t& bytes, const std::string& description);
 CLI::Option* add_choice(CLI::App& app, const std::string& name, std::string& value,
                         const std::vector<std::string>& choices, const std::string& description);
@@ -47,6 +49,7 @@ void add_stats(CommandLine& line);
 void add_perplexity(CommandLine& line);
 void add_upcycle(CommandLine& line);
 void add_synthesize(CommandLine& line);
+void add_quantize(CommandLine& line);
 void add_verify(CommandLine& line);
 void add_plan(CommandLine& line);
 void add_bench(CommandLine& line);

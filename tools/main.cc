@@ -92,8 +92,9 @@ void build(CommandLine& line) {
   line.app.set_version_flag("--version", std::string("finermoe ") + finermoe_version(), "print the version");
   line.app.footer("finermoe COMMAND --help tells more about a command.");
   line.app.require_subcommand(1);
-  for (auto add : {add_info, add_generate, add_chat, add_tokenize, add_detokenize, add_logits, add_route, add_stats,
-                   add_perplexity, add_upcycle, add_synthesize, add_verify, add_plan, add_bench, add_completion}) {
+  for (auto add :
+       {add_info, add_generate, add_chat, add_tokenize, add_detokenize, add_logits, add_route, add_stats,
+        add_perplexity, add_upcycle, add_synthesize, add_quantize, add_verify, add_plan, add_bench, add_completion}) {
     add(line);
   }
 }

@@ -1,5 +1,6 @@
 // Section 4 of finermoe.h: configuration and plan.
 #include "api/handles.h"
+#include "base/system_memory.h"
 #include "format/checkpoint.h"
 #include "runtime/plan.h"
 
@@ -41,7 +42,8 @@ int32_t finermoe_config_get_info(const finermoe_config* config, finermoe_config_
     const Config& c = config->config;
     const ParameterCount parameters = count_parameters(c);
     finermoe_config_info out{};
-    out.dtype = static_cast<int32_t>(c.dtype);
+    const std::optional<DType> blocks = c.quantization ? c.quantization->weights : std::nullopt;
+    out.dtype = static_cast<int32_t>(blocks.value_or(c.dtype));
     out.model_type = c.model_type_name();
     out.hidden_size = c.hidden_size;
     out.intermediate_size = c.intermediate_size;
@@ -93,6 +95,8 @@ int32_t finermoe_plan_compute(const finermoe_config* config, const finermoe_sess
     out.scratch = p.scratch;
     out.allocated_total = p.kv_cache + p.scratch;
     out.bytes_per_token = p.bytes_per_token;
+    out.weights_every_token = p.every_token;
+    out.memory_available = available_memory();
     return put_struct(out, plan);
   });
 }

@@ -18,6 +18,12 @@ int32_t set(Options* options, finermoe_error** error, Status range, Assign&& ass
 
 WriterOptions writer_of(const finermoe_writer_options* options) { return options ? options->options : WriterOptions{}; }
 
+Result<DType> require_block_format(int32_t dtype) {
+  const bool known = dtype == FINERMOE_DTYPE_Q8 || dtype == FINERMOE_DTYPE_Q4;
+  FM_TRY(require_range(dtype, known, "dtype", "FINERMOE_DTYPE_Q8 or FINERMOE_DTYPE_Q4"));
+  return static_cast<DType>(dtype);
+}
+
 }  // namespace
 
 int32_t finermoe_writer_options_create(finermoe_writer_options** options, finermoe_error** error) {
@@ -128,9 +134,44 @@ int32_t finermoe_synthesize_run(const char* config_path, const char* out_path, i
     FM_TRY(require(out_path, "out_path"));
     std::optional<DType> chosen;
     if (dtype != -1) {
-      FM_ASSIGN(chosen, require_dtype(dtype));
+      FM_TRY(require_range(dtype, dtype >= FINERMOE_DTYPE_F32 && dtype <= FINERMOE_DTYPE_Q4, "dtype",
+                           "one of FINERMOE_DTYPE_…, or -1"));
+      chosen = static_cast<DType>(dtype);
     }
     return synthesize(config_path, out_path, chosen, writer_of(writer_options));
+  });
+}
+
+int32_t finermoe_quantize_options_create(int32_t dtype, finermoe_quantize_options** options, finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(options, "options"));
+    FM_ASSIGN(const DType weights, require_block_format(dtype));
+    return give(options, Quantization{weights, DType::q8, {}});
+  });
+}
+void finermoe_quantize_options_free(finermoe_quantize_options* options) { delete options; }
+
+int32_t finermoe_quantize_options_add_override(finermoe_quantize_options* options, const char* pattern, int32_t dtype,
+                                               finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(options, "options"));
+    FM_TRY(require(pattern, "pattern"));
+    std::optional<DType> chosen;
+    if (dtype != -1) {
+      FM_ASSIGN(chosen, require_block_format(dtype));
+    }
+    options->types.overrides.push_back({pattern, chosen});
+    return {};
+  });
+}
+
+int32_t finermoe_quantize_run(const char* path, const char* out_path, const finermoe_quantize_options* options,
+                              const finermoe_writer_options* writer_options, finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(path, "path"));
+    FM_TRY(require(out_path, "out_path"));
+    return quantize(path, out_path, options ? options->types : Quantization{DType::q8, DType::q8, {}},
+                    writer_of(writer_options));
   });
 }
 
@@ -152,11 +193,7 @@ int32_t finermoe_verification_get_file(const finermoe_verification* verification
                                        finermoe_verification_file* file, finermoe_error** error) {
   return guarded(error, [&]() -> Status {
     FM_TRY(require(verification, "verification"));
-    const size_t count = verification->files.size();
-    if (index >= count) {
-      return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat("there is no file ", index), cat("less than ", count),
-                    cat(index));
-    }
+    FM_TRY(require_index(index, verification->files.size(), "file"));
     const VerifiedFile& found = verification->files[index];
     finermoe_verification_file out{};
     out.name = found.name.c_str();

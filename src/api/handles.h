@@ -40,6 +40,7 @@ struct finermoe_config {
 struct finermoe_model_options {
   std::shared_ptr<finermoe::Runtime> runtime;
   bool copy = false, verify = false;
+  finermoe::ResidencyOptions residency;
   finermoe::Progress progress;
 };
 struct finermoe_model {
@@ -81,6 +82,9 @@ struct finermoe_writer_options {
 struct finermoe_upcycle_options {
   finermoe::UpcycleOptions options;
 };
+struct finermoe_quantize_options {
+  finermoe::Quantization types;
+};
 struct finermoe_verification {
   std::vector<finermoe::VerifiedFile> files;
 };
@@ -115,7 +119,7 @@ inline Status require_array(const void* pointer, size_t length, const char* name
 }
 Status require_range(double value, bool is_in_range, const char* name, const char* range);
 Status require_flag(int32_t value, const char* name);  // 0 or 1
-Result<DType> require_dtype(int32_t value);
+Status require_index(size_t index, size_t count, const char* name);
 
 // The string and array convention: all of it, or only how much there is.
 template <class T>

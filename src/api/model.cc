@@ -24,7 +24,8 @@ Status open_model(const finermoe_model_options* options, finermoe_model** model,
   const Config& c = checkpoint->config();
   runtime->log(1, cat("opened a ", c.model_type_name(), " model: ", checkpoint->tensors().size(), " tensors in ",
                       checkpoint->files().size(), " files"));
-  FM_ASSIGN(auto loaded, LoadedModel::load(std::move(checkpoint), std::move(runtime)));
+  FM_ASSIGN(auto loaded,
+            LoadedModel::load(std::move(checkpoint), std::move(runtime), settings.residency, settings.progress));
   return give(model, std::move(loaded));
 }
 
@@ -58,6 +59,35 @@ int32_t finermoe_model_options_set_verify(finermoe_model_options* options, int32
     FM_TRY(require(options, "options"));
     FM_TRY(require_flag(verify, "verify"));
     options->verify = verify;
+    return {};
+  });
+}
+
+int32_t finermoe_model_options_set_lock(finermoe_model_options* options, int32_t lock, finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(options, "options"));
+    FM_TRY(require_range(lock, lock >= FINERMOE_LOCK_NONE && lock <= FINERMOE_LOCK_ALL, "lock",
+                         "one of FINERMOE_LOCK_NONE, _EVERY_TOKEN and _ALL"));
+    options->residency.lock = static_cast<Lock>(lock);
+    return {};
+  });
+}
+
+int32_t finermoe_model_options_set_expert_budget(finermoe_model_options* options, uint64_t bytes,
+                                                 finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(options, "options"));
+    options->residency.expert_budget = bytes;
+    return {};
+  });
+}
+
+int32_t finermoe_model_options_set_prefetch(finermoe_model_options* options, int32_t prefetch, finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(options, "options"));
+    FM_TRY(require_range(prefetch, prefetch >= FINERMOE_PREFETCH_AUTO && prefetch <= FINERMOE_PREFETCH_ON, "prefetch",
+                         "one of FINERMOE_PREFETCH_AUTO, _OFF and _ON"));
+    options->residency.prefetch = static_cast<Prefetch>(prefetch);
     return {};
   });
 }

@@ -61,6 +61,16 @@ int32_t finermoe_runtime_options_set_executor(finermoe_runtime_options* options,
   });
 }
 
+int32_t finermoe_runtime_options_set_profile(finermoe_runtime_options* options, int32_t profile,
+                                             finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(options, "options"));
+    FM_TRY(require_flag(profile, "profile"));
+    options->options.profile = profile != 0;
+    return {};
+  });
+}
+
 int32_t finermoe_runtime_create(const finermoe_runtime_options* options, finermoe_runtime** runtime,
                                 finermoe_error** error) {
   return guarded(error, [&]() -> Status {
@@ -77,11 +87,39 @@ int32_t finermoe_runtime_get_info(const finermoe_runtime* runtime, finermoe_runt
     FM_TRY(require(runtime, "runtime"));
     const Runtime& r = *runtime->runtime;
     finermoe_runtime_info out{};
-    out.n_threads = r.pool().n_threads();
+    out.n_threads = r.pool()->n_threads();
     out.isa = r.isa();
     out.memory_limit = r.account()->limit();
     out.memory_used = r.account()->used();
     out.memory_peak = r.account()->peak();
     return put_struct(out, info);
+  });
+}
+
+size_t finermoe_runtime_operation_count(const finermoe_runtime* runtime) {
+  return runtime != nullptr && runtime->runtime->profile() ? Profile::n_operations : 0;
+}
+
+int32_t finermoe_runtime_get_operation(const finermoe_runtime* runtime, size_t index,
+                                       finermoe_runtime_operation* operation, finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(runtime, "runtime"));
+    FM_TRY(require_index(index, finermoe_runtime_operation_count(runtime), "operation"));
+    const OperationProfile found = runtime->runtime->profile()->read()[index];
+    finermoe_runtime_operation out{};
+    out.name = found.name;
+    out.n_calls = found.n_calls;
+    out.seconds = found.seconds;
+    out.bytes = found.bytes;
+    out.products = found.products;
+    return put_struct(out, operation);
+  });
+}
+
+int32_t finermoe_runtime_reset_profile(finermoe_runtime* runtime, finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(runtime, "runtime"));
+    if (runtime->runtime->profile()) runtime->runtime->profile()->reset();
+    return {};
   });
 }

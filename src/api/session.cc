@@ -38,7 +38,20 @@ int32_t finermoe_session_options_set_kv_dtype(finermoe_session_options* options,
                                               finermoe_error** error) {
   return guarded(error, [&]() -> Status {
     FM_TRY(require(options, "options"));
-    FM_ASSIGN(options->options.kv_dtype, require_dtype(dtype));
+    FM_TRY(require_range(dtype, dtype >= FINERMOE_DTYPE_F32 && dtype <= FINERMOE_DTYPE_Q8, "the KV cache's dtype",
+                         "one of FINERMOE_DTYPE_F32, _F16, _BF16 and _Q8"));
+    options->options.kv_dtype = static_cast<DType>(dtype);
+    return {};
+  });
+}
+
+int32_t finermoe_session_options_set_precision(finermoe_session_options* options, int32_t precision,
+                                               finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(options, "options"));
+    const bool known = precision == FINERMOE_PRECISION_EXACT || precision == FINERMOE_PRECISION_FAST;
+    FM_TRY(require_range(precision, known, "precision", "one of FINERMOE_PRECISION_…"));
+    options->options.precision = static_cast<Precision>(precision);
     return {};
   });
 }
@@ -127,6 +140,7 @@ int32_t finermoe_session_get_info(const finermoe_session* session, finermoe_sess
     out.context_length = s.capacity();
     out.n_logits = s.n_logits();
     out.kv_bytes = s.kv_bytes();
+    out.precision = static_cast<int32_t>(s.options().precision);
     return put_struct(out, info);
   });
 }

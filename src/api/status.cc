@@ -31,10 +31,10 @@ Status require_flag(int32_t value, const char* name) {
   return require_range(value, value == 0 || value == 1, name, "0 or 1");
 }
 
-Result<DType> require_dtype(int32_t value) {
-  FM_TRY(require_range(value, value >= FINERMOE_DTYPE_F32 && value <= FINERMOE_DTYPE_BF16, "dtype",
-                       "one of FINERMOE_DTYPE_F32, _F16 and _BF16"));
-  return static_cast<DType>(value);
+Status require_index(size_t index, size_t count, const char* name) {
+  if (index < count) return {};
+  return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat("there is no ", name, " ", index), cat("less than ", count),
+                cat(index));
 }
 
 }  // namespace finermoe::api

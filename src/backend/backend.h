@@ -19,7 +19,7 @@
 
 namespace finermoe {
 
-// A matrix [rows, columns] (out, in) or a vector [rows], used where it lies.
+// A matrix [rows, columns] (out, in), perhaps in blocks, or a vector [rows]; used where it lies.
 struct WeightView {
   const std::byte* data = nullptr;
   DType dtype = DType::f32;
@@ -27,7 +27,8 @@ struct WeightView {
   explicit operator bool() const { return data != nullptr; }
 };
 
-// One session's cache: for each layer keys [n_kv_heads, capacity, head_size], then values of the same shape.
+// One session's cache: for each layer the keys of each of the n_kv_heads, then their values (kv_cache.h). It begins as
+// zeros.
 struct KvCacheView {
   std::byte* data = nullptr;
   DType dtype = DType::f32;
@@ -68,15 +69,20 @@ struct RouterWeights {
 // What the router decided for n tokens; k = G_O T_I.
 struct Route {
   float* logits = nullptr;     // [n, N]
-  int32_t* experts = nullptr;  // [n, k] ascending in each row
+  int32_t* experts = nullptr;  // [n, k] ascending in each row; moe_ffn leaves out those that are -1
   float* weights = nullptr;    // [n, k]
   int32_t* groups = nullptr;   // [n, G_O] winning group of each component, among all G_O R_O
 };
+
+// What a product does with its activations: keeps them in float32, or rounds them to what the weights' type multiplies
+// fastest (BF16, or blocks of 8 bits). The router is always exact.
+enum class Precision : int32_t { exact = FINERMOE_PRECISION_EXACT, fast = FINERMOE_PRECISION_FAST };
 
 // Scratch of one step on one device. Grows to what the largest step needs and is then reused: no allocation per token.
 class Workspace {
  public:
   virtual ~Workspace() = default;
+  Precision precision = Precision::exact;  // of the step that uses it
 };
 
 class Backend {

@@ -9,11 +9,19 @@
 
 namespace finermoe {
 
-enum class DType : int32_t { f32 = FINERMOE_DTYPE_F32, f16 = FINERMOE_DTYPE_F16, bf16 = FINERMOE_DTYPE_BF16 };
+enum class DType : int32_t {
+  f32 = FINERMOE_DTYPE_F32,
+  f16 = FINERMOE_DTYPE_F16,
+  bf16 = FINERMOE_DTYPE_BF16,
+  q8 = FINERMOE_DTYPE_Q8,  // the block formats: see blocks.h
+  q4 = FINERMOE_DTYPE_Q4
+};
 
-constexpr size_t size_of(DType dtype) { return dtype == DType::f32 ? 4 : 2; }
-constexpr const char* name_of(DType dtype) {  // as safetensors writes it
-  return dtype == DType::f32 ? "F32" : dtype == DType::f16 ? "F16" : "BF16";
+constexpr bool is_blocked(DType dtype) { return dtype == DType::q8 || dtype == DType::q4; }
+constexpr size_t size_of(DType dtype) { return dtype == DType::f32 ? 4 : 2; }  // of an element, outside of blocks
+constexpr const char* name_of(DType dtype) {                                   // plain types as safetensors writes them
+  constexpr const char* names[] = {"F32", "F16", "BF16", "Q8", "Q4"};
+  return names[static_cast<int32_t>(dtype)];
 }
 
 constexpr float bf16_to_float(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }

@@ -4,11 +4,15 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+
+#include "base/control_group.h"
 
 namespace finermoe {
 namespace {
@@ -31,6 +35,17 @@ Status shrunk(const std::string& name, uint64_t expected, uint64_t found) {
   return Status(FINERMOE_ERROR_FILE_CHANGED,
                 cat(name, " was ", expected, " bytes long when it was opened and has now ", found),
                 cat(expected, " bytes"), cat(found, " bytes"));
+}
+
+// How far the system reads ahead in a file's device; within bounds that are good for a request of any device.
+uint64_t read_window(int fd) {
+  constexpr uint64_t smallest = 128 << 10, largest = 2 << 20;
+  struct stat info;
+  long long kib[2];
+  if (fstat(fd, &info) != 0) return smallest;
+  const std::string device = cat("/sys/class/bdi/", major(info.st_dev), ":", minor(info.st_dev), "/read_ahead_kb");
+  if (!read_numbers(device, kib) || kib[0] <= 0) return smallest;
+  return std::clamp(static_cast<uint64_t>(kib[0]) << 10, smallest, largest) / smallest * smallest;
 }
 
 }  // namespace
@@ -159,6 +174,7 @@ Result<std::shared_ptr<const Bytes>> Bytes::map(File file) {
     }
     bytes->data_ = static_cast<const std::byte*>(data);
     bytes->mapped_ = true;
+    bytes->read_window_ = read_window(file.descriptor());
   }
   bytes->file_ = std::move(file);
   return std::shared_ptr<const Bytes>(std::move(bytes));
@@ -202,22 +218,60 @@ Status Bytes::check_unchanged() const {
 
 namespace {
 
-// Advice about the pages that touch (or, `inside`, that lie wholly in) a range. Advice only: failures are no matter.
-void advise(const std::byte* base, uint64_t begin, uint64_t end, bool inside, int advice) {
+struct PageRange {
+  std::byte* begin;
+  size_t size;
+};
+
+// The pages that touch a range, or, `inside`, that lie wholly in it.
+PageRange pages_of(const std::byte* base, uint64_t offset, uint64_t size, bool inside) {
   static const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-  uint64_t first = (inside ? begin + page - 1 : begin) / page * page;
-  uint64_t last = inside ? end / page * page : end;
-  if (first < last) madvise(const_cast<std::byte*>(base) + first, last - first, advice);
+  const auto address = reinterpret_cast<uintptr_t>(base) + offset;
+  const uint64_t begin = (inside ? address + page - 1 : address) / page * page;
+  const uint64_t end = (inside ? address + size : address + size + page - 1) / page * page;
+  return {reinterpret_cast<std::byte*>(begin), end > begin ? end - begin : 0};
 }
 
 }  // namespace
 
+// One request reads no more than the device's window for reading ahead, so a range is asked for in pieces of it.
 void Bytes::will_read(uint64_t offset, uint64_t size) const {
-  if (mapped_) advise(data_, offset, offset + size, false, MADV_WILLNEED);
+  if (!mapped_) return;
+  const PageRange pages = pages_of(data_, offset, size, false);
+  for (size_t done = 0; done < pages.size; done += read_window_) {
+    madvise(pages.begin + done, std::min<size_t>(read_window_, pages.size - done), MADV_WILLNEED);
+  }
 }
 
-void Bytes::done_with(uint64_t offset, uint64_t size) const {
-  if (mapped_) advise(data_, offset, offset + size, true, MADV_DONTNEED);
+void Bytes::map_by_small_pages(uint64_t offset, uint64_t size) const {
+  if (!mapped_) return;
+  const PageRange pages = pages_of(data_, offset, size, true);
+  if (pages.size != 0) madvise(pages.begin, pages.size, MADV_NOHUGEPAGE);
+}
+
+void Bytes::release(uint64_t offset, uint64_t size) const {
+  if (!mapped_) return;
+  const PageRange pages = pages_of(data_, offset, size, false);
+  if (pages.size == 0) return;
+  madvise(pages.begin, pages.size, MADV_DONTNEED);
+  posix_fadvise(file_.descriptor(), pages.begin - data_, static_cast<off_t>(pages.size), POSIX_FADV_DONTNEED);
+}
+
+Status Bytes::lock(uint64_t offset, uint64_t size) const {
+  if (!mapped_ && buffer_.size() == 0) {
+    return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat(name_, " belongs to the host, and so does locking it"),
+                  "weights that are mapped or copied", "memory of the host");
+  }
+  const PageRange pages = pages_of(data_, offset, size, true);
+  if (pages.size == 0 || mlock(pages.begin, pages.size) == 0) return {};
+  const std::string reason = describe_errno(errno);
+  rlimit limit{};
+  getrlimit(RLIMIT_MEMLOCK, &limit);
+  const std::string allowed = limit.rlim_cur == RLIM_INFINITY ? "no limit" : cat(limit.rlim_cur, " bytes");
+  return Status(
+      FINERMOE_ERROR_OUT_OF_MEMORY,
+      cat(name_, ": ", size, " bytes more cannot be locked in memory: ", reason, " (RLIMIT_MEMLOCK: ", allowed, ")"),
+      "a larger RLIMIT_MEMLOCK (ulimit -l), or less to lock", allowed);
 }
 
 }  // namespace finermoe

@@ -59,10 +59,17 @@ class Bytes {
   const std::string& name() const { return name_; }
   // FILE_CHANGED if the mapped file is now shorter than the mapping: reading on would raise SIGBUS.
   Status check_unchanged() const;
-  // Advice to the system: the range will be read soon, or not again (its pages leave this process, the cache keeps
-  // them).
+  bool is_mapped() const { return mapped_; }
+  // Advice to the system about ranges of a mapping; nothing happens to other bytes. None of it changes what is read.
+  // The range will be used soon: its pages are asked for, and read while the caller goes on.
   void will_read(uint64_t offset, uint64_t size) const;
-  void done_with(uint64_t offset, uint64_t size) const;
+  // A fault maps no more than what is near: huge pages would bring in what was not asked for.
+  void map_by_small_pages(uint64_t offset, uint64_t size) const;
+  // The range will not be used soon: its pages leave this process and, where no other one uses them, memory.
+  void release(uint64_t offset, uint64_t size) const;
+  // The whole pages in a range are read and stay in memory as long as the bytes do. OUT_OF_MEMORY where the system
+  // refuses, INVALID_ARGUMENT for the host's memory.
+  Status lock(uint64_t offset, uint64_t size) const;
 
  private:
   Bytes() = default;
@@ -72,6 +79,7 @@ class Bytes {
   File file_;      // of a mapping
   Buffer buffer_;  // of a copy
   bool mapped_ = false;
+  uint64_t read_window_ = 0;  // bytes of a mapping that one request can ask for
 };
 
 }  // namespace finermoe

@@ -11,11 +11,11 @@
 #include <climits>
 #include <cmath>
 #include <condition_variable>
-#include <cstdio>
 #include <mutex>
 #include <string>
-#include <string_view>
 #include <vector>
+
+#include "base/control_group.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -30,43 +30,19 @@ void pause_briefly() {
 #endif
 }
 
-// Reads a small file of numbers, "max" standing for none. False if there is no such file.
-bool read_numbers(const std::string& path, long long (&numbers)[2]) {
-  std::unique_ptr<FILE, int (*)(FILE*)> file(fopen(path.c_str(), "re"), fclose);
-  if (!file) return false;
-  numbers[0] = numbers[1] = -1;
-  return fscanf(file.get(), "%lld %lld", &numbers[0], &numbers[1]) >= 0;
-}
-
-// This process's control group, relative to where groups are mounted: "/user.slice/…", or "/" inside a container.
-std::string cgroup_path() {
-  std::unique_ptr<FILE, int (*)(FILE*)> file(fopen("/proc/self/cgroup", "re"), fclose);
-  char line[4096];
-  while (file && fgets(line, sizeof line, file.get()) != nullptr) {
-    std::string_view text(line);
-    if (!text.starts_with("0::/")) continue;  // the unified hierarchy
-    text.remove_prefix(3);
-    while (text.ends_with('\n') || (text.size() > 1 && text.ends_with('/'))) text.remove_suffix(1);
-    return std::string(text);
-  }
-  return "/";
-}
-
-// The processors that the quotas of this process's control group and the groups above it leave; infinity if all.
+// The processors that the quotas of this process's control groups leave; infinity if all.
 double cgroup_quota() {
   double quota = INFINITY;
   long long numbers[2], period[2];
-  const std::string mount = "/sys/fs/cgroup";
-  for (std::string group = cgroup_path();; group.resize(group.rfind('/'))) {
-    if (read_numbers(mount + group + "/cpu.max", numbers) && numbers[0] > 0 && numbers[1] > 0) {
+  for (const std::string& group : control_groups("cpu")) {
+    if (read_numbers(group + "/cpu.max", numbers) && numbers[0] > 0 && numbers[1] > 0) {
       quota = std::min(quota, double(numbers[0]) / double(numbers[1]));
     }
-    if (group.empty() || group == "/") break;
-  }
-  // Version 1 of control groups: two files, -1 for none.
-  if (read_numbers(mount + "/cpu/cpu.cfs_quota_us", numbers) && numbers[0] > 0 &&
-      read_numbers(mount + "/cpu/cpu.cfs_period_us", period) && period[0] > 0) {
-    quota = std::min(quota, double(numbers[0]) / double(period[0]));
+    // Version 1: two files, -1 for none.
+    if (read_numbers(group + "/cpu.cfs_quota_us", numbers) && numbers[0] > 0 &&
+        read_numbers(group + "/cpu.cfs_period_us", period) && period[0] > 0) {
+      quota = std::min(quota, double(numbers[0]) / double(period[0]));
+    }
   }
   return quota;
 }

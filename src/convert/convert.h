@@ -9,6 +9,7 @@
 #include "base/dtype.h"
 #include "base/progress.h"
 #include "base/status.h"
+#include "format/quantization.h"
 
 namespace finermoe {
 
@@ -48,6 +49,10 @@ Status upcycle(const std::string& dense_path, const std::string& out_path, const
 // nullopt: the configuration's own dtype.
 Status synthesize(const std::string& config_path, const std::string& out_path, std::optional<DType> dtype,
                   const WriterOptions& writer_options);
+
+// A copy of a model with its matrices in block formats.
+Status quantize(const std::string& path, const std::string& out_path, const Quantization& types,
+                const WriterOptions& writer_options);
 
 struct VerifiedFile {
   std::string name, sha256, first_bad;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "convert/encode.h"
+
 namespace finermoe {
 
 Slice Slice::whole(const Tensor& source) { return {&source, 0, 0, source.columns ? source.columns : source.rows}; }
@@ -60,6 +62,22 @@ Fill normal_fill(DType dtype, uint64_t key, double deviation) {
   return [dtype, key, deviation](uint64_t begin, uint64_t end, std::byte* out) {
     RandomStream random(key, begin);
     for (uint64_t i = 0; i < end - begin; ++i) store(dtype, out, i, static_cast<float>(deviation * random.normal()));
+  };
+}
+
+Fill normal_blocks_fill(DType dtype, uint64_t key, double deviation, uint64_t rows, uint64_t columns) {
+  return [=](uint64_t begin, uint64_t end, std::byte* out) {
+    RandomStream random(key, begin);
+    const uint64_t blocks = blocks_of(columns);
+    for (uint64_t i = begin; i < end; ++i, out += block_bytes(dtype)) {
+      const uint64_t n_rows = std::min<uint64_t>(panel_rows, rows - i / blocks * panel_rows);
+      const uint64_t n_columns = std::min<uint64_t>(block_columns, columns - i % blocks * block_columns);
+      BlockWeights weights = {};
+      for (uint64_t r = 0; r < n_rows; ++r) {
+        for (uint64_t c = 0; c < n_columns; ++c) weights[r][c] = static_cast<float>(deviation * random.normal());
+      }
+      encode_block(dtype, weights, out);  // which takes all of these
+    }
   };
 }
 

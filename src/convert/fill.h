@@ -1,4 +1,4 @@
-// What the blocks of a planned tensor are made of: slices of a source tensor, random numbers, constants.
+// What the parts of a planned tensor are made of: slices of a source tensor, random numbers, constants.
 #pragma once
 
 #include <cstddef>
@@ -30,9 +30,11 @@ void store(DType dtype, std::byte* data, uint64_t index, float value);
 // Each element times `scale`, in float32, rounded to the type of the source.
 Fill copy_fill(const Slice& slice, float scale = 1);
 Fill constant_fill(DType dtype, float value);
-// Normal numbers with mean 0, of a stream for each block.
+// Normal numbers with mean 0, of a stream for each part.
 Fill normal_fill(DType dtype, uint64_t key, double deviation);
-// The same with a stream for each row of `columns` elements, each row `repeat` times.
+// Such numbers for a matrix in blocks, rounded as the quantiser does.
+Fill normal_blocks_fill(DType dtype, uint64_t key, double deviation, uint64_t rows, uint64_t columns);
+// As normal_fill, with a stream for each row of `columns` elements, each row `repeat` times.
 Fill repeated_row_fill(DType dtype, uint64_t key, double deviation, uint64_t columns, uint64_t repeat);
 
 }  // namespace finermoe

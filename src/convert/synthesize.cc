@@ -12,6 +12,11 @@ namespace {
 // The configuration's text with another storage type; other keys stay as they are.
 Result<std::string> with_dtype(const std::string& text, DType dtype) {
   FM_ASSIGN(Json config, parse_json(text, "config.json", FINERMOE_ERROR_CONFIG_MALFORMED));
+  if (is_blocked(dtype)) {
+    config["quantization_config"] = Quantization{dtype, DType::q8, {}}.to_json();
+    return config.dump(2) + "\n";
+  }
+  config.erase("quantization_config");
   const char* name = dtype == DType::f32 ? "float32" : dtype == DType::f16 ? "float16" : "bfloat16";
   if (config.contains("dtype")) config["dtype"] = name;
   if (config.contains("torch_dtype") || !config.contains("dtype")) config["torch_dtype"] = name;
@@ -28,15 +33,24 @@ Status synthesize(const std::string& config_path, const std::string& out_path, s
   FM_ASSIGN(Config config, Config::parse(*text, config_path));
 
   PlannedCheckpoint result;
-  DType storage = dtype.value_or(config.dtype);
   result.config_json = *text;
-  if (storage != config.dtype) {
-    FM_ASSIGN(result.config_json, with_dtype(*text, storage));
+  if (dtype && (is_blocked(*dtype) || config.quantization || *dtype != config.dtype)) {
+    FM_ASSIGN(result.config_json, with_dtype(*text, *dtype));
+    FM_ASSIGN(config, Config::parse(result.config_json, config_path));
   }
   double deviation = config.initializer_range;
+  constexpr double most = 1e5;  // no normal number is 50 deviations away: scales in float16 hold all of them
+  if (config.quantization && deviation > most) {
+    return Status(FINERMOE_ERROR_CONFIG_VALUE,
+                  cat(config_path, ": initializer_range is too large for matrices in blocks"), cat("at most ", most),
+                  cat(deviation));
+  }
   FM_TRY(for_each_tensor(config, [&](const TensorSpec& spec) -> Status {
     uint64_t key = stream_key(writer_options.seed, spec.name);
-    Fill fill = spec.kind == TensorKind::norm ? constant_fill(storage, 1) : normal_fill(storage, key, deviation);
+    DType storage = config.type_of(spec);
+    Fill fill = spec.kind == TensorKind::norm ? constant_fill(storage, 1)
+                : is_blocked(storage)         ? normal_blocks_fill(storage, key, deviation, spec.rows, spec.columns)
+                                              : normal_fill(storage, key, deviation);
     result.tensors.push_back({std::string(spec.name), storage, spec.rows, spec.columns, std::move(fill), {}});
     return {};
   }));

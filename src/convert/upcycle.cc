@@ -7,6 +7,7 @@
 #include "convert/convert.h"
 #include "convert/drop.h"
 #include "convert/fill.h"
+#include "convert/finite.h"
 #include "convert/upcycled_config.h"
 #include "convert/writer.h"
 #include "format/checkpoint.h"
@@ -185,6 +186,7 @@ Status upcycle(const std::string& dense_path, const std::string& out_path, const
                   cat("upcycling begins with a dense model: model_type must be qwen2, ", dense_path, " is ",
                       dense->config().model_type_name()),
                   "qwen2", dense->config().model_type_name());
+  FM_TRY(refuse_quantized(*dense, dense_path));
 
   PlannedCheckpoint result;
   FM_ASSIGN(result.config_json, upcycled_config(*dense, options));
@@ -193,7 +195,7 @@ Status upcycle(const std::string& dense_path, const std::string& out_path, const
   FM_TRY(for_each_tensor(config, [&upcycler](const TensorSpec& spec) { return upcycler.plan(spec); }));
   result.tensors = upcycler.take();
   FM_ASSIGN(result.texts, carried_texts(*dense));
-  result.check_source = [&dense] { return dense->check_unchanged(); };
+  result.check = [&dense] { return dense->check_unchanged(); };
   return write_checkpoint(std::move(staging), result, writer_options);
 }
 

@@ -33,7 +33,8 @@ class Verifier {
         end = begin + next->bytes();
       }
       bool in_tensor = offset >= begin;
-      uint64_t n = std::min((in_tensor ? end : begin) - offset, piece_bytes);
+      uint64_t n = in_tensor ? std::min(end - offset, whole_items(next->dtype, piece_bytes))
+                             : std::min(begin - offset, piece_bytes);
       std::span<std::byte> piece(buffer_.data(), n);
       FM_TRY(file.read(offset, piece));
       sha256.update(piece);

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdio>
 #include <optional>
+#include <utility>
 
 #include "base/allocation.h"
 #include "base/json.h"
@@ -30,18 +31,25 @@ std::optional<std::string> json_string(const std::string& text) {
   return out;
 }
 
+// The inside of a shape's list.
+std::string shape_of(const PlannedTensor& tensor) {
+  if (is_blocked(tensor.dtype))
+    return cat(panels_of(tensor.rows), ",", blocks_of(tensor.columns), ",", block_bytes(tensor.dtype));
+  return tensor.columns == 0 ? cat(tensor.rows) : cat(tensor.rows, ",", tensor.columns);
+}
+
 // The header of a shard whose tensors lie one behind the other. `metadata` is the inside of a JSON object.
 std::string make_header(const std::vector<const PlannedTensor*>& tensors, const std::string& metadata) {
   std::string text = cat("{\"__metadata__\":{", metadata, "}");
   uint64_t offset = 0;
   for (const PlannedTensor* tensor : tensors) {
-    text += cat(",\"", tensor->name, "\":{\"dtype\":\"", name_of(tensor->dtype), "\",\"shape\":[", tensor->rows);
-    if (tensor->columns != 0) text += cat(",", tensor->columns);
+    text += cat(",\"", tensor->name, "\":{\"dtype\":\"", is_blocked(tensor->dtype) ? "U8" : name_of(tensor->dtype),
+                "\",\"shape\":[", shape_of(*tensor));
     text += cat("],\"data_offsets\":[", offset, ",", offset + tensor->bytes(), "]}");
     offset += tensor->bytes();
   }
   text += "}";
-  text.append((8 - text.size() % 8) % 8, ' ');  // so that the data begin at a multiple of 8
+  text.append(63 - (8 + text.size() + 63) % 64, ' ');  // so that the data begin at a multiple of 64
   std::string header;
   for (int i = 0; i < 8; ++i) header += static_cast<char>(text.size() >> 8 * i & 0xff);
   return header + text;
@@ -74,9 +82,12 @@ Result<std::vector<Shard>> plan_shards(const PlannedCheckpoint& checkpoint, uint
     char name[64] = "model.safetensors";
     if (shards.size() > 1) snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", i + 1, shards.size());
     shard.name = name;
-    // Wider elements first, so that each lies at a multiple of its size.
+    // What is aligned to more comes first: blocks to 32 bytes, elements to their size.
+    auto alignment = [](const PlannedTensor* tensor) {
+      return is_blocked(tensor->dtype) ? 32 : size_of(tensor->dtype);
+    };
     std::stable_sort(shard.tensors.begin(), shard.tensors.end(),
-                     [](auto* a, auto* b) { return size_of(a->dtype) > size_of(b->dtype); });
+                     [&](auto* a, auto* b) { return alignment(a) > alignment(b); });
     shard.header = make_header(shard.tensors, metadata);
   }
   return shards;
@@ -92,23 +103,33 @@ std::string make_index(const std::vector<Shard>& shards) {
   return Json{{"metadata", {{"total_size", total}}}, {"weight_map", std::move(map)}}.dump(2) + "\n";
 }
 
+// Makes one buffer while the one before is written.
 class Writer {
  public:
-  Writer(const PlannedCheckpoint& checkpoint, const WriterOptions& options, Buffer buffer, uint64_t total)
-      : checkpoint_(checkpoint), progress_(options.progress), buffer_(std::move(buffer)), total_(total) {}
+  Writer(const PlannedCheckpoint& checkpoint, const WriterOptions& options, uint64_t total)
+      : checkpoint_(checkpoint), progress_(options.progress), total_(total) {}
+
+  Status allocate() {
+    auto account = std::make_shared<MemoryAccount>(0);
+    FM_ASSIGN(buffer_, Buffer::allocate(account, buffer_bytes, "the write buffer"));
+    FM_ASSIGN(made_, Buffer::allocate(account, buffer_bytes, "the write buffer"));
+    return {};
+  }
 
   Status write_shard(const Shard& shard, OutputFile file) {
-    uint64_t offset = shard.header.size();
+    offset_ = shard.header.size();
     for (const PlannedTensor* tensor : shard.tensors) {
       if (tensor->prepare) FM_TRY(tensor->prepare(pool_));
-      for (uint64_t begin = 0; begin < tensor->elements(); begin += block_elements) {
-        uint64_t end = std::min(begin + block_elements, tensor->elements());
-        if (used_ + (end - begin) * size_of(tensor->dtype) > buffer_.size()) FM_TRY(flush(file, offset));
-        blocks_.push_back({tensor, begin, end, buffer_.data() + used_});
-        used_ += (end - begin) * size_of(tensor->dtype);
+      for (uint64_t begin = 0; begin < tensor->items(); begin += tensor->part_items()) {
+        const uint64_t end = std::min(begin + tensor->part_items(), tensor->items());
+        const uint64_t bytes = (end - begin) * tensor->item_bytes();
+        if (used_ + bytes > buffer_.size()) FM_TRY(flush(file));
+        parts_.push_back({tensor, begin, end, buffer_.data() + used_});
+        used_ += bytes;
       }
     }
-    FM_TRY(flush(file, offset));
+    FM_TRY(flush(file));
+    FM_TRY(flush(file));  // which writes what the first one made
     FM_TRY(file.sync());
     FM_TRY(file.write(0, shard.header.data(), shard.header.size()));  // last: a file cut short is none
     FM_TRY(file.sync());
@@ -122,23 +143,30 @@ class Writer {
   Status finish() { return progress_.report("write", total_, total_); }
 
  private:
-  struct Block {
+  struct Part {
     const PlannedTensor* tensor;
     uint64_t begin, end;
     std::byte* out;
   };
 
-  Status flush(OutputFile& file, uint64_t& offset) {
-    if (checkpoint_.check_source) FM_TRY(checkpoint_.check_source());
-    pool_.run(blocks_.size(), [this](size_t i, size_t) {
-      const Block& block = blocks_[i];
-      block.tensor->fill(block.begin, block.end, block.out);
+  Status flush(OutputFile& file) {
+    if (checkpoint_.check) FM_TRY(checkpoint_.check());
+    Status written;
+    pool_.run(1 + parts_.size(), [&](size_t i, size_t) {
+      if (i == 0) {
+        written = file.write(offset_, made_.data(), made_used_);
+      } else {
+        const Part& part = parts_[i - 1];
+        part.tensor->fill(part.begin, part.end, part.out);
+      }
     });
-    FM_TRY(file.write(offset, buffer_.data(), used_));
-    FM_TRY(advance(used_));
-    offset += used_;
-    used_ = 0;
-    blocks_.clear();
+    FM_TRY(std::move(written));
+    offset_ += made_used_;
+    FM_TRY(advance(made_used_));
+    if (checkpoint_.check) FM_TRY(checkpoint_.check());
+    std::swap(buffer_, made_);
+    made_used_ = std::exchange(used_, 0);
+    parts_.clear();
     return {};
   }
   // Reports some ten times a second; looks at the cancel flag each time.
@@ -155,9 +183,10 @@ class Writer {
   const PlannedCheckpoint& checkpoint_;
   const Progress& progress_;
   ThreadPool pool_{available_processors()};
-  Buffer buffer_;
-  uint64_t used_ = 0;
-  std::vector<Block> blocks_;
+  Buffer buffer_, made_;  // the second waits to be written
+  uint64_t used_ = 0, made_used_ = 0;
+  uint64_t offset_ = 0;  // in the file, of what is written next
+  std::vector<Part> parts_;
   uint64_t done_ = 0, total_ = 0, reported_ = 0;
   std::chrono::steady_clock::time_point reported_at_{};
 };
@@ -179,8 +208,8 @@ Status write_checkpoint(Staging staging, const PlannedCheckpoint& checkpoint, co
   for (const PlannedText& text : texts) total += text.content.size();
 
   FM_TRY(staging.begin(total));
-  FM_ASSIGN(Buffer buffer, Buffer::allocate(std::make_shared<MemoryAccount>(0), buffer_bytes, "the write buffer"));
-  Writer writer(checkpoint, options, std::move(buffer), total);
+  Writer writer(checkpoint, options, total);
+  FM_TRY(writer.allocate());
   for (const Shard& shard : shards) {
     FM_ASSIGN(OutputFile file, staging.create(shard.name));
     FM_TRY(writer.write_shard(shard, std::move(file)));

@@ -1,4 +1,4 @@
-// The streaming writer of safetensors checkpoints: tensors are made block by block, in parallel, into one buffer.
+// The streaming writer of safetensors checkpoints: tensors are made part by part, in parallel, into one buffer.
 #pragma once
 
 #include <cstddef>
@@ -7,29 +7,34 @@
 #include <string>
 #include <vector>
 
-#include "base/dtype.h"
+#include "base/blocks.h"
 #include "base/thread_pool.h"
 #include "convert/convert.h"
 #include "convert/staging.h"
 
 namespace finermoe {
 
-// Tensors are made in blocks of this many elements, each by itself: what a block holds depends on neither the buffer's
+// Tensors are made in parts of this many elements, each by itself: what a part holds depends on neither the buffer's
 // size nor the number of threads.
-constexpr uint64_t block_elements = 65536;
+constexpr uint64_t part_elements = 65536;
 
 // A tensor that will be written.
 struct PlannedTensor {
   std::string name;
   DType dtype = DType::f32;
   uint64_t rows = 0, columns = 0;  // columns 0: a vector
-  // Makes the elements [begin, end) in row-major order; begin is a multiple of block_elements. Called on any thread.
+  // Makes the items [begin, end): elements in row-major order, or blocks of a block format in theirs. begin is a
+  // multiple of part_items(). Called on any thread.
   std::function<void(uint64_t begin, uint64_t end, std::byte* out)> fill;
   // Called once on the writing thread, before the first fill; may be empty.
   std::function<Status(ThreadPool&)> prepare;
 
-  uint64_t elements() const { return rows * (columns ? columns : 1); }
-  uint64_t bytes() const { return elements() * size_of(dtype); }
+  uint64_t items() const {
+    return is_blocked(dtype) ? panels_of(rows) * blocks_of(columns) : rows * (columns ? columns : 1);
+  }
+  uint64_t item_bytes() const { return is_blocked(dtype) ? block_bytes(dtype) : size_of(dtype); }
+  uint64_t part_items() const { return part_elements / (is_blocked(dtype) ? panel_rows * block_columns : 1); }
+  uint64_t bytes() const { return items() * item_bytes(); }
 };
 
 struct PlannedText {
@@ -40,7 +45,9 @@ struct PlannedCheckpoint {
   std::vector<PlannedTensor> tensors;
   std::vector<PlannedText> texts;  // beside config.json
   std::string config_json;
-  std::function<Status()> check_source;  // before each buffer: are the mapped files whole? May be empty.
+  // Before and after a buffer is made: are the mapped files whole, was there nothing that could not be made? May be
+  // empty.
+  std::function<Status()> check;
 };
 
 // Into a place that Staging::plan has found free.

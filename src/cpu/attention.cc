@@ -1,7 +1,9 @@
 // Queries, keys and values with their rotary embedding, the cache, and attention over it.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 
+#include "backend/kv_cache.h"
 #include "cpu/cpu_backend.h"
 
 namespace finermoe {
@@ -9,94 +11,171 @@ namespace {
 
 size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
 
-// Where one head's vectors lie in a cache: [capacity, head_size].
-std::byte* keys_of(const KvCacheView& cache, const AttentionShape& shape, uint64_t layer, uint64_t kv_head) {
-  const uint64_t head_bytes = cache.capacity * shape.head_size * size_of(cache.dtype);
-  return cache.data + (layer * 2 * shape.n_kv_heads + kv_head) * head_bytes;
-}
-std::byte* values_of(const KvCacheView& cache, const AttentionShape& shape, uint64_t layer, uint64_t kv_head) {
-  return keys_of(cache, shape, layer, shape.n_kv_heads + kv_head);
+// The keys or the values of one head.
+std::byte* head_of(const KvCacheView& cache, const AttentionShape& shape, uint64_t layer, KvKind kind, uint64_t head) {
+  const uint64_t index = (layer * 2 + (kind == KvKind::value)) * shape.n_kv_heads + head;
+  return cache.data + index * KvLayout(cache.dtype, shape.head_size).head_bytes(cache.capacity);
 }
 
 }  // namespace
 
-// A task computes one head of queries, keys or values for some rows.
+// A task computes a head of queries, keys or values, or as many as fill whole panels, for some rows.
 Status CpuBackend::qkv(const float* x, const QkvWeights& weights, const AttentionShape& shape, const RaggedBatch& batch,
                        uint64_t layer, float* q_out, Workspace& workspace) {
   if (batch.n() == 0) return {};
   auto& scratch = static_cast<CpuWorkspace&>(workspace);
-  const size_t n = batch.n(), d = shape.head_size, half = d / 2;
+  const size_t n = batch.n(), d = shape.head_size, half = d / 2, heads = heads_per_task(d);
   const size_t n_chunks = ceil_div(n, matmul_max_vectors), chunk = ceil_div(n, n_chunks);
-  const size_t n_heads = shape.n_heads + 2 * shape.n_kv_heads;
-  pool_->run(n_chunks * n_heads, [&](size_t task, size_t worker) {
+  const size_t q_tasks = ceil_div(shape.n_heads, heads), kv_tasks = ceil_div(shape.n_kv_heads, heads);
+  const Inputs inputs = inputs_of(x, n, shape.hidden_size, {weights.q.dtype, weights.k.dtype, weights.v.dtype},
+                                  scratch.precision, scratch);
+  pool_->run(n_chunks * (q_tasks + 2 * kv_tasks), [&](size_t task, size_t worker) {
     const size_t first = task % n_chunks * chunk, count = std::min(chunk, n - first);
-    size_t head = task / n_chunks;
-    const bool is_query = head < shape.n_heads;
-    if (!is_query) head -= shape.n_heads;
-    const bool is_value = !is_query && head >= shape.n_kv_heads;
-    if (is_value) head -= shape.n_kv_heads;
+    size_t part = task / n_chunks;
+    const bool is_query = part < q_tasks;
+    if (!is_query) part -= q_tasks;
+    const bool is_value = !is_query && part >= kv_tasks;
+    if (is_value) part -= kv_tasks;
     const WeightView& weight = is_query ? weights.q : is_value ? weights.v : weights.k;
     const WeightView& bias = is_query ? weights.q_bias : is_value ? weights.v_bias : weights.k_bias;
+    const size_t head = part * heads, n_heads = std::min(heads, (is_query ? shape.n_heads : shape.n_kv_heads) - head);
 
-    const float* x_rows[matmul_max_vectors];
+    const void* x_rows[matmul_max_vectors];
     float* out_rows[matmul_max_vectors];
     for (size_t i = 0; i < count; i++) {
-      x_rows[i] = x + (first + i) * shape.hidden_size;
-      out_rows[i] = is_query ? q_out + ((first + i) * shape.n_heads + head) * d : scratch.rows(worker) + i * d;
-      kernels_.widen(bias.data + head * d * size_of(bias.dtype), bias.dtype, d, out_rows[i]);
+      x_rows[i] = input_row(inputs, weight.dtype, first + i);
+      out_rows[i] =
+          is_query ? q_out + ((first + i) * shape.n_heads + head) * d : scratch.rows(worker) + i * n_heads * d;
+      kernels_.widen(bias.data + head * d * size_of(bias.dtype), bias.dtype, n_heads * d, out_rows[i]);
     }
-    const WeightView rows = rows_of(weight, head * d, d);
-    kernels_.matmul(matmul_of(rows, x_rows, out_rows, count, true, scratch.matmul(worker)));
-    for (size_t i = 0; i < count; i++) {
-      const size_t row = first + i;
-      if (!is_value) kernels_.rotate(out_rows[i], batch.rope_cos + row * half, batch.rope_sin + row * half, half);
+    const WeightView rows = rows_of(weight, head * d, n_heads * d);
+    kernels_.matmul({x_rows, is_narrowed(inputs, weight.dtype), out_rows, count, rows.data, rows.dtype, rows.rows,
+                     rows.columns, true, scratch.matmul(worker)});
+    for (size_t at = 0; at < count * n_heads; at++) {
+      const size_t row = first + at / n_heads, h = at % n_heads;
+      float* vector = out_rows[at / n_heads] + h * d;
+      if (!is_value) kernels_.rotate(vector, batch.rope_cos + row * half, batch.rope_sin + row * half, half);
       if (is_query) continue;
       const KvCacheView& cache = batch.caches[batch.sessions[row]];
-      std::byte* vectors = is_value ? values_of(cache, shape, layer, head) : keys_of(cache, shape, layer, head);
-      kernels_.narrow(out_rows[i], cache.dtype, d, vectors + batch.positions[row] * d * size_of(cache.dtype));
+      const KvLayout layout(cache.dtype, d);
+      const KvKind kind = is_value ? KvKind::value : KvKind::key;
+      auto* narrowed = reinterpret_cast<std::byte*>(scratch.attention(worker));
+      if (cache.dtype == DType::q8) {
+        layout.quantize(vector, narrowed);
+      } else {
+        kernels_.narrow(vector, cache.dtype, d, narrowed);
+      }
+      layout.put(kind, narrowed, batch.positions[row], head_of(cache, shape, layer, kind, head + h));
     }
   });
   return {};
 }
 
-// A task computes all query heads of one key-value head for some neighbouring rows of one session.
+// Cuts the rows into blocks of one session each. The positions of a session with few rows are divided among tasks: into
+// as many parts as follows from the last row's position alone, so that the sums have one order for any number of
+// threads.
+std::span<AttentionBlock> CpuBackend::attention_blocks(const AttentionShape& shape, const RaggedBatch& batch,
+                                                       CpuWorkspace& scratch) const {
+  const size_t most_rows = std::max<size_t>(1, attention_max_queries / (shape.n_heads / shape.n_kv_heads));
+  AttentionBlock* blocks = scratch.attention_blocks;
+  size_t n_blocks = 0;
+  for (size_t begin = 0, end; begin < batch.n(); begin = end) {
+    for (end = begin + 1; end < batch.n() && batch.sessions[end] == batch.sessions[begin];) end++;
+    const size_t n_positions = batch.positions[end - 1] + size_t{1};
+    const size_t n_parts = end - begin <= most_rows ? attention_parts(n_positions) : 1;
+    for (size_t row = begin; row < end; row += most_rows) {
+      const size_t n_rows = std::min(most_rows, end - row);
+      const bool has_room =
+          n_parts * n_rows * shape.n_heads <= scratch.n_partials;  // as long as the step keeps its word
+      blocks[n_blocks++] = {row, n_rows, has_room ? n_parts : 1, 0, 0};
+    }
+  }
+  std::reverse(blocks, blocks + n_blocks);  // long tasks, those of late positions, first
+  return {blocks, n_blocks};
+}
+
+// The sums of all parts of the positions, relative to the largest score of all.
+void CpuBackend::join_parts(const AttentionBlock& block, const AttentionShape& shape, size_t kv_head, float* out,
+                            const CpuWorkspace& scratch) const {
+  const size_t d = shape.head_size, group = shape.n_heads / shape.n_kv_heads, n = block.n_rows * group;
+  const size_t first = block.first_partial + kv_head * block.n_parts * n;
+  const float *largest = scratch.largest + first, *totals = scratch.totals + first, *sums = scratch.sums + first * d;
+  for (size_t i = 0; i < n; i++) {
+    float* to = out + ((block.row + i / group) * shape.n_heads + kv_head * group + i % group) * d;
+    float top = -INFINITY, total = 0;
+    for (size_t at = i; at < block.n_parts * n; at += n) top = std::max(top, largest[at]);
+    std::fill_n(to, d, 0.0f);
+    for (size_t at = i; at < block.n_parts * n; at += n) {
+      const float factor = std::exp(largest[at] - top);
+      total += factor * totals[at];
+      for (size_t c = 0; c < d; c++) to[c] += factor * sums[at * d + c];
+    }
+    for (size_t c = 0; c < d; c++) to[c] /= total;
+  }
+}
+
+// One part of the positions for all query heads of one key-value head in a block of rows.
+void CpuBackend::attend(const AttentionBlock& block, size_t part, size_t kv_head, const float* q,
+                        const AttentionShape& shape, const RaggedBatch& batch, uint64_t layer, float* out,
+                        CpuWorkspace& scratch, size_t worker) const {
+  const size_t d = shape.head_size, group = shape.n_heads / shape.n_kv_heads, n = block.n_rows * group;
+  const KvCacheView& cache = batch.caches[batch.sessions[block.row]];
+  const KvLayout layout(cache.dtype, d);
+  const size_t n_positions = batch.positions[block.row + block.n_rows - 1] + size_t{1};
+  const size_t of_part = ceil_div(ceil_div(n_positions, block.n_parts), attention_key_block) * attention_key_block;
+  const size_t partial = block.first_partial + (kv_head * block.n_parts + part) * n;
+  const bool whole = block.n_parts == 1;
+
+  const float* q_vectors[attention_max_queries];
+  float* out_vectors[attention_max_queries];
+  size_t visible[attention_max_queries];
+  for (size_t i = 0; i < n;) {  // more than once only where one row alone has too many query heads
+    const size_t first = i;
+    for (; i < std::min(n, first + attention_max_queries); i++) {
+      const size_t row = block.row + i / group, head = kv_head * group + i % group;
+      q_vectors[i - first] = q + (row * shape.n_heads + head) * d;
+      out_vectors[i - first] = whole ? out + (row * shape.n_heads + head) * d : scratch.sums + (partial + i) * d;
+      visible[i - first] = batch.positions[row] + size_t{1};
+    }
+    kernels_.attention({q_vectors, out_vectors, visible, i - first, d, layout.width(), layout.panel_bytes(),
+                        head_of(cache, shape, layer, KvKind::key, kv_head),
+                        head_of(cache, shape, layer, KvKind::value, kv_head), cache.dtype, part * of_part,
+                        std::min(n_positions, (part + 1) * of_part), 1.0f / std::sqrt(static_cast<float>(d)),
+                        scratch.precision == Precision::fast, whole ? nullptr : scratch.largest + partial + first,
+                        whole ? nullptr : scratch.totals + partial + first, scratch.attention(worker)});
+  }
+  if (whole) return;
+  std::atomic_ref<uint32_t> done(scratch.parts_done[block.first_partial + kv_head * block.n_parts * n]);
+  if (done.fetch_add(1, std::memory_order_acq_rel) + 1 == block.n_parts) {
+    done.store(0, std::memory_order_relaxed);
+    join_parts(block, shape, kv_head, out, scratch);
+  }
+}
+
 Status CpuBackend::attention(const float* q, const AttentionShape& shape, const RaggedBatch& batch, uint64_t layer,
                              float* out, Workspace& workspace) {
   auto& scratch = static_cast<CpuWorkspace&>(workspace);
-  const size_t n = batch.n(), d = shape.head_size, group = shape.n_heads / shape.n_kv_heads;
-  const size_t block_rows = std::max<size_t>(1, attention_max_queries / group);
-  uint32_t* blocks = scratch.query_blocks;
-  size_t n_blocks = 0;
-  for (uint32_t row = 0; row < n; row++) {
-    const bool same_block =
-        row != 0 && batch.sessions[row] == batch.sessions[row - 1] && row - blocks[n_blocks - 1] < block_rows;
-    if (!same_block) blocks[n_blocks++] = row;
-  }
-  blocks[n_blocks] = static_cast<uint32_t>(n);
-
-  const float scale = 1.0f / std::sqrt(static_cast<float>(d));
-  pool_->run(n_blocks * shape.n_kv_heads, [&](size_t task, size_t worker) {
-    const size_t kv_head = task % shape.n_kv_heads;
-    const size_t block = n_blocks - 1 - task / shape.n_kv_heads;  // long tasks, those of late positions, first
-    const KvCacheView& cache = batch.caches[batch.sessions[blocks[block]]];
-    const float* q_vectors[attention_max_queries];
-    float* out_vectors[attention_max_queries];
-    size_t visible[attention_max_queries], count = 0;
-    auto flush = [&] {
-      kernels_.attention({q_vectors, out_vectors, visible, count, d, keys_of(cache, shape, layer, kv_head),
-                          values_of(cache, shape, layer, kv_head), cache.dtype, scale, scratch.attention(worker)});
-      count = 0;
-    };
-    for (size_t row = blocks[block]; row < blocks[block + 1]; row++) {
-      for (size_t head = kv_head * group; head < (kv_head + 1) * group; head++) {
-        if (count == attention_max_queries) flush();  // only where one row alone has more query heads
-        q_vectors[count] = q + (row * shape.n_heads + head) * d;
-        out_vectors[count] = out + (row * shape.n_heads + head) * d;
-        visible[count++] = batch.positions[row] + size_t{1};
-      }
+  std::span<AttentionBlock> blocks = attention_blocks(shape, batch, scratch);
+  while (!blocks.empty()) {  // as many at a time as there is room for their partial sums
+    size_t n_blocks = 0, n_tasks = 0, n_partials = 0;
+    for (; n_blocks < blocks.size(); n_blocks++) {
+      AttentionBlock& block = blocks[n_blocks];
+      const size_t partials = block.n_parts == 1 ? 0 : block.n_parts * block.n_rows * shape.n_heads;
+      if (n_partials + partials > scratch.n_partials) break;
+      block.first_partial = n_partials;
+      block.first_task = n_tasks;
+      n_partials += partials;
+      n_tasks += block.n_parts * shape.n_kv_heads;
     }
-    flush();
-  });
+    pool_->run(n_tasks, [&](size_t task, size_t worker) {
+      auto after = std::upper_bound(blocks.begin(), blocks.begin() + n_blocks, task,
+                                    [](size_t t, const AttentionBlock& block) { return t < block.first_task; });
+      const AttentionBlock& block = *(after - 1);
+      const size_t at = task - block.first_task;
+      attend(block, at / shape.n_kv_heads, at % shape.n_kv_heads, q, shape, batch, layer, out, scratch, worker);
+    });
+    blocks = blocks.subspan(n_blocks);
+  }
   return {};
 }
 

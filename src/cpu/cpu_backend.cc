@@ -13,6 +13,8 @@ constexpr size_t rows_per_light_task = 32;  // rows of an elementwise operation
 
 size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
 
+}  // namespace
+
 const Kernels& kernels_of(int32_t isa) {
 #if defined(__x86_64__)
   if (isa == FINERMOE_ISA_AVX512) return avx512::kernels;
@@ -21,8 +23,6 @@ const Kernels& kernels_of(int32_t isa) {
   (void)isa;
   return portable::kernels;
 }
-
-}  // namespace
 
 Result<int32_t> resolve_isa(int32_t isa) {
   const CpuFeatures features = detect_cpu_features();
@@ -47,31 +47,73 @@ Result<std::shared_ptr<Backend>> open_backend(const DeviceOptions& options) {
 }
 
 WeightView rows_of(const WeightView& matrix, uint64_t begin, uint64_t count) {
-  return {matrix.data + begin * matrix.columns * size_of(matrix.dtype), matrix.dtype, count, matrix.columns};
+  const uint64_t offset = is_blocked(matrix.dtype) ? matrix_bytes(matrix.dtype, begin, matrix.columns)
+                                                   : begin * matrix.columns * size_of(matrix.dtype);
+  return {matrix.data + offset, matrix.dtype, count, matrix.columns};
 }
 
-Matmul matmul_of(const WeightView& weight, const float* const* x, float* const* out, size_t n, bool accumulate,
-                 float* scratch) {
-  return {x, out, n, weight.data, weight.dtype, weight.rows, weight.columns, accumulate, scratch};
+uint64_t CpuBackend::workspace_bytes(const Config& config, size_t n_rows, uint64_t n_positions) const {
+  return CpuWorkspace::bytes(config, n_rows, n_positions, pool_->n_threads());
 }
 
-uint64_t CpuBackend::workspace_bytes(const Config& config, size_t n_rows, uint64_t) const {
-  return CpuWorkspace::bytes(config, n_rows, pool_->n_threads());
-}
-
-Result<std::unique_ptr<Workspace>> CpuBackend::make_workspace(const Config& config, size_t n_rows, uint64_t,
+Result<std::unique_ptr<Workspace>> CpuBackend::make_workspace(const Config& config, size_t n_rows, uint64_t n_positions,
                                                               std::shared_ptr<MemoryAccount> account) const {
-  FM_ASSIGN(auto workspace, CpuWorkspace::make(config, n_rows, pool_->n_threads(), std::move(account)));
+  FM_ASSIGN(auto workspace, CpuWorkspace::make(config, n_rows, n_positions, pool_->n_threads(), std::move(account)));
   return std::unique_ptr<Workspace>(std::move(workspace));
 }
 
-// A task should last 20 microseconds or more, and there should be four for each thread where that allows it. The rate
-// is that of reading two-byte weights for one vector, and of arithmetic for many.
-size_t CpuBackend::rows_per_task(uint64_t rows, uint64_t columns, size_t n, size_t copies) const {
-  const size_t least_products = 20'000 / 0.12 / std::max(1.0, 0.14 * static_cast<double>(n));
-  const size_t least = ceil_div(least_products, columns);
-  const size_t wanted = ceil_div(rows * copies, size_t{4} * pool_->n_threads());
-  return std::min<size_t>(ceil_div(std::max(least, wanted), tile_outputs) * tile_outputs, max_task_rows);
+// A task should last 12 microseconds or more, and there should be twelve for each thread where that allows it. The rate
+// is that of reading the weights for few vectors, and of arithmetic for many.
+size_t CpuBackend::rows_per_task(const WeightView& weight, size_t n, size_t copies) const {
+  constexpr double least_ns = 12'000, bytes_per_ns = 16, products_per_ns = 60;
+  const double bytes = static_cast<double>(matrix_bytes(weight.dtype, panel_rows, weight.columns)) / panel_rows;
+  const double row_ns = std::max(bytes / bytes_per_ns, static_cast<double>(weight.columns * n) / products_per_ns);
+  const size_t least = static_cast<size_t>(least_ns / row_ns);
+  const size_t wanted = ceil_div(weight.rows * copies, size_t{12} * pool_->n_threads());
+  return std::min<size_t>(ceil_div(std::max({least, wanted, size_t{1}}), tile_outputs) * tile_outputs, max_task_rows);
+}
+
+CpuBackend::Inputs CpuBackend::inputs_of(const float* x, size_t n, uint64_t columns,
+                                         std::initializer_list<DType> weights, Precision precision,
+                                         CpuWorkspace& scratch) {
+  Inputs inputs{x, columns, {}};
+  if (precision == Precision::exact) return inputs;
+  const size_t row_bytes = narrowed_row_bytes(columns);
+  for (DType dtype : weights) {
+    if (!kernels_.narrows(dtype) || is_narrowed(inputs, dtype)) continue;
+    std::byte* rows = scratch.inputs[is_blocked(dtype)];
+    pool_->run(ceil_div(n, rows_per_light_task), [&](size_t task, size_t) {
+      for (size_t i = task * rows_per_light_task; i < std::min(n, (task + 1) * rows_per_light_task); i++) {
+        kernels_.narrow_activations(x + i * columns, dtype, columns, 0, columns, rows + i * row_bytes);
+      }
+    });
+    inputs.narrowed[is_blocked(dtype)] = rows;
+  }
+  return inputs;
+}
+
+const void* CpuBackend::input_row(const Inputs& inputs, DType weights, size_t row) const {
+  if (!is_narrowed(inputs, weights)) return inputs.rows + row * inputs.columns;
+  return inputs.narrowed[is_blocked(weights)] + row * narrowed_row_bytes(inputs.columns);
+}
+
+void CpuBackend::multiply(const Inputs& inputs, const WeightView& weight, size_t n, bool accumulate, float* out,
+                          CpuWorkspace& scratch) {
+  const size_t n_chunks = ceil_div(n, matmul_max_vectors), chunk = ceil_div(n, n_chunks);
+  const size_t block = rows_per_task(weight, chunk, n_chunks);
+  pool_->run(n_chunks * ceil_div(weight.rows, block), [&](size_t task, size_t worker) {
+    const size_t first = task % n_chunks * chunk, count = std::min(chunk, n - first);
+    const size_t row = task / n_chunks * block;
+    const void* x_rows[matmul_max_vectors];
+    float* out_rows[matmul_max_vectors];
+    for (size_t i = 0; i < count; i++) {
+      x_rows[i] = input_row(inputs, weight.dtype, first + i);
+      out_rows[i] = out + (first + i) * weight.rows + row;
+    }
+    const WeightView rows = rows_of(weight, row, std::min(block, weight.rows - row));
+    kernels_.matmul({x_rows, is_narrowed(inputs, weight.dtype), out_rows, count, rows.data, rows.dtype, rows.rows,
+                     rows.columns, accumulate, scratch.matmul(worker)});
+  });
 }
 
 Status CpuBackend::embed(const WeightView& table, std::span<const int32_t> tokens, float* out) {
@@ -85,8 +127,14 @@ Status CpuBackend::embed(const WeightView& table, std::span<const int32_t> token
   pool_->run(ceil_div(tokens.size(), rows_per_light_task), [&](size_t task, size_t) {
     const size_t end = std::min(tokens.size(), (task + 1) * rows_per_light_task);
     for (size_t i = task * rows_per_light_task; i < end; i++) {
-      const WeightView row = rows_of(table, static_cast<uint64_t>(tokens[i]), 1);
-      kernels_.widen(row.data, row.dtype, row.columns, out + i * row.columns);
+      const auto token = static_cast<uint64_t>(tokens[i]);
+      float* place = out + i * table.columns;
+      if (is_blocked(table.dtype)) {
+        const size_t row = token % panel_rows;
+        decode_row(table.dtype, rows_of(table, token - row, panel_rows).data, row, {place, table.columns});
+      } else {
+        kernels_.widen(rows_of(table, token, 1).data, table.dtype, table.columns, place);
+      }
     }
   });
   return {};
@@ -106,20 +154,8 @@ Status CpuBackend::linear(const float* x, const WeightView& weight, size_t n, bo
                           Workspace& workspace) {
   if (n == 0) return {};
   auto& scratch = static_cast<CpuWorkspace&>(workspace);
-  const size_t n_chunks = ceil_div(n, matmul_max_vectors), chunk = ceil_div(n, n_chunks);
-  const size_t block = rows_per_task(weight.rows, weight.columns, chunk, n_chunks);
-  pool_->run(n_chunks * ceil_div(weight.rows, block), [&](size_t task, size_t worker) {
-    const size_t first = task % n_chunks * chunk, count = std::min(chunk, n - first);
-    const size_t row = task / n_chunks * block;
-    const float* x_rows[matmul_max_vectors];
-    float* out_rows[matmul_max_vectors];
-    for (size_t i = 0; i < count; i++) {
-      x_rows[i] = x + (first + i) * weight.columns;
-      out_rows[i] = out + (first + i) * weight.rows + row;
-    }
-    const WeightView rows = rows_of(weight, row, std::min(block, weight.rows - row));
-    kernels_.matmul(matmul_of(rows, x_rows, out_rows, count, accumulate, scratch.matmul(worker)));
-  });
+  const Inputs inputs = inputs_of(x, n, weight.columns, {weight.dtype}, scratch.precision, scratch);
+  multiply(inputs, weight, n, accumulate, out, scratch);
   return {};
 }
 
@@ -127,8 +163,10 @@ Status CpuBackend::route(const float* x, const RouterWeights& weights, const Rou
                          const Route& route, Workspace& workspace) {
   auto& scratch = static_cast<CpuWorkspace&>(workspace);
   const uint64_t n_experts = shape.n_experts(), k = shape.n_experts_per_token();
-  FM_TRY(linear(x, weights.gate, n, false, route.logits, workspace));
-  if (shape.separate) FM_TRY(linear(x, weights.concat_gate, n, false, scratch.group_scores, workspace));
+  if (n == 0) return {};
+  const Inputs inputs{x, weights.gate.columns, {}};  // in float32 at any precision
+  multiply(inputs, weights.gate, n, false, route.logits, scratch);
+  if (shape.separate) multiply(inputs, weights.concat_gate, n, false, scratch.group_scores, scratch);
 
   auto group_scores = [&](size_t row) {
     return shape.separate ? scratch.group_scores + row * shape.n_groups() : nullptr;

@@ -33,6 +33,28 @@ class CpuBackend final : public Backend {
                    Workspace& workspace) override;
 
  private:
+  // The inputs of products with some weights: rows of floats, and the same narrowed for each kind of weights that
+  // wants that.
+  struct Inputs {
+    const float* rows;
+    uint64_t columns;
+    const std::byte* narrowed[2];  // CpuWorkspace::inputs, or null
+  };
+  // Narrows rows x [n, columns] for weights of these types, where the step is to be fast.
+  Inputs inputs_of(const float* x, size_t n, uint64_t columns, std::initializer_list<DType> weights,
+                   Precision precision, CpuWorkspace& workspace);
+  bool is_narrowed(const Inputs& inputs, DType weights) const {
+    return kernels_.narrows(weights) && inputs.narrowed[is_blocked(weights)] != nullptr;
+  }
+  const void* input_row(const Inputs& inputs, DType weights, size_t row) const;
+
+  // out [n, rows] (+)= inputs W^T
+  void multiply(const Inputs& inputs, const WeightView& weight, size_t n, bool accumulate, float* out,
+                CpuWorkspace& workspace);
+
+  // Rows of a weight matrix that one task multiplies with n vectors, when `copies` such matrices are used.
+  size_t rows_per_task(const WeightView& weight, size_t n, size_t copies) const;
+
   // An FFN whose assignments are sorted by expert; one without experts is one group.
   struct GroupedFfn {
     std::span<const FfnWeights> experts;
@@ -40,22 +62,30 @@ class CpuBackend final : public Backend {
     const Assignment* assignments;
     uint64_t hidden, width, out_width;  // h, H_e, h_e
     uint64_t experts_per_component;     // expert k adds to slice k / experts_per_component of the output
+    Precision precision;
   };
-  void activate(const float* x, const GroupedFfn& ffn, CpuWorkspace& workspace);
+  GroupedFfn grouped(std::span<const FfnWeights> experts, std::span<const ExpertGroup> groups,
+                     uint64_t experts_per_component, const CpuWorkspace& workspace) const;
+  Inputs inputs_of(const float* x, size_t n, const GroupedFfn& ffn, CpuWorkspace& workspace);
+  bool narrows(const GroupedFfn& ffn, DType weights) const;
+  void activate(const Inputs& inputs, const GroupedFfn& ffn, CpuWorkspace& workspace);
   void project(const GroupedFfn& ffn, size_t n, bool accumulate, float* out, CpuWorkspace& workspace);
 
-  // Rows of a weight matrix that one task multiplies with n vectors, when `copies` such matrices are used.
-  size_t rows_per_task(uint64_t rows, uint64_t columns, size_t n, size_t copies) const;
+  std::span<AttentionBlock> attention_blocks(const AttentionShape& shape, const RaggedBatch& batch,
+                                             CpuWorkspace& workspace) const;
+  void attend(const AttentionBlock& block, size_t part, size_t kv_head, const float* q, const AttentionShape& shape,
+              const RaggedBatch& batch, uint64_t layer, float* out, CpuWorkspace& workspace, size_t worker) const;
+  void join_parts(const AttentionBlock& block, const AttentionShape& shape, size_t kv_head, float* out,
+                  const CpuWorkspace& workspace) const;
 
   const Kernels& kernels_;
   const std::shared_ptr<ThreadPool> pool_;
 };
 
-// Rows [begin, begin + count) of a matrix.
-WeightView rows_of(const WeightView& matrix, uint64_t begin, uint64_t count);
+// The kernels of an instruction set; it must be one that this machine has.
+const Kernels& kernels_of(int32_t isa);
 
-// The matmul of `n` vectors with some rows of a matrix, both ends given by lists of pointers.
-Matmul matmul_of(const WeightView& weight, const float* const* x, float* const* out, size_t n, bool accumulate,
-                 float* scratch);
+// Rows [begin, begin + count) of a matrix. Of a blocked one `begin` is the first of a panel.
+WeightView rows_of(const WeightView& matrix, uint64_t begin, uint64_t count);
 
 }  // namespace finermoe

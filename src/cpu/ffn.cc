@@ -15,7 +15,9 @@ std::span<const ExpertGroup> group_by_expert(const RouterShape& shape, const Rou
   const uint64_t k = shape.n_experts_per_token(), n_experts = shape.n_experts();
   uint32_t* ends = scratch.expert_ends;
   std::fill_n(ends, n_experts, 0u);
-  for (size_t i = 0; i < n * k; i++) ends[route.experts[i]]++;
+  for (size_t i = 0; i < n * k; i++) {
+    if (route.experts[i] >= 0) ends[route.experts[i]]++;
+  }
   uint32_t begin = 0;
   size_t n_groups = 0;
   for (uint32_t expert = 0; expert < n_experts; expert++) {
@@ -26,6 +28,7 @@ std::span<const ExpertGroup> group_by_expert(const RouterShape& shape, const Rou
     begin += count;
   }
   for (size_t i = 0; i < n * k; i++) {
+    if (route.experts[i] < 0) continue;
     scratch.assignments[ends[route.experts[i]]++] = {static_cast<uint32_t>(i / k), route.weights[i]};
   }
   return {scratch.groups, n_groups};
@@ -33,34 +36,59 @@ std::span<const ExpertGroup> group_by_expert(const RouterShape& shape, const Rou
 
 }  // namespace
 
-// activations[assignment] = weight * SiLU(gate x) * (up x); the factor goes in here, before the down projection, so
-// that the projection is a plain sum.
-void CpuBackend::activate(const float* x, const GroupedFfn& ffn, CpuWorkspace& scratch) {
+// Narrowed for every type that the gates and ups of the chosen experts have.
+CpuBackend::Inputs CpuBackend::inputs_of(const float* x, size_t n, const GroupedFfn& ffn, CpuWorkspace& scratch) {
+  bool plain = false, blocked = false;
+  for (const ExpertGroup& group : ffn.groups) {
+    for (DType dtype : {ffn.experts[group.expert].gate.dtype, ffn.experts[group.expert].up.dtype}) {
+      plain = plain || dtype == DType::bf16;
+      blocked = blocked || is_blocked(dtype);
+    }
+  }
+  const DType first = plain ? DType::bf16 : DType::f32, second = blocked ? DType::q8 : DType::f32;
+  return inputs_of(x, n, ffn.hidden, {first, second}, scratch.precision, scratch);
+}
+
+// activations[assignment] = weight * SiLU(gate x) * (up x), narrowed where the down projection wants it. The factor
+// goes in here, before that projection, so that it is a plain sum.
+void CpuBackend::activate(const Inputs& inputs, const GroupedFfn& ffn, CpuWorkspace& scratch) {
   const size_t n_assignments = ffn.groups.empty() ? 0 : ffn.groups.back().end;
   const size_t mean = std::max<size_t>(1, n_assignments / std::max<size_t>(1, ffn.groups.size()));
-  const size_t block = rows_per_task(ffn.width, 2 * ffn.hidden, mean, ffn.groups.size());
+  const size_t block = rows_per_task(ffn.experts[0].gate, 2 * mean, ffn.groups.size());
   const size_t n_blocks = ceil_div(ffn.width, block);
   pool_->run(ffn.groups.size() * n_blocks, [&](size_t task, size_t worker) {
     const ExpertGroup& group = ffn.groups[task / n_blocks];
     const FfnWeights& weights = ffn.experts[group.expert];
     const size_t row = task % n_blocks * block, n_rows = std::min(block, ffn.width - row);
-    const WeightView gate = rows_of(weights.gate, row, n_rows), up = rows_of(weights.up, row, n_rows);
-    const float* x_rows[matmul_max_vectors];
+    const void* x_rows[matmul_max_vectors];
     float *gate_rows[matmul_max_vectors], *up_rows[matmul_max_vectors];
     for (size_t first = group.begin; first < group.end; first += matmul_max_vectors) {
       const size_t count = std::min<size_t>(matmul_max_vectors, group.end - first);
+      auto multiply_rows = [&](const WeightView& matrix, float* const* out_rows) {
+        for (size_t i = 0; i < count; i++) {
+          x_rows[i] = input_row(inputs, matrix.dtype, ffn.assignments[first + i].token);
+        }
+        kernels_.matmul({x_rows, is_narrowed(inputs, matrix.dtype), out_rows, count, rows_of(matrix, row, n_rows).data,
+                         matrix.dtype, n_rows, matrix.columns, false, scratch.matmul(worker)});
+      };
       for (size_t i = 0; i < count; i++) {
-        x_rows[i] = x + ffn.assignments[first + i].token * ffn.hidden;
         gate_rows[i] = scratch.activations + (first + i) * ffn.width + row;
         up_rows[i] = scratch.rows(worker) + i * n_rows;
       }
-      kernels_.matmul(matmul_of(gate, x_rows, gate_rows, count, false, scratch.matmul(worker)));
-      kernels_.matmul(matmul_of(up, x_rows, up_rows, count, false, scratch.matmul(worker)));
+      multiply_rows(weights.gate, gate_rows);
+      multiply_rows(weights.up, up_rows);
       for (size_t i = 0; i < count; i++) {
         kernels_.silu_multiply(gate_rows[i], up_rows[i], ffn.assignments[first + i].weight, n_rows);
+        if (!narrows(ffn, weights.down.dtype)) continue;
+        kernels_.narrow_activations(gate_rows[i], weights.down.dtype, ffn.width, row, row + n_rows,
+                                    scratch.narrowed + (first + i) * narrowed_row_bytes(ffn.width));
       }
     }
   });
+}
+
+bool CpuBackend::narrows(const GroupedFfn& ffn, DType weights) const {
+  return ffn.precision == Precision::fast && kernels_.narrows(weights);
 }
 
 // Adds every assignment's down projection to its slice of the output. A task owns some output columns for all tokens
@@ -69,44 +97,56 @@ void CpuBackend::project(const GroupedFfn& ffn, size_t n, bool accumulate, float
   const uint64_t n_components = ffn.hidden / ffn.out_width;
   const size_t n_assignments = ffn.groups.empty() ? 0 : ffn.groups.back().end;
   const size_t block =
-      rows_per_task(ffn.out_width, ffn.width, std::max<size_t>(1, n_assignments / n_components), n_components);
+      rows_per_task(ffn.experts[0].down, std::max<size_t>(1, n_assignments / n_components), n_components);
   const size_t n_blocks = ceil_div(ffn.out_width, block);
   pool_->run(n_components * n_blocks, [&](size_t task, size_t worker) {
     const size_t component = task / n_blocks, row = task % n_blocks * block;
     const size_t n_rows = std::min(block, ffn.out_width - row);
     float* slice = out + component * ffn.out_width + row;  // of token 0
     for (size_t i = 0; !accumulate && i < n; i++) std::fill_n(slice + i * ffn.hidden, n_rows, 0.0f);
-    const float* in_rows[matmul_max_vectors];
+    const void* in_rows[matmul_max_vectors];
     float* out_rows[matmul_max_vectors];
     auto is_before = [&](const ExpertGroup& group, uint64_t c) { return group.expert / ffn.experts_per_component < c; };
     auto group = std::lower_bound(ffn.groups.begin(), ffn.groups.end(), component, is_before);
     for (; group != ffn.groups.end() && group->expert / ffn.experts_per_component == component; group++) {
       const WeightView down = rows_of(ffn.experts[group->expert].down, row, n_rows);
+      const bool narrowed = narrows(ffn, down.dtype);
       for (size_t first = group->begin; first < group->end; first += matmul_max_vectors) {
         const size_t count = std::min<size_t>(matmul_max_vectors, group->end - first);
         for (size_t i = 0; i < count; i++) {
-          in_rows[i] = scratch.activations + (first + i) * ffn.width;
-          out_rows[i] = slice + ffn.assignments[first + i].token * ffn.hidden;
+          const size_t assignment = first + i;
+          in_rows[i] = narrowed
+                           ? static_cast<const void*>(scratch.narrowed + assignment * narrowed_row_bytes(ffn.width))
+                           : scratch.activations + assignment * ffn.width;
+          out_rows[i] = slice + ffn.assignments[assignment].token * ffn.hidden;
         }
-        kernels_.matmul(matmul_of(down, in_rows, out_rows, count, true, scratch.matmul(worker)));
+        kernels_.matmul({in_rows, narrowed, out_rows, count, down.data, down.dtype, n_rows, down.columns, true,
+                         scratch.matmul(worker)});
       }
     }
   });
+}
+
+// Experts, or the one FFN of a group, share a shape; their types may differ.
+CpuBackend::GroupedFfn CpuBackend::grouped(std::span<const FfnWeights> experts, std::span<const ExpertGroup> groups,
+                                           uint64_t experts_per_component, const CpuWorkspace& scratch) const {
+  return {experts,
+          groups,
+          scratch.assignments,
+          experts[0].gate.columns,
+          experts[0].gate.rows,
+          experts[0].down.rows,
+          experts_per_component,
+          scratch.precision};
 }
 
 Status CpuBackend::moe_ffn(const float* x, std::span<const FfnWeights> experts, const RouterShape& shape,
                            const Route& route, size_t n, bool accumulate, float* out, Workspace& workspace) {
   if (n == 0) return {};
   auto& scratch = static_cast<CpuWorkspace&>(workspace);
-  GroupedFfn ffn;
-  ffn.experts = experts;
-  ffn.groups = group_by_expert(shape, route, n, scratch);
-  ffn.assignments = scratch.assignments;
-  ffn.hidden = experts[0].gate.columns;
-  ffn.width = experts[0].gate.rows;
-  ffn.out_width = experts[0].down.rows;
-  ffn.experts_per_component = shape.expansion_output * shape.group_size();
-  activate(x, ffn, scratch);
+  const GroupedFfn ffn =
+      grouped(experts, group_by_expert(shape, route, n, scratch), shape.expansion_output * shape.group_size(), scratch);
+  activate(inputs_of(x, n, ffn, scratch), ffn, scratch);
   project(ffn, n, accumulate, out, scratch);
   return {};
 }
@@ -115,22 +155,15 @@ Status CpuBackend::gated_ffn(const float* x, const FfnWeights& weights, const We
                              Workspace& workspace) {
   if (n == 0) return {};
   auto& scratch = static_cast<CpuWorkspace&>(workspace);
-  float* logits = scratch.activations;  // free until activate()
-  if (scale) FM_TRY(linear(x, scale, n, false, logits, workspace));
+  float* logits = scratch.activations;                                            // free until activate()
+  if (scale) multiply({x, scale.columns, {}}, scale, n, false, logits, scratch);  // in float32 at any precision
   DefaultFloatEnvironment environment;
   for (size_t i = 0; i < n; i++) {
     scratch.assignments[i] = {static_cast<uint32_t>(i), scale ? 1.0f / (1.0f + std::exp(-logits[i])) : 1.0f};
   }
   scratch.groups[0] = {0, 0, static_cast<uint32_t>(n)};
-  GroupedFfn ffn;
-  ffn.experts = {&weights, 1};
-  ffn.groups = {scratch.groups, 1};
-  ffn.assignments = scratch.assignments;
-  ffn.hidden = weights.gate.columns;
-  ffn.width = weights.gate.rows;
-  ffn.out_width = weights.down.rows;
-  ffn.experts_per_component = 1;
-  activate(x, ffn, scratch);
+  const GroupedFfn ffn = grouped({&weights, 1}, {scratch.groups, 1}, 1, scratch);
+  activate(inputs_of(x, n, ffn, scratch), ffn, scratch);
   project(ffn, n, true, out, scratch);
   return {};
 }

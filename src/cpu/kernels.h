@@ -4,13 +4,14 @@
 //
 // Every kernel gives an output element the same bits whatever else is in the same call: which rows and which outputs
 // are computed together never shows in the result, except that the number of vectors `n` of a Matmul may choose the
-// order of its sums.
+// order of its sums (with block formats and narrowed activations there is one order only), and the number of queries of
+// an AttentionTask how they are multiplied, where it is narrowed or the cache Q8.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-#include "base/dtype.h"
+#include "base/blocks.h"
 
 namespace finermoe {
 
@@ -18,38 +19,53 @@ namespace finermoe {
 enum : size_t {
   matmul_max_vectors = 264,    // vectors of one Matmul
   matmul_depth_block = 384,    // columns that are packed at a time
+  bf16_depth_block = 1024,     // the same for products of BF16 pairs
+  bf16_tile_outputs = 64,      // widest packed tile of them
+  few_vectors = 8,             // vectors that are multiplied with codes as they are read from a Q4 matrix
   tile_outputs = 32,           // widest packed tile
-  attention_max_queries = 48,  // query vectors of one AttentionTask
+  attention_max_queries = 96,  // query vectors of one AttentionTask
   attention_key_block = 64,    // positions that are handled at a time
 };
 
+// A row of activations that was narrowed to what weights of a type are multiplied with (FINERMOE_PRECISION_FAST):
+//   BF16      [columns] bf16, and zeros up to a multiple of 32
+//   Q8, Q4    int8 codes [blocks * 32], then float scales [blocks], then int32 offsets [blocks], each -128 times the
+//   sum
+//             of its block's codes: what the unsigned codes of the weights add too much. A NaN or infinity makes its
+//             block's scale one.
 // out[i] = W x[i], or out[i] += W x[i], for n vectors.
 struct Matmul {
-  const float* const* x;  // [n] pointers to [columns]
-  float* const* out;      // [n] pointers to [rows]
-  size_t n;               // at most matmul_max_vectors
-  const void* weight;     // [rows, columns], aligned to its element
+  const void* const* x;  // [n] pointers to [columns] floats, or to narrowed rows
+  bool narrowed;
+  float* const* out;   // [n] pointers to [rows]
+  size_t n;            // at most matmul_max_vectors
+  const void* weight;  // [rows, columns], aligned to its element; in whole panels where it is blocked
   DType dtype;
   size_t rows, columns;
   bool accumulate;
-  float* scratch;  // matmul_scratch_floats(n) of workspace.h, aligned to 64 bytes
+  float* scratch;  // matmul_scratch_floats(n, columns) of workspace.h, aligned to 64 bytes
 };
 
-// Softmax-weighted sums of values for n query vectors of the heads that share one key-value head.
+// Softmax-weighted sums of values for n query vectors of the heads that share one key-value head, over the positions
+// [begin, end) as far as a query sees them.
 struct AttentionTask {
-  const float* const* q;  // [n] pointers to [head_size]
-  float* const* out;      // [n] pointers to [head_size]
-  const size_t* visible;  // [n] positions that each query sees, at least 1
-  size_t n;               // at most attention_max_queries
-  size_t head_size;
-  const void *keys, *values;  // [positions, head_size]
+  const float* const* q;                 // [n] pointers to [head_size]
+  float* const* out;                     // [n] pointers to [head_size]
+  const size_t* visible;                 // [n] positions that each query sees, from 0 on
+  size_t n;                              // at most attention_max_queries
+  size_t head_size, width, panel_bytes;  // of backend/kv_cache.h
+  const void *keys, *values;             // of one head, in panels
   DType dtype;
-  float scale;     // of the scores
+  size_t begin, end;  // begin is a multiple of attention_key_block
+  float scale;        // of the scores
+  bool narrowed;      // queries and shares may be narrowed where that is faster
+  // [n] each, or null: then `out` is not yet divided by the total of the shares, which are relative to exp(largest).
+  float *largest, *total;
   float* scratch;  // attention_scratch_floats(head_size), aligned to 64 bytes
 };
 
 struct Kernels {
-  // out[i] = float(in[i])
+  // out[i] = float(in[i]); this and the next two are for types that are not blocked
   void (*widen)(const void* in, DType dtype, size_t n, float* out);
   // out[i] = in[i] rounded to nearest, ties to even
   void (*narrow)(const float* in, DType dtype, size_t n, void* out);
@@ -59,6 +75,11 @@ struct Kernels {
   void (*silu_multiply)(float* gate, const float* up, float scale, size_t n);
   // Turns the pairs (x[i], x[half + i]) by the angles given.
   void (*rotate)(float* x, const float* cos, const float* sin, size_t half);
+  // The columns [begin, end) of a row of activations [columns], narrowed for weights of a type that narrows() answers
+  // true for, into their places in `out`. begin is a multiple of 32, end too, or `columns`. x points to column `begin`.
+  void (*narrow_activations)(const float* x, DType weights, size_t columns, size_t begin, size_t end, void* out);
+  // Whether products with weights of this type are faster with narrowed activations.
+  bool (*narrows)(DType weights);
   void (*matmul)(const Matmul& task);
   void (*attention)(const AttentionTask& task);
 };

@@ -11,10 +11,12 @@ constexpr uint64_t round_up(uint64_t value, uint64_t multiple) { return (value +
 
 // Where each array begins, in units of 4 bytes; every array is aligned to 64 bytes.
 struct CpuWorkspace::Layout {
-  uint64_t activations, group_scores, assignments, groups, expert_ends, query_blocks, workers, total;
+  uint64_t activations, narrowed, inputs[2], group_scores, assignments, groups, expert_ends, attention_blocks, sums,
+      largest, totals, parts_done, workers, total;
+  uint64_t n_partials;
   uint64_t rows, attention, worker_total;  // within a worker's area
 
-  Layout(const Config& config, uint64_t n_rows, uint64_t n_workers) {
+  Layout(const Config& config, uint64_t n_rows, uint64_t n_positions, uint64_t n_workers) {
     const RouterShape& router = config.router;
     const uint64_t n_experts = config.is_moe() ? router.n_experts() : 0;
     const uint64_t n_chosen = n_rows * (config.is_moe() ? router.n_experts_per_token() : 0);
@@ -28,39 +30,59 @@ struct CpuWorkspace::Layout {
       return begin;
     };
     activations = add(std::max(n_chosen * config.expert_width, n_rows * whole_width));
+    narrowed =
+        add(std::max(n_chosen * narrowed_row_bytes(config.expert_width), n_rows * narrowed_row_bytes(whole_width)) / 4);
+    const uint64_t input_width = std::max(config.hidden_size, config.n_heads * config.head_size);
+    for (uint64_t& input : inputs) input = add(n_rows * narrowed_row_bytes(input_width) / 4);
     group_scores = add(router.separate ? n_rows * router.n_groups() : 0);
     assignments = add(std::max(n_chosen, n_rows) * sizeof(Assignment) / 4);
     groups = add(std::max<uint64_t>(std::min(n_experts, n_chosen), 1) * sizeof(ExpertGroup) / 4);
     expert_ends = add(n_experts);
-    query_blocks = add(n_rows + 1);
+    attention_blocks = add(n_rows * sizeof(AttentionBlock) / 4);
+    // Room for one block at least; several are computed one after another where there is not enough.
+    const uint64_t parts = attention_parts(n_positions);
+    const uint64_t queries =
+        std::min(n_rows * config.n_heads, std::max(attention_max_queries * config.n_kv_heads, config.n_heads));
+    n_partials = parts > 1 ? parts * queries : 0;
+    sums = add(n_partials * config.head_size);
+    largest = add(n_partials);
+    totals = add(n_partials);
+    parts_done = add(n_partials);
     workers = end;
 
     end = 0;
-    add(matmul_scratch_floats(n));
-    rows = add(n * std::max<uint64_t>(max_task_rows, config.head_size));
+    add(matmul_scratch_floats(n, std::max({input_width, whole_width, config.expert_width})));
+    rows = add(n * std::max<uint64_t>(max_task_rows, heads_per_task(config.head_size) * config.head_size));
     attention = add(attention_scratch_floats(config.head_size));
     worker_total = end;
     total = workers + n_workers * worker_total;
   }
 };
 
-uint64_t CpuWorkspace::bytes(const Config& config, size_t n_rows, size_t n_workers) {
-  return Layout(config, n_rows, n_workers).total * sizeof(float);
+uint64_t CpuWorkspace::bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_workers) {
+  return Layout(config, n_rows, n_positions, n_workers).total * sizeof(float);
 }
 
-Result<std::unique_ptr<CpuWorkspace>> CpuWorkspace::make(const Config& config, size_t n_rows, size_t n_workers,
-                                                         std::shared_ptr<MemoryAccount> account) {
-  const Layout layout(config, n_rows, n_workers);
+Result<std::unique_ptr<CpuWorkspace>> CpuWorkspace::make(const Config& config, size_t n_rows, uint64_t n_positions,
+                                                         size_t n_workers, std::shared_ptr<MemoryAccount> account) {
+  const Layout layout(config, n_rows, n_positions, n_workers);
   auto workspace = std::make_unique<CpuWorkspace>();
   FM_ASSIGN(workspace->buffer_,
             Buffer::allocate(std::move(account), layout.total * sizeof(float), "the backend's scratch"));
   float* base = workspace->buffer_.data<float>();
   workspace->activations = base + layout.activations;
+  workspace->narrowed = reinterpret_cast<std::byte*>(base + layout.narrowed);
+  for (size_t i = 0; i < 2; i++) workspace->inputs[i] = reinterpret_cast<std::byte*>(base + layout.inputs[i]);
   workspace->group_scores = base + layout.group_scores;
   workspace->assignments = reinterpret_cast<Assignment*>(base + layout.assignments);
   workspace->groups = reinterpret_cast<ExpertGroup*>(base + layout.groups);
   workspace->expert_ends = reinterpret_cast<uint32_t*>(base + layout.expert_ends);
-  workspace->query_blocks = reinterpret_cast<uint32_t*>(base + layout.query_blocks);
+  workspace->attention_blocks = reinterpret_cast<AttentionBlock*>(base + layout.attention_blocks);
+  workspace->n_partials = layout.n_partials;
+  workspace->sums = base + layout.sums;
+  workspace->largest = base + layout.largest;
+  workspace->totals = base + layout.totals;
+  workspace->parts_done = reinterpret_cast<uint32_t*>(base + layout.parts_done);
   workspace->workers_ = base + layout.workers;
   workspace->worker_floats_ = layout.worker_total;
   workspace->rows_offset_ = layout.rows;

@@ -221,7 +221,7 @@ class CheckpointReader {
       return {};
     }
     const std::byte* data = bytes.data() + data_begin + entry.begin;
-    if (reinterpret_cast<uintptr_t>(data) % size_of(*entry.dtype) != 0) {
+    if (!is_blocked(*entry.dtype) && reinterpret_cast<uintptr_t>(data) % size_of(*entry.dtype) != 0) {
       return Status(FINERMOE_ERROR_OFFSETS_INVALID,
                     cat(bytes.name(), ": tensor ", entry.name, " begins at byte ", data_begin + entry.begin,
                         ", which is not aligned to its element of ", size_of(*entry.dtype), " bytes"),
@@ -245,13 +245,35 @@ class CheckpointReader {
       if (n_missing_++ < 3) missing_ += cat(missing_.empty() ? "" : ", ", spec.name);
       return {};
     }
-    const Tensor& tensor = checkpoint_->tensors_[place->second];
+    Tensor& tensor = checkpoint_->tensors_[place->second];
+    if (is_blocked(tensor.dtype)) return check_blocked(spec, tensor);
     uint64_t rank = ranks_[place->second];
     if (tensor.rows == spec.rows && tensor.columns == spec.columns && rank == (spec.columns ? 2 : 1)) return {};
     std::string expected = cat(spec.formula, " = ", shape_text(spec.columns ? 2 : 1, spec.rows, spec.columns));
     std::string found = shape_text(rank, tensor.rows, tensor.columns);
     return Status(FINERMOE_ERROR_TENSOR_SHAPE,
                   cat("tensor ", spec.name, " has the shape ", found, "; expected ", expected), expected, found);
+  }
+
+  // A matrix in blocks fills whole panels; from here on it has the shape that the configuration gives it.
+  Status check_blocked(const TensorSpec& spec, Tensor& tensor) const {
+    if (!checkpoint_->config_.quantization || !can_be_blocked(spec.kind)) {
+      return Status(FINERMOE_ERROR_TENSOR_DTYPE,
+                    cat("tensor ", spec.name, " is in blocks of bytes; expected F32, F16 or BF16",
+                        checkpoint_->config_.quantization ? "" : " where config.json has no quantization_config"),
+                    "F32, F16 or BF16", name_of(tensor.dtype));
+    }
+    const uint64_t panels = tensor.rows / panel_rows, blocks = tensor.columns / block_columns;
+    if (panels != panels_of(spec.rows) || blocks != blocks_of(spec.columns)) {
+      const std::string expected = cat("[", panels_of(spec.rows), ", ", blocks_of(spec.columns), "] blocks for ",
+                                       spec.formula, " = ", shape_text(2, spec.rows, spec.columns));
+      const std::string found = cat("[", panels, ", ", blocks, "]");
+      return Status(FINERMOE_ERROR_TENSOR_SHAPE,
+                    cat("tensor ", spec.name, " has ", found, " blocks; expected ", expected), expected, found);
+    }
+    tensor.rows = spec.rows;
+    tensor.columns = spec.columns;
+    return {};
   }
 
   Result<std::shared_ptr<const Checkpoint>> finish() {

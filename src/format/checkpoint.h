@@ -10,7 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "base/dtype.h"
+#include "base/blocks.h"
 #include "base/file.h"
 #include "base/progress.h"
 #include "base/status.h"
@@ -30,7 +30,7 @@ struct Tensor {
   const std::byte* data = nullptr;
   uint32_t file = 0;  // index into Checkpoint::files()
   uint64_t elements() const { return rows * (columns ? columns : 1); }
-  uint64_t bytes() const { return elements() * size_of(dtype); }
+  uint64_t bytes() const { return matrix_bytes(dtype, rows, columns); }
 };
 
 class Checkpoint {

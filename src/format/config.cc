@@ -78,16 +78,20 @@ Status parse_rope(const Fields& fields, std::string_view name, Config& config) {
   return found ? Status() : fields.missing("rope_theta");
 }
 
+Result<std::optional<Quantization>> parse_quantization(const Fields& fields, std::string_view name) {
+  const Json* value = fields.find("quantization_config");
+  if (value == nullptr) return std::optional<Quantization>();
+  if (!value->is_object()) return fields.wrong("quantization_config", "an object");
+  FM_ASSIGN(Quantization quantization, Quantization::parse(*value, name));
+  return std::optional(std::move(quantization));
+}
+
 // What would change the computation and is not computed here is refused, not ignored.
 Status check_supported(const Fields& fields, std::string_view name, const Config& config) {
   FM_ASSIGN(std::string activation, fields.text("hidden_act", "silu"));
   if (activation != "silu") return fields.wrong("hidden_act", "\"silu\"");
   FM_ASSIGN(bool has_qkv_bias, fields.flag("qkv_bias", true));
   if (!has_qkv_bias) return fields.wrong("qkv_bias", "true");
-  if (fields.find("quantization_config")) {
-    return Status(FINERMOE_ERROR_UNSUPPORTED, cat(name, ": a quantized checkpoint (\"quantization_config\")"),
-                  "weights in BF16, F16 or F32", "quantization_config");
-  }
   FM_ASSIGN(bool slides, fields.flag("use_sliding_window", false));
   if (slides) {
     return Status(FINERMOE_ERROR_SLIDING_WINDOW, cat(name, ": \"use_sliding_window\" is true, and not supported"),
@@ -254,6 +258,11 @@ uint64_t Config::n_moe_layers() const {
   return static_cast<uint64_t>(std::count(is_moe_layer.begin(), is_moe_layer.end(), true));
 }
 
+DType Config::type_of(const TensorSpec& spec) const {
+  const std::optional<DType> blocks = quantization ? quantization->type_of(spec.kind, spec.name) : std::nullopt;
+  return blocks.value_or(dtype);
+}
+
 const char* Config::model_type_name() const {
   return model_type == ModelType::finer_moe ? "finer_moe" : model_type == ModelType::qwen2 ? "qwen2" : "qwen2_moe";
 }
@@ -278,6 +287,7 @@ Result<Config> Config::parse(std::string_view json, std::string_view name) {
   FM_TRY(parse_attention(fields, name, config));
   FM_TRY(parse_rope(fields, name, config));
   FM_TRY(check_supported(fields, name, config));
+  FM_ASSIGN(config.quantization, parse_quantization(fields, name));
   config.is_moe_layer.assign(config.n_layers, false);
   if (config.model_type != ModelType::qwen2) FM_TRY(parse_moe(fields, name, config));
   FM_TRY(check_total(name, config));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "base/dtype.h"
 #include "base/function_ref.h"
 #include "base/status.h"
+#include "format/quantization.h"
 
 namespace finermoe {
 
@@ -33,9 +35,11 @@ struct RouterShape {
   uint64_t component_of(uint64_t expert) const { return expert / (expansion_output * group_size()); }
 };
 
+struct TensorSpec;
+
 struct Config {
   ModelType model_type = ModelType::qwen2;
-  DType dtype = DType::bf16;       // of the bulk of the weights, as config.json says; each tensor has its own
+  DType dtype = DType::bf16;       // of the bulk of what is not in blocks; each tensor has its own
   uint64_t hidden_size = 0;        // h
   uint64_t intermediate_size = 0;  // H
   uint64_t n_layers = 0;
@@ -48,6 +52,7 @@ struct Config {
   double rope_theta = 0;
   double initializer_range = 0.02;
   bool tied_embeddings = false;
+  std::optional<Quantization> quantization;  // where there is one, matrices may be in block formats
   // The rest is about MoE layers; router.n_experts() is 0 in a dense model.
   RouterShape router;
   uint64_t expert_width = 0;         // H_e
@@ -60,6 +65,8 @@ struct Config {
   uint64_t kv_width() const { return n_kv_heads * head_size; }
   uint64_t n_moe_layers() const;
   const char* model_type_name() const;
+  // A tensor's type as far as config.json tells it; what an open checkpoint's tensor has is what counts.
+  DType type_of(const TensorSpec& spec) const;
 
   // From the text of a config.json. `name` is used in messages.
   static Result<Config> parse(std::string_view json, std::string_view name);
@@ -80,6 +87,13 @@ enum class TensorKind {
   concat_gate,
   concat_proj
 };
+
+// Whether a tensor of this kind may be in a block format: matrices, but those that decide where tokens go.
+constexpr bool can_be_blocked(TensorKind kind) {
+  return kind == TensorKind::embedding || kind == TensorKind::head || kind == TensorKind::attention ||
+         kind == TensorKind::dense || kind == TensorKind::shared || kind == TensorKind::routed ||
+         kind == TensorKind::concat_proj;
+}
 
 struct TensorSpec {
   std::string_view name;  // "model.layers.3.mlp.gate.weight"; valid during the visit

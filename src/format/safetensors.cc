@@ -62,7 +62,7 @@ class Handler : public nlohmann::json_sax<Json> {
       return true;
     }
     if (place_ != Place::shape) return unexpected("a number");
-    if (entry_.rank < 2) (entry_.rank == 0 ? entry_.rows : entry_.columns) = value;
+    if (entry_.rank < 3) (entry_.rank == 0 ? entry_.rows : entry_.rank == 1 ? entry_.columns : block_) = value;
     entry_.rank++;
     if (__builtin_mul_overflow(elements_, value, &elements_)) return bad_number();
     return true;
@@ -151,6 +151,7 @@ class Handler : public nlohmann::json_sax<Json> {
     if (in_metadata_) return saw_metadata_ ? malformed("a second __metadata__") : (saw_metadata_ = true);
     entry_ = {};
     elements_ = 1;
+    block_ = 0;
     n_offsets_ = fields_seen_ = 0;
     std::string_view before = json_.substr(0, static_cast<size_t>(at_ - json_.data()) - 1);
     if (before.ends_with(name) && before[before.size() - name.size() - 1] == '"') {
@@ -189,6 +190,14 @@ class Handler : public nlohmann::json_sax<Json> {
                   cat("tensor ", entry_.name, " ends at byte ", entry_.end, " of the data, which has ", data_size_),
                   cat("at least ", entry_.end, " bytes of data"), cat(data_size_, " bytes"));
     }
+    // Bytes of the shape [panels, blocks of a panel, bytes of a block] are a matrix in a block format.
+    const bool blocked = entry_.rank == 3 && entry_.dtype_name == "U8" && elements_ != 0;
+    if (blocked && (block_ == q8_block_bytes || block_ == q4_block_bytes)) {
+      entry_.dtype = block_ == q8_block_bytes ? DType::q8 : DType::q4;
+      entry_.rank = 2;
+      entry_.rows *= panel_rows;
+      entry_.columns *= block_columns;
+    }
     if (entry_.rank != 2 || elements_ == 0) {
       entry_.rows = elements_;
       entry_.columns = 0;
@@ -204,8 +213,8 @@ class Handler : public nlohmann::json_sax<Json> {
   Status status_;
   Place place_ = Place::start;
   bool in_metadata_ = false, saw_metadata_ = false;
-  SafetensorsEntry entry_;  // the tensor that is being read; so the next three
-  uint64_t elements_ = 1;
+  SafetensorsEntry entry_;  // the tensor that is being read; so the next four
+  uint64_t elements_ = 1, block_ = 0;
   unsigned n_offsets_ = 0, fields_seen_ = 0;
   unsigned field_ = 0;
 };

@@ -9,16 +9,16 @@
 #include <utility>
 #include <vector>
 
-#include "base/dtype.h"
+#include "base/blocks.h"
 #include "base/file.h"
 #include "base/status.h"
 
 namespace finermoe {
 
 struct SafetensorsEntry {
-  std::string_view name;  // in the header's text, or in escaped_names
-  std::optional<DType> dtype;
-  std::string dtype_name;  // as it stands, where it is none of ours
+  std::string_view name;       // in the header's text, or in escaped_names
+  std::optional<DType> dtype;  // a block format's matrix has the rows and columns of its whole panels
+  std::string dtype_name;      // as it stands, where it is none of ours
   uint64_t rank = 0;
   uint64_t rows = 0, columns = 0;  // as in Tensor; other ranks than 2 are flattened to a vector
   uint64_t begin = 0, end = 0;     // in the data

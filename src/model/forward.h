@@ -7,6 +7,7 @@
 #include "backend/backend.h"
 #include "base/function_ref.h"
 #include "format/checkpoint.h"
+#include "model/expert_pages.h"
 #include "model/weights.h"
 
 namespace finermoe {
@@ -17,6 +18,7 @@ struct Model {
   Config config;
   Weights weights;
   std::shared_ptr<Backend> backend;
+  std::shared_ptr<ExpertPages> expert_pages;  // null: the system alone decides which are in memory
 
   AttentionShape attention_shape() const {
     return {config.hidden_size, config.n_heads, config.n_kv_heads, config.head_size};
@@ -40,7 +42,8 @@ class Scratch {
   float* routed = nullptr;    // [n_rows, h] concatenated experts, where a concat projection follows
   float* rope_cos = nullptr;  // [n_rows, d / 2]
   float* rope_sin = nullptr;
-  Route route;  // [n_rows, …]
+  Route route;                     // [n_rows, …]
+  int32_t* run_experts = nullptr;  // [n_rows, k] those of the route that are used together, -1 in place of others
   std::unique_ptr<Workspace> workspace;
 
  private:

@@ -4,7 +4,7 @@ namespace finermoe {
 
 // Where each array begins in one allocation, in bytes; every array is aligned to 64.
 struct Scratch::Layout {
-  uint64_t x, normed, q, attended, routed, rope_cos, rope_sin, logits, experts, weights, groups, total = 0;
+  uint64_t x, normed, q, attended, routed, rope_cos, rope_sin, logits, experts, weights, groups, run_experts, total = 0;
 
   Layout(const Config& config, size_t n) {
     const uint64_t h = config.hidden_size, heads = config.n_heads * config.head_size;
@@ -21,6 +21,7 @@ struct Scratch::Layout {
     experts = add(moe ? n * router.n_experts_per_token() : 0);
     weights = add(moe ? n * router.n_experts_per_token() : 0);
     groups = add(moe ? n * router.granularity_output : 0);
+    run_experts = add(moe ? n * router.n_experts_per_token() : 0);
   }
 
  private:
@@ -54,6 +55,7 @@ Result<std::unique_ptr<Scratch>> Scratch::make(const Model& model, size_t n_rows
   scratch->rope_cos = floats(layout.rope_cos);
   scratch->rope_sin = floats(layout.rope_sin);
   scratch->route = {floats(layout.logits), integers(layout.experts), floats(layout.weights), integers(layout.groups)};
+  scratch->run_experts = integers(layout.run_experts);
   return scratch;
 }
 

@@ -4,7 +4,7 @@ namespace finermoe {
 namespace {
 
 // Where a tensor's view belongs, by the last parts of its name.
-WeightView* place_of(const TensorSpec& spec, Weights& weights, size_t first_expert) {
+WeightView* place_of(const TensorSpec& spec, Weights& weights) {
   if (spec.layer < 0) {
     return spec.kind == TensorKind::embedding ? &weights.embedding
            : spec.kind == TensorKind::head    ? &weights.head
@@ -32,7 +32,7 @@ WeightView* place_of(const TensorSpec& spec, Weights& weights, size_t first_expe
     case TensorKind::shared_gate:
       return &layer.moe.shared_gate;
     case TensorKind::routed:
-      return part_of(weights.experts[first_expert + static_cast<size_t>(spec.expert)]);
+      return part_of(weights.experts[layer.moe.first_expert + static_cast<size_t>(spec.expert)]);
     case TensorKind::router:
       return &layer.moe.router.gate;
     case TensorKind::concat_gate:
@@ -54,18 +54,16 @@ Weights Weights::bind(const Checkpoint& checkpoint) {
   Weights weights;
   weights.layers.resize(config.n_layers);
   weights.experts.resize(config.n_moe_layers() * n_experts);
-  std::vector<size_t> first_expert(config.n_layers, 0);
   for (size_t layer = 0, next = 0; layer < config.n_layers; layer++) {
     weights.layers[layer].is_moe = config.is_moe_layer[layer];
     if (!config.is_moe_layer[layer]) continue;
     weights.layers[layer].moe.experts = std::span(weights.experts).subspan(next, n_experts);
-    first_expert[layer] = next;
+    weights.layers[layer].moe.first_expert = next;
     next += n_experts;
   }
   Status bound = for_each_tensor(config, [&](const TensorSpec& spec) {
     const Tensor* tensor = checkpoint.find(spec.name);
-    size_t first = spec.layer < 0 ? 0 : first_expert[static_cast<size_t>(spec.layer)];
-    *place_of(spec, weights, first) = {tensor->data, tensor->dtype, tensor->rows, tensor->columns};
+    *place_of(spec, weights) = {tensor->data, tensor->dtype, tensor->rows, tensor->columns};
     return Status();
   });
   static_cast<void>(bound);  // the visitor has no errors

@@ -13,6 +13,7 @@ namespace finermoe {
 struct MoeWeights {
   RouterWeights router;
   std::span<const FfnWeights> experts;  // [N]: gate, up [H_e, h]; down [h / G_O, H_e]
+  size_t first_expert = 0;              // index of experts[0] among those of all layers
   WeightView concat_proj;               // [h, h], or empty
   FfnWeights shared;                    // gate, up [H, h]; down [h, H], or empty
   WeightView shared_gate;               // [1, h], or empty

@@ -7,8 +7,11 @@
 namespace finermoe {
 
 Result<std::shared_ptr<LoadedModel>> LoadedModel::load(std::shared_ptr<const Checkpoint> checkpoint,
-                                                       std::shared_ptr<Runtime> runtime) {
+                                                       std::shared_ptr<Runtime> runtime,
+                                                       const ResidencyOptions& residency, const Progress& progress) {
   std::shared_ptr<LoadedModel> loaded(new LoadedModel);
+  FM_ASSIGN(loaded->model_.expert_pages, manage_experts(checkpoint, residency, runtime->pool()));
+  FM_TRY(lock_weights(*checkpoint, residency.lock, progress));
   loaded->model_.config = checkpoint->config();
   loaded->model_.weights = Weights::bind(*checkpoint);
   loaded->model_.checkpoint = std::move(checkpoint);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "model/forward.h"
+#include "runtime/residency.h"
 #include "runtime/runtime.h"
 #include "text/tokenizer.h"
 
@@ -17,7 +18,8 @@ namespace finermoe {
 class LoadedModel {
  public:
   static Result<std::shared_ptr<LoadedModel>> load(std::shared_ptr<const Checkpoint> checkpoint,
-                                                   std::shared_ptr<Runtime> runtime);
+                                                   std::shared_ptr<Runtime> runtime, const ResidencyOptions& residency,
+                                                   const Progress& progress);
 
   const Model& model() const { return model_; }
   const Config& config() const { return model_.config; }

@@ -1,12 +1,14 @@
 #include "runtime/plan.h"
 
+#include "base/blocks.h"
+
 namespace finermoe {
 
 Result<Plan> make_plan(const Config& config, const SessionOptions& options, uint64_t n_sessions) {
   FM_ASSIGN(const SessionOptions resolved, options.resolved(config));
   Plan plan;
   FM_TRY(for_each_tensor(config, [&](const TensorSpec& spec) {
-    const uint64_t bytes = spec.elements() * size_of(config.dtype);
+    const uint64_t bytes = matrix_bytes(config.type_of(spec), spec.rows, spec.columns);
     uint64_t read = bytes;  // by one token
     switch (spec.kind) {
       case TensorKind::embedding:
@@ -40,6 +42,7 @@ Result<Plan> make_plan(const Config& config, const SessionOptions& options, uint
         break;
     }
     plan.bytes_per_token += read;
+    if (is_read_by_every_token(config, spec.kind)) plan.every_token += bytes;
     return Status();
   }));
   FM_ASSIGN(auto runtime, Runtime::create({}));

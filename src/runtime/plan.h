@@ -11,6 +11,7 @@ struct Plan {
   uint64_t kv_cache = 0;                                                                  // of all sessions
   uint64_t scratch = 0;          // of one step, and each session's row of logits
   uint64_t bytes_per_token = 0;  // weight bytes that decoding one token reads
+  uint64_t every_token = 0;      // weights that every token reads
   uint64_t weights() const { return embeddings + attention + dense + shared + routed + router; }
 };
 

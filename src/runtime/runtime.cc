@@ -11,6 +11,10 @@ Result<std::shared_ptr<Runtime>> Runtime::create(const RuntimeOptions& options) 
                        ? std::make_shared<ThreadPool>(options.executor, options.executor_user, n_threads)
                        : std::make_shared<ThreadPool>(n_threads);
   FM_ASSIGN(runtime->backend_, open_backend({runtime->isa_, runtime->pool_}));
+  if (options.profile) {
+    runtime->profile_ = std::make_shared<Profile>();
+    runtime->backend_ = profiled(runtime->backend_, runtime->profile_);
+  }
   runtime->account_ = std::make_shared<MemoryAccount>(options.memory_limit);
   return runtime;
 }

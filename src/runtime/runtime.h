@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include "backend/backend.h"
+#include "backend/profiled_backend.h"
 #include "base/allocation.h"
 #include "base/status.h"
 #include "base/thread_pool.h"
@@ -18,6 +18,7 @@ struct RuntimeOptions {
   void* log_user = nullptr;
   finermoe_executor_fn executor = nullptr;
   void* executor_user = nullptr;
+  bool profile = false;
 };
 
 class Runtime {
@@ -25,9 +26,10 @@ class Runtime {
   static Result<std::shared_ptr<Runtime>> create(const RuntimeOptions& options);
 
   int32_t isa() const { return isa_; }
-  ThreadPool& pool() const { return *pool_; }
+  const std::shared_ptr<ThreadPool>& pool() const { return pool_; }
   const std::shared_ptr<Backend>& backend() const { return backend_; }
   const std::shared_ptr<MemoryAccount>& account() const { return account_; }
+  const std::shared_ptr<Profile>& profile() const { return profile_; }  // null: nothing is measured
   void log(int32_t level, const std::string& message) const {
     if (options_.log != nullptr) options_.log(options_.log_user, level, message.c_str());
   }
@@ -39,6 +41,7 @@ class Runtime {
   std::shared_ptr<ThreadPool> pool_;
   std::shared_ptr<Backend> backend_;
   std::shared_ptr<MemoryAccount> account_;
+  std::shared_ptr<Profile> profile_;
 };
 
 }  // namespace finermoe

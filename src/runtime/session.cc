@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "backend/kv_cache.h"
 #include "runtime/step.h"
 
 namespace finermoe {
@@ -22,7 +23,7 @@ Result<SessionOptions> SessionOptions::resolved(const Config& config) const {
 }
 
 uint64_t kv_cache_bytes(const Config& config, uint64_t context_length, DType dtype) {
-  return 2 * config.n_layers * config.kv_width() * context_length * size_of(dtype);
+  return config.n_layers * 2 * config.n_kv_heads * KvLayout(dtype, config.head_size).head_bytes(context_length);
 }
 
 Result<std::shared_ptr<Session>> Session::create(std::shared_ptr<LoadedModel> model, const SessionOptions& options) {
@@ -109,10 +110,9 @@ Status Session::truncate(size_t length) {
 
 Result<std::shared_ptr<Session>> Session::fork() const {
   FM_ASSIGN(auto copy, create(model_, options_));
-  // Only what is in use: per layer, keys then values, per head `capacity` positions.
   const Config& config = model_->config();
-  const uint64_t position_bytes = config.head_size * size_of(options_.kv_dtype);
-  const uint64_t head_bytes = capacity() * position_bytes, used_bytes = length() * position_bytes;
+  const KvLayout layout(options_.kv_dtype, config.head_size);
+  const uint64_t head_bytes = layout.head_bytes(capacity()), used_bytes = layout.head_bytes(length());
   for (uint64_t head = 0; head < config.n_layers * 2 * config.n_kv_heads; head++) {
     std::memcpy(copy->cache_.data() + head * head_bytes, cache_.data() + head * head_bytes, used_bytes);
   }

@@ -15,6 +15,7 @@ namespace finermoe {
 struct SessionOptions {
   uint64_t context_length = 0;  // tokens; 0: the smaller of max_positions and default_context
   DType kv_dtype = DType::f32;
+  Precision precision = Precision::exact;
   size_t chunk = 0;   // rows of one prefill pass; 0: default_chunk
   Progress progress;  // phase "prefill", in tokens; its cancel flag is not used
 

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstring>
 
+#include "backend/kv_cache.h"
 #include "base/sha256.h"
 #include "base/whole_file.h"
 #include "runtime/session.h"
@@ -13,8 +14,9 @@ namespace {
 constexpr std::array<char, 8> magic = {'F', 'R', 'M', 'O', 'E', 'S', 'E', 'S'};
 constexpr uint32_t version = 1;
 
-// All integers little-endian. After it: token ids int32 [length], then per layer keys [n_kv_heads, length, head_size]
-// and values of the same shape in the cache's dtype, then the SHA-256 of all that came before.
+// All integers little-endian. After it: token ids int32 [length], then per layer keys [n_kv_heads, length] and values
+// of the same shape, each a vector on its own (backend/kv_cache.h) of the cache's type, then the SHA-256 of all that
+// came before.
 struct Header {
   std::array<char, 8> file_magic = magic;
   uint32_t file_version = version;
@@ -28,6 +30,11 @@ constexpr size_t digest_size = 64;  // hexadecimal
 Status malformed(const std::string& path, std::string_view what, std::string expected, std::string found) {
   return Status(FINERMOE_ERROR_SESSION_MALFORMED, cat(path, " is not a usable session file: ", what),
                 std::move(expected), std::move(found));
+}
+
+// Heads are counted through all layers, of keys and then of values in each.
+KvKind kind_of(uint64_t head, const Config& config) {
+  return head / config.n_kv_heads % 2 == 0 ? KvKind::key : KvKind::value;
 }
 
 std::span<const std::byte> bytes_of(const void* data, size_t size) {
@@ -52,9 +59,18 @@ Status Session::save(const std::string& path) const {
   FM_TRY(write(bytes_of(&header, sizeof header)));
   FM_TRY(write(bytes_of(tokens_.data(), tokens_.size() * sizeof(int32_t))));
   const Config& config = model_->config();
-  const uint64_t position_bytes = config.head_size * size_of(options_.kv_dtype);
+  const KvLayout layout(options_.kv_dtype, config.head_size);
+  constexpr size_t at_once = 128;
+  std::vector<std::byte> vectors(at_once * layout.vector_bytes());
   for (uint64_t head = 0; head < config.n_layers * 2 * config.n_kv_heads; head++) {
-    FM_TRY(write(bytes_of(cache_.data() + head * capacity() * position_bytes, length() * position_bytes)));
+    const std::byte* from = cache_.data() + head * layout.head_bytes(capacity());
+    for (size_t begin = 0; begin < length(); begin += at_once) {
+      const size_t n = std::min(at_once, length() - begin);
+      for (size_t i = 0; i < n; i++) {
+        layout.get(kind_of(head, config), from, begin + i, vectors.data() + i * layout.vector_bytes());
+      }
+      FM_TRY(write({vectors.data(), n * layout.vector_bytes()}));
+    }
   }
   const std::string digest = hash.hex();
   FM_TRY(file.write(bytes_of(digest.data(), digest.size())));
@@ -94,9 +110,10 @@ Status Session::restore(const std::string& path) {
                   cat("at most ", capacity()), cat(header.length));
   }
   const Config& config = model_->config();
-  const uint64_t position_bytes = config.head_size * size_of(options_.kv_dtype);
+  const KvLayout layout(options_.kv_dtype, config.head_size);
   const uint64_t n_heads = config.n_layers * 2 * config.n_kv_heads;
-  const uint64_t expected = sizeof header + header.length * (sizeof(int32_t) + n_heads * position_bytes) + digest_size;
+  const uint64_t expected =
+      sizeof header + header.length * (sizeof(int32_t) + n_heads * layout.vector_bytes()) + digest_size;
   if (file->size() != expected) {
     return malformed(path, "its size does not follow from its length", cat(expected, " bytes"),
                      cat(file->size(), " bytes"));
@@ -111,8 +128,11 @@ Status Session::restore(const std::string& path) {
                        cat(id));
     }
   }
-  for (uint64_t head = 0; head < n_heads; head++, from += header.length * position_bytes) {
-    std::memcpy(cache_.data() + head * capacity() * position_bytes, from, header.length * position_bytes);
+  for (uint64_t head = 0; head < n_heads; head++) {
+    std::byte* to = cache_.data() + head * layout.head_bytes(capacity());
+    for (uint64_t p = 0; p < header.length; p++, from += layout.vector_bytes()) {
+      layout.put(kind_of(head, config), from, p, to);
+    }
   }
   tokens_ = std::move(tokens);
   n_logits_ = 0;

@@ -3,18 +3,29 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
+#include <span>
 #include <vector>
+
+#include "base/blocks.h"
 
 namespace finermoe {
 namespace {
 
-float element(const WeightView& weight, uint64_t i) {
-  if (weight.dtype == DType::f32) return reinterpret_cast<const float*>(weight.data)[i];
-  const uint16_t bits = reinterpret_cast<const uint16_t*>(weight.data)[i];
-  return weight.dtype == DType::bf16 ? bf16_to_float(bits) : f16_to_float(bits);
+// out [columns] = a row of the matrix
+void read_row(const WeightView& weight, uint64_t row, std::span<float> out) {
+  if (is_blocked(weight.dtype)) {
+    const std::byte* panel = weight.data + row / panel_rows * matrix_bytes(weight.dtype, panel_rows, weight.columns);
+    return decode_row(weight.dtype, panel, row % panel_rows, out);
+  }
+  const std::byte* from = weight.data + row * weight.columns * size_of(weight.dtype);
+  if (weight.dtype == DType::f32) {
+    std::memcpy(out.data(), from, out.size_bytes());
+    return;
+  }
+  const auto* bits = reinterpret_cast<const uint16_t*>(from);
+  std::transform(bits, bits + out.size(), out.begin(), weight.dtype == DType::bf16 ? bf16_to_float : f16_to_float);
 }
-
-uint64_t size_of_matrix(const WeightView& weight) { return weight.rows * weight.columns; }
 
 std::array<const WeightView*, 3> matrices(const FfnWeights& expert) { return {&expert.gate, &expert.up, &expert.down}; }
 
@@ -34,18 +45,25 @@ Result<double> expert_similarity(const LoadedModel& model, size_t layer, const C
   }
   StopSignals stop(cancel);
   stop.watch(model.closed, "model");
-  ThreadPool& pool = model.runtime()->pool();
-  constexpr uint64_t block = 16384;
+  ThreadPool& pool = *model.runtime()->pool();
   double sum_squared = 0, unit_length_squared = 0;
   std::vector<double> scale(experts.size());
+  uint64_t most_columns = 0;
+  for (const WeightView* matrix : matrices(experts[0])) most_columns = std::max(most_columns, matrix->columns);
+  std::vector<float> rows(pool.n_threads() * most_columns);   // one for each worker
+  std::vector<double> sums(pool.n_threads() * most_columns);  // so these
+  const auto row_of = [&](size_t worker, const WeightView& matrix, uint64_t row) {
+    const std::span out(rows.data() + worker * most_columns, matrix.columns);
+    read_row(matrix, row, out);
+    return out;
+  };
 
   FM_TRY(stop.check());
-  pool.run(experts.size(), [&](size_t e, size_t) {
+  pool.run(experts.size(), [&](size_t e, size_t worker) {
     double squared = 0;
     for (const WeightView* matrix : matrices(experts[e])) {
-      for (uint64_t i = 0; i < size_of_matrix(*matrix); i++) {
-        const double value = element(*matrix, i);
-        squared += value * value;
+      for (uint64_t r = 0; r < matrix->rows; r++) {
+        for (const double value : row_of(worker, *matrix, r)) squared += value * value;
       }
     }
     scale[e] = squared > 0 ? 1 / std::sqrt(squared) : 0;
@@ -54,16 +72,16 @@ Result<double> expert_similarity(const LoadedModel& model, size_t layer, const C
 
   for (size_t m = 0; m < 3; m++) {
     FM_TRY(stop.check());
-    const uint64_t size = size_of_matrix(*matrices(experts[0])[m]), n_blocks = (size + block - 1) / block;
-    std::vector<double> partial(n_blocks);
-    pool.run(n_blocks, [&](size_t b, size_t) {
-      const uint64_t begin = b * block, end = std::min(size, begin + block);
-      std::vector<double> sum(end - begin);
+    const WeightView& first = *matrices(experts[0])[m];
+    std::vector<double> partial(first.rows);
+    pool.run(first.rows, [&](size_t r, size_t worker) {
+      const std::span sum(sums.data() + worker * most_columns, first.columns);
+      std::fill(sum.begin(), sum.end(), 0);
       for (size_t e = 0; e < experts.size(); e++) {
-        const WeightView& matrix = *matrices(experts[e])[m];
-        for (uint64_t i = begin; i < end; i++) sum[i - begin] += scale[e] * element(matrix, i);
+        const std::span<const float> row = row_of(worker, *matrices(experts[e])[m], r);
+        for (size_t i = 0; i < sum.size(); i++) sum[i] += scale[e] * row[i];
       }
-      for (double s : sum) partial[b] += s * s;
+      for (double s : sum) partial[r] += s * s;
     });
     for (double p : partial) sum_squared += p;
   }

@@ -39,6 +39,7 @@ Status run_step(LoadedModel& model, std::span<const StepPart> parts, float* logi
   FM_TRY(model.model().checkpoint->check_unchanged());
   const Rows rows(parts);
   FM_ASSIGN(auto scratch, model.borrow_scratch(rows.tokens.size(), rows.longest));
+  (*scratch).workspace->precision = parts[0].session->options().precision;
 
   std::deque<Use> trace_uses;
   std::vector<Trace*> traces;  // begun: must be committed or rolled back
@@ -51,7 +52,7 @@ Status run_step(LoadedModel& model, std::span<const StepPart> parts, float* logi
     if (status.ok()) traces.push_back(trace);
   }
   if (status.ok()) {
-    const ThreadPool::Step step(model.runtime()->pool());
+    const ThreadPool::Step step(*model.runtime()->pool());
     auto go_on = [&] { return stop.check(); };
     auto routed = [&](size_t layer, const Route& route, size_t) {
       for (size_t i = 0; i < parts.size(); i++) {

@@ -15,7 +15,8 @@ struct StepPart {
 };
 
 // Computes all parts together and extends their sessions; on an error or a stop no session changes.
-// No two parts share a session. logits [sum of logit_rows.size(), vocab], in the order of the parts.
+// No two parts share a session, and all sessions have one precision. logits [sum of logit_rows.size(), vocab], in the
+// order of the parts.
 Status run_step(LoadedModel& model, std::span<const StepPart> parts, float* logits, const StopSignals& stop);
 
 }  // namespace finermoe

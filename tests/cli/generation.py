@@ -14,7 +14,8 @@ class Trained(unittest.TestCase):
         for model in (TRAINED, DENSE):
             for prompt in expected(model)["prompts"]:
                 for part in (["-p", prompt["text"], "--special"], ["--ids", ids(prompt["ids"])]):
-                    completion = value("generate", model, *part, "-n", len(prompt["greedy"]), "--json")
+                    completion = value("generate", model, *part, "-n", len(prompt["greedy"]), "--precision", "exact",
+                                       "--json")
                     self.assertEqual(completion["prompt_ids"], prompt["ids"])
                     self.assertEqual(completion["ids"], prompt["greedy"])
                     self.assertEqual(completion["text"], prompt["greedy_text"])
@@ -103,7 +104,8 @@ class Trained(unittest.TestCase):
 
     def test_how_it_computes(self):
         greedy = value("generate", TRAINED, "--chat", "-p", LIGHTHOUSE, "--json")["ids"]
-        for how in (["--threads", 1], ["--isa", "portable"], ["--kv-dtype", "f16"], ["--memory-limit", "100MB"]):
+        for how in (["--threads", 1], ["--isa", "portable"], ["--kv-dtype", "f16"], ["--kv-dtype", "q8"],
+                    ["--memory-limit", "100MB"]):
             self.assertEqual(value("generate", TRAINED, "--chat", "-p", LIGHTHOUSE, "--json", *how)["ids"], greedy)
 
 
@@ -111,7 +113,8 @@ class Shapes(unittest.TestCase):
     def test_greedy(self):
         for model in sorted(SHAPES.iterdir()):
             prompt = expected(model)["prompts"][0]
-            printed = text("generate", model, "--ids", ids(prompt["ids"]), "--ignore-eos", "-n", len(prompt["greedy"]))
+            printed = text("generate", model, "--ids", ids(prompt["ids"]), "--ignore-eos", "-n", len(prompt["greedy"]),
+                               "--precision", "exact")
             self.assertEqual(printed, ids(prompt["greedy"]) + "\n", model.name)
 
     def test_json_without_tokenizer(self):

@@ -11,7 +11,7 @@ import unittest
 from support import COMMAND, ROOT, SHAPES, TRAINED, arguments, error, main, run, text
 
 COMMANDS = ["info", "generate", "chat", "tokenize", "detokenize", "logits", "route", "stats", "perplexity", "upcycle",
-            "synthesize", "verify", "plan", "bench", "completion"]
+            "synthesize", "quantize", "verify", "plan", "bench", "completion"]
 
 
 def flags_of(command):
@@ -113,7 +113,7 @@ class Completion(unittest.TestCase):
     def test_bash(self):
         self.assertLessEqual(set(COMMANDS), self.complete(""))
         self.assertEqual(self.complete("gen"), {"generate"})
-        self.assertEqual(self.complete("generate", "--kv-dtype", ""), {"f32", "f16", "bf16"})
+        self.assertEqual(self.complete("generate", "--kv-dtype", ""), {"f32", "f16", "bf16", "q8"})
         self.assertEqual(self.complete("upcycle", "--shared", "c"), {"copy"})
         self.assertEqual(self.complete("completion", ""), {"bash", "zsh", "fish"})
         for command in COMMANDS:

@@ -9,7 +9,7 @@ DRIVER = sys.argv[1]
 SOURCE = os.environ["FINERMOE_SOURCE"]
 SHAPES = os.path.join(SOURCE, "tests/data/shapes")
 MODELS = os.path.join(SOURCE, "examples/models")
-SIZES = {"F32": 4, "F16": 2, "BF16": 2}
+SIZES = {"F32": 4, "F16": 2, "BF16": 2, "U8": 1}
 
 
 def run(command, *arguments, expect=0):

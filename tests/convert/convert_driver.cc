@@ -1,6 +1,8 @@
 // The writers by themselves, for the scripts in this folder and bench/upcycle_speed.py:
-//   convert_driver upcycle DENSE OUT [flag value …] | synthesize CONFIG OUT [flag value …] | verify PATH | open PATH
-// Prints JSON on success; "error CODE: message" and exit status 1 on failure.
+//   convert_driver upcycle DENSE OUT [flag value …] | synthesize CONFIG OUT [flag value …] |
+//   quantize MODEL OUT [flag value …] | verify PATH | open PATH | decode MODEL
+// decode writes what matrices in blocks stand for, float32 row after row, in the order of the file; the others
+// print JSON on success; "error CODE: message" and exit status 1 on failure.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -9,7 +11,9 @@
 #include <iostream>
 #include <map>
 #include <string>
+#include <vector>
 
+#include "base/blocks.h"
 #include "base/json.h"
 #include "convert/convert.h"
 #include "format/checkpoint.h"
@@ -91,9 +95,20 @@ Status run_upcycle(const std::string& in, const std::string& out, const Flags& f
 Status run_synthesize(const std::string& in, const std::string& out, const Flags& flags, const WriterOptions& writer) {
   std::optional<DType> dtype;
   std::string name = get(flags, "--dtype", "");
-  for (DType one : {DType::f32, DType::f16, DType::bf16})
+  for (DType one : {DType::f32, DType::f16, DType::bf16, DType::q8, DType::q4})
     if (name == name_of(one)) dtype = one;
   return synthesize(in, out, dtype, writer);
+}
+
+// --dtype Q8|Q4, --pattern PATTERN with --type Q8|Q4 (otherwise as in the source)
+Status run_quantize(const std::string& in, const std::string& out, const Flags& flags, const WriterOptions& writer) {
+  auto type = [&](const char* flag) {
+    std::string name = get(flags, flag, "");
+    return name == "Q4" ? std::optional(DType::q4) : name == "Q8" ? std::optional(DType::q8) : std::nullopt;
+  };
+  Quantization types{type("--dtype").value_or(DType::q8), DType::q8, {}};
+  if (flags.contains("--pattern")) types.overrides.push_back({flags.at("--pattern"), type("--type")});
+  return quantize(in, out, types, writer);
 }
 
 int write(const std::string& command, const std::string& in, const std::string& out, const Flags& flags) {
@@ -109,7 +124,8 @@ int write(const std::string& command, const std::string& in, const std::string& 
   writer.progress.callback = on_progress;
   writer.progress.user = &watch;
   auto start = std::chrono::steady_clock::now();
-  Status status = (command == "upcycle" ? run_upcycle : run_synthesize)(in, out, flags, writer);
+  auto run = command == "upcycle" ? run_upcycle : command == "quantize" ? run_quantize : run_synthesize;
+  Status status = run(in, out, flags, writer);
   double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (!status.ok()) return fail(status);
   std::cout << Json{{"seconds", seconds},
@@ -137,6 +153,23 @@ int run_verify(const std::string& path) {
   return 0;
 }
 
+int run_decode(const std::string& path) {
+  Checkpoint::Options options;
+  options.account = std::make_shared<MemoryAccount>(0);
+  auto checkpoint = Checkpoint::open(path, options);
+  if (!checkpoint.ok()) return fail(checkpoint.status());
+  for (const Tensor& tensor : (*checkpoint)->tensors()) {
+    if (!is_blocked(tensor.dtype)) continue;
+    std::vector<float> row(tensor.columns);
+    const uint64_t panel_bytes = matrix_bytes(tensor.dtype, panel_rows, tensor.columns);
+    for (uint64_t r = 0; r < tensor.rows; r++) {
+      decode_row(tensor.dtype, tensor.data + r / panel_rows * panel_bytes, r % panel_rows, row);
+      std::fwrite(row.data(), sizeof(float), row.size(), stdout);
+    }
+  }
+  return 0;
+}
+
 int run_open(const std::string& path) {
   Checkpoint::Options options;
   options.account = std::make_shared<MemoryAccount>(0);
@@ -152,7 +185,8 @@ int main(int argc, char** argv) {
   std::string command = argc > 1 ? argv[1] : "";
   if (command == "verify" && argc == 3) return run_verify(argv[2]);
   if (command == "open" && argc == 3) return run_open(argv[2]);
-  if ((command == "upcycle" || command == "synthesize") && argc >= 4 && argc % 2 == 0) {
+  if (command == "decode" && argc == 3) return run_decode(argv[2]);
+  if ((command == "upcycle" || command == "synthesize" || command == "quantize") && argc >= 4 && argc % 2 == 0) {
     Flags flags;
     for (int i = 4; i < argc; i += 2) flags[argv[i]] = argv[i + 1];
     return write(command, argv[2], argv[3], flags);

@@ -7,15 +7,6 @@
 namespace finermoe {
 namespace {
 
-const Kernels& kernels_of(int32_t isa) {
-#if defined(__x86_64__)
-  if (isa == FINERMOE_ISA_AVX512) return avx512::kernels;
-  if (isa == FINERMOE_ISA_AVX2) return avx2::kernels;
-#endif
-  (void)isa;
-  return portable::kernels;
-}
-
 constexpr std::array all_dtypes = {DType::f32, DType::f16, DType::bf16};
 
 class KernelsTest : public EveryIsa {
@@ -24,9 +15,12 @@ class KernelsTest : public EveryIsa {
 };
 FINERMOE_FOR_EVERY_ISA(KernelsTest);
 
+constexpr std::array matrix_dtypes = {DType::f32, DType::f16, DType::bf16, DType::q8, DType::q4};
+
 struct Vectors {
   std::vector<float> values;
   std::vector<float*> rows;
+  const void* const* inputs() const { return reinterpret_cast<const void* const*>(rows.data()); }
   Vectors(std::vector<float> v, size_t n, size_t width) : values(std::move(v)) {
     for (size_t i = 0; i < n; i++) rows.push_back(values.data() + i * width);
   }
@@ -36,14 +30,120 @@ std::vector<float> matmul(const Kernels& kernels, const RandomMatrix& weight, Ve
                           const std::vector<float>* start) {
   const WeightView w = weight.view();
   Vectors out(start != nullptr ? *start : std::vector<float>(n * w.rows, NAN), n, w.rows);
-  std::vector<float> scratch(matmul_scratch_floats(n));
+  std::vector<float> scratch(matmul_scratch_floats(n, w.columns));
   kernels.matmul(
-      {x.rows.data(), out.rows.data(), n, w.data, w.dtype, w.rows, w.columns, start != nullptr, scratch.data()});
+      {x.inputs(), false, out.rows.data(), n, w.data, w.dtype, w.rows, w.columns, start != nullptr, scratch.data()});
   return out.values;
 }
 
+// Narrowed rows, and what they stand for.
+struct Narrowed {
+  std::vector<std::byte> bytes;
+  std::vector<const void*> rows;
+  std::vector<std::vector<float>> values;
+
+  Narrowed(const Kernels& kernels, const Vectors& x, DType dtype, size_t columns)
+      : bytes(x.rows.size() * narrowed_row_bytes(columns)) {
+    const size_t blocks = blocks_of(columns);
+    for (size_t i = 0; i < x.rows.size(); i++) {
+      std::byte* row = bytes.data() + i * narrowed_row_bytes(columns);
+      kernels.narrow_activations(x.rows[i], dtype, columns, 0, columns, row);
+      rows.push_back(row);
+      const auto* codes = reinterpret_cast<const int8_t*>(row);
+      const auto* scales = reinterpret_cast<const float*>(codes + blocks * block_columns);
+      const auto* halves = reinterpret_cast<const uint16_t*>(row);
+      for (size_t c = 0; c < columns; c++) {
+        if (c == 0) values.emplace_back();
+        values[i].push_back(dtype == DType::bf16 ? bf16_to_float(halves[c])
+                                                 : scales[c / block_columns] * float(codes[c]));
+      }
+    }
+  }
+};
+
+TEST_P(KernelsTest, NarrowedActivationsAreClose) {
+  for (DType dtype : {DType::bf16, DType::q8}) {
+    if (!kernels().narrows(dtype)) continue;
+    for (size_t columns : {1, 31, 32, 280, 801}) {
+      Vectors x(random_floats(2 * columns, 12), 2, columns);
+      x.rows[1][columns / 2] = 40;
+      const Narrowed narrowed(kernels(), x, dtype, columns);
+      for (size_t i = 0; i < 2; i++) {
+        for (size_t c = 0; c < columns; c++) {
+          float top = 0;  // of the block: half a step, a 124th of it at most, is the error
+          for (size_t k = c / 32 * 32; k < std::min(columns, c / 32 * 32 + 32); k++) {
+            top = std::max(top, std::fabs(x.rows[i][k]));
+          }
+          const float bound = dtype == DType::bf16 ? std::fabs(x.rows[i][c]) / 256 : top / 247;
+          ASSERT_NEAR(x.rows[i][c], narrowed.values[i][c], bound) << columns << ", " << c;
+        }
+      }
+    }
+  }
+}
+
+// In parts it is the same row; NaN and infinity show; zeros are zeros.
+TEST_P(KernelsTest, ActivationsAreNarrowedInPartsAndKeepWhatIsNotFinite) {
+  const size_t columns = 280, row_bytes = narrowed_row_bytes(columns);
+  Vectors x(random_floats(columns, 13), 1, columns);
+  for (DType dtype : {DType::bf16, DType::q8}) {
+    if (!kernels().narrows(dtype)) continue;
+    const size_t used = dtype == DType::bf16 ? row_bytes : blocks_of(columns) * (block_columns + 8);
+    std::vector<std::byte> whole(row_bytes), parts(row_bytes);
+    kernels().narrow_activations(x.rows[0], dtype, columns, 0, columns, whole.data());
+    for (auto [begin, end] : {std::pair{96, 256}, {256, 280}, {0, 96}}) {
+      kernels().narrow_activations(x.rows[0] + begin, dtype, columns, size_t(begin), size_t(end), parts.data());
+    }
+    EXPECT_EQ(0, std::memcmp(whole.data(), parts.data(), used));
+  }
+  const RandomMatrix weight(DType::q8, 16, columns, 14);
+  for (float bad : {NAN, INFINITY, -INFINITY, 0.0f}) {
+    Vectors y(std::vector<float>(columns), 1, columns);
+    y.rows[0][70] = bad;
+    const Narrowed narrowed(kernels(), y, DType::q8, columns);
+    std::vector<float> out(16), scratch(matmul_scratch_floats(1, columns));
+    float* rows[] = {out.data()};
+    const WeightView w = weight.view();
+    kernels().matmul({narrowed.rows.data(), true, rows, 1, w.data, w.dtype, 16, columns, false, scratch.data()});
+    for (float value : out) EXPECT_TRUE(bad == 0 ? value == 0 : std::isnan(value)) << bad;
+  }
+}
+
+TEST_P(KernelsTest, MatmulOfNarrowedVectors) {
+  for (DType dtype : {DType::bf16, DType::q8, DType::q4}) {
+    if (!kernels().narrows(dtype)) continue;
+    for (auto [rows, columns] : {std::pair{1, 1}, {3, 7}, {37, 24}, {152, 288}, {33, 280}, {5, 2801}, {70, 1387}}) {
+      const RandomMatrix weight(dtype, rows, columns, 1);
+      std::vector<float> alone;  // the products of the first vector
+      for (size_t n : {1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 16, 17, 31, 48, 49, 57, 130}) {
+        SCOPED_TRACE(cat(name_of(dtype), " ", rows, " x ", columns, ", ", n, " vectors"));
+        const Vectors x(random_floats(n * columns, 2), n, columns);
+        const Narrowed narrowed(kernels(), x, dtype, columns);
+        for (bool accumulate : {false, true}) {
+          const std::vector<float> start = accumulate ? random_floats(n * rows, 3) : std::vector<float>(n * rows, NAN);
+          const WeightView w = weight.view();
+          Vectors out(start, n, w.rows);
+          std::vector<float> scratch(matmul_scratch_floats(n, w.columns));
+          kernels().matmul({narrowed.rows.data(), true, out.rows.data(), n, w.data, w.dtype, w.rows, w.columns,
+                            accumulate, scratch.data()});
+          std::vector<double> expected;
+          for (const auto& row : narrowed.values) {
+            const std::vector<double> product = weight.times(row.data());
+            expected.insert(expected.end(), product.begin(), product.end());
+          }
+          for (size_t i = 0; accumulate && i < expected.size(); i++) expected[i] += double(start[i]);
+          expect_close(out.values.data(), expected, 4e-6);
+          if (accumulate || dtype == DType::bf16) continue;
+          if (n == 1) alone = out.values;
+          ASSERT_EQ(0, std::memcmp(alone.data(), out.values.data(), alone.size() * sizeof(float)));
+        }
+      }
+    }
+  }
+}
+
 TEST_P(KernelsTest, MatmulOfEveryTypeAndOddSize) {
-  for (DType dtype : all_dtypes) {
+  for (DType dtype : matrix_dtypes) {
     for (auto [rows, columns] : {std::pair{1, 1}, {3, 7}, {37, 24}, {64, 36}, {33, 280}, {5, 801}, {70, 387}}) {
       const RandomMatrix weight(dtype, rows, columns, 1);
       for (size_t n : {1, 2, 3, 4, 5, 6, 7, 8, 11, 13, 16, 17, 19, 24, 31, 40, 49, 57, 130}) {
@@ -71,10 +171,11 @@ TEST_P(KernelsTest, MatmulGivesAnOutputTheSameBitsInAnyBlock) {
     Vectors x(random_floats(n * columns, 5), n, columns);
     const std::vector<float> whole = matmul(kernels(), weight, x, n, nullptr);
     for (size_t first : {1, 13, 32, 70}) {
-      std::vector<float> scratch(matmul_scratch_floats(n));
+      std::vector<float> scratch(matmul_scratch_floats(n, columns));
       Vectors part(std::vector<float>(n * (rows - first)), n, rows - first);
       const WeightView w = rows_of(weight.view(), first, rows - first);
-      kernels().matmul({x.rows.data(), part.rows.data(), n, w.data, w.dtype, w.rows, w.columns, false, scratch.data()});
+      kernels().matmul(
+          {x.inputs(), false, part.rows.data(), n, w.data, w.dtype, w.rows, w.columns, false, scratch.data()});
       for (size_t i = 0; i < n; i++) {
         ASSERT_EQ(0, std::memcmp(part.rows[i], whole.data() + i * rows + first, (rows - first) * sizeof(float)))
             << n << " vectors, from row " << first;
@@ -156,34 +257,6 @@ TEST_P(KernelsTest, Rotate) {
     }
     kernels().rotate(x.data(), cos.data(), sin.data(), half);
     expect_close(x.data(), expected, 1e-6);
-  }
-}
-
-TEST_P(KernelsTest, Attention) {
-  for (DType dtype : all_dtypes) {
-    for (auto [n, d, first] : {std::tuple{1, 8, 0}, {1, 128, 300}, {5, 36, 60}, {48, 64, 100}, {17, 2, 200}}) {
-      SCOPED_TRACE(cat(name_of(dtype), " ", n, " queries of ", d, " from position ", first));
-      const size_t positions = size_t(first + n);
-      const RandomMatrix keys(dtype, positions, d, 12, 0.8f), values(dtype, positions, d, 13);
-      Vectors q(random_floats(n * d, 14, 3), n, d), out(std::vector<float>(n * d, NAN), n, d);
-      std::vector<size_t> visible;
-      std::vector<double> expected(n * d);
-      for (int i = 0; i < n; i++) {
-        visible.push_back(size_t(first + i + 1));
-        std::vector<double> scores = keys.times(q.rows[i]);
-        double total = 0, largest = -1e300;
-        for (size_t p = 0; p < visible[i]; p++) largest = std::max(largest, scores[p] / std::sqrt(d));
-        for (size_t p = 0; p < visible[i]; p++) total += std::exp(scores[p] / std::sqrt(d) - largest);
-        for (size_t p = 0; p < visible[i]; p++) {
-          const double share = std::exp(scores[p] / std::sqrt(d) - largest) / total;
-          for (int c = 0; c < d; c++) expected[i * d + c] += share * double(values.values()[p * d + c]);
-        }
-      }
-      std::vector<float> scratch(attention_scratch_floats(d));
-      kernels().attention({q.rows.data(), out.rows.data(), visible.data(), size_t(n), size_t(d), keys.view().data,
-                           values.view().data, dtype, float(1 / std::sqrt(d)), scratch.data()});
-      expect_close(out.values.data(), expected, 5e-6);
-    }
   }
 }
 

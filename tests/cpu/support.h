@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -49,12 +50,17 @@ class RandomMatrix {
  public:
   RandomMatrix() = default;
   RandomMatrix(DType dtype, uint64_t rows, uint64_t columns, uint32_t seed, float scale = 1)
-      : dtype_(dtype), rows_(rows), columns_(columns), bytes_(rows * columns * size_of(dtype) + 2) {
-    for (float value : random_floats(rows * columns, seed, scale)) {
-      const uint16_t half = dtype == DType::bf16 ? float_to_bf16(value) : float_to_f16(value);
-      values_.push_back(dtype == DType::f32 ? value : dtype == DType::bf16 ? bf16_to_float(half) : f16_to_float(half));
-      std::memcpy(bytes_.data() + 2 + (values_.size() - 1) * size_of(dtype),
-                  dtype == DType::f32 ? static_cast<const void*>(&value) : &half, size_of(dtype));
+      : dtype_(dtype), rows_(rows), columns_(columns), bytes_(matrix_bytes(dtype, rows, columns) + 2) {
+    values_ = random_floats(rows * columns, seed, scale);
+    if (is_blocked(dtype)) {
+      store_blocks();
+      return;
+    }
+    for (size_t i = 0; i < values_.size(); i++) {
+      const uint16_t half = dtype == DType::bf16 ? float_to_bf16(values_[i]) : float_to_f16(values_[i]);
+      if (dtype != DType::f32) values_[i] = dtype == DType::bf16 ? bf16_to_float(half) : f16_to_float(half);
+      std::memcpy(bytes_.data() + 2 + i * size_of(dtype),
+                  dtype == DType::f32 ? static_cast<const void*>(&values_[i]) : &half, size_of(dtype));
     }
   }
   WeightView view() const { return {bytes_.data() + 2, dtype_, rows_, columns_}; }
@@ -71,6 +77,43 @@ class RandomMatrix {
   }
 
  private:
+  // By the plainest rule: the largest magnitude of a block is 127 times its scale. What fills up the panels is garbage,
+  // so that a kernel which reads it shows.
+  void store_blocks() {
+    std::mt19937 generator(99);
+    for (std::byte& byte : bytes_) byte = std::byte(generator());
+    for (uint64_t row = 0; row < rows_; row++) {
+      for (uint64_t begin = 0; begin < columns_; begin += block_columns) {
+        std::byte* block =
+            bytes_.data() + 2 + (row / panel_rows * blocks_of(columns_) + begin / block_columns) * block_bytes(dtype_);
+        store_row_of_block(block, row % panel_rows, &values_[row * columns_ + begin],
+                           std::min<uint64_t>(block_columns, columns_ - begin));
+      }
+    }
+  }
+  void store_row_of_block(std::byte* block, size_t row, float* values, size_t n) {
+    float top = 0;
+    for (size_t c = 0; c < n; c++) top = std::max(top, std::fabs(values[c]));
+    const uint16_t bits = float_to_f16(top / 127);
+    const float scale = f16_to_float(bits);
+    std::memcpy(block + row * 2, &bits, 2);
+    for (size_t c = 0; c < n; c++) {
+      auto codes = reinterpret_cast<uint8_t*>(block) + block_scale_bytes + row * 4 + c % 4;
+      if (dtype_ == DType::q8) {
+        const int value = std::clamp(int(std::lround(values[c] / scale)), -127, 127);
+        codes[c / 4 * 64] = uint8_t(value + 128);
+        values[c] = scale * float(value);
+        continue;
+      }
+      uint8_t best = 0;
+      auto error = [&](uint8_t i) { return std::fabs(scale * float(q4_values[i]) - values[c]); };
+      for (uint8_t i = 1; i < 16; i++) best = error(i) < error(best) ? i : best;
+      uint8_t& byte = codes[c % 16 / 4 * 64];
+      byte = uint8_t(c < 16 ? (byte & 0xf0) | best : (byte & 0x0f) | best << 4);
+      values[c] = scale * float(q4_values[best]);
+    }
+  }
+
   DType dtype_ = DType::f32;
   uint64_t rows_ = 0, columns_ = 0;
   std::vector<std::byte> bytes_;
@@ -91,7 +134,7 @@ inline Config config_of(uint64_t hidden, uint64_t width, const RouterShape& rout
 }
 
 inline std::unique_ptr<Workspace> workspace_of(const Backend& backend, const Config& config, size_t n_rows) {
-  auto workspace = backend.make_workspace(config, n_rows, 0, std::make_shared<MemoryAccount>(0));
+  auto workspace = backend.make_workspace(config, n_rows, 1024, std::make_shared<MemoryAccount>(0));
   EXPECT_TRUE(workspace.ok()) << workspace.status().message();
   return std::move(*workspace);
 }

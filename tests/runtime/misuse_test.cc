@@ -43,6 +43,12 @@ const Call calls[] = {
      [](finermoe_error** e) { return finermoe_model_options_set_copy(nullptr, 1, e); }},
     {"finermoe_model_options_set_verify",
      [](finermoe_error** e) { return finermoe_model_options_set_verify(nullptr, 1, e); }},
+    {"finermoe_model_options_set_lock",
+     [](finermoe_error** e) { return finermoe_model_options_set_lock(nullptr, FINERMOE_LOCK_NONE, e); }},
+    {"finermoe_model_options_set_expert_budget",
+     [](finermoe_error** e) { return finermoe_model_options_set_expert_budget(nullptr, 0, e); }},
+    {"finermoe_model_options_set_prefetch",
+     [](finermoe_error** e) { return finermoe_model_options_set_prefetch(nullptr, FINERMOE_PREFETCH_ON, e); }},
     {"finermoe_model_options_set_progress",
      [](finermoe_error** e) { return finermoe_model_options_set_progress(nullptr, nullptr, nullptr, e); }},
     {"finermoe_model_options_set_cancel",
@@ -220,6 +226,12 @@ const Call calls[] = {
      [](finermoe_error** e) { return finermoe_upcycle_run(nullptr, nullptr, nullptr, nullptr, e); }},
     {"finermoe_synthesize_run",
      [](finermoe_error** e) { return finermoe_synthesize_run(nullptr, nullptr, 1, nullptr, e); }},
+    {"finermoe_quantize_options_create",
+     [](finermoe_error** e) { return finermoe_quantize_options_create(FINERMOE_DTYPE_Q8, nullptr, e); }},
+    {"finermoe_quantize_options_add_override",
+     [](finermoe_error** e) { return finermoe_quantize_options_add_override(nullptr, nullptr, FINERMOE_DTYPE_Q8, e); }},
+    {"finermoe_quantize_run",
+     [](finermoe_error** e) { return finermoe_quantize_run(nullptr, nullptr, nullptr, nullptr, e); }},
     {"finermoe_verification_run",
      [](finermoe_error** e) { return finermoe_verification_run(nullptr, nullptr, nullptr, nullptr, nullptr, e); }},
     {"finermoe_verification_get_file",
@@ -261,6 +273,7 @@ TEST(Misuse, FreeAndCloseTakeNull) {
   finermoe_batch_free(nullptr);
   finermoe_writer_options_free(nullptr);
   finermoe_upcycle_options_free(nullptr);
+  finermoe_quantize_options_free(nullptr);
   finermoe_verification_free(nullptr);
   EXPECT_EQ(finermoe_verification_count(nullptr), 0u);
   EXPECT_EQ(finermoe_error_code(nullptr), FINERMOE_OK);
@@ -310,9 +323,21 @@ TEST(Misuse, NumbersOutOfRangeAreRefusedAtOnce) {
   }
   EXPECT_EQ(finermoe_generation_options_set_ignore_eos(o.get(), 2, nullptr), FINERMOE_ERROR_INVALID_ARGUMENT);
   auto s = make<SessionOptions>([](auto** out, auto** e) { return finermoe_session_options_create(out, e); });
-  EXPECT_EQ(finermoe_session_options_set_kv_dtype(s.get(), 3, nullptr), FINERMOE_ERROR_INVALID_ARGUMENT);
+  for (int32_t bad : {-1, FINERMOE_DTYPE_Q4 + 0, 5}) {
+    EXPECT_EQ(finermoe_session_options_set_kv_dtype(s.get(), bad, nullptr), FINERMOE_ERROR_INVALID_ARGUMENT);
+  }
   auto r = make<RuntimeOptions>([](auto** out, auto** e) { return finermoe_runtime_options_create(out, e); });
   EXPECT_EQ(finermoe_runtime_options_set_isa(r.get(), 17, nullptr), FINERMOE_ERROR_INVALID_ARGUMENT);
+  for (int32_t bad : {-2, FINERMOE_DTYPE_F32 + 0, FINERMOE_DTYPE_BF16 + 0, FINERMOE_DTYPE_Q4 + 1}) {
+    finermoe_quantize_options* options = nullptr;
+    EXPECT_EQ(finermoe_quantize_options_create(bad, &options, nullptr), FINERMOE_ERROR_INVALID_ARGUMENT);
+    EXPECT_EQ(options, nullptr);
+    ASSERT_EQ(finermoe_quantize_options_create(FINERMOE_DTYPE_Q4, &options, nullptr), FINERMOE_OK);
+    EXPECT_EQ(finermoe_quantize_options_add_override(options, "*", bad, nullptr), FINERMOE_ERROR_INVALID_ARGUMENT);
+    EXPECT_EQ(finermoe_quantize_options_add_override(options, nullptr, -1, nullptr), FINERMOE_ERROR_INVALID_ARGUMENT);
+    EXPECT_EQ(finermoe_quantize_options_add_override(options, "*", -1, nullptr), FINERMOE_OK);
+    finermoe_quantize_options_free(options);
+  }
   finermoe_trace* none = nullptr;
   EXPECT_EQ(finermoe_trace_create(model.get(), FINERMOE_TRACE_ROUTES, &none, nullptr), FINERMOE_ERROR_UNSUPPORTED);
 }

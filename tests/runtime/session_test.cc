@@ -87,7 +87,7 @@ TEST_F(Sessions, TruncateAndAppendAgain) {
 }
 
 TEST_F(Sessions, ForksGoTheirOwnWays) {
-  for (int32_t kv : {FINERMOE_DTYPE_F32, FINERMOE_DTYPE_F16, FINERMOE_DTYPE_BF16}) {
+  for (int32_t kv : {FINERMOE_DTYPE_F32, FINERMOE_DTYPE_F16, FINERMOE_DTYPE_BF16, FINERMOE_DTYPE_Q8}) {
     auto session = open_session(model.get(), 64, 0, kv);
     append(session.get(), prompt);
     auto fork = make<SessionHandle>([&](auto** out, auto** e) { return finermoe_session_fork(session.get(), out, e); });
@@ -102,7 +102,7 @@ TEST_F(Sessions, ForksGoTheirOwnWays) {
 
 TEST_F(Sessions, SaveAndRestore) {
   TemporaryFolder folder;
-  for (int32_t kv : {FINERMOE_DTYPE_F32, FINERMOE_DTYPE_F16, FINERMOE_DTYPE_BF16}) {
+  for (int32_t kv : {FINERMOE_DTYPE_F32, FINERMOE_DTYPE_F16, FINERMOE_DTYPE_BF16, FINERMOE_DTYPE_Q8}) {
     auto session = open_session(model.get(), 64, 0, kv), other = open_session(model.get(), 40, 0, kv);
     append(session.get(), prompt);
     EXPECT_DONE(finermoe_session_save(session.get(), (folder / "saved").c_str(), e));

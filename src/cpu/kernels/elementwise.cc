@@ -4,19 +4,6 @@
 namespace finermoe::FINERMOE_KERNELS {
 namespace {
 
-// n elements from p on, fewer than `lanes` filled up with zeros.
-template <DType D>
-Vec load_up_to(const void* p, size_t n) {
-  return n >= lanes ? load_as<D>(p) : load_first_as<D>(p, n);
-}
-void store_up_to(float* p, Vec v, size_t n) {
-  if (n >= lanes) {
-    store(p, v);
-  } else {
-    store_first(p, v, n);
-  }
-}
-
 template <DType D>
 void widen_as(const char* in, size_t n, float* out) {
   for (size_t i = 0; i < n; i += lanes) store_up_to(out + i, load_up_to<D>(in + bytes_of<D>(i), n - i), n - i);
@@ -45,7 +32,7 @@ void widen(const void* in, DType dtype, size_t n, float* out) {
       return widen_as<DType::f32>(bytes, n, out);
     case DType::f16:
       return widen_as<DType::f16>(bytes, n, out);
-    case DType::bf16:
+    default:
       return widen_as<DType::bf16>(bytes, n, out);
   }
 }
@@ -75,7 +62,7 @@ void rms_norm(const float* x, const void* weight, DType dtype, float eps, size_t
       return rms_norm_as<DType::f32>(x, bytes, eps, n, out);
     case DType::f16:
       return rms_norm_as<DType::f16>(x, bytes, eps, n, out);
-    case DType::bf16:
+    default:
       return rms_norm_as<DType::bf16>(x, bytes, eps, n, out);
   }
 }
@@ -98,6 +85,7 @@ void rotate(float* x, const float* cos, const float* sin, size_t half) {
   }
 }
 
-const Kernels kernels = {widen, narrow, rms_norm, silu_multiply, rotate, matmul, attention};
+const Kernels kernels = {widen,   narrow, rms_norm, silu_multiply, rotate, narrow_activations,
+                         narrows, matmul, attention};
 
 }  // namespace finermoe::FINERMOE_KERNELS

@@ -22,14 +22,44 @@ void narrow(const float* in, DType dtype, size_t n, void* out);
 void rms_norm(const float* x, const void* weight, DType dtype, float eps, size_t n, float* out);
 void silu_multiply(float* gate, const float* up, float scale, size_t n);
 void rotate(float* x, const float* cos, const float* sin, size_t half);
+void narrow_activations(const float* x, DType weights, size_t columns, size_t begin, size_t end, void* out);
+bool narrows(DType weights);
 void matmul(const Matmul& task);
+void matmul_blocks(const Matmul& task);  // of a block format
+#if defined(__AVX512BF16__)
+void matmul_bf16(const Matmul& task);  // of BF16 with narrowed vectors
+#endif
 void attention(const AttentionTask& task);
+void attention_codes(const AttentionTask& task);  // of few queries over a Q8 cache
+#if defined(__AVX512BF16__)
+void attention_pairs(const AttentionTask& task);  // in BF16
+#endif
 
-static inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+static constexpr size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+
+static constexpr size_t round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 
 template <DType D>
 static inline size_t bytes_of(size_t elements) {
   return elements * (D == DType::f32 ? 4 : 2);
+}
+
+// n elements from p on, fewer than `lanes` filled up with zeros; and the first n stored.
+template <DType D>
+static inline Vec load_up_to(const void* p, size_t n) {
+  return n >= lanes ? load_as<D>(p) : load_first_as<D>(p, n);
+}
+static inline void store_up_to(float* p, Vec v, size_t n) {
+  if (n >= lanes) {
+    store(p, v);
+  } else {
+    store_first(p, v, n);
+  }
+}
+
+// Outputs of a product: p[i] = v[i], or p[i] += v[i], for the first n.
+static inline void put_outputs(float* p, Vec v, size_t n, bool accumulate) {
+  store_up_to(p, accumulate ? add(load_up_to<DType::f32>(p, n), v) : v, n);
 }
 
 // e^x within 2 units in the last place, from the clamped argument: at most 2.4e38, at least 1.2e-38; NaN stays NaN.

@@ -15,7 +15,8 @@ void dot_four_rows(const Matmul& m, size_t first_vector, size_t first_row, bool 
   for (size_t r = 0; r < 4; r++) {  // a missing row repeats the last one
     rows[r] = static_cast<const char*>(m.weight) + bytes_of<D>((first_row + smaller(r, n_rows - 1)) * m.columns);
   }
-  const float* const* x = m.x + first_vector;
+  const float* x[T];
+  for (size_t t = 0; t < T; t++) x[t] = static_cast<const float*>(m.x[first_vector + t]);
   Vec sums[T][4];
 #pragma GCC unroll 8
   for (size_t t = 0; t < T; t++) sums[t][0] = sums[t][1] = sums[t][2] = sums[t][3] = zero();
@@ -63,7 +64,7 @@ void dot_four_rows(const Matmul& m, size_t first_vector, size_t first_row, bool 
 // they lie in memory, which is what a processor foresees best. Four chains of sums hide the latency of the additions.
 template <DType D>
 void matmul_one(const Matmul& m) {
-  const float* x = m.x[0];
+  const auto* x = static_cast<const float*>(m.x[0]);
   for (size_t row = 0; row < m.rows; row++) {
     const char* w = static_cast<const char*>(m.weight) + bytes_of<D>(row * m.columns);
     Vec sums[4] = {zero(), zero(), zero(), zero()};
@@ -122,7 +123,7 @@ void matmul_many(const Matmul& m) {
   for (size_t begin = 0; begin < m.columns; begin += matmul_depth_block) {
     const size_t depth = smaller(matmul_depth_block, m.columns - begin);
     const bool accumulate = m.accumulate || begin != 0;
-    pack_vectors(m.x, m.n, begin, depth, vectors);
+    pack_vectors(reinterpret_cast<const float* const*>(m.x), m.n, begin, depth, vectors);
     for (size_t row = 0; row < m.rows; row += tile_width) {
       const size_t n_rows = smaller(tile_width, m.rows - row);
       pack_tile<D>(weight + bytes_of<D>(row * m.columns), n_rows, m.columns, begin, depth, tile);
@@ -151,7 +152,13 @@ void matmul(const Matmul& m) {
     case DType::f16:
       return matmul_as<DType::f16>(m);
     case DType::bf16:
+#if defined(__AVX512BF16__)
+      if (m.narrowed) return matmul_bf16(m);
+#endif
       return matmul_as<DType::bf16>(m);
+    case DType::q8:
+    case DType::q4:
+      return matmul_blocks(m);
   }
 }
 

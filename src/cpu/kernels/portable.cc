@@ -1,7 +1,9 @@
 // The portable kernels: plain loops, the oracle that all others are tested against.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
+#include "backend/kv_cache.h"
 #include "cpu/kernels.h"
 
 namespace finermoe::portable {
@@ -63,46 +65,160 @@ void rotate(float* x, const float* cos, const float* sin, size_t half) {
   }
 }
 
-void matmul(const Matmul& t) {
-  for (size_t row = 0; row < t.rows; row++) {
-    for (size_t i = 0; i < t.n; i++) {
-      const float product = dot(t.x[i], t.weight, t.dtype, row * t.columns, t.columns);
-      t.out[i][row] = t.accumulate ? t.out[i][row] + product : product;
+// One block: codes x / scale, of four scales with max |x| at 127, 126, 125 and 124 that which leaves the least error.
+void narrow_block(const float* x, size_t n, int8_t* codes, float* scale, int32_t* offset) {
+  float top = 0, not_finite = 0;  // zeros, or NaN from NaN and infinity
+  for (size_t i = 0; i < n; i++) {
+    top = std::fmax(top, std::fabs(x[i]));
+    not_finite += x[i] * 0;
+  }
+  const bool has_codes = not_finite == 0 && top > 1e-30f;  // far below all others, numbers are zeros
+  float best = 127, least = INFINITY;
+  for (float step = 127; has_codes && step > 123; step--) {
+    float error = 0;
+    for (size_t i = 0; i < n; i++) {
+      const float scaled = x[i] * (step / top), rest = (scaled - std::nearbyint(scaled)) * (1 / step);
+      error += rest * rest;
     }
+    if (error < least) {
+      least = error;
+      best = step;
+    }
+  }
+  int total = 0;
+  for (size_t i = 0; i < block_columns; i++) {
+    codes[i] = has_codes && i < n ? static_cast<int8_t>(std::nearbyint(x[i] * (best / top))) : int8_t{0};
+    total += codes[i];
+  }
+  *scale = top / best + not_finite;
+  *offset = -128 * total;
+}
+
+void narrow_activations(const float* x, DType, size_t columns, size_t begin, size_t end, void* out) {
+  const size_t blocks = blocks_of(columns);
+  auto* codes = static_cast<int8_t*>(out);
+  auto* scales = reinterpret_cast<float*>(codes + blocks * block_columns);
+  auto* offsets = reinterpret_cast<int32_t*>(scales + blocks);
+  for (size_t c = begin; c < end; c += block_columns) {
+    const size_t block = c / block_columns, n = end - c < block_columns ? end - c : block_columns;
+    narrow_block(x + (c - begin), n, codes + c, scales + block, offsets + block);
+  }
+}
+
+bool narrows(DType weights) { return is_blocked(weights); }
+
+// A row of a block format: whole panels' worth of values, and the scales of its blocks. Lies in the scratch.
+struct BlockedRow {
+  float* scales;
+  int8_t* values;
+};
+
+BlockedRow unpack_row(const Matmul& m, size_t row) {
+  const size_t blocks = blocks_of(m.columns), r = row % panel_rows;
+  const BlockedRow out{m.scratch, reinterpret_cast<int8_t*>(m.scratch + blocks)};
+  const auto* block = static_cast<const uint8_t*>(m.weight) + row / panel_rows * blocks * block_bytes(m.dtype);
+  for (size_t i = 0; i < blocks; i++, block += block_bytes(m.dtype)) {
+    uint16_t bits;
+    std::memcpy(&bits, block + r * sizeof bits, sizeof bits);
+    out.scales[i] = f16_to_float(bits);
+    const uint8_t* codes = block + block_scale_bytes + r * 4;
+    for (size_t c = 0; c < block_columns; c++) {
+      const uint8_t code = codes[(m.dtype == DType::q8 ? c / 4 : c % 16 / 4) * 64 + c % 4];
+      const int value = m.dtype == DType::q8 ? code - 128 : q4_values[code >> (c < 16 ? 0 : 4) & 15];
+      out.values[i * block_columns + c] = static_cast<int8_t>(value);
+    }
+  }
+  return out;
+}
+
+float dot_narrowed(const BlockedRow& w, const void* vector, size_t columns) {
+  const size_t blocks = blocks_of(columns);
+  const auto* codes = static_cast<const int8_t*>(vector);
+  const auto* scales = reinterpret_cast<const float*>(codes + blocks * block_columns);
+  float total = 0;
+  for (size_t block = 0; block < blocks; block++) {
+    int32_t product = 0;
+    for (size_t c = block * block_columns; c < (block + 1) * block_columns; c++) product += codes[c] * w.values[c];
+    total += static_cast<float>(product) * (w.scales[block] * scales[block]);
+  }
+  return total;
+}
+
+float dot_blocked(const BlockedRow& w, const float* x, size_t columns) {
+  float total = 0;
+  for (size_t c = 0; c < columns; c++) total += x[c] * (w.scales[c / block_columns] * static_cast<float>(w.values[c]));
+  return total;
+}
+
+void matmul(const Matmul& m) {
+  for (size_t row = 0; row < m.rows; row++) {
+    const BlockedRow blocked = is_blocked(m.dtype) ? unpack_row(m, row) : BlockedRow{};
+    for (size_t i = 0; i < m.n; i++) {
+      const auto* x = static_cast<const float*>(m.x[i]);
+      const float product = !is_blocked(m.dtype) ? dot(x, m.weight, m.dtype, row * m.columns, m.columns)
+                            : m.narrowed         ? dot_narrowed(blocked, m.x[i], m.columns)
+                                                 : dot_blocked(blocked, x, m.columns);
+      m.out[i][row] = m.accumulate ? m.out[i][row] + product : product;
+    }
+  }
+}
+
+// One block of positions: adds the shares of one query, relative to the largest score so far.
+void attend(const AttentionTask& t, size_t i, const float* keys, const float* values, size_t n, float* largest,
+            float* total) {
+  const size_t d = t.head_size;
+  float scores[attention_key_block], top = *largest;
+  for (size_t p = 0; p < n; p++) {
+    scores[p] = t.scale * dot(t.q[i], keys, DType::f32, p * d, d);
+    top = std::fmax(top, scores[p]);
+  }
+  const float rescale = std::exp(*largest - top);  // 0 in the first block
+  *largest = top;
+  *total *= rescale;
+  float* out = t.out[i];
+  for (size_t c = 0; c < d; c++) out[c] *= rescale;
+  for (size_t p = 0; p < n; p++) {
+    const float share = std::exp(scores[p] - top);
+    *total += share;
+    for (size_t c = 0; c < d; c++) out[c] += share * values[p * d + c];
   }
 }
 
 // Online softmax over blocks of positions: memory does not grow with the length.
 void attention(const AttentionTask& t) {
   const size_t d = t.head_size;
+  const KvLayout layout(t.dtype, d);
+  float largest[attention_max_queries], total[attention_max_queries];
   for (size_t i = 0; i < t.n; i++) {
-    float largest = -INFINITY, sum = 0;
-    float* out = t.out[i];
-    for (size_t c = 0; c < d; c++) out[c] = 0;
-    for (size_t begin = 0; begin < t.visible[i]; begin += attention_key_block) {
-      const size_t end = begin + attention_key_block < t.visible[i] ? begin + attention_key_block : t.visible[i];
-      float scores[attention_key_block];
-      float new_largest = largest;
-      for (size_t p = begin; p < end; p++) {
-        scores[p - begin] = t.scale * dot(t.q[i], t.keys, t.dtype, p * d, d);
-        new_largest = std::fmax(new_largest, scores[p - begin]);
-      }
-      const float rescale = std::exp(largest - new_largest);  // 0 in the first block
-      largest = new_largest;
-      sum *= rescale;
-      for (size_t c = 0; c < d; c++) out[c] *= rescale;
-      for (size_t p = begin; p < end; p++) {
-        const float share = std::exp(scores[p - begin] - largest);
-        sum += share;
-        for (size_t c = 0; c < d; c++) out[c] += share * element(t.values, t.dtype, p * d + c);
-      }
+    largest[i] = -INFINITY, total[i] = 0;
+    std::fill_n(t.out[i], d, 0.0f);
+  }
+  const size_t end = std::min(t.end, *std::max_element(t.visible, t.visible + t.n));
+  float* keys = t.scratch;
+  float* values = keys + attention_key_block * d;
+  for (size_t begin = t.begin; begin < end; begin += attention_key_block) {
+    const size_t n = std::min<size_t>(attention_key_block, end - begin);
+    for (size_t p = 0; p < n; p++) {
+      layout.decode(KvKind::key, static_cast<const std::byte*>(t.keys), begin + p, keys + p * d);
+      layout.decode(KvKind::value, static_cast<const std::byte*>(t.values), begin + p, values + p * d);
     }
-    for (size_t c = 0; c < d; c++) out[c] /= sum;
+    for (size_t i = 0; i < t.n; i++) {
+      if (t.visible[i] <= begin) continue;
+      attend(t, i, keys, values, std::min(n, t.visible[i] - begin), &largest[i], &total[i]);
+    }
+  }
+  for (size_t i = 0; i < t.n; i++) {
+    if (t.largest != nullptr) {
+      t.largest[i] = largest[i], t.total[i] = total[i];
+    } else {
+      for (size_t c = 0; c < d; c++) t.out[i][c] /= total[i];
+    }
   }
 }
 
 }  // namespace
 
-const Kernels kernels = {widen, narrow, rms_norm, silu_multiply, rotate, matmul, attention};
+const Kernels kernels = {widen,   narrow, rms_norm, silu_multiply, rotate, narrow_activations,
+                         narrows, matmul, attention};
 
 }  // namespace finermoe::portable

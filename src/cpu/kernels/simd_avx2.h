@@ -75,6 +75,59 @@ static inline __m128 sums_of_four(Vec a, Vec b, Vec c, Vec d) {
 }
 static inline float sum(Vec v) { return _mm_cvtss_f32(sums_of_four(v, v, v, v)); }
 
+// Lanes of two BF16 each, the first in the low half: as floats, and with zeros for the second.
+static inline Vec first_bf16(Vec v) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(v), 16)); }
+static inline Vec second_bf16(Vec v) { return _mm256_and_ps(v, _mm256_castsi256_ps(_mm256_set1_epi32(-65536))); }
+static inline Vec only_first_bf16(Vec v) { return _mm256_and_ps(v, _mm256_castsi256_ps(_mm256_set1_epi32(65535))); }
+
+// Codes of the block formats: 4 neighbouring columns of as many rows as there are lanes.
+using Codes = __m256i;
+using Sums = __m256i;
+static inline Codes load_codes(const unsigned char* p) { return _mm256_loadu_si256(reinterpret_cast<const Codes*>(p)); }
+// Signed codes as those that are 128 too large, and back.
+static inline Codes flip_signs(Codes v) { return _mm256_xor_si256(v, _mm256_set1_epi8(-128)); }
+static inline void store_codes(unsigned char* p, Codes v) { _mm256_storeu_si256(reinterpret_cast<Codes*>(p), v); }
+static inline Codes low_halves(Codes v) { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }
+static inline Codes high_halves(Codes v) { return low_halves(_mm256_srli_epi16(v, 4)); }
+static inline Codes look_up(const unsigned char* table, Codes index) {  // table [16]
+  const __m128i values = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
+  return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(values), index);
+}
+// The codes of column `column` (0 to 3) as floats, less the 128 that is added in storage.
+static inline Vec column_of(Codes v, int column) {
+  const __m256i code = _mm256_and_si256(_mm256_srli_epi32(v, 8 * column), _mm256_set1_epi32(255));
+  return _mm256_sub_ps(_mm256_cvtepi32_ps(code), _mm256_set1_ps(128));
+}
+// sums + (codes - 128) * x over 4 columns. Without an instruction for four products in 32 bits the codes are multiplied
+// with their sign on the other factor, so that two products fit 16 bits; the offset of the activations is not needed.
+static inline Sums first_sums(int) { return _mm256_setzero_si256(); }
+static inline Codes broadcast_four(const signed char* x) {
+  int four;
+  __builtin_memcpy(&four, x, sizeof four);
+  return _mm256_set1_epi32(four);
+}
+static inline Sums add_products(Sums sums, Codes codes, Codes x) {
+  const __m256i values = _mm256_xor_si256(codes, _mm256_set1_epi8(-128));
+  const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(values), _mm256_sign_epi8(x, values));
+  return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+static inline Vec to_float(Sums sums) { return _mm256_cvtepi32_ps(sums); }
+// Rounds to the nearest whole numbers from -127 to 127, and stores them as bytes; returns their sum.
+static inline int store_as_bytes(signed char* p, Vec v) {
+  const __m256i whole = _mm256_cvtps_epi32(v);
+  const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
+  __m128i sums = _mm_madd_epi16(words, _mm_set1_epi16(1));
+  sums = _mm_add_epi32(sums, _mm_shuffle_epi32(sums, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(sums, _mm_shuffle_epi32(sums, 0xb1)));
+}
+static inline Vec absolute(Vec v) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v); }
+static inline float largest(Vec v) {
+  __m128 most = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  most = _mm_max_ps(most, _mm_movehl_ps(most, most));
+  return _mm_cvtss_f32(_mm_max_ss(most, _mm_shuffle_ps(most, most, 1)));
+}
+
 // Transposes 8 x 8 by swapping ever larger blocks across the diagonal.
 static inline void transpose(Vec* v) {
   for (int i = 0; i < 8; i += 2) {

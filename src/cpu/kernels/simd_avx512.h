@@ -62,6 +62,48 @@ static inline void store_bf16(void* p, Vec v) {
   _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
 }
 
+// Lanes of two BF16 each, the first in the low half: as floats, and with zeros for the second.
+static inline Vec first_bf16(Vec v) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(v), 16)); }
+static inline Vec second_bf16(Vec v) { return _mm512_and_ps(v, _mm512_castsi512_ps(_mm512_set1_epi32(-65536))); }
+static inline Vec only_first_bf16(Vec v) { return _mm512_and_ps(v, _mm512_castsi512_ps(_mm512_set1_epi32(65535))); }
+
+// Codes of the block formats: 4 neighbouring columns of as many rows as there are lanes.
+using Codes = __m512i;
+using Sums = __m512i;
+static inline Codes load_codes(const unsigned char* p) { return _mm512_loadu_si512(p); }
+// Signed codes as those that are 128 too large, and back.
+static inline Codes flip_signs(Codes v) { return _mm512_xor_si512(v, _mm512_set1_epi8(-128)); }
+static inline void store_codes(unsigned char* p, Codes v) { _mm512_storeu_si512(p, v); }
+static inline Codes low_halves(Codes v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
+static inline Codes high_halves(Codes v) { return low_halves(_mm512_srli_epi16(v, 4)); }
+static inline Codes look_up(const unsigned char* table, Codes index) {  // table [16]
+  const __m128i values = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
+  return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(values), index);
+}
+// The codes of column `column` (0 to 3) as floats, less the 128 that is added in storage.
+static inline Vec column_of(Codes v, int column) {
+  const __m512i code =
+      _mm512_and_si512(_mm512_srli_epi32(v, static_cast<unsigned>(8 * column)), _mm512_set1_epi32(255));
+  return _mm512_sub_ps(_mm512_cvtepi32_ps(code), _mm512_set1_ps(128));
+}
+// sums + codes * x over 4 columns, from the offset of the activations on: the codes are multiplied as they are stored.
+static inline Sums first_sums(int offset) { return _mm512_set1_epi32(offset); }
+static inline Codes broadcast_four(const signed char* x) {
+  int four;
+  __builtin_memcpy(&four, x, sizeof four);
+  return _mm512_set1_epi32(four);
+}
+static inline Sums add_products(Sums sums, Codes codes, Codes x) { return _mm512_dpbusd_epi32(sums, codes, x); }
+static inline Vec to_float(Sums sums) { return _mm512_cvtepi32_ps(sums); }
+// Rounds to the nearest whole numbers from -127 to 127, and stores them as bytes; returns their sum.
+static inline int store_as_bytes(signed char* p, Vec v) {
+  const __m512i whole = _mm512_cvtps_epi32(v);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(whole));
+  return _mm512_reduce_add_epi32(whole);
+}
+static inline Vec absolute(Vec v) { return _mm512_abs_ps(v); }
+static inline float largest(Vec v) { return _mm512_reduce_max_ps(v); }
+
 static inline float sum(Vec v) { return _mm512_reduce_add_ps(v); }
 // The sums of four vectors, each in the same order as its neighbours'.
 static inline __m128 sums_of_four(Vec a, Vec b, Vec c, Vec d) {

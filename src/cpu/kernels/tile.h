@@ -77,15 +77,7 @@ static inline void tile_product(const float* x, const float* w, size_t depth, fl
     if (t >= n) break;
     for (size_t half = 0; half < 2; half++) {
       if (half * lanes >= n_outputs) break;
-      const size_t count = smaller(lanes, n_outputs - half * lanes);
-      float* place = out[t] + offset + half * lanes;
-      Vec result = sums[t][half];
-      if (accumulate) result = add(count == lanes ? load(place) : load_first_as<DType::f32>(place, count), result);
-      if (count == lanes) {
-        store(place, result);
-      } else {
-        store_first(place, result, count);
-      }
+      put_outputs(out[t] + offset + half * lanes, sums[t][half], n_outputs - half * lanes, accumulate);
     }
   }
 }

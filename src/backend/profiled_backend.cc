@@ -1,0 +1,136 @@
+#include "backend/profiled_backend.h"
+
+#include <algorithm>
+#include <chrono>
+#include <vector>
+
+#include "backend/kv_cache.h"
+
+namespace finermoe {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+uint64_t bytes_of(const WeightView& weight) { return matrix_bytes(weight.dtype, weight.rows, weight.columns); }
+uint64_t products_of(const WeightView& weight) { return weight.rows * weight.columns; }
+uint64_t bytes_of(const FfnWeights& ffn) { return bytes_of(ffn.gate) + bytes_of(ffn.up) + bytes_of(ffn.down); }
+uint64_t products_of(const FfnWeights& ffn) {
+  return products_of(ffn.gate) + products_of(ffn.up) + products_of(ffn.down);
+}
+
+class ProfiledBackend final : public Backend {
+ public:
+  ProfiledBackend(std::shared_ptr<Backend> backend, std::shared_ptr<Profile> profile)
+      : backend_(std::move(backend)), profile_(std::move(profile)) {}
+
+  uint64_t workspace_bytes(const Config& config, size_t n_rows, uint64_t n_positions) const override {
+    return backend_->workspace_bytes(config, n_rows, n_positions);
+  }
+  Result<std::unique_ptr<Workspace>> make_workspace(const Config& config, size_t n_rows, uint64_t n_positions,
+                                                    std::shared_ptr<MemoryAccount> account) const override {
+    return backend_->make_workspace(config, n_rows, n_positions, std::move(account));
+  }
+
+  Status embed(const WeightView& table, std::span<const int32_t> tokens, float* out) override {
+    return timed(Profile::embed, bytes_of(table) / std::max<uint64_t>(1, table.rows) * tokens.size(), 0,
+                 [&] { return backend_->embed(table, tokens, out); });
+  }
+
+  Status rms_norm(const float* x, const WeightView& weight, double eps, size_t n, float* out) override {
+    return timed(Profile::rms_norm, 0, 0, [&] { return backend_->rms_norm(x, weight, eps, n, out); });
+  }
+
+  Status qkv(const float* x, const QkvWeights& weights, const AttentionShape& shape, const RaggedBatch& batch,
+             uint64_t layer, float* q_out, Workspace& workspace) override {
+    const uint64_t products = products_of(weights.q) + products_of(weights.k) + products_of(weights.v);
+    return timed(Profile::qkv, bytes_of(weights.q) + bytes_of(weights.k) + bytes_of(weights.v), products * batch.n(),
+                 [&] { return backend_->qkv(x, weights, shape, batch, layer, q_out, workspace); });
+  }
+
+  Status attention(const float* q, const AttentionShape& shape, const RaggedBatch& batch, uint64_t layer, float* out,
+                   Workspace& workspace) override {
+    uint64_t bytes = 0, visible = 0;
+    for (size_t row = 0; row < batch.n(); row++) {
+      visible += batch.positions[row] + uint64_t{1};
+      const bool last_of_session = row + 1 == batch.n() || batch.sessions[row + 1] != batch.sessions[row];
+      if (!last_of_session) continue;
+      const KvLayout layout(batch.caches[batch.sessions[row]].dtype, shape.head_size);
+      bytes += 2 * shape.n_kv_heads * layout.head_bytes(batch.positions[row] + uint64_t{1});
+    }
+    return timed(Profile::attention, bytes, 2 * visible * shape.n_heads * shape.head_size,
+                 [&] { return backend_->attention(q, shape, batch, layer, out, workspace); });
+  }
+
+  Status linear(const float* x, const WeightView& weight, size_t n, bool accumulate, float* out,
+                Workspace& workspace) override {
+    return timed(Profile::linear, bytes_of(weight), products_of(weight) * n,
+                 [&] { return backend_->linear(x, weight, n, accumulate, out, workspace); });
+  }
+
+  Status route(const float* x, const RouterWeights& weights, const RouterShape& shape, size_t n, const Route& route,
+               Workspace& workspace) override {
+    const uint64_t products = products_of(weights.gate) + products_of(weights.concat_gate);
+    return timed(Profile::route, bytes_of(weights.gate) + bytes_of(weights.concat_gate), products * n,
+                 [&] { return backend_->route(x, weights, shape, n, route, workspace); });
+  }
+
+  Status moe_ffn(const float* x, std::span<const FfnWeights> experts, const RouterShape& shape, const Route& route,
+                 size_t n, bool accumulate, float* out, Workspace& workspace) override {
+    uint64_t bytes = 0, products = 0;
+    std::vector<bool> seen(experts.size());
+    for (size_t i = 0; i < n * shape.n_experts_per_token(); i++) {
+      if (route.experts[i] < 0) continue;
+      const auto expert = static_cast<size_t>(route.experts[i]);
+      products += products_of(experts[expert]);
+      if (!seen[expert]) bytes += bytes_of(experts[expert]);
+      seen[expert] = true;
+    }
+    return timed(Profile::moe_ffn, bytes, products,
+                 [&] { return backend_->moe_ffn(x, experts, shape, route, n, accumulate, out, workspace); });
+  }
+
+  Status gated_ffn(const float* x, const FfnWeights& weights, const WeightView& scale, size_t n, float* out,
+                   Workspace& workspace) override {
+    return timed(Profile::gated_ffn, bytes_of(weights), products_of(weights) * n,
+                 [&] { return backend_->gated_ffn(x, weights, scale, n, out, workspace); });
+  }
+
+ private:
+  template <class Work>
+  Status timed(Profile::Operation operation, uint64_t bytes, uint64_t products, Work&& work) {
+    const Clock::time_point begin = Clock::now();
+    Status status = work();
+    profile_->add(operation, std::chrono::duration<double>(Clock::now() - begin).count(), bytes, products);
+    return status;
+  }
+
+  const std::shared_ptr<Backend> backend_;
+  const std::shared_ptr<Profile> profile_;
+};
+
+}  // namespace
+
+void Profile::add(Operation operation, double seconds, uint64_t bytes, uint64_t products) {
+  const std::lock_guard lock(mutex_);
+  OperationProfile& of = operations_[operation];
+  of.n_calls++;
+  of.seconds += seconds;
+  of.bytes += bytes;
+  of.products += products;
+}
+
+std::array<OperationProfile, Profile::n_operations> Profile::read() const {
+  const std::lock_guard lock(mutex_);
+  return operations_;
+}
+
+void Profile::reset() {
+  const std::lock_guard lock(mutex_);
+  for (OperationProfile& of : operations_) of = {of.name};
+}
+
+std::shared_ptr<Backend> profiled(std::shared_ptr<Backend> backend, std::shared_ptr<Profile> profile) {
+  return std::make_shared<ProfiledBackend>(std::move(backend), std::move(profile));
+}
+
+}  // namespace finermoe

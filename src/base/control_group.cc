@@ -1,0 +1,57 @@
+#include "base/control_group.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <string_view>
+
+namespace finermoe {
+namespace {
+
+using Stream = std::unique_ptr<FILE, int (*)(FILE*)>;
+
+// Is `name` one of the names in "cpu,cpuacct"?
+bool names(std::string_view list, std::string_view name) {
+  for (size_t begin = 0; begin <= list.size();) {
+    const size_t end = std::min(list.find(',', begin), list.size());
+    if (list.substr(begin, end - begin) == name) return true;
+    begin = end + 1;
+  }
+  return false;
+}
+
+}  // namespace
+
+std::vector<std::string> control_groups(const char* controller) {
+  std::vector<std::string> groups;
+  auto add = [&](const std::string& mount, std::string_view group) {
+    // In a container the group's path may be that of the host, of which only the root is mounted: the loop ends there.
+    for (std::string path(group);; path.resize(path.rfind('/'))) {
+      while (path.ends_with('/')) path.pop_back();
+      groups.push_back(mount + path);
+      if (path.empty()) break;
+    }
+  };
+  const std::string mount = "/sys/fs/cgroup";
+  Stream file(fopen("/proc/self/cgroup", "re"), fclose);
+  char line[4096];
+  while (file && fgets(line, sizeof line, file.get()) != nullptr) {
+    std::string_view text(line);  // "4:memory:/group", or "0::/group" in the unified hierarchy
+    if (text.ends_with('\n')) text.remove_suffix(1);
+    const size_t first = text.find(':'), second = text.find(':', first + 1);
+    if (second == text.npos || !text.substr(second + 1).starts_with('/')) continue;
+    const std::string_view controllers = text.substr(first + 1, second - first - 1);
+    if (controllers.empty()) add(mount, text.substr(second + 1));
+    if (names(controllers, controller)) add(mount + "/" + controller, text.substr(second + 1));
+  }
+  return groups;
+}
+
+bool read_numbers(const std::string& path, long long (&numbers)[2]) {
+  Stream file(fopen(path.c_str(), "re"), fclose);
+  if (!file) return false;
+  numbers[0] = numbers[1] = -1;
+  return fscanf(file.get(), "%lld %lld", &numbers[0], &numbers[1]) >= 0;
+}
+
+}  // namespace finermoe

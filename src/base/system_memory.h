@@ -1,0 +1,12 @@
+// What memory the system has for this process.
+#pragma once
+
+#include <cstdint>
+
+namespace finermoe {
+
+// Bytes that this process could use without the system running short: what is free or can be dropped, cut by the limits
+// of its control groups. The whole address space where the system does not say.
+uint64_t available_memory();
+
+}  // namespace finermoe

@@ -1,0 +1,274 @@
+// Products of Q8 and Q4 matrices (base/blocks.h): with narrowed vectors by integer dot products, one block at a time
+// and always in the order of the columns; with float vectors by multiply-adds of the weights' exact values.
+#include "cpu/kernels/tile.h"
+
+namespace finermoe::FINERMOE_KERNELS {
+namespace {
+
+constexpr size_t panel_vectors = panel_rows / lanes;
+constexpr size_t code_bytes = block_columns * panel_rows;  // of one block, a byte each
+constexpr size_t fetch_ahead = 16384;  // bytes; a quarter for one vector, which goes through them faster than they come
+constexpr size_t chunk_bytes = 4 * panel_rows;   // codes of 4 columns of a panel
+constexpr size_t vectors_in_cache = 512 * 1024;  // bytes of narrowed vectors that one pass over the panels goes through
+
+// Panels' codes and scales: as they are stored, or Q4 codes unpacked to bytes.
+struct Panels {
+  const unsigned char *codes, *scales;
+  size_t code_stride, scale_stride;  // bytes from one block to the next
+  size_t panel_codes, panel_scales;  // bytes from one panel to the next
+};
+
+// q4_values with 128 added, as Q8 stores its codes.
+void make_table(unsigned char* table) {
+  for (size_t i = 0; i < 16; i++) table[i] = static_cast<unsigned char>(q4_values[i] + 128);
+}
+
+inline void store_outputs(const Matmul& m, size_t vector, size_t row, Vec v) {
+  put_outputs(m.out[vector] + row, v, m.rows - row, m.accumulate);
+}
+
+// The codes of columns 4 c to 4 c + 3 of a block, of the rows of vector `half`, in bytes.
+template <bool Packed>
+inline Codes codes_of(const unsigned char* codes, size_t c, size_t half, const unsigned char* table) {
+  const size_t within = half * 4 * lanes;
+  if constexpr (!Packed) return load_codes(codes + c * chunk_bytes + within);
+  const Codes both = load_codes(codes + c % 4 * chunk_bytes + within);
+  return look_up(table, c < 4 ? low_halves(both) : high_halves(both));
+}
+
+// T narrowed vectors with R vectors of rows, each of another panel or, where a vector is narrower than a panel, of a
+// part of one. The first vectors that meet the weights have them fetched ahead of their use: the arithmetic of several
+// vectors keeps a processor too busy to foresee it.
+template <size_t R, size_t T, bool Packed>
+void dot_rows(const Matmul& m, const Panels& panels, size_t first, size_t row, const unsigned char* table) {
+  const size_t padded = round_up(m.columns, block_columns), blocks = padded / block_columns;
+  const size_t half = row % panel_rows / lanes;
+  const signed char* x[T];
+  for (size_t t = 0; t < T; t++) x[t] = static_cast<const signed char*>(m.x[first + t]);
+  Vec out[T][R];
+#pragma GCC unroll 8
+  for (size_t t = 0; t < T; t++) {
+#pragma GCC unroll 2
+    for (size_t r = 0; r < R; r++) out[t][r] = zero();
+  }
+  const unsigned char *codes = panels.codes, *scales = panels.scales + half * lanes * sizeof(uint16_t);
+  for (size_t block = 0; block < blocks; block++) {
+    if (first == 0) {
+#pragma GCC unroll 2
+      for (size_t r = 0; r < R; r++) {
+        const unsigned char* ahead = codes + r * panels.panel_codes + fetch_ahead / (T == 1 ? 4 : 1);
+        for (size_t at = 0; at < panels.code_stride; at += 64) _mm_prefetch(ahead + at, _MM_HINT_T1);
+      }
+    }
+    const size_t scale_at = padded + block * sizeof(float), offset_at = scale_at + blocks * sizeof(float);
+    Sums sums[T][R];
+#pragma GCC unroll 8
+    for (size_t t = 0; t < T; t++) {
+      int offset;
+      __builtin_memcpy(&offset, x[t] + offset_at, sizeof offset);
+#pragma GCC unroll 2
+      for (size_t r = 0; r < R; r++) sums[t][r] = first_sums(offset);
+    }
+#pragma GCC unroll 8
+    for (size_t c = 0; c < block_columns / 4; c++) {
+      Codes w[R];
+#pragma GCC unroll 2
+      for (size_t r = 0; r < R; r++) w[r] = codes_of<Packed>(codes + r * panels.panel_codes, c, half, table);
+#pragma GCC unroll 8
+      for (size_t t = 0; t < T; t++) {
+        const Codes four = broadcast_four(x[t] + block * block_columns + 4 * c);
+#pragma GCC unroll 2
+        for (size_t r = 0; r < R; r++) sums[t][r] = add_products(sums[t][r], w[r], four);
+      }
+    }
+    Vec scale[R];
+#pragma GCC unroll 2
+    for (size_t r = 0; r < R; r++) scale[r] = load_as<DType::f16>(scales + r * panels.panel_scales);
+#pragma GCC unroll 8
+    for (size_t t = 0; t < T; t++) {
+      float x_scale;
+      __builtin_memcpy(&x_scale, x[t] + scale_at, sizeof x_scale);
+#pragma GCC unroll 2
+      for (size_t r = 0; r < R; r++) {
+        out[t][r] = fma(to_float(sums[t][r]), mul(scale[r], broadcast(x_scale)), out[t][r]);
+      }
+    }
+    codes += panels.code_stride;
+    scales += panels.scale_stride;
+  }
+#pragma GCC unroll 8
+  for (size_t t = 0; t < T; t++) {
+#pragma GCC unroll 2
+    for (size_t r = 0; r < R; r++) store_outputs(m, first + t, row + r * lanes, out[t][r]);
+  }
+}
+
+template <size_t R, bool Packed>
+void dot_all(size_t n, const Matmul& m, const Panels& panels, size_t first, size_t row, const unsigned char* table) {
+  constexpr size_t most = lanes == 16 ? (R == 2 ? 6 : 8) : 4;  // what the registers hold sums of
+  constexpr decltype(&dot_rows<R, 1, Packed>) with[] = {
+      dot_rows<R, 1, Packed>,
+      dot_rows<R, 2, Packed>,
+      dot_rows<R, 3, Packed>,
+      dot_rows<R, 4, Packed>,
+      dot_rows<R, smaller(5, most), Packed>,
+      dot_rows<R, smaller(6, most), Packed>,
+      dot_rows<R, smaller(7, most), Packed>,
+      dot_rows<R, smaller(8, most), Packed>,
+  };
+  const size_t n_chunks = (n + most - 1) / most, chunk = (n + n_chunks - 1) / n_chunks;
+  for (size_t done = 0; done < n; done += chunk) {
+    with[smaller(chunk, n - done) - 1](m, panels, first + done, row, table);
+  }
+}
+
+// One or two panels. Few vectors go through one after the other, as they lie in memory.
+template <bool Packed>
+void dot_panels(size_t n, const Matmul& m, const Panels& panels, size_t first, size_t row, const unsigned char* table) {
+  if (lanes == panel_rows && n > few_vectors && m.rows - row > panel_rows) {
+    return dot_all<2, Packed>(n, m, panels, first, row, table);
+  }
+  for (size_t panel = 0; panel < 2; panel++) {
+    Panels one = panels;
+    one.codes += panel * panels.panel_codes;
+    one.scales += panel * panels.panel_scales;
+    for (size_t part = 0; part < panel_rows; part += lanes) {
+      const size_t at = row + panel * panel_rows + part;
+      if (at < m.rows) dot_all<1, Packed>(n, m, one, first, at, table);
+    }
+  }
+}
+
+void unpack_q4(const unsigned char* block, size_t blocks, const unsigned char* table, unsigned char* out) {
+  for (size_t i = 0; i < blocks; i++, block += q4_block_bytes, out += code_bytes) {
+    for (size_t at = 0; at < code_bytes / 2; at += 4 * lanes) {
+      const Codes both = load_codes(block + block_scale_bytes + at);
+      store_codes(out + at, look_up(table, low_halves(both)));
+      store_codes(out + code_bytes / 2 + at, look_up(table, high_halves(both)));
+    }
+  }
+}
+
+void matmul_narrowed(const Matmul& m) {
+  const size_t stride = m.dtype == DType::q8 ? q8_block_bytes : q4_block_bytes;
+  const size_t padded = round_up(m.columns, block_columns), blocks = padded / block_columns;
+  const bool unpack = m.dtype == DType::q4 && m.n > few_vectors, packed = m.dtype == DType::q4 && !unpack;
+  auto* unpacked = reinterpret_cast<unsigned char*>(m.scratch);
+  unsigned char table[16];
+  make_table(table);
+  const size_t in_cache = vectors_in_cache / padded / few_vectors * few_vectors;
+  const size_t chunk = in_cache < 4 * few_vectors ? 4 * few_vectors : in_cache;
+  for (size_t first = 0; first < m.n; first += chunk) {
+    const size_t n = smaller(chunk, m.n - first);
+    const unsigned char* weight = static_cast<const unsigned char*>(m.weight);
+    for (size_t row = 0; row < m.rows; row += 2 * panel_rows, weight += 2 * blocks * stride) {
+      Panels panels = {weight + block_scale_bytes, weight, stride, stride, blocks * stride, blocks * stride};
+      if (unpack) {
+        unpack_q4(weight, m.rows - row > panel_rows ? 2 * blocks : blocks, table, unpacked);
+        panels.codes = unpacked;
+        panels.code_stride = code_bytes;
+        panels.panel_codes = blocks * code_bytes;
+      }
+      if (packed) {
+        dot_panels<true>(n, m, panels, first, row, table);
+      } else {
+        dot_panels<false>(n, m, panels, first, row, table);
+      }
+    }
+  }
+}
+
+// T float vectors with one panel. Each weight is scale * value, rounded to float as it is everywhere.
+template <size_t T, bool Packed>
+void multiply_panel(const Matmul& m, const unsigned char* panel, size_t first, size_t row, const unsigned char* table) {
+  constexpr size_t stride = Packed ? q4_block_bytes : q8_block_bytes;
+  for (size_t half = 0; half < panel_vectors; half++) {
+    if (row + half * lanes >= m.rows) break;
+    Vec out[T];
+#pragma GCC unroll 8
+    for (size_t t = 0; t < T; t++) out[t] = zero();
+    const unsigned char* block = panel;
+    for (size_t begin = 0; begin < m.columns; begin += block_columns, block += stride) {
+      const Vec scale = load_as<DType::f16>(block + half * lanes * sizeof(uint16_t));
+      for (size_t c = 0; c < block_columns / 4; c++) {
+        const Codes codes = codes_of<Packed>(block + block_scale_bytes, c, half, table);
+        for (size_t j = 0; j < 4 && begin + 4 * c + j < m.columns; j++) {
+          const Vec w = mul(scale, column_of(codes, static_cast<int>(j)));
+#pragma GCC unroll 8
+          for (size_t t = 0; t < T; t++) {
+            out[t] = fma(broadcast(static_cast<const float*>(m.x[first + t])[begin + 4 * c + j]), w, out[t]);
+          }
+        }
+      }
+    }
+#pragma GCC unroll 8
+    for (size_t t = 0; t < T; t++) store_outputs(m, first + t, row + half * lanes, out[t]);
+  }
+}
+
+template <bool Packed>
+void multiply_few(const Matmul& m, const unsigned char* table) {
+  constexpr decltype(&multiply_panel<1, Packed>) with[] = {multiply_panel<1, Packed>, multiply_panel<2, Packed>,
+                                                           multiply_panel<3, Packed>, multiply_panel<4, Packed>};
+  const size_t panel_bytes =
+      round_up(m.columns, block_columns) / block_columns * (Packed ? q4_block_bytes : q8_block_bytes);
+  const unsigned char* panel = static_cast<const unsigned char*>(m.weight);
+  for (size_t row = 0; row < m.rows; row += panel_rows, panel += panel_bytes) {
+    for (size_t first = 0; first < m.n; first += 4) with[smaller(4, m.n - first) - 1](m, panel, first, row, table);
+  }
+}
+
+// Columns [begin, begin + depth) of up to tile_width rows as a packed tile; `begin` is a multiple of block_columns.
+template <bool Packed>
+void pack_blocks(const unsigned char* weight, size_t panel_bytes, size_t n_rows, size_t begin, size_t depth, float* out,
+                 const unsigned char* table) {
+  constexpr size_t stride = Packed ? q4_block_bytes : q8_block_bytes;
+  for (size_t row = 0; row < tile_width; row += lanes) {
+    const size_t half = row % panel_rows / lanes;
+    const unsigned char* block = weight + row / panel_rows * panel_bytes + begin / block_columns * stride;
+    for (size_t k = 0; k < depth; k += block_columns, block += stride) {
+      if (row >= n_rows) {
+        for (size_t i = k; i < smaller(depth, k + block_columns); i++) store(out + i * tile_width + row, zero());
+        continue;
+      }
+      const Vec scale = load_as<DType::f16>(block + half * lanes * sizeof(uint16_t));
+      for (size_t c = 0; c < block_columns / 4; c++) {
+        const Codes codes = codes_of<Packed>(block + block_scale_bytes, c, half, table);
+        for (size_t j = 0; j < 4 && k + 4 * c + j < depth; j++) {
+          store(out + (k + 4 * c + j) * tile_width + row, mul(scale, column_of(codes, static_cast<int>(j))));
+        }
+      }
+    }
+  }
+}
+
+template <bool Packed>
+void multiply_many(const Matmul& m, const unsigned char* table) {
+  const size_t panel_bytes =
+      round_up(m.columns, block_columns) / block_columns * (Packed ? q4_block_bytes : q8_block_bytes);
+  const unsigned char* weight = static_cast<const unsigned char*>(m.weight);
+  float* tile = m.scratch;                                    // [matmul_depth_block, tile_width]
+  float* vectors = tile + matmul_depth_block * tile_outputs;  // [n, matmul_depth_block]
+  for (size_t begin = 0; begin < m.columns; begin += matmul_depth_block) {
+    const size_t depth = smaller(matmul_depth_block, m.columns - begin);
+    pack_vectors(reinterpret_cast<const float* const*>(m.x), m.n, begin, depth, vectors);
+    for (size_t row = 0; row < m.rows; row += tile_width) {
+      const size_t n_rows = smaller(tile_width, m.rows - row);
+      pack_blocks<Packed>(weight + row / panel_rows * panel_bytes, panel_bytes, n_rows, begin, depth, tile, table);
+      tile_products(vectors, m.n, tile, depth, m.out, row, n_rows, m.accumulate || begin != 0);
+    }
+  }
+}
+
+}  // namespace
+
+void matmul_blocks(const Matmul& m) {
+  if (m.narrowed) return matmul_narrowed(m);
+  unsigned char table[16];
+  make_table(table);
+  const bool packed = m.dtype == DType::q4, few = m.n <= 2 * few_vectors;
+  if (packed) return few ? multiply_few<true>(m, table) : multiply_many<true>(m, table);
+  return few ? multiply_few<false>(m, table) : multiply_many<false>(m, table);
+}
+
+}  // namespace finermoe::FINERMOE_KERNELS

@@ -1,0 +1,37 @@
+// "quantization_config" of config.json: which types a quantised model's matrices have. The tensors' own shapes decide;
+// this is what a plan goes by, and what the writer of such a model is told.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/dtype.h"
+#include "base/json.h"
+#include "base/status.h"
+
+namespace finermoe {
+
+enum class TensorKind;
+
+struct Quantization {
+  struct Override {
+    std::string pattern;         // of tensor names, with * and ?
+    std::optional<DType> dtype;  // Q8, Q4; nullopt, here and below: as in the source
+  };
+  std::optional<DType> weights, embeddings;  // the second of embeddings and head
+  std::vector<Override> overrides;           // the last that matches counts
+
+  // Of everything that may be in blocks; nullopt where a tensor keeps its type.
+  std::optional<DType> type_of(TensorKind kind, std::string_view name) const;
+
+  // UNSUPPORTED for other methods and versions than ours. `file_name` is used in messages.
+  static Result<Quantization> parse(const Json& value, std::string_view file_name);
+  Json to_json() const;
+};
+
+// Whether all of `name` is of the form `pattern`, in which * stands for any bytes and ? for one.
+bool matches(std::string_view pattern, std::string_view name);
+
+}  // namespace finermoe

@@ -1,0 +1,106 @@
+#include "runtime/residency.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "base/system_memory.h"
+
+namespace finermoe {
+namespace {
+
+struct Range {
+  uint32_t file;
+  uint64_t begin, end;  // bytes
+};
+
+// The ranges of the tensors to lock, ascending, neighbours joined.
+std::vector<Range> ranges_to_lock(const Checkpoint& checkpoint, Lock lock) {
+  constexpr uint64_t page = 4096;  // smaller gaps are not worth a range of their own
+  const Config& config = checkpoint.config();
+  std::vector<Range> ranges;
+  Status visited = for_each_tensor(config, [&](const TensorSpec& spec) {
+    if (lock == Lock::all || is_read_by_every_token(config, spec.kind)) {
+      const Tensor& tensor = *checkpoint.find(spec.name);
+      const auto begin = static_cast<uint64_t>(tensor.data - checkpoint.files()[tensor.file]->data());
+      ranges.push_back({tensor.file, begin, begin + tensor.bytes()});
+    }
+    return Status();
+  });
+  static_cast<void>(visited);  // the visitor has no errors
+  std::sort(ranges.begin(), ranges.end(),
+            [](const Range& a, const Range& b) { return std::pair(a.file, a.begin) < std::pair(b.file, b.begin); });
+  std::vector<Range> joined;
+  for (const Range& range : ranges) {
+    const bool near = !joined.empty() && joined.back().file == range.file && range.begin < joined.back().end + page;
+    if (near) {
+      joined.back().end = range.end;
+    } else {
+      joined.push_back(range);
+    }
+  }
+  return joined;
+}
+
+uint64_t mapped_bytes(const Checkpoint& checkpoint) {
+  uint64_t bytes = 0;
+  for (const auto& file : checkpoint.files()) bytes += file->is_mapped() ? file->size() : 0;
+  return bytes;
+}
+
+}  // namespace
+
+bool is_read_by_every_token(const Config& config, TensorKind kind) {
+  return kind != TensorKind::routed && (kind != TensorKind::embedding || config.tied_embeddings);
+}
+
+Status lock_weights(const Checkpoint& checkpoint, Lock lock, const Progress& progress) {
+  if (lock == Lock::none) return {};
+  constexpr uint64_t piece = 64 << 20;  // between two looks at the progress
+  const std::vector<Range> ranges = ranges_to_lock(checkpoint, lock);
+  uint64_t total = 0, done = 0;
+  for (const Range& range : ranges) total += range.end - range.begin;
+  // A control group that runs out of memory ends the process instead of refusing.
+  if (const uint64_t available = available_memory(); total > available) {
+    return Status(FINERMOE_ERROR_OUT_OF_MEMORY,
+                  cat(total, " bytes of weights are to be locked in memory, and ", available, " bytes are available"),
+                  cat("at most ", available, " bytes"), cat(total, " bytes"));
+  }
+  for (const Range& range : ranges) {
+    const Bytes& file = *checkpoint.files()[range.file];
+    for (uint64_t begin = range.begin, end; begin < range.end; begin = end) {
+      FM_TRY(progress.report("lock", done, total));
+      end = std::min(begin / piece * piece + piece, range.end);  // on the border of a page, or the last
+      FM_TRY(file.lock(begin, end - begin));
+      done += end - begin;
+    }
+  }
+  return progress.report("lock", total, total);
+}
+
+Result<std::shared_ptr<ExpertPages>> manage_experts(std::shared_ptr<const Checkpoint> checkpoint,
+                                                    const ResidencyOptions& options, std::shared_ptr<ThreadPool> pool) {
+  const uint64_t budget = options.expert_budget, mapped = mapped_bytes(*checkpoint);
+  if (budget != 0 && (mapped == 0 || options.lock == Lock::all)) {
+    return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
+                  "a budget for experts asks for weights that are mapped and not locked",
+                  "mapped weights, experts not locked", mapped == 0 ? "weights in memory" : "all weights locked");
+  }
+  const bool wanted = options.prefetch == Prefetch::on ||
+                      (options.prefetch == Prefetch::automatic && (budget != 0 || mapped > available_memory()));
+  const bool prefetch = wanted && options.lock != Lock::all;
+  if (!checkpoint->config().is_moe() || mapped == 0 || (budget == 0 && !prefetch)) {
+    return std::shared_ptr<ExpertPages>();
+  }
+  const uint64_t n_together = std::max<uint64_t>(2, checkpoint->config().router.n_experts_per_token());
+  auto pages =
+      std::make_shared<ExpertPages>(std::move(checkpoint), ExpertPages::Options{prefetch, budget}, std::move(pool));
+  const uint64_t least = n_together * pages->largest();
+  if (budget != 0 && budget < least) {
+    return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
+                  cat("a budget for experts of ", budget, " bytes is too small: ", n_together, " experts take ", least),
+                  cat("at least ", least, " bytes"), cat(budget, " bytes"));
+  }
+  return pages;
+}
+
+}  // namespace finermoe

@@ -1,0 +1,42 @@
+// Which weights stay in memory: what is locked there, and how the routed experts of a model that may be larger than
+// memory come and go.
+#pragma once
+
+#include <memory>
+
+#include "base/progress.h"
+#include "base/thread_pool.h"
+#include "format/checkpoint.h"
+#include "model/expert_pages.h"
+
+namespace finermoe {
+
+enum class Lock : int32_t {
+  none = FINERMOE_LOCK_NONE,
+  every_token = FINERMOE_LOCK_EVERY_TOKEN,
+  all = FINERMOE_LOCK_ALL
+};
+enum class Prefetch : int32_t {
+  automatic = FINERMOE_PREFETCH_AUTO,
+  off = FINERMOE_PREFETCH_OFF,
+  on = FINERMOE_PREFETCH_ON
+};
+
+struct ResidencyOptions {
+  Lock lock = Lock::none;
+  Prefetch prefetch = Prefetch::automatic;
+  uint64_t expert_budget = 0;  // bytes; 0: none
+};
+
+// Whether every token reads a tensor: not the routed experts, nor a table of embeddings that is not the head as well.
+bool is_read_by_every_token(const Config& config, TensorKind kind);
+
+// Locks what is to be locked, in phase "lock", in bytes; OUT_OF_MEMORY where the system refuses.
+Status lock_weights(const Checkpoint& checkpoint, Lock lock, const Progress& progress);
+
+// Null where nothing is to be done about the experts: a dense model, files that are not mapped, or, unless something
+// was asked for, files that fit into memory. INVALID_ARGUMENT for a budget that cannot be kept.
+Result<std::shared_ptr<ExpertPages>> manage_experts(std::shared_ptr<const Checkpoint> checkpoint,
+                                                    const ResidencyOptions& options, std::shared_ptr<ThreadPool> pool);
+
+}  // namespace finermoe

@@ -1,0 +1,433 @@
+// Attention: its kernels against plain arithmetic and the portable kernel, for every type of cache; and the operation
+// over ragged batches, bit-equal for any number of threads.
+#include <array>
+#include <numeric>
+
+#include "backend/kv_cache.h"
+#include "support.h"
+
+namespace finermoe {
+namespace {
+
+constexpr std::array cache_dtypes = {DType::f32, DType::f16, DType::bf16, DType::q8};
+
+// One head's keys and values in a cache, and what they stand for.
+struct RandomHead {
+  DType dtype;
+  size_t d, n_positions;
+  KvLayout layout;
+  std::vector<std::byte> keys, values;
+
+  RandomHead(DType type, size_t head_size, size_t n, uint32_t seed)
+      : dtype(type), d(head_size), n_positions(n), layout(type, head_size) {
+    keys.resize(layout.head_bytes(n)), values.resize(layout.head_bytes(n));
+    const std::vector<float> k = random_floats(n * d, seed, 0.8f), v = random_floats(n * d, seed + 1);
+    for (size_t p = 0; p < n; p++) put(KvKind::key, &k[p * d], p), put(KvKind::value, &v[p * d], p);
+  }
+  void put(KvKind kind, const float* vector, size_t position) {
+    std::vector<std::byte> narrowed(layout.vector_bytes());
+    if (dtype == DType::q8) {
+      layout.quantize(vector, narrowed.data());
+    } else {
+      portable::kernels.narrow(vector, dtype, d, narrowed.data());
+    }
+    layout.put(kind, narrowed.data(), position, kind == KvKind::key ? keys.data() : values.data());
+  }
+  std::vector<float> decoded(KvKind kind, size_t position) const {
+    std::vector<float> out(d);
+    layout.decode(kind, kind == KvKind::key ? keys.data() : values.data(), position, out.data());
+    return out;
+  }
+};
+
+// Queries, how far each sees, and one call of a kernel.
+struct Queries {
+  size_t n, d;
+  std::vector<float> values;
+  std::vector<size_t> visible;
+
+  // Neighbouring rows of `group` heads, the last of which sees all positions.
+  Queries(size_t count, size_t group, const RandomHead& head, uint32_t seed)
+      : n(count), d(head.d), values(random_floats(count * head.d, seed, 2)) {
+    for (size_t i = 0; i < n; i++) {
+      const size_t hidden = (n - 1) / group - i / group;
+      visible.push_back(head.n_positions > hidden ? head.n_positions - hidden : 1);
+    }
+  }
+  struct Part {
+    std::vector<float> out, largest, total;
+  };
+  Part run(const Kernels& kernels, const RandomHead& head, bool narrowed, size_t begin, size_t end, bool whole) const {
+    Part part{std::vector<float>(n * d, NAN), std::vector<float>(n), std::vector<float>(n)};
+    std::vector<float> scratch(attention_scratch_floats(d));
+    std::vector<const float*> q;
+    std::vector<float*> out;
+    for (size_t i = 0; i < n; i++) q.push_back(&values[i * d]), out.push_back(&part.out[i * d]);
+    kernels.attention({q.data(), out.data(), visible.data(), n, d, head.layout.width(), head.layout.panel_bytes(),
+                       head.keys.data(), head.values.data(), head.dtype, begin, end, float(1 / std::sqrt(double(d))),
+                       narrowed, whole ? nullptr : part.largest.data(), whole ? nullptr : part.total.data(),
+                       scratch.data()});
+    return part;
+  }
+  std::vector<float> run(const Kernels& kernels, const RandomHead& head, bool narrowed = false) const {
+    return run(kernels, head, narrowed, 0, head.n_positions, true).out;
+  }
+  std::vector<double> expected(const RandomHead& head) const {
+    std::vector<double> out(n * d);
+    for (size_t i = 0; i < n; i++) {
+      double total = 0;
+      for (size_t p = 0; p < visible[i]; p++) {
+        const std::vector<float> key = head.decoded(KvKind::key, p), value = head.decoded(KvKind::value, p);
+        const double score = std::inner_product(key.begin(), key.end(), &values[i * d], 0.0);
+        const double share = std::exp(score / std::sqrt(double(d)) - 20);
+        total += share;
+        for (size_t c = 0; c < d; c++) out[i * d + c] += share * double(value[c]);
+      }
+      for (size_t c = 0; c < d; c++) out[i * d + c] /= total;
+    }
+    return out;
+  }
+};
+
+// Narrowed queries have 8 bits.
+double tolerance_of(bool narrowed) { return narrowed ? 2e-2 : 5e-6; }
+
+class AttentionTest : public EveryIsa {
+ protected:
+  const Kernels& kernels() const { return kernels_of(GetParam()); }
+  std::shared_ptr<Backend> backend(uint32_t n_threads = 2) const { return backend_of(GetParam(), n_threads); }
+};
+FINERMOE_FOR_EVERY_ISA(AttentionTest);
+
+TEST_P(AttentionTest, IsWhatTheArithmeticSays) {
+  for (DType dtype : cache_dtypes) {
+    for (auto [n, group, d, positions] : {std::tuple{1, 1, 2, 1}, {1, 1, 128, 300}, {5, 1, 36, 65}, {48, 6, 64, 148}}) {
+      SCOPED_TRACE(cat(name_of(dtype), " ", n, " queries of ", d, " over ", positions));
+      const RandomHead head(dtype, size_t(d), size_t(positions), 12);
+      const Queries queries(size_t(n), size_t(group), head, 14);
+      for (bool narrowed : {false, true}) {
+        expect_close(queries.run(kernels(), head, narrowed).data(), queries.expected(head), tolerance_of(narrowed));
+      }
+    }
+  }
+}
+
+TEST_P(AttentionTest, IsThatOfThePortableKernelForEveryTypeAndOddSize) {
+  for (DType dtype : cache_dtypes) {
+    for (size_t d : {4, 12, 64, 80, 128}) {
+      for (size_t positions : {1, 15, 31, 33, 64, 130, 701}) {
+        const RandomHead head(dtype, d, positions, 20);
+        for (size_t n : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 31, 54, 70, 96}) {
+          SCOPED_TRACE(cat(name_of(dtype), " ", n, " queries of ", d, " over ", positions));
+          const Queries queries(n, n < 10 ? n : 3, head, 21);
+          const std::vector<float> expected = queries.run(portable::kernels, head);
+          for (bool narrowed : {false, true}) {
+            expect_close(queries.run(kernels(), head, narrowed).data(), expected, tolerance_of(narrowed));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(AttentionTest, PartsOfThePositionsJoinToTheWhole) {
+  for (DType dtype : cache_dtypes) {
+    const RandomHead head(dtype, 20, 300, 30);
+    const Queries queries(7, 1, head, 31);
+    for (bool narrowed : {false, true}) {
+      const std::vector<float> whole = queries.run(kernels(), head, narrowed);
+      std::vector<double> sums(whole.size()), totals(queries.n);
+      for (auto [begin, end] : {std::pair{0, 64}, {64, 256}, {256, 300}, {320, 300}}) {  // the last one is empty
+        const Queries::Part part = queries.run(kernels(), head, narrowed, size_t(begin), size_t(end), false);
+        for (size_t i = 0; i < queries.n; i++) {
+          if (part.total[i] == 0) continue;
+          totals[i] += std::exp(double(part.largest[i])) * double(part.total[i]);
+          for (size_t c = i * head.d; c < (i + 1) * head.d; c++) {
+            sums[c] += std::exp(double(part.largest[i])) * double(part.out[c]);
+          }
+        }
+      }
+      for (size_t i = 0; i < sums.size(); i++) sums[i] /= totals[i / head.d];
+      expect_close(whole.data(), sums, tolerance_of(narrowed));
+    }
+  }
+}
+
+// What makes a row independent of the others in its step.
+TEST_P(AttentionTest, AQueryHasTheSameBitsInAnyCompany) {
+  for (DType dtype : cache_dtypes) {
+    const RandomHead head(dtype, 64, 150, 40);
+    const Queries all(96, 4, head, 41);
+    const std::vector<float> expected = all.run(kernels(), head);
+    for (size_t first : {0, 1, 47, 80, 95}) {
+      Queries some = all;
+      some.n = 96 - first;
+      some.values.erase(some.values.begin(), some.values.begin() + long(first * head.d));
+      some.visible.erase(some.visible.begin(), some.visible.begin() + long(first));
+      const std::vector<float> out = some.run(kernels(), head);
+      if (dtype == DType::q8 && some.n <= 12) {  // the scales are multiplied with sums
+        expect_close(out.data(), std::vector<float>(expected.begin() + long(first * head.d), expected.end()), 5e-6);
+      } else {
+        EXPECT_EQ(0, std::memcmp(out.data(), &expected[first * head.d], out.size() * sizeof(float))) << first;
+      }
+    }
+  }
+}
+
+TEST_P(AttentionTest, WhatIsNotVisibleDoesNotMatterAndNotANumberShows) {
+  const std::vector<float> bad(32, NAN);
+  for (DType dtype : cache_dtypes) {
+    for (size_t n : {3, 40}) {
+      for (bool narrowed : {false, true}) {
+        RandomHead head(dtype, 32, 80, 50);
+        Queries queries(n, n, head, 51);
+        std::fill(queries.visible.begin(), queries.visible.end(), 69);
+        const std::vector<float> expected = queries.run(kernels(), head, narrowed);
+        for (size_t p = 69; p < 80; p++) head.put(KvKind::key, bad.data(), p), head.put(KvKind::value, bad.data(), p);
+        EXPECT_EQ(expected, queries.run(kernels(), head, narrowed)) << name_of(dtype) << ", " << n;
+        head.put(n == 3 ? KvKind::key : KvKind::value, bad.data(), 68);
+        for (float value : queries.run(kernels(), head, narrowed)) ASSERT_TRUE(std::isnan(value)) << name_of(dtype);
+      }
+    }
+  }
+}
+
+TEST(KvLayout, AVectorComesBackAsItWasPut) {
+  for (DType dtype : cache_dtypes) {
+    for (size_t d : {2, 12, 36, 128}) {
+      RandomHead head(dtype, d, 37, 60);
+      std::vector<std::byte> vector(head.layout.vector_bytes()), again(vector.size());
+      for (size_t i = 0; i < vector.size(); i++) vector[i] = std::byte(i * 37 + 5);
+      for (KvKind kind : {KvKind::key, KvKind::value}) {
+        std::vector<std::byte>& storage = kind == KvKind::key ? head.keys : head.values;
+        const std::vector<float> before = head.decoded(kind, 17), after = head.decoded(kind, 19);
+        head.layout.put(kind, vector.data(), 18, storage.data());
+        head.layout.get(kind, storage.data(), 18, again.data());
+        EXPECT_EQ(vector, again) << name_of(dtype) << " " << d;
+        EXPECT_EQ(before, head.decoded(kind, 17));
+        EXPECT_EQ(after, head.decoded(kind, 19));
+      }
+    }
+  }
+}
+
+TEST(KvLayout, QuantizesToHalfAStepOfTheLargestOfABlock) {
+  const size_t d = 80;
+  std::vector<float> x = random_floats(d, 61, 3);
+  std::fill_n(x.begin() + 32, 32, 0.0f);
+  RandomHead head(DType::q8, d, 1, 62);
+  head.put(KvKind::key, x.data(), 0);
+  const std::vector<float> found = head.decoded(KvKind::key, 0);
+  for (size_t c = 0; c < d; c++) {
+    float largest = 0;
+    for (size_t i = c / 32 * 32; i < std::min(d, c / 32 * 32 + 32); i++) largest = std::max(largest, std::abs(x[i]));
+    ASSERT_LE(std::abs(found[c] - x[c]), largest / 127 * 0.502f) << c;  // the scale itself has 11 bits
+  }
+}
+
+// A small model's attention: four sessions of different lengths and cache types in one ragged batch.
+struct RaggedCase {
+  static constexpr uint64_t h = 40, n_heads = 6, n_kv_heads = 2, d = 12, capacity = 700, n_layers = 2, layer = 1;
+  AttentionShape shape{h, n_heads, n_kv_heads, d};
+  RandomMatrix q{DType::bf16, n_heads*d, h, 20}, k{DType::bf16, n_kv_heads*d, h, 21};
+  RandomMatrix v{DType::f32, n_kv_heads* d, h, 22};
+  RandomMatrix q_bias{DType::bf16, n_heads*d, 1, 23}, k_bias{DType::bf16, n_kv_heads*d, 1, 24};
+  RandomMatrix v_bias{DType::f16, n_kv_heads* d, 1, 25};
+  std::vector<DType> types{DType::f32, DType::f16, DType::bf16, DType::q8};
+  std::vector<std::vector<std::byte>> storage;
+  std::vector<KvCacheView> caches;
+  std::vector<std::vector<float>> inputs;  // [session][position, h]
+
+  RaggedCase() {
+    for (size_t s = 0; s < types.size(); s++) {
+      storage.emplace_back(n_layers * 2 * n_kv_heads * KvLayout(types[s], d).head_bytes(capacity));
+      caches.push_back({storage[s].data(), types[s], capacity});
+      inputs.push_back(random_floats(capacity * h, uint32_t(30 + s)));
+    }
+  }
+
+  QkvWeights weights() const {
+    return {q.view(), k.view(), v.view(), q_bias.vector(), k_bias.vector(), v_bias.vector()};
+  }
+
+  struct Run {
+    uint32_t session, begin, end;
+  };
+  // One step over these runs of positions; the attention's output, rows in the order of the runs.
+  std::vector<float> step(Backend& device, const std::vector<Run>& runs) {
+    std::vector<float> x, cos, sin;
+    std::vector<uint32_t> positions, sessions;
+    for (const Run& run : runs) {
+      for (uint32_t p = run.begin; p < run.end; p++) {
+        positions.push_back(p), sessions.push_back(run.session);
+        x.insert(x.end(), &inputs[run.session][p * h], &inputs[run.session][p * h] + h);
+        for (uint64_t i = 0; i < d / 2; i++) {
+          cos.push_back(float(std::cos(angle(p, i)))), sin.push_back(float(std::sin(angle(p, i))));
+        }
+      }
+    }
+    const size_t n = positions.size();
+    const std::vector<int32_t> tokens(n);
+    const RaggedBatch batch{tokens, positions, sessions, caches, cos.data(), sin.data()};
+    std::vector<float> queries(n * n_heads * d), out(n * n_heads * d);
+    auto workspace = workspace_of(device, config(), n);
+    workspace->precision = precision;
+    EXPECT_TRUE(device.qkv(x.data(), weights(), shape, batch, layer, queries.data(), *workspace).ok());
+    EXPECT_TRUE(device.attention(queries.data(), shape, batch, layer, out.data(), *workspace).ok());
+    return out;
+  }
+
+  // Attention alone of one row for each session, with queries that depend on the session.
+  std::vector<float> decode(Backend& device, const std::vector<uint32_t>& of_sessions,
+                            const std::vector<uint32_t>& positions) {
+    const size_t n = positions.size();
+    std::vector<float> queries, out(n * n_heads * d);
+    for (uint32_t session : of_sessions) {
+      const std::vector<float> q_of_session = random_floats(n_heads * d, 70 + session);
+      queries.insert(queries.end(), q_of_session.begin(), q_of_session.end());
+    }
+    const std::vector<int32_t> tokens(n);
+    auto workspace = workspace_of(device, config(), n);
+    workspace->precision = precision;
+    EXPECT_TRUE(
+        device.attention(queries.data(), shape, {tokens, positions, of_sessions, caches}, layer, out.data(), *workspace)
+            .ok());
+    return out;
+  }
+
+  static Config config() {
+    Config config = config_of(h, 8, {}, 0, d);
+    config.n_heads = n_heads, config.n_kv_heads = n_kv_heads;
+    return config;
+  }
+  Precision precision = Precision::exact;
+
+  static double angle(uint32_t position, uint64_t i) { return position / std::pow(10000.0, 2.0 * double(i) / d); }
+
+  // Rotated (or plain) projection of one position, in double.
+  std::vector<double> projected(const RandomMatrix& w, const RandomMatrix& bias, uint32_t session, uint32_t position,
+                                uint64_t head, bool rotated) const {
+    const std::vector<double> all = w.times(&inputs[session][position * h]);
+    std::vector<double> plain(d), out(d);
+    for (uint64_t i = 0; i < d; i++) plain[i] = all[head * d + i] + double(bias.values()[head * d + i]);
+    if (!rotated) return plain;
+    for (uint64_t i = 0; i < d / 2; i++) {
+      const double c = std::cos(angle(position, i)), s = std::sin(angle(position, i));
+      out[i] = plain[i] * c - plain[d / 2 + i] * s;
+      out[d / 2 + i] = plain[d / 2 + i] * c + plain[i] * s;
+    }
+    return out;
+  }
+
+  // What a row should give, all heads, in double.
+  std::vector<double> expected(uint32_t session, uint32_t position) const {
+    std::vector<double> out(n_heads * d);
+    for (uint64_t head = 0; head < n_heads; head++) {
+      const uint64_t kv_head = head / (n_heads / n_kv_heads);
+      const std::vector<double> query = projected(q, q_bias, session, position, head, true);
+      double total = 0;
+      for (uint32_t p = 0; p <= position; p++) {
+        const std::vector<double> key = projected(k, k_bias, session, p, kv_head, true);
+        const double share =
+            std::exp(std::inner_product(key.begin(), key.end(), query.begin(), 0.0) / std::sqrt(double(d)) - 60);
+        total += share;
+        const std::vector<double> value = projected(v, v_bias, session, p, kv_head, false);
+        for (uint64_t i = 0; i < d; i++) out[head * d + i] += share * value[i];
+      }
+      for (uint64_t i = 0; i < d; i++) out[head * d + i] /= total;
+    }
+    return out;
+  }
+};
+
+TEST_P(AttentionTest, RaggedBatches) {
+  RaggedCase c;
+  c.q = RandomMatrix(DType::bf16, c.n_heads * c.d, c.h, 20, 0.1f);  // scores of a size that softmax can tell apart
+  c.k = RandomMatrix(DType::bf16, c.n_kv_heads * c.d, c.h, 21, 0.1f);
+  const uint64_t width = c.n_heads * c.d;
+  const double rounding[] = {1e-5, 3e-3, 2e-2, 2e-2};  // of the sessions' types of cache
+  for (Precision precision : {Precision::exact, Precision::fast}) {
+    c.precision = precision;
+    std::vector<float> first_out;
+    for (uint32_t n_threads : {1, 2, 3, 8}) {
+      auto device = backend(n_threads);
+      // Prefill of three sessions, one longer than what one task takes; then a decode row, a chunk, a first prefill and
+      // a decode row together.
+      std::vector<float> out = c.step(*device, {{0, 0, 610}, {2, 0, 21}, {3, 0, 520}});
+      const std::vector<float> second = c.step(*device, {{2, 21, 22}, {0, 610, 623}, {1, 0, 5}, {3, 520, 521}});
+      out.insert(out.end(), second.begin(), second.end());
+      for (auto [row, session, position] : {std::tuple{0, 0u, 0u},
+                                            {69, 0u, 69u},
+                                            {610, 2u, 0u},
+                                            {630, 2u, 20u},
+                                            {632, 3u, 1u},
+                                            {1151, 2u, 21u},
+                                            {1152, 0u, 610u},
+                                            {1164, 0u, 622u},
+                                            {1169, 1u, 4u},
+                                            {1170, 3u, 520u}}) {
+        SCOPED_TRACE(cat("row ", row));
+        expect_close(&out[size_t(row) * width], c.expected(session, position),
+                     precision == Precision::exact ? rounding[session] : 3e-2);
+      }
+      if (first_out.empty()) first_out = out;
+      EXPECT_EQ(0, std::memcmp(first_out.data(), out.data(), out.size() * sizeof(float))) << n_threads;
+    }
+  }
+}
+
+TEST_P(AttentionTest, ChunksAgreeWithTheWhole) {
+  RaggedCase c;
+  auto device = backend();
+  const std::vector<float> whole = c.step(*device, {{0, 0, 400}});
+  std::vector<float> chunks;
+  for (auto [begin, end] : {std::pair{0u, 1u}, {1u, 40u}, {40u, 41u}, {41u, 350u}, {350u, 400u}}) {
+    const std::vector<float> part = c.step(*device, {{0, begin, end}});
+    chunks.insert(chunks.end(), part.begin(), part.end());
+  }
+  expect_close(chunks.data(), whole, 1e-4);
+}
+
+TEST_P(AttentionTest, DecodingTogetherGivesTheSameBitsAsAlone) {
+  RaggedCase c;
+  auto device = backend();
+  for (uint32_t session = 0; session < 4; session++) c.step(*device, {{session, 0, c.capacity}});
+  const std::vector<uint32_t> sessions = {0, 1, 2, 3}, positions = {699, 70, 300, 520};
+  for (Precision precision : {Precision::exact, Precision::fast}) {
+    c.precision = precision;
+    std::vector<float> alone;
+    for (uint32_t session : sessions) {
+      const std::vector<float> out = c.decode(*device, {session}, {positions[session]});
+      alone.insert(alone.end(), out.begin(), out.end());
+    }
+    EXPECT_EQ(alone, c.decode(*device, sessions, positions));
+  }
+}
+
+TEST_P(AttentionTest, ManyQueryHeadsShareOneKeyValueHead) {  // more than one kernel call holds
+  const uint64_t n_heads = 130, d = 16, n = 300;
+  const AttentionShape shape{n_heads * d, n_heads, 1, d};
+  RandomHead head(DType::f32, d, n, 40);
+  std::vector<std::byte> cache = head.keys;
+  cache.insert(cache.end(), head.values.begin(), head.values.end());
+  const KvCacheView view{cache.data(), DType::f32, n};
+  Config config = config_of(8, 8, {}, 0, d);
+  config.n_heads = n_heads;
+  auto device = backend();
+  for (uint32_t position : {0u, 299u}) {
+    Queries queries(n_heads, n_heads, head, 41);
+    std::fill(queries.visible.begin(), queries.visible.end(), position + 1);
+    std::vector<float> out(n_heads * d);
+    const std::vector<int32_t> tokens(1);
+    const std::vector<uint32_t> positions{position}, sessions(1);
+    auto workspace = workspace_of(*device, config, 1);
+    ASSERT_TRUE(device
+                    ->attention(queries.values.data(), shape, {tokens, positions, sessions, {&view, 1}}, 0, out.data(),
+                                *workspace)
+                    .ok());
+    expect_close(out.data(), queries.expected(head), 5e-6);
+  }
+}
+
+}  // namespace
+}  // namespace finermoe
