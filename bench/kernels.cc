@@ -4,9 +4,9 @@
 //     ISA    0 the best, 1 portable, 2 AVX2, 3 AVX-512
 //     CLOCK  wall, or cpu: processor time per thread, for a machine that is busy with other work
 //     PART   only what has this in its name
-// Decode is measured as a share of the read bandwidth, prefill as a share of the rate of the instruction that its
-// products are made of: float32 multiply-add, BF16 dot or 8-bit dot. Each figure is the median of the rounds, each
-// share the median of the rounds' shares.
+// An operation can take no less time than reading its weights or cache takes, nor than its products take at the rate of
+// the instruction that they are made of: float32 multiply-add, BF16 dot or 8-bit dot. The share is that of the slower
+// of both, the median over the rounds.
 #include <immintrin.h>
 #include <time.h>
 
@@ -155,7 +155,7 @@ struct Bench {
 
   // Gop/s of the instruction that products with these weights are made of.
   double arithmetic_rate(const Kind& kind) {
-    constexpr long repeats = 20'000'000;
+    constexpr long repeats = 2'000'000;
     const bool dots = avx512 && kind.precision == Precision::fast;
     const auto loop = !avx512                     ? multiply_add_avx2
                       : !dots                     ? multiply_add_avx512
@@ -166,19 +166,25 @@ struct Bench {
     return double(repeats) * 12 * 2 * products * pool->n_threads() / time / 1e9;
   }
 
-  // Runs limit and operation in turn; `amount` is what one run of the operation reads or computes, in 1e9.
-  void report(const std::string& name, const char* unit, double amount, FunctionRef<double()> limit,
-              FunctionRef<void()> operation) {
+  // Runs limits and operation in turn. `bytes` and `operations` are what one run of it reads and computes: it can take
+  // no less time than the slower of both.
+  void report(const std::string& name, const Kind& kind, double bytes, double operations, FunctionRef<void()> work) {
     if (name.find(part) == name.npos) return;
-    std::vector<double> rates, limits, shares;
+    std::vector<double> byte_rates, operation_rates, of_bytes, of_operations;
     for (int round = 0; round < n_rounds; round++) {
-      limits.push_back(limit());
-      rates.push_back(amount / seconds(operation));
-      limits.back() = (limits.back() + limit()) / 2;
-      shares.push_back(rates.back() / limits.back());
+      double read = read_rate(), arithmetic = arithmetic_rate(kind);
+      const double time = seconds(work);
+      read = (read + read_rate()) / 2;
+      arithmetic = (arithmetic + arithmetic_rate(kind)) / 2;
+      byte_rates.push_back(bytes / time / 1e9);
+      operation_rates.push_back(operations / time / 1e9);
+      of_bytes.push_back(byte_rates.back() / read);
+      of_operations.push_back(operation_rates.back() / arithmetic);
     }
-    std::printf("{\"name\":\"%s\",\"unit\":\"%s\",\"rate\":%.1f,\"limit\":%.1f,\"share\":%.3f}\n", name.c_str(), unit,
-                median(rates), median(limits), median(shares));
+    const bool reads = median(of_bytes) > median(of_operations);
+    std::printf("{\"name\":\"%s\",\"gb_per_second\":%.1f,\"gop_per_second\":%.1f,\"limit\":\"%s\",\"share\":%.3f}\n",
+                name.c_str(), median(byte_rates), median(operation_rates), reads ? "memory" : "arithmetic",
+                median(reads ? of_bytes : of_operations));
     std::fflush(stdout);
   }
 
@@ -188,39 +194,23 @@ struct Bench {
     return workspace;
   }
 
-  void linear_decode(const Kind& kind, uint64_t rows, uint64_t columns, size_t n) {
+  // n vectors with matrices that come from memory, as they do in a step.
+  void linear(const Kind& kind, uint64_t rows, uint64_t columns, size_t n) {
     const uint64_t bytes = matrix_bytes(kind.dtype, rows, columns), n_matrices = weights.size() / bytes;
+    const uint64_t n_calls = std::clamp<uint64_t>(30'000'000'000 / (rows * columns * n), 8, n_matrices);
     Config config;
     config.hidden_size = columns;
     auto scratch = workspace(config, n, kind.precision);
     const Buffer x = activations(n * columns), out = activations(n * rows);
-    report(
-        cat(kind.name, " linear ", rows, " x ", columns, ", n = ", n), "GB/s", double(n_matrices * bytes) / 1e9,
-        [&] { return read_rate(); },
-        [&] {
-          ThreadPool::Step step(*pool);
-          for (uint64_t i = 0; i < n_matrices; i++) {
-            const WeightView weight{weights.data() + i * bytes, kind.dtype, rows, columns};
-            (void)backend->linear(x.data<float>(), weight, n, false, out.data<float>(), *scratch);
-          }
-        });
-  }
-
-  void linear_prefill(const Kind& kind, uint64_t rows, uint64_t columns, size_t n) {
-    Config config;
-    config.hidden_size = columns;
-    auto scratch = workspace(config, n, kind.precision);
-    const Buffer x = activations(n * columns), out = activations(n * rows);
-    const WeightView weight{weights.data(), kind.dtype, rows, columns};
-    const int repeats = int(1 + 20'000'000'000 / (2 * rows * columns * n));
-    report(
-        cat(kind.name, " linear ", rows, " x ", columns, ", n = ", n), "Gop/s",
-        2e-9 * double(rows * columns * n) * repeats, [&] { return arithmetic_rate(kind); },
-        [&] {
-          for (int i = 0; i < repeats; i++) {
-            (void)backend->linear(x.data<float>(), weight, n, false, out.data<float>(), *scratch);
-          }
-        });
+    uint64_t next = 0;
+    report(cat(kind.name, " linear ", rows, " x ", columns, ", n = ", n), kind, double(n_calls * bytes),
+           2.0 * double(n_calls * rows * columns * n), [&] {
+             ThreadPool::Step step(*pool);
+             for (uint64_t i = 0; i < n_calls; i++, next = (next + 1) % n_matrices) {
+               const WeightView weight{weights.data() + next * bytes, kind.dtype, rows, columns};
+               (void)backend->linear(x.data<float>(), weight, n, false, out.data<float>(), *scratch);
+             }
+           });
   }
 
   // FineRMoE-1.5B: 128 experts of width 280, two components; every layer has its own experts.
@@ -242,7 +232,7 @@ struct Bench {
     }
     auto scratch = workspace(config, n, kind.precision);
     const Buffer x = activations(n * 1536), out = activations(n * 1536), factors = activations(n * 2);
-    const uint64_t n_steps = n == 1 ? 200 : 3 * n_layers;
+    const uint64_t n_steps = n < 8 ? 200 : 3 * n_layers;
     std::minstd_rand generator(2);
     std::vector<int32_t> chosen(n_steps * n * 2);
     for (size_t i = 0; i < chosen.size(); i++) chosen[i] = int32_t(generator() / 7 % 64 + i % 2 * 64);
@@ -254,16 +244,11 @@ struct Bench {
                                out.data<float>(), *scratch);
       }
     };
-    const double n_experts = double(n_steps * n * 2);
-    if (n == 1) {
-      report(
-          cat(kind.name, " moe_ffn 1.5B, n = 1"), "GB/s", n_experts * double(expert_bytes) * 1e-9,
-          [&] { return read_rate(); }, run);
-    } else {
-      report(
-          cat(kind.name, " moe_ffn 1.5B, n = ", n), "Gop/s", n_experts * 2e-9 * (2 * 280 * 1536 + 768 * 280),
-          [&] { return arithmetic_rate(kind); }, run);
-    }
+    std::vector<bool> touched(n_steps * 128);
+    for (size_t i = 0; i < chosen.size(); i++) touched[i / (n * 2) * 128 + size_t(chosen[i])] = true;
+    report(cat(kind.name, " moe_ffn 1.5B, n = ", n), kind,
+           double(std::count(touched.begin(), touched.end(), true)) * double(expert_bytes),
+           double(n_steps * n * 2) * 2 * (2 * 280 * 1536 + 768 * 280), run);
   }
 
   // Causal attention of n new rows at the end of `length` positions, the kind's type that of the cache: 12 query and 2
@@ -289,14 +274,8 @@ struct Bench {
       }
     };
     const std::string name = cat(kind.name, " attention of ", n, " rows over ", length);
-    if (n == 1) {
-      report(
-          name, "GB/s", double(n_layers * layer_bytes) / 1e9, [&] { return read_rate(); }, run);
-    } else {
-      report(
-          name, "Gop/s", 2e-9 * products * double(n_layers),
-          [&] { return arithmetic_rate(kind.precision == Precision::fast ? kinds[1] : exact); }, run);
-    }
+    report(name, kind.precision == Precision::fast ? kinds[1] : exact, double(n_layers * layer_bytes),
+           2 * products * double(n_layers), run);
   }
 };
 
@@ -314,14 +293,12 @@ int run(uint32_t n_threads, int32_t isa, bool wall, const char* part) {
   fill_bf16(bench.weights);
   std::fill_n(bench.plain.data<float>(), bench.plain.size() / sizeof(float), 1.0f);
   for (const Kind& kind : kinds) {
-    bench.linear_decode(kind, 8960, 1536, 1);
-    bench.linear_decode(kind, 1536, 8960, 1);
-    bench.linear_decode(kind, 1536, 1536, 1);
-    bench.linear_decode(kind, 8960, 1536, 4);
-    bench.moe(kind, 1);
-    for (size_t n : {8, 16, 40, 64, 512}) bench.linear_prefill(kind, 8960, 1536, n);
-    bench.linear_prefill(kind, 1536, 8960, 512);
-    bench.moe(kind, 512);
+    bench.linear(kind, 1536, 8960, 1);
+    bench.linear(kind, 1536, 1536, 1);
+    for (size_t n : {1, 2, 4, 8, 16, 32, 64, 512}) bench.linear(kind, 8960, 1536, n);
+    bench.linear(kind, 1536, 8960, 16);
+    bench.linear(kind, 1536, 8960, 512);
+    for (size_t n : {1, 16, 64, 512}) bench.moe(kind, n);
   }
   for (const Kind& kind : caches) {
     for (uint64_t length : {512, 4096, 32768}) bench.attention(kind, 1, length);

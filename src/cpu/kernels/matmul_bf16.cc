@@ -5,11 +5,11 @@
 namespace finermoe::FINERMOE_KERNELS {
 namespace {
 
-constexpr size_t step = 2 * lanes;  // columns in a vector of pairs
-constexpr size_t dot_rows = 4;      // rows and vectors whose sums fill the registers: 24
-constexpr size_t dot_most = 6;
-constexpr size_t few_dots = 48;  // more vectors are multiplied by packed tiles
-constexpr size_t tile_most = 6;  // vectors of a packed tile, with up to 4 vectors of rows
+constexpr size_t step = 2 * lanes;      // columns in a vector of pairs
+constexpr size_t most_in_one_pass = 8;  // vectors that go through the weights together, however many there are
+constexpr size_t most_of_many = 6;      // the same where the weights are read again from the cache
+constexpr size_t few_dots = 96;         // more vectors are multiplied by packed tiles
+constexpr size_t tile_most = 6;         // vectors of a packed tile, with up to 4 vectors of rows
 
 using Pairs = __m512bh;
 inline Pairs load_pairs(const uint16_t* p) { return reinterpret_cast<Pairs>(_mm512_loadu_si512(p)); }
@@ -17,56 +17,61 @@ inline Pairs load_first_pairs(const uint16_t* p, size_t n) {  // n columns, then
   return reinterpret_cast<Pairs>(_mm512_maskz_loadu_epi16(static_cast<__mmask32>((1ull << n) - 1), p));
 }
 
-// Four rows with T vectors; a missing row repeats the last one. Four rows side by side are four short streams, which a
-// processor foresees badly: the next rows are fetched in the order in which they lie in memory, a part of their lines
-// by each of the `n_chunks` calls that these rows meet.
-template <size_t T>
-void dot_four_rows(const Matmul& m, size_t first, size_t row, size_t n_chunks) {
-  const size_t n_rows = smaller(dot_rows, m.rows - row);
-  const uint16_t* w[dot_rows];
-  for (size_t r = 0; r < dot_rows; r++) {
+// R rows with T vectors; a missing row repeats the last one. Several rows side by side are short streams, which a
+// processor foresees badly: with each step `of_step` bytes from `ahead` on are fetched.
+template <size_t R, size_t T>
+void dot_rows(const Matmul& m, size_t first, size_t row, const char* ahead, size_t of_step) {
+  const size_t n_rows = smaller(R, m.rows - row);
+  const uint16_t* w[R];
+  for (size_t r = 0; r < R; r++) {
     w[r] = static_cast<const uint16_t*>(m.weight) + (row + smaller(r, n_rows - 1)) * m.columns;
   }
   const uint16_t* x[T];
   for (size_t t = 0; t < T; t++) x[t] = static_cast<const uint16_t*>(m.x[first + t]);
-  Vec sums[T][dot_rows];
-#pragma GCC unroll 8
-  for (size_t t = 0; t < T; t++) sums[t][0] = sums[t][1] = sums[t][2] = sums[t][3] = zero();
+  Vec sums[T * R];  // [T][R]
+#pragma GCC unroll 24
+  for (size_t i = 0; i < T * R; i++) sums[i] = zero();
   auto add_step = [&](size_t k, auto load_weights) {
-    Pairs pairs[dot_rows];
-#pragma GCC unroll 4
-    for (size_t r = 0; r < dot_rows; r++) pairs[r] = load_weights(w[r] + k);
+    // The fewer of both stay in registers while the others pass.
+    constexpr bool keep_rows = R < T;
+    constexpr size_t n_kept = keep_rows ? R : T, n_passing = keep_rows ? T : R;
+    Pairs kept[n_kept];
 #pragma GCC unroll 8
-    for (size_t t = 0; t < T; t++) {
-      const Pairs v = load_pairs(x[t] + k);
-#pragma GCC unroll 4
-      for (size_t r = 0; r < dot_rows; r++) sums[t][r] = _mm512_dpbf16_ps(sums[t][r], v, pairs[r]);
+    for (size_t i = 0; i < n_kept; i++) kept[i] = keep_rows ? load_weights(w[i] + k) : load_pairs(x[i] + k);
+#pragma GCC unroll 8
+    for (size_t j = 0; j < n_passing; j++) {
+      const Pairs passing = keep_rows ? load_pairs(x[j] + k) : load_weights(w[j] + k);
+#pragma GCC unroll 8
+      for (size_t i = 0; i < n_kept; i++) {
+        Vec& sum = sums[keep_rows ? j * R + i : i * R + j];
+        sum = _mm512_dpbf16_ps(sum, passing, kept[i]);
+      }
     }
   };
-  const char* next = reinterpret_cast<const char*>(w[0] + dot_rows * m.columns);
-  const size_t line = 64, group = dot_rows * line;  // bytes of the four rows in one step
   size_t k = 0;
-  for (; k + step <= m.columns; k += step) {
-    for (size_t at = first / T * line; at < group; at += n_chunks * line) {
-      _mm_prefetch(next + k / step * group + at, _MM_HINT_T1);
-    }
+  for (; k + step <= m.columns; k += step, ahead += of_step) {
+    for (size_t i = 0; i < of_step; i += 64) _mm_prefetch(ahead + i, _MM_HINT_T1);
     add_step(k, load_pairs);
   }
   if (k < m.columns) {
     const size_t rest = m.columns - k;
     add_step(k, [rest](const uint16_t* p) { return load_first_pairs(p, rest); });
   }
+  constexpr auto last = T * R - 1;
+  float products[round_up(T * R, 4)];
 #pragma GCC unroll 8
+  for (size_t i = 0; i <= last; i += 4) {
+    _mm_storeu_ps(products + i, sums_of_four(sums[i], sums[smaller(i + 1, last)], sums[smaller(i + 2, last)],
+                                             sums[smaller(i + 3, last)]));
+  }
   for (size_t t = 0; t < T; t++) {
-    float four[dot_rows];
-    _mm_storeu_ps(four, sums_of_four(sums[t][0], sums[t][1], sums[t][2], sums[t][3]));
     float* out = m.out[first + t] + row;
-    for (size_t r = 0; r < n_rows; r++) out[r] = m.accumulate ? out[r] + four[r] : four[r];
+    for (size_t r = 0; r < n_rows; r++) out[r] = m.accumulate ? out[r] + products[t * R + r] : products[t * R + r];
   }
 }
 
 // One vector: row after row, so that the weights are read in the order in which they lie in memory. The sums are those
-// of dot_four_rows, in the same order.
+// of dot_rows, in the same order.
 void dot_rows_of_one(const Matmul& m) {
   const auto* x = static_cast<const uint16_t*>(m.x[0]);
   const auto* w = static_cast<const uint16_t*>(m.weight);
@@ -80,13 +85,33 @@ void dot_rows_of_one(const Matmul& m) {
   }
 }
 
-void matmul_few(const Matmul& m) {
-  constexpr decltype(&dot_four_rows<1>) with[] = {dot_four_rows<1>, dot_four_rows<2>, dot_four_rows<3>,
-                                                  dot_four_rows<4>, dot_four_rows<5>, dot_four_rows<6>};
-  const size_t n_chunks = (m.n + dot_most - 1) / dot_most, chunk = (m.n + n_chunks - 1) / n_chunks;
-  for (size_t row = 0; row < m.rows; row += dot_rows) {
-    for (size_t first = 0; first < m.n; first += chunk) with[smaller(chunk, m.n - first) - 1](m, first, row, n_chunks);
+// The vectors in n_chunks of T or T - 1, each with a part of the next rows to fetch.
+template <size_t T>
+void multiply_chunks(const Matmul& m, size_t n_chunks) {
+  constexpr size_t R = T <= 3 ? 8 : T == 4 ? 6 : T <= 6 ? 4 : 3;  // up to 24 sums fill the registers
+  const size_t row_bytes = m.columns * sizeof(uint16_t), n_steps = m.columns / step + 1;
+  const size_t of_step = round_up((R * row_bytes + n_chunks * n_steps - 1) / (n_chunks * n_steps), 64);
+  const size_t n_larger = m.n - n_chunks * (T - 1);
+  for (size_t row = 0; row < m.rows; row += R) {
+    const char* ahead = static_cast<const char*>(m.weight) + (row + R) * row_bytes;
+    for (size_t chunk = 0, first = 0; chunk < n_chunks; chunk++, ahead += n_steps * of_step) {
+      if (chunk < n_larger) {
+        dot_rows<R, T>(m, first, row, ahead, of_step);
+        first += T;
+      } else if constexpr (T > 1) {
+        dot_rows<R, T - 1>(m, first, row, ahead, of_step);
+        first += T - 1;
+      }
+    }
   }
+}
+
+void matmul_few(const Matmul& m) {
+  constexpr decltype(&multiply_chunks<1>) of[most_in_one_pass] = {
+      multiply_chunks<1>, multiply_chunks<2>, multiply_chunks<3>, multiply_chunks<4>,
+      multiply_chunks<5>, multiply_chunks<6>, multiply_chunks<7>, multiply_chunks<8>};
+  const size_t n_chunks = m.n <= most_in_one_pass ? 1 : (m.n + most_of_many - 1) / most_of_many;
+  of[(m.n + n_chunks - 1) / n_chunks - 1](m, n_chunks);
 }
 
 // Columns [begin, begin + depth) of n_rows rows as a tile of pairs [depth / 2][R * lanes]; missing rows are zeros.
@@ -109,10 +134,16 @@ void pack_pairs(const uint16_t* weight, size_t columns, size_t n_rows, size_t be
   }
 }
 
+// A part of the next tile's rows, to be fetched into the second-level cache.
+struct Ahead {
+  const char* at;
+  size_t n_rows, row_bytes;
+};
+
 // T vectors with a packed tile of R vectors of rows.
 template <size_t R, size_t T>
-void tile_product(const Matmul& m, const float* tile, size_t first, size_t row, size_t n_rows, size_t begin,
-                  size_t depth) {
+void tile_product(const Matmul& m, const float* tile, const Ahead& ahead, size_t first, size_t row, size_t n_rows,
+                  size_t begin, size_t depth) {
   const char* x[T];
   for (size_t t = 0; t < T; t++) x[t] = static_cast<const char*>(m.x[first + t]) + begin * sizeof(uint16_t);
   Vec sums[T][R];
@@ -122,6 +153,11 @@ void tile_product(const Matmul& m, const float* tile, size_t first, size_t row, 
     for (size_t r = 0; r < R; r++) sums[t][r] = zero();
   }
   for (size_t pair = 0; pair < (depth + 1) / 2; pair++) {
+    if (pair % lanes == 0) {  // each cache line of a row once
+      for (size_t i = 0; i < ahead.n_rows; i++) {
+        _mm_prefetch(ahead.at + i * ahead.row_bytes + pair * sizeof(float), _MM_HINT_T1);
+      }
+    }
     Pairs w[R];
 #pragma GCC unroll 4
     for (size_t r = 0; r < R; r++) w[r] = reinterpret_cast<Pairs>(load(tile + (pair * R + r) * lanes));
@@ -149,12 +185,19 @@ template <size_t R>
 void tile_products(const Matmul& m, size_t row, size_t begin, size_t depth) {
   constexpr decltype(&tile_product<R, 1>) with[] = {tile_product<R, 1>, tile_product<R, 2>, tile_product<R, 3>,
                                                     tile_product<R, 4>, tile_product<R, 5>, tile_product<R, 6>};
-  const size_t n_rows = smaller(R * lanes, m.rows - row);
-  float* tile = m.scratch;
-  pack_pairs<R>(static_cast<const uint16_t*>(m.weight) + row * m.columns, m.columns, n_rows, begin, depth, tile);
+  const size_t n_rows = smaller(R * lanes, m.rows - row), row_bytes = m.columns * sizeof(uint16_t);
+  const char* weight = static_cast<const char*>(m.weight);
+  pack_pairs<R>(reinterpret_cast<const uint16_t*>(weight + row * row_bytes), m.columns, n_rows, begin, depth,
+                m.scratch);
   const size_t n_chunks = (m.n + tile_most - 1) / tile_most, chunk = (m.n + n_chunks - 1) / n_chunks;
-  for (size_t first = 0; first < m.n; first += chunk) {
-    with[smaller(chunk, m.n - first) - 1](m, tile, first, row, n_rows, begin, depth);
+  // The next rows, or the next columns of the first ones.
+  const bool same_columns = row + bf16_tile_outputs < m.rows;
+  const size_t next_begin = same_columns ? begin : begin + depth;
+  const size_t next_rows = next_begin < m.columns ? (bf16_tile_outputs + n_chunks - 1) / n_chunks : 0;
+  Ahead ahead{weight + (same_columns ? row + bf16_tile_outputs : 0) * row_bytes + next_begin * sizeof(uint16_t),
+              next_rows, row_bytes};
+  for (size_t first = 0; first < m.n; first += chunk, ahead.at += next_rows * row_bytes) {
+    with[smaller(chunk, m.n - first) - 1](m, m.scratch, ahead, first, row, n_rows, begin, depth);
   }
 }
 

@@ -7,7 +7,9 @@ namespace {
 
 constexpr size_t panel_vectors = panel_rows / lanes;
 constexpr size_t code_bytes = block_columns * panel_rows;  // of one block, a byte each
-constexpr size_t fetch_ahead = 16384;  // bytes; a quarter for one vector, which goes through them faster than they come
+constexpr size_t fetch_ahead = 4096;                       // bytes, of weights that are read from end to end
+constexpr size_t packed_vectors = 32;   // so few are multiplied with Q4 codes as they are read from their halves
+constexpr size_t foreseen_vectors = 2;  // so few leave the processor the time to foresee them by itself
 constexpr size_t chunk_bytes = 4 * panel_rows;   // codes of 4 columns of a panel
 constexpr size_t vectors_in_cache = 512 * 1024;  // bytes of narrowed vectors that one pass over the panels goes through
 
@@ -23,6 +25,13 @@ void make_table(unsigned char* table) {
   for (size_t i = 0; i < 16; i++) table[i] = static_cast<unsigned char>(q4_values[i] + 128);
 }
 
+// Bytes to be fetched into the second-level cache while others are multiplied: the arithmetic of several vectors keeps
+// a processor too busy to foresee what comes next.
+struct Ahead {
+  const unsigned char* at;
+  size_t bytes;
+};
+
 inline void store_outputs(const Matmul& m, size_t vector, size_t row, Vec v) {
   put_outputs(m.out[vector] + row, v, m.rows - row, m.accumulate);
 }
@@ -37,10 +46,10 @@ inline Codes codes_of(const unsigned char* codes, size_t c, size_t half, const u
 }
 
 // T narrowed vectors with R vectors of rows, each of another panel or, where a vector is narrower than a panel, of a
-// part of one. The first vectors that meet the weights have them fetched ahead of their use: the arithmetic of several
-// vectors keeps a processor too busy to foresee it.
+// part of one. With each block the next ahead.bytes are fetched.
 template <size_t R, size_t T, bool Packed>
-void dot_rows(const Matmul& m, const Panels& panels, size_t first, size_t row, const unsigned char* table) {
+void dot_rows(const Matmul& m, const Panels& panels, Ahead ahead, size_t first, size_t row,
+              const unsigned char* table) {
   const size_t padded = round_up(m.columns, block_columns), blocks = padded / block_columns;
   const size_t half = row % panel_rows / lanes;
   const signed char* x[T];
@@ -53,13 +62,8 @@ void dot_rows(const Matmul& m, const Panels& panels, size_t first, size_t row, c
   }
   const unsigned char *codes = panels.codes, *scales = panels.scales + half * lanes * sizeof(uint16_t);
   for (size_t block = 0; block < blocks; block++) {
-    if (first == 0) {
-#pragma GCC unroll 2
-      for (size_t r = 0; r < R; r++) {
-        const unsigned char* ahead = codes + r * panels.panel_codes + fetch_ahead / (T == 1 ? 4 : 1);
-        for (size_t at = 0; at < panels.code_stride; at += 64) _mm_prefetch(ahead + at, _MM_HINT_T1);
-      }
-    }
+    for (size_t i = 0; i < ahead.bytes; i += 64) _mm_prefetch(ahead.at + i, _MM_HINT_T1);
+    ahead.at += ahead.bytes;
     const size_t scale_at = padded + block * sizeof(float), offset_at = scale_at + blocks * sizeof(float);
     Sums sums[T][R];
 #pragma GCC unroll 8
@@ -103,8 +107,10 @@ void dot_rows(const Matmul& m, const Panels& panels, size_t first, size_t row, c
   }
 }
 
+// n vectors, as many at a time as the registers hold sums of, each time with a part of what is to be fetched.
 template <size_t R, bool Packed>
-void dot_all(size_t n, const Matmul& m, const Panels& panels, size_t first, size_t row, const unsigned char* table) {
+void dot_all(size_t n, const Matmul& m, const Panels& panels, Ahead ahead, size_t first, size_t row,
+             const unsigned char* table) {
   constexpr size_t most = lanes == 16 ? (R == 2 ? 6 : 8) : 4;  // what the registers hold sums of
   constexpr decltype(&dot_rows<R, 1, Packed>) with[] = {
       dot_rows<R, 1, Packed>,
@@ -117,24 +123,32 @@ void dot_all(size_t n, const Matmul& m, const Panels& panels, size_t first, size
       dot_rows<R, smaller(8, most), Packed>,
   };
   const size_t n_chunks = (n + most - 1) / most, chunk = (n + n_chunks - 1) / n_chunks;
-  for (size_t done = 0; done < n; done += chunk) {
-    with[smaller(chunk, n - done) - 1](m, panels, first + done, row, table);
+  const size_t n_steps = n_chunks * (round_up(m.columns, block_columns) / block_columns);
+  const size_t of_step = round_up((ahead.bytes + n_steps - 1) / n_steps, 64);
+  for (size_t done = 0; done < n; done += chunk, ahead.at += n_steps / n_chunks * of_step) {
+    with[smaller(chunk, n - done) - 1](m, panels, {ahead.at, of_step}, first + done, row, table);
   }
 }
 
-// One or two panels. Few vectors go through one after the other, as they lie in memory.
+// Two panels, or the last one: together, or one after the other as they lie in memory, where the arithmetic or the few
+// vectors ask for that. `ahead` is what lies behind them.
 template <bool Packed>
-void dot_panels(size_t n, const Matmul& m, const Panels& panels, size_t first, size_t row, const unsigned char* table) {
-  if (lanes == panel_rows && n > few_vectors && m.rows - row > panel_rows) {
-    return dot_all<2, Packed>(n, m, panels, first, row, table);
+void dot_panels(size_t n, const Matmul& m, const Panels& panels, Ahead ahead, size_t first, size_t row,
+                const unsigned char* table) {
+  if (!Packed && lanes == panel_rows && n > few_vectors && m.rows - row > panel_rows) {
+    return dot_all<2, Packed>(n, m, panels, ahead, first, row, table);
   }
+  // Several passes over a panel fetch the next one; a single pass fetches what it will soon read.
+  const size_t distance = n > few_vectors ? panels.panel_scales : fetch_ahead;
+  const size_t bytes = n > foreseen_vectors ? ahead.bytes / 2 : 0;
   for (size_t panel = 0; panel < 2; panel++) {
     Panels one = panels;
     one.codes += panel * panels.panel_codes;
     one.scales += panel * panels.panel_scales;
     for (size_t part = 0; part < panel_rows; part += lanes) {
       const size_t at = row + panel * panel_rows + part;
-      if (at < m.rows) dot_all<1, Packed>(n, m, one, first, at, table);
+      const Ahead next = {one.scales + distance, part == 0 ? bytes : 0};
+      if (at < m.rows) dot_all<1, Packed>(n, m, one, next, first, at, table);
     }
   }
 }
@@ -152,7 +166,7 @@ void unpack_q4(const unsigned char* block, size_t blocks, const unsigned char* t
 void matmul_narrowed(const Matmul& m) {
   const size_t stride = m.dtype == DType::q8 ? q8_block_bytes : q4_block_bytes;
   const size_t padded = round_up(m.columns, block_columns), blocks = padded / block_columns;
-  const bool unpack = m.dtype == DType::q4 && m.n > few_vectors, packed = m.dtype == DType::q4 && !unpack;
+  const bool unpack = m.dtype == DType::q4 && m.n > packed_vectors, packed = m.dtype == DType::q4 && !unpack;
   auto* unpacked = reinterpret_cast<unsigned char*>(m.scratch);
   unsigned char table[16];
   make_table(table);
@@ -163,6 +177,7 @@ void matmul_narrowed(const Matmul& m) {
     const unsigned char* weight = static_cast<const unsigned char*>(m.weight);
     for (size_t row = 0; row < m.rows; row += 2 * panel_rows, weight += 2 * blocks * stride) {
       Panels panels = {weight + block_scale_bytes, weight, stride, stride, blocks * stride, blocks * stride};
+      const Ahead ahead = {weight + 2 * blocks * stride, first == 0 ? 2 * blocks * stride : 0};
       if (unpack) {
         unpack_q4(weight, m.rows - row > panel_rows ? 2 * blocks : blocks, table, unpacked);
         panels.codes = unpacked;
@@ -170,9 +185,9 @@ void matmul_narrowed(const Matmul& m) {
         panels.panel_codes = blocks * code_bytes;
       }
       if (packed) {
-        dot_panels<true>(n, m, panels, first, row, table);
+        dot_panels<true>(n, m, panels, ahead, first, row, table);
       } else {
-        dot_panels<false>(n, m, panels, first, row, table);
+        dot_panels<false>(n, m, panels, ahead, first, row, table);
       }
     }
   }
