@@ -32,7 +32,7 @@ def with_experts(base, g_i, r_i, g_o, r_o, t_i, width, **changes):
 
 
 SMALL = {**DENSE, "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14,
-         "tie_word_embeddings": True}
+         "tie_word_embeddings": False}
 SHAPES = {
     "dense": DENSE,
     "moe": with_experts(DENSE, 140, 1, 1, 1, 2, 256, num_hidden_layers=10),

@@ -62,10 +62,10 @@ Result<std::unique_ptr<Workspace>> CpuBackend::make_workspace(const Config& conf
   return std::unique_ptr<Workspace>(std::move(workspace));
 }
 
-// A task should last 12 microseconds or more, and there should be twelve for each thread where that allows it. The rate
+// A task should last 3 microseconds or more, and there should be twelve for each thread where that allows it. The rate
 // is that of reading the weights for few vectors, and of arithmetic for many.
 size_t CpuBackend::rows_per_task(const WeightView& weight, size_t n, size_t copies) const {
-  constexpr double least_ns = 12'000, bytes_per_ns = 16, products_per_ns = 60;
+  constexpr double least_ns = 3'000, bytes_per_ns = 16, products_per_ns = 60;
   const double bytes = static_cast<double>(matrix_bytes(weight.dtype, panel_rows, weight.columns)) / panel_rows;
   const double row_ns = std::max(bytes / bytes_per_ns, static_cast<double>(weight.columns * n) / products_per_ns);
   const size_t least = static_cast<size_t>(least_ns / row_ns);
