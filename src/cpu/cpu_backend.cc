@@ -98,7 +98,7 @@ const void* CpuBackend::input_row(const Inputs& inputs, DType weights, size_t ro
 }
 
 void CpuBackend::multiply(const Inputs& inputs, const WeightView& weight, size_t n, bool accumulate, float* out,
-                          CpuWorkspace& scratch) {
+                          CpuWorkspace& scratch, Order order) {
   const size_t n_chunks = ceil_div(n, matmul_max_vectors), chunk = ceil_div(n, n_chunks);
   const size_t block = rows_per_task(weight, chunk, n_chunks);
   pool_->run(n_chunks * ceil_div(weight.rows, block), [&](size_t task, size_t worker) {
@@ -112,7 +112,7 @@ void CpuBackend::multiply(const Inputs& inputs, const WeightView& weight, size_t
     }
     const WeightView rows = rows_of(weight, row, std::min(block, weight.rows - row));
     kernels_.matmul({x_rows, is_narrowed(inputs, weight.dtype), out_rows, count, rows.data, rows.dtype, rows.rows,
-                     rows.columns, accumulate, scratch.matmul(worker)});
+                     rows.columns, accumulate, scratch.matmul(worker), order == Order::one});
   });
 }
 
@@ -165,8 +165,8 @@ Status CpuBackend::route(const float* x, const RouterWeights& weights, const Rou
   const uint64_t n_experts = shape.n_experts(), k = shape.n_experts_per_token();
   if (n == 0) return {};
   const Inputs inputs{x, weights.gate.columns, {}};  // in float32 at any precision
-  multiply(inputs, weights.gate, n, false, route.logits, scratch);
-  if (shape.separate) multiply(inputs, weights.concat_gate, n, false, scratch.group_scores, scratch);
+  multiply(inputs, weights.gate, n, false, route.logits, scratch, Order::one);
+  if (shape.separate) multiply(inputs, weights.concat_gate, n, false, scratch.group_scores, scratch, Order::one);
 
   auto group_scores = [&](size_t row) {
     return shape.separate ? scratch.group_scores + row * shape.n_groups() : nullptr;

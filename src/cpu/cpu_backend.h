@@ -48,9 +48,11 @@ class CpuBackend final : public Backend {
   }
   const void* input_row(const Inputs& inputs, DType weights, size_t row) const;
 
+  // Of a product's sums: the fastest for n rows, or one for any n, so that a row has the same bits in any company.
+  enum class Order { fastest, one };
   // out [n, rows] (+)= inputs W^T
   void multiply(const Inputs& inputs, const WeightView& weight, size_t n, bool accumulate, float* out,
-                CpuWorkspace& workspace);
+                CpuWorkspace& workspace, Order order = Order::fastest);
 
   // Rows of a weight matrix that one task multiplies with n vectors, when `copies` such matrices are used.
   size_t rows_per_task(const WeightView& weight, size_t n, size_t copies) const;

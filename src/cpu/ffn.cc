@@ -155,8 +155,8 @@ Status CpuBackend::gated_ffn(const float* x, const FfnWeights& weights, const We
                              Workspace& workspace) {
   if (n == 0) return {};
   auto& scratch = static_cast<CpuWorkspace&>(workspace);
-  float* logits = scratch.activations;                                            // free until activate()
-  if (scale) multiply({x, scale.columns, {}}, scale, n, false, logits, scratch);  // in float32 at any precision
+  float* logits = scratch.activations;                                                        // free until activate()
+  if (scale) multiply({x, scale.columns, {}}, scale, n, false, logits, scratch, Order::one);  // in float32, as routers
   DefaultFloatEnvironment environment;
   for (size_t i = 0; i < n; i++) {
     scratch.assignments[i] = {static_cast<uint32_t>(i), scale ? 1.0f / (1.0f + std::exp(-logits[i])) : 1.0f};

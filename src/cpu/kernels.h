@@ -4,8 +4,9 @@
 //
 // Every kernel gives an output element the same bits whatever else is in the same call: which rows and which outputs
 // are computed together never shows in the result, except that the number of vectors `n` of a Matmul may choose the
-// order of its sums (with block formats and narrowed activations there is one order only), and the number of queries of
-// an AttentionTask how they are multiplied, where it is narrowed or the cache Q8.
+// order of its sums (unless one_order; with narrowed activations there is one order for block formats, and one for BF16
+// with up to bf16_few_vectors), and the number of queries of an AttentionTask how they are multiplied, where it is
+// narrowed or the cache Q8.
 #pragma once
 
 #include <cstddef>
@@ -21,6 +22,7 @@ enum : size_t {
   matmul_depth_block = 384,    // columns that are packed at a time
   bf16_depth_block = 1024,     // the same for products of BF16 pairs
   bf16_tile_outputs = 64,      // widest packed tile of them
+  bf16_few_vectors = 96,       // more are multiplied by packed tiles
   few_vectors = 8,             // vectors that are multiplied with codes as they are read from a Q4 matrix
   tile_outputs = 32,           // widest packed tile
   attention_max_queries = 96,  // query vectors of one AttentionTask
@@ -43,7 +45,8 @@ struct Matmul {
   DType dtype;
   size_t rows, columns;
   bool accumulate;
-  float* scratch;  // matmul_scratch_floats(n, columns) of workspace.h, aligned to 64 bytes
+  float* scratch;          // matmul_scratch_floats(n, columns) of workspace.h, aligned to 64 bytes
+  bool one_order = false;  // of its sums, for any n, at some cost in speed
 };
 
 // Softmax-weighted sums of values for n query vectors of the heads that share one key-value head, over the positions

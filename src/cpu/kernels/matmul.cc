@@ -134,9 +134,9 @@ void matmul_many(const Matmul& m) {
 
 template <DType D>
 void matmul_as(const Matmul& m) {
-  if (m.n == 1 && m.columns <= one_row_columns) {
+  if (m.n == 1 && m.columns <= one_row_columns && !m.one_order) {
     matmul_one<D>(m);
-  } else if (m.n <= dot_max_vectors) {
+  } else if (m.n <= dot_max_vectors || m.one_order) {
     matmul_few<D>(m);
   } else {
     matmul_many<D>(m);

@@ -8,7 +8,6 @@ namespace {
 constexpr size_t step = 2 * lanes;      // columns in a vector of pairs
 constexpr size_t most_in_one_pass = 8;  // vectors that go through the weights together, however many there are
 constexpr size_t most_of_many = 6;      // the same where the weights are read again from the cache
-constexpr size_t few_dots = 96;         // more vectors are multiplied by packed tiles
 constexpr size_t tile_most = 6;         // vectors of a packed tile, with up to 4 vectors of rows
 
 using Pairs = __m512bh;
@@ -228,7 +227,7 @@ void matmul_many(const Matmul& m) {
 void matmul_bf16(const Matmul& m) {
   if (m.n == 1) {
     dot_rows_of_one(m);
-  } else if (m.n <= few_dots) {
+  } else if (m.n <= bf16_few_vectors) {
     matmul_few(m);
   } else {
     matmul_many(m);
