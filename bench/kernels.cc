@@ -3,7 +3,7 @@
 //   bench-kernels [THREADS [ISA [CLOCK [PART]]]]
 //     ISA    0 the best, 1 portable, 2 AVX2, 3 AVX-512
 //     CLOCK  wall, or cpu: processor time per thread, for a machine that is busy with other work
-//     PART   only what has this in its name
+//     PART   only what has this in its name; limits: the machine's limits alone
 // An operation can take no less time than reading its weights or cache takes, nor than its products take at the rate of
 // the instruction that they are made of: float32 multiply-add, BF16 dot or 8-bit dot. The share is that of the slower
 // of both, the median over the rounds.
@@ -188,6 +188,19 @@ struct Bench {
     std::fflush(stdout);
   }
 
+  // What the machine can do at most with these threads.
+  void limits() {
+    std::vector<double> rates[4];
+    for (int round = 0; round < n_rounds; round++) {
+      rates[0].push_back(read_rate());
+      for (int i = 1; i < 4; i++) rates[i].push_back(arithmetic_rate(kinds[i - 1]));
+    }
+    std::printf(
+        "{\"read_gb_per_second\":%.1f,\"float32_gop_per_second\":%.1f,\"bf16_gop_per_second\":%.1f,"
+        "\"int8_gop_per_second\":%.1f}\n",
+        median(rates[0]), median(rates[1]), median(rates[2]), median(rates[3]));
+  }
+
   std::unique_ptr<Workspace> workspace(const Config& config, size_t n, Precision precision) {
     auto workspace = std::move(*backend->make_workspace(config, n, 32768, std::make_shared<MemoryAccount>(0)));
     workspace->precision = precision;
@@ -292,6 +305,10 @@ int run(uint32_t n_threads, int32_t isa, bool wall, const char* part) {
   bench.backend = *backend;
   fill_bf16(bench.weights);
   std::fill_n(bench.plain.data<float>(), bench.plain.size() / sizeof(float), 1.0f);
+  if (bench.part == "limits") {
+    bench.limits();
+    return 0;
+  }
   for (const Kind& kind : kinds) {
     bench.linear(kind, 1536, 8960, 1);
     bench.linear(kind, 1536, 1536, 1);

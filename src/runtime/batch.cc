@@ -89,12 +89,14 @@ Result<size_t> Batch::step(const CancelFlag* cancel) {
   stop.watch(model_->closed, "model");
   stop.watch(use.closed, "batch");
   FM_TRY(run_step(*model_, parts, logits_.data<float>(), stop));
-  const float* row = logits_.data<float>();
-  for (size_t i = 0; i < parts.size(); i++) {
-    const bool has_logits = !parts[i].logit_rows.empty();
-    taking_part[i]->computed(parts[i].tokens.size(), {row, has_logits ? vocab : 0});
-    if (has_logits) row += vocab;
+  std::vector<std::span<const float>> rows;  // of each part, empty where a prompt goes on
+  size_t n_rows = 0;
+  for (const StepPart& part : parts) {
+    rows.emplace_back(logits_.data<float>() + n_rows * vocab, part.logit_rows.empty() ? 0 : vocab);
+    n_rows += part.logit_rows.size();
   }
+  model_->runtime()->pool()->run(parts.size(),
+                                 [&](size_t i, size_t) { taking_part[i]->computed(parts[i].tokens.size(), rows[i]); });
   return n_active;
 }
 

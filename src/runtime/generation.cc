@@ -100,6 +100,7 @@ void Generation::computed(size_t n_tokens, std::span<const float> last_logits) {
   if (last_logits.data() != logits_.data<float>())
     std::copy(last_logits.begin(), last_logits.end(), logits_.data<float>());
   changed_.clear();
+  own_.emplace(model_logits());
   prepared_ = true;
 }
 
@@ -122,10 +123,9 @@ Status Generation::choose_token() {
 
   event_ = GenerationEvent{};
   event_.token = token;
-  const LogProbabilities own(model_logits());
-  event_.logprob = own.of(token);
-  if (options_.top_logprobs != 0) event_.top_ids = own.top(options_.top_logprobs);
-  for (int32_t id : event_.top_ids) event_.top_logprobs.push_back(own.of(id));
+  event_.logprob = own_->of(token);
+  if (options_.top_logprobs != 0) event_.top_ids = own_->top(options_.top_logprobs);
+  for (int32_t id : event_.top_ids) event_.top_logprobs.push_back(own_->of(id));
 
   sampler_->saw_generated(token);
   n_generated_++;

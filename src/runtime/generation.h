@@ -68,7 +68,8 @@ class Generation {
   std::span<const float> logits() const { return changed_.empty() ? model_logits() : std::span<const float>(changed_); }
   void set_logits(std::span<const float> logits) { changed_.assign(logits.begin(), logits.end()); }
 
-  // For a step that several generations share: what is still to be computed, and what came of it.
+  // For a step that several generations share: what is still to be computed, and what came of it; the latter may be
+  // told to several of them at once, by different threads.
   std::span<const int32_t> pending() const { return pending_; }
   void computed(size_t n_tokens, std::span<const float> last_logits);
 
@@ -87,9 +88,10 @@ class Generation {
   std::optional<StopStrings> stop_strings_;
   Utf8Stream utf8_;
 
-  std::vector<int32_t> pending_;  // tokens to append before the next one can be chosen
-  Buffer logits_;                 // [vocab]
-  std::vector<float> changed_;    // [vocab] what the host put in their place, or empty
+  std::vector<int32_t> pending_;         // tokens to append before the next one can be chosen
+  Buffer logits_;                        // [vocab]
+  std::optional<LogProbabilities> own_;  // of these, while prepared
+  std::vector<float> changed_;           // [vocab] what the host put in their place, or empty
   bool prepared_ = false;
   Finish finish_ = Finish::none;
   size_t n_prompt_ = 0, n_generated_ = 0;
