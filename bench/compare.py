@@ -52,6 +52,7 @@ SHAPES = {
     "NVShard": with_experts(SMALL, 8, 8, 1, 1, 8, shared=False),
     "C32A2": with_experts(SMALL, 1, 32, 1, 1, 2, shared=False),
 }
+COMPARED = ["dense", "moe"]  # shapes that both can run
 FORMATS = {"BF16": None, "Q8": "q8_0", "Q4": "iq4_nl"}  # ours: llama.cpp's
 BASE = {"finermoe-0.5B": "dense-0.5B", "finermoe-1.5B": "dense"}
 SYSTEMS = ["C32A2", "S16A4", "DU", "NVShard", "finermoe-0.5B"]
@@ -152,9 +153,11 @@ class Comparison:
     # Sections
 
     def peers(self):
+        if not self.wants("peers", *(f"{shape}:{form}" for shape in COMPARED for form in FORMATS)):
+            return
         print("\n| shape | format | work | finermoe, tokens/s | llama.cpp | ratio | of the limit |\n"
               "|---|---|---|---|---|---|---|")
-        for shape in "dense", "moe":
+        for shape in COMPARED:
             sessions = 8 if shape == "dense" else 1
             for form in FORMATS:
                 if not self.wants("peers", f"{shape}:{form}"):
@@ -168,9 +171,11 @@ class Comparison:
                             ("mapping's bandwidth" if work == "decode" else "dot rate"))
                     print(f"| {shape} | {form} | {work} | {ours[work]:.1f} | {rate:.1f} | {ours[work] / rate:.2f}× | "
                           f"{note} |", flush=True)
-            self.forget(shape if shape == "moe" else "none")
+        self.forget("moe")
 
     def own(self):
+        if not self.wants("own", *(f"{shape}:{form}" for shape in BASE for form in FORMATS)):
+            return
         print("\n| shape | format | work | tokens/s | its dense model | ratio | of the limit |\n"
               "|---|---|---|---|---|---|---|")
         for shape, base in BASE.items():
@@ -203,11 +208,11 @@ class Comparison:
         for shape in SYSTEMS:
             model = self.ours(shape, "Q8")
             info, found = json.loads(run(self.finermoe, "info", model, "--json")), self.bench(model, 12, 32)
-            parameters = info["parameters"]
-            print(f"| {shape} | {parameters['total'] / 1e9:.2f} B | {parameters['active'] / 1e9:.2f} B | "
+            print(f"| {shape} | {info['parameters_total'] / 1e9:.2f} B | {info['parameters_active'] / 1e9:.2f} B | "
                   f"{1e3 * statistics.median(found['prefill']['seconds']):.0f} | "
                   f"{found['decode']['tokens_per_second']:.1f} |", flush=True)
-            self.forget(shape if shape not in BASE else "none")
+            if shape not in BASE:
+                self.forget(shape)
 
     def opening(self):
         if not self.wants("opening"):
@@ -260,7 +265,7 @@ def main():
     options = parser.parse_args()
     os.makedirs(options.folder, exist_ok=True)
     comparison = Comparison(options)
-    if not options.peer and comparison.wants("peers", *(f"{s}:{f}" for s in ("dense", "moe") for f in FORMATS)):
+    if not options.peer and comparison.wants("peers", *(f"{s}:{f}" for s in COMPARED for f in FORMATS)):
         options.peer = make_peer(options.folder)
     print(" · ".join(f"{name.replace('_', ' ')} {value}" for name, value in comparison.limits().items()))
     for section in (comparison.peers, comparison.own, comparison.authors, comparison.systems, comparison.opening,

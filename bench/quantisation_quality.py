@@ -1,11 +1,11 @@
 """What the block formats lose on the bundled trained models, beside llama.cpp's types where both can run the model.
 
-    python3 bench/quantisation_quality.py FINERMOE [--part perplexity|definitions|divergence]
+    python3 bench/quantisation_quality.py FINERMOE [--part perplexity|definitions|experts|divergence]
 
 FINERMOE is the command. Prints tables in Markdown: perplexity of the held-out text; how many of the 2,600 definitions of
-words.json come back word for word; mean KL divergence of the next-token distributions from those of float32, on the dense
-model. The last needs numpy, gguf and llama-cpp-python: the model is written as GGUF with the same policy as ours (the
-tied embedding in 8 bits) by llama.cpp's own quantiser.
+words.json come back word for word; how many experts the narrowed activations leave the same; mean KL divergence of the
+next-token distributions from those of float32, on the dense model. The last needs numpy, gguf and llama-cpp-python: the
+model is written as GGUF with the same policy as ours (the tied embedding in 8 bits) by llama.cpp's own quantiser.
 """
 import argparse
 import ctypes
@@ -63,6 +63,25 @@ def definitions(runner):
         answers = answers.splitlines()
         assert len(answers) == len(words)
         print(f"| {name} | {sum(a == w[2] for a, w in zip(answers, words))} |", flush=True)
+
+
+def experts(runner):
+    """How many of the experts chosen with float32 activations are chosen with narrowed ones too, by the same weights."""
+    import numpy as np
+
+    def chosen(dtype, precision):
+        routes = []
+        for window in np.load(f"{TRAINED}/heldout-ids.npy")[:24]:
+            answer = json.loads(runner.call("route", runner.model(TRAINED, dtype), "--precision", precision, "--ids",
+                                            ",".join(map(str, window))))
+            routes += [token for layer in answer["layers"] for token in layer["experts"]]
+        return routes
+
+    print("| FineRMoE, experts of 6144 tokens | the same with fast as with exact |\n|---|---|")
+    for name, dtype in ("BF16", None), ("Q8", "q8"), ("Q4", "q4"):
+        exact, fast = chosen(dtype, "exact"), chosen(dtype, "fast")
+        same = sum(len(set(a) & set(b)) for a, b in zip(exact, fast))
+        print(f"| {name} | {100 * same / sum(map(len, exact)):.2f} % |", flush=True)
 
 
 def our_logits(runner, model, windows, precision):
@@ -171,7 +190,7 @@ def divergence(runner):
 
 
 def main():
-    parts = {function.__name__: function for function in (perplexity, definitions, divergence)}
+    parts = {function.__name__: function for function in (perplexity, definitions, experts, divergence)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command")
     parser.add_argument("--part", choices=parts)
