@@ -85,6 +85,7 @@ Model open_model(const std::string& path, const ComputeFlags& flags, finermoe_ca
   ModelOptions options;
   call(finermoe_model_options_create, options.out());
   call(finermoe_model_options_set_runtime, options.get(), runtime.get());
+  call(finermoe_model_options_set_copy, options.get(), flags.copy ? 1 : 0);
   call(finermoe_model_options_set_lock, options.get(),
        flags.lock == "every-token" ? FINERMOE_LOCK_EVERY_TOKEN
        : flags.lock == "all"       ? FINERMOE_LOCK_ALL

@@ -37,6 +37,8 @@ void add_expert_budget(CLI::App& app, ComputeFlags& flags) {
 }
 
 void add_residency(CLI::App& app, ComputeFlags& flags) {
+  app.add_flag("--copy", flags.copy, "read them into memory of their own, on large pages, instead of mapping the files")
+      ->group(kResidency);
   add_choice(app, "--lock", flags.lock, {"none", "every-token", "all"},
              "weights to lock there: those that every token reads, or all (default none)")
       ->group(kResidency);

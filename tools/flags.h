@@ -33,7 +33,7 @@ void add_compute(CLI::App& app, ComputeFlags& flags, ComputeParts parts = kWithS
 void add_session(CLI::App& app, ComputeFlags& flags);  // --context and --kv-dtype
 void add_memory_limit(CLI::App& app, ComputeFlags& flags);
 void add_expert_budget(CLI::App& app, ComputeFlags& flags);
-void add_residency(CLI::App& app, ComputeFlags& flags);  // --lock, --expert-budget and --prefetch
+void add_residency(CLI::App& app, ComputeFlags& flags);  // --copy, --lock, --expert-budget and --prefetch
 CLI::Option* add_size(CLI::App& app, const std::string& name, uint64_t& bytes, const std::string& description);
 CLI::Option* add_choice(CLI::App& app, const std::string& name, std::string& value,
                         const std::vector<std::string>& choices, const std::string& description);

@@ -105,7 +105,7 @@ class Trained(unittest.TestCase):
     def test_how_it_computes(self):
         greedy = value("generate", TRAINED, "--chat", "-p", LIGHTHOUSE, "--json")["ids"]
         for how in (["--threads", 1], ["--isa", "portable"], ["--kv-dtype", "f16"], ["--kv-dtype", "q8"],
-                    ["--memory-limit", "100MB"]):
+                    ["--memory-limit", "100MB"], ["--copy"]):
             self.assertEqual(value("generate", TRAINED, "--chat", "-p", LIGHTHOUSE, "--json", *how)["ids"], greedy)
 
 
