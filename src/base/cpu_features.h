@@ -4,8 +4,9 @@
 namespace finermoe {
 
 struct CpuFeatures {
-  bool avx2 = false;    // AVX2, FMA, F16C
-  bool avx512 = false;  // AVX-512 F, BW, VL, DQ, VNNI, BF16
+  bool avx2 = false;      // AVX2, FMA, F16C
+  bool avx_vnni = false;  // the same, and VNNI in the encoding of AVX
+  bool avx512 = false;    // AVX-512 F, BW, VL, DQ, VNNI, BF16
 };
 
 CpuFeatures detect_cpu_features();

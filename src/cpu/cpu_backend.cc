@@ -18,7 +18,7 @@ size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
 const Kernels& kernels_of(int32_t isa) {
 #if defined(__x86_64__)
   if (isa == FINERMOE_ISA_AVX512) return avx512::kernels;
-  if (isa == FINERMOE_ISA_AVX2) return avx2::kernels;
+  if (isa == FINERMOE_ISA_AVX2) return detect_cpu_features().avx_vnni ? avx2_vnni::kernels : avx2::kernels;
 #endif
   (void)isa;
   return portable::kernels;

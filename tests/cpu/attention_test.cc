@@ -92,11 +92,7 @@ struct Queries {
 // Narrowed queries have 8 bits.
 double tolerance_of(bool narrowed) { return narrowed ? 2e-2 : 5e-6; }
 
-class AttentionTest : public EveryIsa {
- protected:
-  const Kernels& kernels() const { return kernels_of(GetParam()); }
-  std::shared_ptr<Backend> backend(uint32_t n_threads = 2) const { return backend_of(GetParam(), n_threads); }
-};
+class AttentionTest : public EveryIsa {};
 FINERMOE_FOR_EVERY_ISA(AttentionTest);
 
 TEST_P(AttentionTest, IsWhatTheArithmeticSays) {

@@ -11,8 +11,6 @@ namespace {
 
 class BackendTest : public EveryIsa {
  protected:
-  std::shared_ptr<Backend> backend(uint32_t n_threads = 2) const { return backend_of(GetParam(), n_threads); }
-
   // Runs `operation` with 1, 2, 3 and 8 threads and expects the same bits; returns them.
   std::vector<float> same_for_any_thread_count(const Config& config, size_t n,
                                                FunctionRef<std::vector<float>(Backend&, Workspace&)> operation) const {
@@ -246,7 +244,7 @@ TEST(WorkspaceTest, TakesTheBytesItPromises) {
                           .top_inter = 1,
                           .separate = true};
   for (uint32_t n_threads : {1, 4}) {
-    auto device = backend_of(FINERMOE_ISA_PORTABLE, n_threads);
+    auto device = backend_of(portable::kernels, n_threads);
     for (size_t n : {1, 8, 512}) {
       for (const RouterShape& router : {shape, RouterShape{}}) {
         const Config config = config_of(1536, 8960, router, 280, 128);
@@ -262,7 +260,7 @@ TEST(WorkspaceTest, TakesTheBytesItPromises) {
     }
   }
   // One row costs little: decoding sessions should not hold prefill's scratch.
-  EXPECT_LT(backend_of(FINERMOE_ISA_PORTABLE, 2)->workspace_bytes(config_of(1536, 8960, shape, 280, 128), 1, 4096),
+  EXPECT_LT(backend_of(portable::kernels, 2)->workspace_bytes(config_of(1536, 8960, shape, 280, 128), 1, 4096),
             1u << 20);
 }
 
@@ -273,6 +271,15 @@ TEST(ResolveIsaTest, RefusesWhatIsNotThere) {
   EXPECT_EQ(FINERMOE_ERROR_INVALID_ARGUMENT, resolve_isa(-1).status().code());
   EXPECT_EQ(FINERMOE_ERROR_INVALID_ARGUMENT, open_backend({9, std::make_shared<ThreadPool>(1)}).status().code());
 }
+
+#if defined(__x86_64__)
+TEST(KernelsOfTest, TheProcessorChoosesAmongTheTablesOfAnInstructionSet) {
+  EXPECT_EQ(&portable::kernels, &kernels_of(FINERMOE_ISA_PORTABLE));
+  const Kernels& expected = detect_cpu_features().avx_vnni ? avx2_vnni::kernels : avx2::kernels;
+  EXPECT_EQ(&expected, &kernels_of(FINERMOE_ISA_AVX2));
+  EXPECT_EQ(&avx512::kernels, &kernels_of(FINERMOE_ISA_AVX512));
+}
+#endif
 
 }  // namespace
 }  // namespace finermoe

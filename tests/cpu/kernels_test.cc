@@ -9,10 +9,7 @@ namespace {
 
 constexpr std::array all_dtypes = {DType::f32, DType::f16, DType::bf16};
 
-class KernelsTest : public EveryIsa {
- protected:
-  const Kernels& kernels() const { return kernels_of(GetParam()); }
-};
+class KernelsTest : public EveryIsa {};
 FINERMOE_FOR_EVERY_ISA(KernelsTest);
 
 constexpr std::array matrix_dtypes = {DType::f32, DType::f16, DType::bf16, DType::q8, DType::q4};

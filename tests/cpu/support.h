@@ -8,34 +8,60 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <ostream>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "backend/backend.h"
+#include "base/cpu_features.h"
 #include "cpu/cpu_backend.h"
 
 namespace finermoe {
 
-inline std::string isa_name(int32_t isa) {
-  return isa == FINERMOE_ISA_PORTABLE ? "portable" : isa == FINERMOE_ISA_AVX2 ? "avx2" : "avx512";
+#if defined(__x86_64__)
+namespace avx2_vnni_evex {
+extern const Kernels kernels;
+}
+#endif
+
+struct KernelSet {
+  const char* name;
+  const Kernels& kernels;
+  bool exists;  // on this machine
+};
+inline void PrintTo(const KernelSet& set, std::ostream* out) { *out << set.name; }
+
+// Those of the processor family.
+inline std::vector<KernelSet> kernel_sets() {
+#if defined(__x86_64__)
+  const CpuFeatures features = detect_cpu_features();
+  return {{"portable", portable::kernels, true},
+          {"avx2", avx2::kernels, features.avx2},
+          {"avx2_vnni", avx2_vnni::kernels, features.avx_vnni},
+          {"avx2_vnni_evex", avx2_vnni_evex::kernels, features.avx512},
+          {"avx512", avx512::kernels, features.avx512}};
+#else
+  return {{"portable", portable::kernels, true}};
+#endif
 }
 
-inline std::shared_ptr<Backend> backend_of(int32_t isa, uint32_t n_threads) {
-  auto backend = open_backend({isa, std::make_shared<ThreadPool>(n_threads)});
-  return backend.ok() ? *backend : nullptr;
+inline std::shared_ptr<Backend> backend_of(const Kernels& kernels, uint32_t n_threads) {
+  return std::make_shared<CpuBackend>(kernels, std::make_shared<ThreadPool>(n_threads));
 }
 
-// A test with one instruction set as its parameter; skipped where the machine lacks it.
-class EveryIsa : public testing::TestWithParam<int32_t> {
+// A test with the kernels of one instruction set as its parameter; skipped where the machine lacks it.
+class EveryIsa : public testing::TestWithParam<KernelSet> {
  protected:
   void SetUp() override {
-    if (!resolve_isa(GetParam()).ok()) GTEST_SKIP() << "this machine lacks " << isa_name(GetParam());
+    if (!GetParam().exists) GTEST_SKIP() << "this machine lacks " << GetParam().name;
   }
+  const Kernels& kernels() const { return GetParam().kernels; }
+  std::shared_ptr<Backend> backend(uint32_t n_threads = 2) const { return backend_of(kernels(), n_threads); }
 };
-#define FINERMOE_FOR_EVERY_ISA(suite)                                                                                  \
-  INSTANTIATE_TEST_SUITE_P(Isa, suite, testing::Values(FINERMOE_ISA_PORTABLE, FINERMOE_ISA_AVX2, FINERMOE_ISA_AVX512), \
-                           [](const testing::TestParamInfo<int32_t>& isa) { return isa_name(isa.param); })
+#define FINERMOE_FOR_EVERY_ISA(suite)                                    \
+  INSTANTIATE_TEST_SUITE_P(Isa, suite, testing::ValuesIn(kernel_sets()), \
+                           [](const testing::TestParamInfo<KernelSet>& set) { return set.param.name; })
 
 inline std::vector<float> random_floats(size_t n, uint32_t seed, float scale = 1) {
   std::mt19937 generator(seed);

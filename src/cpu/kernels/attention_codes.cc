@@ -136,7 +136,7 @@ struct FloatCodes {
   }
 };
 
-#if defined(__AVX512VNNI__)
+#if defined(__AVX512BW__)
 
 // With queries in blocks of 8 bits as products with Q8 weights have them, and shares in 16 bits, of two bytes.
 struct WholeCodes {
@@ -296,7 +296,7 @@ struct WholeCodes {
 }  // namespace
 
 void attention_codes(const AttentionTask& t) {
-#if defined(__AVX512VNNI__)
+#if defined(__AVX512BW__)
   if (t.narrowed) return attend<WholeCodes>(t);
 #endif
   attend<FloatCodes>(t);

@@ -5,18 +5,26 @@
 // program, perhaps in its AVX-512 version, and crash an older processor. A test looks for such symbols.
 #pragma once
 
-#if defined(__AVX512F__)
-#include "cpu/kernels/simd_avx512.h"
+#if defined(__AVX512BW__)
 #define FINERMOE_KERNELS avx512
+#elif defined(__AVX512VNNI__)
+#define FINERMOE_KERNELS avx2_vnni_evex  // for the tests: avx2_vnni where only AVX-512 has its instruction
+#elif defined(__AVXVNNI__)
+#define FINERMOE_KERNELS avx2_vnni
 #elif defined(__AVX2__)
-#include "cpu/kernels/simd_avx2.h"
 #define FINERMOE_KERNELS avx2
 #else
 #error "compile this for an instruction set that has a simd_….h"
 #endif
+#if defined(__AVX512BW__)
+#include "cpu/kernels/simd_avx512.h"
+#else
+#include "cpu/kernels/simd_avx2.h"
+#endif
 
 namespace finermoe::FINERMOE_KERNELS {
 
+extern const Kernels kernels;
 void widen(const void* in, DType dtype, size_t n, float* out);
 void narrow(const float* in, DType dtype, size_t n, void* out);
 void rms_norm(const float* x, const void* weight, DType dtype, float eps, size_t n, float* out);

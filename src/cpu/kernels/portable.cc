@@ -1,4 +1,5 @@
-// The portable kernels: plain loops, the oracle that all others are tested against.
+// The portable kernels, the oracle that all others are tested against: plain loops, and tiles of registers for products
+// of many vectors.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -107,6 +108,22 @@ void narrow_activations(const float* x, DType, size_t columns, size_t begin, siz
 
 bool narrows(DType weights) { return is_blocked(weights); }
 
+// One row of one block: its values to `values`; returns its scale.
+float unpack_block(const Matmul& m, size_t row, size_t index, int8_t* values) {
+  const size_t r = row % panel_rows;
+  const auto* block =
+      static_cast<const uint8_t*>(m.weight) + (row / panel_rows * blocks_of(m.columns) + index) * block_bytes(m.dtype);
+  const uint8_t* codes = block + block_scale_bytes + r * 4;
+  for (size_t c = 0; c < block_columns; c++) {
+    const uint8_t code = codes[(m.dtype == DType::q8 ? c / 4 : c % 16 / 4) * 64 + c % 4];
+    const int value = m.dtype == DType::q8 ? code - 128 : q4_values[code >> (c < 16 ? 0 : 4) & 15];
+    values[c] = static_cast<int8_t>(value);
+  }
+  uint16_t bits;
+  std::memcpy(&bits, block + r * sizeof bits, sizeof bits);
+  return f16_to_float(bits);
+}
+
 // A row of a block format: whole panels' worth of values, and the scales of its blocks. Lies in the scratch.
 struct BlockedRow {
   float* scales;
@@ -114,20 +131,9 @@ struct BlockedRow {
 };
 
 BlockedRow unpack_row(const Matmul& m, size_t row) {
-  const size_t blocks = blocks_of(m.columns), r = row % panel_rows;
+  const size_t blocks = blocks_of(m.columns);
   const BlockedRow out{m.scratch, reinterpret_cast<int8_t*>(m.scratch + blocks)};
-  const auto* block = static_cast<const uint8_t*>(m.weight) + row / panel_rows * blocks * block_bytes(m.dtype);
-  for (size_t i = 0; i < blocks; i++, block += block_bytes(m.dtype)) {
-    uint16_t bits;
-    std::memcpy(&bits, block + r * sizeof bits, sizeof bits);
-    out.scales[i] = f16_to_float(bits);
-    const uint8_t* codes = block + block_scale_bytes + r * 4;
-    for (size_t c = 0; c < block_columns; c++) {
-      const uint8_t code = codes[(m.dtype == DType::q8 ? c / 4 : c % 16 / 4) * 64 + c % 4];
-      const int value = m.dtype == DType::q8 ? code - 128 : q4_values[code >> (c < 16 ? 0 : 4) & 15];
-      out.values[i * block_columns + c] = static_cast<int8_t>(value);
-    }
-  }
+  for (size_t i = 0; i < blocks; i++) out.scales[i] = unpack_block(m, row, i, out.values + i * block_columns);
   return out;
 }
 
@@ -150,7 +156,81 @@ float dot_blocked(const BlockedRow& w, const float* x, size_t columns) {
   return total;
 }
 
+// Products of many float vectors: every weight is widened once and used for all of them, in tiles of a few vectors and
+// rows whose sums stay in registers. Each sum has one order, that of the columns.
+using Vec [[gnu::vector_size(16)]] = float;        // what nearly every processor has
+constexpr size_t tile_vectors = 4, tile_rows = 8;  // sums in 8 of 16 registers, beside weights and factors
+
+// Columns [begin, begin + depth) of tile_rows rows as [depth, tile_rows], zeros for rows that there are not. `begin` is
+// a multiple of block_columns.
+void pack_tile(const Matmul& m, size_t first_row, size_t begin, size_t depth, float* tile) {
+  for (size_t r = 0; r < tile_rows; r++) {
+    const size_t row = first_row + r;
+    float* out = tile + r;
+    if (row >= m.rows) {
+      for (size_t k = 0; k < depth; k++) out[k * tile_rows] = 0;
+    } else if (!is_blocked(m.dtype)) {
+      const size_t offset = row * m.columns + begin;
+      for (size_t k = 0; k < depth; k++) out[k * tile_rows] = element(m.weight, m.dtype, offset + k);
+    } else {
+      for (size_t c = 0; c < depth; c += block_columns) {
+        int8_t values[block_columns];
+        const float scale = unpack_block(m, row, (begin + c) / block_columns, values);
+        const size_t n = std::min<size_t>(block_columns, depth - c);
+        for (size_t k = 0; k < n; k++) out[(c + k) * tile_rows] = scale * static_cast<float>(values[k]);
+      }
+    }
+  }
+}
+
+// The same columns of the vectors, as blocks of [depth, tile_vectors].
+void pack_vectors(const Matmul& m, size_t begin, size_t depth, float* out) {
+  for (size_t first = 0; first < m.n; first += tile_vectors, out += depth * tile_vectors) {
+    for (size_t t = 0; t < tile_vectors; t++) {
+      const float* x = first + t < m.n ? static_cast<const float*>(m.x[first + t]) + begin : nullptr;
+      for (size_t k = 0; k < depth; k++) out[k * tile_vectors + t] = x == nullptr ? 0 : x[k];
+    }
+  }
+}
+
+// sums [tile_vectors, tile_rows] = products of packed vectors and a packed tile
+void tile_product(const float* x, const float* tile, size_t depth, float* sums) {
+  Vec s[tile_vectors][2] = {};
+  for (size_t k = 0; k < depth; k++, x += tile_vectors, tile += tile_rows) {
+    Vec w[2];
+    std::memcpy(w, tile, sizeof w);
+#pragma GCC unroll 4
+    for (size_t t = 0; t < tile_vectors; t++) {
+      s[t][0] += x[t] * w[0];
+      s[t][1] += x[t] * w[1];
+    }
+  }
+  std::memcpy(sums, s, sizeof s);
+}
+
+void multiply_many(const Matmul& m) {
+  float* tile = m.scratch;
+  float* vectors = tile + matmul_depth_block * tile_rows;
+  for (size_t begin = 0; begin < m.columns; begin += matmul_depth_block) {
+    const size_t depth = std::min<size_t>(matmul_depth_block, m.columns - begin);
+    pack_vectors(m, begin, depth, vectors);
+    for (size_t row = 0; row < m.rows; row += tile_rows) {
+      pack_tile(m, row, begin, depth, tile);
+      const size_t n_rows = std::min(tile_rows, m.rows - row);
+      for (size_t first = 0; first < m.n; first += tile_vectors) {
+        float sums[tile_vectors][tile_rows];
+        tile_product(vectors + first * depth, tile, depth, sums[0]);
+        for (size_t t = 0; t < std::min(tile_vectors, m.n - first); t++) {
+          float* out = m.out[first + t] + row;
+          for (size_t r = 0; r < n_rows; r++) out[r] = m.accumulate || begin > 0 ? out[r] + sums[t][r] : sums[t][r];
+        }
+      }
+    }
+  }
+}
+
 void matmul(const Matmul& m) {
+  if (m.n > tile_vectors && !m.narrowed) return multiply_many(m);
   for (size_t row = 0; row < m.rows; row++) {
     const BlockedRow blocked = is_blocked(m.dtype) ? unpack_row(m, row) : BlockedRow{};
     for (size_t i = 0; i < m.n; i++) {

@@ -1,11 +1,12 @@
-// AVX2 vectors: eight floats. Everything is static: internal to the unit that includes it (see isa.h).
+// AVX2 vectors, with and without VNNI: eight floats. Everything is static: internal to the unit that includes it (see
+// isa.h).
 #pragma once
 
 #include <immintrin.h>
 
 #include "cpu/kernels.h"
 
-namespace finermoe::avx2 {
+namespace finermoe::FINERMOE_KERNELS {
 
 using Vec = __m256;
 enum : size_t {
@@ -98,19 +99,26 @@ static inline Vec column_of(Codes v, int column) {
   const __m256i code = _mm256_and_si256(_mm256_srli_epi32(v, 8 * column), _mm256_set1_epi32(255));
   return _mm256_sub_ps(_mm256_cvtepi32_ps(code), _mm256_set1_ps(128));
 }
-// sums + (codes - 128) * x over 4 columns. Without an instruction for four products in 32 bits the codes are multiplied
-// with their sign on the other factor, so that two products fit 16 bits; the offset of the activations is not needed.
-static inline Sums first_sums(int) { return _mm256_setzero_si256(); }
 static inline Codes broadcast_four(const signed char* x) {
   int four;
   __builtin_memcpy(&four, x, sizeof four);
   return _mm256_set1_epi32(four);
 }
+// sums + (codes - 128) * x over 4 columns.
+#if defined(__AVXVNNI__) || defined(__AVX512VNNI__)
+// From the offset of the activations on: the codes are multiplied as they are stored.
+static inline Sums first_sums(int offset) { return _mm256_set1_epi32(offset); }
+static inline Sums add_products(Sums sums, Codes codes, Codes x) { return _mm256_dpbusd_epi32(sums, codes, x); }
+#else
+// Without an instruction for four products in 32 bits the codes are multiplied with their sign on the other factor, so
+// that two products fit 16 bits; the offset of the activations is not needed.
+static inline Sums first_sums(int) { return _mm256_setzero_si256(); }
 static inline Sums add_products(Sums sums, Codes codes, Codes x) {
   const __m256i values = _mm256_xor_si256(codes, _mm256_set1_epi8(-128));
   const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(values), _mm256_sign_epi8(x, values));
   return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
+#endif
 static inline Vec to_float(Sums sums) { return _mm256_cvtepi32_ps(sums); }
 // Rounds to the nearest whole numbers from -127 to 127, and stores them as bytes; returns their sum.
 static inline int store_as_bytes(signed char* p, Vec v) {
@@ -148,4 +156,4 @@ static inline void transpose(Vec* v) {
   }
 }
 
-}  // namespace finermoe::avx2
+}  // namespace finermoe::FINERMOE_KERNELS
