@@ -8,7 +8,8 @@ namespace finermoe {
 // The weights of a block; zeros where the matrix ends.
 using BlockWeights = float[panel_rows][block_columns];
 
-// A row's scale is the one with the least squared error that a short search finds; in Q4 it may be negative. False where a weight is NaN, infinite, or too large for a scale in float16.
+// A row's scale is the one with the least squared error that a short search finds; in Q4 it may be negative. False
+// where a weight is NaN, infinite, or too large for a scale in float16.
 bool encode_block(DType dtype, const BlockWeights& weights, std::byte* block);
 
 }  // namespace finermoe

@@ -117,8 +117,8 @@ TEST_P(Together, HasTheBitsOfEachAlone) {
     if (finermoe_runtime_create(options.get(), &raw, nullptr) == FINERMOE_ERROR_UNSUPPORTED) continue;
     const RuntimeHandle runtime(raw);
     for (const auto& [dtype, path] : paths) {
-      // AVX2 multiplies BF16 with float32 activations, whose sums follow from the number of rows.
-      if (dtype == FINERMOE_DTYPE_BF16 && isa == FINERMOE_ISA_AVX2) continue;
+      // Without its instruction BF16 is multiplied with float32 activations, whose sums follow from the number of rows.
+      if (dtype == FINERMOE_DTYPE_BF16 && isa != FINERMOE_ISA_AVX512) continue;
       const ModelHandle model = open_model(path, runtime.get());
       for (int32_t kv_dtype : {FINERMOE_DTYPE_F32, FINERMOE_DTYPE_BF16, FINERMOE_DTYPE_Q8}) {
         const std::vector<Steps> found = together(model.get(), kv_dtype);

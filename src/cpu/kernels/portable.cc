@@ -230,7 +230,7 @@ void multiply_many(const Matmul& m) {
 }
 
 void matmul(const Matmul& m) {
-  if (m.n > tile_vectors && !m.narrowed) return multiply_many(m);
+  if (m.n > tile_vectors && !m.narrowed && !m.one_order) return multiply_many(m);
   for (size_t row = 0; row < m.rows; row++) {
     const BlockedRow blocked = is_blocked(m.dtype) ? unpack_row(m, row) : BlockedRow{};
     for (size_t i = 0; i < m.n; i++) {
