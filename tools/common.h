@@ -150,7 +150,7 @@ struct ComputeFlags {
   std::string kv_dtype = "f32";
   std::string precision = "exact";
   bool profile = false;  // measure the operations
-  bool copy = false;  // weights in memory of their own
+  bool copy = false;     // weights in memory of their own
   std::string lock = "none", prefetch = "auto";
   uint64_t expert_budget = 0;  // bytes; 0: none
 };
