@@ -85,7 +85,7 @@ bool encode_q8(const BlockWeights& weights, const float* largest, std::byte* blo
     }
     error *= scale * scale;
     for (size_t row = 0; row < panel_rows; row++) {
-      if (candidate != q8_candidates[0] && error[row] >= best[row]) continue;
+      if (candidate != q8_candidates[0] && !(error[row] < best[row])) continue;
       best[row] = error[row];
       best_inverse[row] = inverse[row];
       halves[row] = tried[row];
