@@ -119,8 +119,8 @@ class Backend {
                        const Route& route, Workspace& workspace) = 0;
 
   // out = concatenation over components of the sum over its experts of weight * expert(x) (step 6), or out += that if
-  // `accumulate`. Only chosen experts are touched.                                                              x, out
-  // [n, h]
+  // `accumulate`. Only chosen experts are touched.
+  //                                                                       x, out [n, h]
   virtual Status moe_ffn(const float* x, std::span<const FfnWeights> experts, const RouterShape& shape,
                          const Route& route, size_t n, bool accumulate, float* out, Workspace& workspace) = 0;
 

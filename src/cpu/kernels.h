@@ -23,7 +23,7 @@ enum : size_t {
   bf16_depth_block = 1024,     // the same for products of BF16 pairs
   bf16_tile_outputs = 64,      // widest packed tile of them
   bf16_few_vectors = 96,       // more are multiplied by packed tiles
-  few_vectors = 8,             // vectors that are multiplied with codes as they are read from a Q4 matrix
+  few_vectors = 8,             // vectors that go through a panel of blocks in one pass
   tile_outputs = 32,           // widest packed tile
   attention_max_queries = 96,  // query vectors of one AttentionTask
   attention_key_block = 64,    // positions that are handled at a time
@@ -31,10 +31,10 @@ enum : size_t {
 
 // A row of activations that was narrowed to what weights of a type are multiplied with (FINERMOE_PRECISION_FAST):
 //   BF16      [columns] bf16, and zeros up to a multiple of 32
-//   Q8, Q4    int8 codes [blocks * 32], then float scales [blocks], then int32 offsets [blocks], each -128 times the
-//   sum
-//             of its block's codes: what the unsigned codes of the weights add too much. A NaN or infinity makes its
-//             block's scale one.
+//   Q8, Q4    int8 codes [blocks * 32], then float scales [blocks], then int32 offsets [blocks]. An offset is -128 times
+//             the sum of its block's codes: what the unsigned codes of the weights add too much. A NaN or infinity
+//             makes its block's scale NaN.
+
 // out[i] = W x[i], or out[i] += W x[i], for n vectors.
 struct Matmul {
   const void* const* x;  // [n] pointers to [columns] floats, or to narrowed rows
