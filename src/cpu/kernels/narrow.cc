@@ -1,46 +1,49 @@
 // Activations narrowed to what weights are multiplied with: BF16, or blocks of 8 bits.
+#include <iterator>
+#include <limits>
+
 #include "cpu/kernels/isa.h"
 
 namespace finermoe::FINERMOE_KERNELS {
 namespace {
 
-constexpr float smallest_top = 1e-30f;
+constexpr float smallest_top = 1e-30f, largest_top = std::numeric_limits<float>::max();
 
 // One block: codes x / scale. Four scales are tried, with max |x| at 127, 126, 125 and 124: how well a scale suits the
 // block's numbers is chance, and the best of four leaves a seventh less squared error than the first.
 void narrow_block(const float* x, size_t n, signed char* codes, float* scale, int* offset) {
-  constexpr size_t n_vectors = block_columns / lanes, n_scales = 4;
-  Vec v[n_vectors], most = zero(), not_finite = zero();
+  constexpr size_t n_vectors = block_columns / lanes;
+  constexpr float steps[] = {127, 126, 125, 124};
+  Vec v[n_vectors], most = zero();
   for (size_t i = 0; i < n_vectors; i++) {
     v[i] = i * lanes < n ? load_up_to<DType::f32>(x + i * lanes, n - i * lanes) : zero();
-    most = max(most, absolute(v[i]));
-    not_finite = fma(v[i], zero(), not_finite);  // zeros, or NaN from NaN and infinity
+    most = larger_magnitude(most, absolute(v[i]));
   }
-  const float top = largest(most), finite = sum(not_finite);
-  float inverses[n_scales] = {};  // far below all others, numbers are zeros, which have no inverse
-  size_t best = 0;
-  if (finite == 0 && top > smallest_top) {
-    Vec errors[n_scales];
-    for (size_t s = 0; s < n_scales; s++) {
-      const float step = static_cast<float>(127 - s);
-      inverses[s] = step / top;
-      errors[s] = zero();
-      for (size_t i = 0; i < n_vectors; i++) {
-        const Vec scaled = mul(v[i], broadcast(inverses[s]));
-        const Vec rest = mul(sub(scaled, round(scaled)), broadcast(1 / step));
-        errors[s] = fma(rest, rest, errors[s]);
-      }
+  const float top = largest_magnitude(most);
+  // Far below all others numbers are zeros, which have no inverse; and a NaN or infinity is in the scale alone.
+  const float inverse = top > smallest_top && top <= largest_top ? 1 / top : 0;
+  Vec errors[std::size(steps)];
+#pragma GCC unroll 4
+  for (size_t s = 0; s < std::size(steps); s++) {
+    errors[s] = zero();
+    for (size_t i = 0; i < n_vectors; i++) {
+      const Vec rest = mul(rounding_error(mul(v[i], broadcast(steps[s] * inverse))), broadcast(1 / steps[s]));
+      errors[s] = fma(rest, rest, errors[s]);
     }
-    float error[n_scales];
-    _mm_storeu_ps(error, sums_of_four(errors[0], errors[1], errors[2], errors[3]));
-    for (size_t s = 1; s < n_scales; s++) best = error[s] < error[best] ? s : best;
   }
-  int total = 0;
+  // The first of the least, without a branch that could not be foreseen.
+  const __m128 error = sums_of_four(errors[0], errors[1], errors[2], errors[3]);
+  __m128 least = _mm_min_ps(error, _mm_movehl_ps(error, error));
+  least = _mm_min_ps(least, _mm_shuffle_ps(least, least, 1));
+  const int is_least = _mm_movemask_ps(_mm_cmpeq_ps(error, _mm_shuffle_ps(least, least, 0)));
+  const int best = __builtin_ctz(static_cast<unsigned>(is_least) | 8u);
+  Sums sums = first_sums(0);
   for (size_t i = 0; i < n_vectors; i++) {
-    total += store_as_bytes(codes + i * lanes, finite == 0 ? mul(v[i], broadcast(inverses[best])) : zero());
+    const Vec scaled = inverse == 0 ? zero() : mul(v[i], broadcast(steps[best] * inverse));
+    sums = store_as_bytes(codes + i * lanes, scaled, sums);
   }
-  *scale = top / static_cast<float>(127 - best) + finite;
-  *offset = -128 * total;
+  *scale = top <= largest_top ? top / steps[best] : std::numeric_limits<float>::quiet_NaN();
+  *offset = -128 * total(sums);
 }
 
 void narrow_to_blocks(const float* x, size_t columns, size_t begin, size_t end, char* out) {

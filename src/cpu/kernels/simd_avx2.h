@@ -120,20 +120,36 @@ static inline Sums add_products(Sums sums, Codes codes, Codes x) {
 }
 #endif
 static inline Vec to_float(Sums sums) { return _mm256_cvtepi32_ps(sums); }
-// Rounds to the nearest whole numbers from -127 to 127, and stores them as bytes; returns their sum.
-static inline int store_as_bytes(signed char* p, Vec v) {
+// Stores the nearest whole numbers as bytes, which hold them; adds them to `sums`.
+static inline Sums store_as_bytes(signed char* p, Vec v, Sums sums) {
   const __m256i whole = _mm256_cvtps_epi32(v);
   const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
   _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
-  __m128i sums = _mm_madd_epi16(words, _mm_set1_epi16(1));
-  sums = _mm_add_epi32(sums, _mm_shuffle_epi32(sums, 0x4e));
-  return _mm_cvtsi128_si32(_mm_add_epi32(sums, _mm_shuffle_epi32(sums, 0xb1)));
+  return _mm256_add_epi32(sums, whole);
 }
-static inline Vec absolute(Vec v) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v); }
+static inline int total(Sums sums) {
+  __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+  four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1)));
+}
+// a less the nearest whole number
+static inline Vec rounding_error(Vec a) { return _mm256_sub_ps(a, round(a)); }
 static inline float largest(Vec v) {
   __m128 most = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
   most = _mm_max_ps(most, _mm_movehl_ps(most, most));
   return _mm_cvtss_f32(_mm_max_ss(most, _mm_shuffle_ps(most, most, 1)));
+}
+// Of magnitudes: infinity is larger than all numbers, and NaN than that.
+static inline Vec absolute(Vec v) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v); }
+static inline Vec larger_magnitude(Vec a, Vec b) {
+  return _mm256_castsi256_ps(_mm256_max_epu32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
+}
+static inline float largest_magnitude(Vec v) {
+  const __m256i bits = _mm256_castps_si256(v);
+  __m128i most = _mm_max_epu32(_mm256_castsi256_si128(bits), _mm256_extracti128_si256(bits, 1));
+  most = _mm_max_epu32(most, _mm_shuffle_epi32(most, 0x4e));
+  most = _mm_max_epu32(most, _mm_shuffle_epi32(most, 0xb1));
+  return _mm_cvtss_f32(_mm_castsi128_ps(most));
 }
 
 // Transposes 8 x 8 by swapping ever larger blocks across the diagonal.

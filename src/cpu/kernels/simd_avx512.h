@@ -95,14 +95,27 @@ static inline Codes broadcast_four(const signed char* x) {
 }
 static inline Sums add_products(Sums sums, Codes codes, Codes x) { return _mm512_dpbusd_epi32(sums, codes, x); }
 static inline Vec to_float(Sums sums) { return _mm512_cvtepi32_ps(sums); }
-// Rounds to the nearest whole numbers from -127 to 127, and stores them as bytes; returns their sum.
-static inline int store_as_bytes(signed char* p, Vec v) {
+// Stores the nearest whole numbers as bytes, which hold them; adds them to `sums`.
+static inline Sums store_as_bytes(signed char* p, Vec v, Sums sums) {
   const __m512i whole = _mm512_cvtps_epi32(v);
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(whole));
-  return _mm512_reduce_add_epi32(whole);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(whole));
+  return _mm512_add_epi32(sums, whole);
 }
-static inline Vec absolute(Vec v) { return _mm512_abs_ps(v); }
+static inline int total(Sums sums) { return _mm512_reduce_add_epi32(sums); }
+// a less the nearest whole number
+static inline Vec rounding_error(Vec a) { return _mm512_reduce_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 static inline float largest(Vec v) { return _mm512_reduce_max_ps(v); }
+// Of magnitudes: infinity is larger than all numbers, and NaN than that.
+static inline Vec absolute(Vec v) { return _mm512_abs_ps(v); }
+static inline Vec larger_magnitude(Vec a, Vec b) {
+  return _mm512_castsi512_ps(_mm512_max_epu32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+}
+static inline float largest_magnitude(Vec v) {
+  const unsigned bits = _mm512_reduce_max_epu32(_mm512_castps_si512(v));
+  float top;
+  __builtin_memcpy(&top, &bits, sizeof top);
+  return top;
+}
 
 static inline float sum(Vec v) { return _mm512_reduce_add_ps(v); }
 // The sums of four vectors, each in the same order as its neighbours'.
