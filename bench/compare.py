@@ -271,6 +271,7 @@ def main():
     for section in (comparison.peers, comparison.own, comparison.authors, comparison.systems, comparison.opening,
                     comparison.profile):
         section()
+    comparison.forget(*SHAPES)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@
 namespace finermoe {
 namespace {
 
-size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
-
 // The keys or the values of one head.
 std::byte* head_of(const KvCacheView& cache, const AttentionShape& shape, uint64_t layer, KvKind kind, uint64_t head) {
   const uint64_t index = (layer * 2 + (kind == KvKind::value)) * shape.n_kv_heads + head;

@@ -11,8 +11,6 @@ namespace {
 
 constexpr size_t rows_per_light_task = 32;  // rows of an elementwise operation
 
-size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
-
 }  // namespace
 
 const Kernels& kernels_of(int32_t isa) {

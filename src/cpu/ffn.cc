@@ -7,8 +7,6 @@
 namespace finermoe {
 namespace {
 
-size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
-
 // Sorts the (token, slot) pairs of a route by expert, tokens ascending; only experts that were chosen get a group.
 std::span<const ExpertGroup> group_by_expert(const RouterShape& shape, const Route& route, size_t n,
                                              CpuWorkspace& scratch) {

@@ -31,10 +31,9 @@ enum : size_t {
 
 // A row of activations that was narrowed to what weights of a type are multiplied with (FINERMOE_PRECISION_FAST):
 //   BF16      [columns] bf16, and zeros up to a multiple of 32
-//   Q8, Q4    int8 codes [blocks * 32], then float scales [blocks], then int32 offsets [blocks]. An offset is -128
-//   times
-//             the sum of its block's codes: what the unsigned codes of the weights add too much. A NaN or infinity
-//             makes its block's scale NaN.
+//   Q8, Q4    int8 codes [blocks * 32], then float scales [blocks], then int32 offsets [blocks]
+// An offset is -128 times the sum of its block's codes: what the unsigned codes of the weights add too much. A NaN or
+// infinity makes its block's scale NaN.
 
 // out[i] = W x[i], or out[i] += W x[i], for n vectors.
 struct Matmul {

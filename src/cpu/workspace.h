@@ -9,6 +9,8 @@
 
 namespace finermoe {
 
+constexpr size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
+
 // Intermediate columns that one task of an FFN computes at most, and output rows of one task of a linear.
 constexpr size_t max_task_rows = 512;
 
