@@ -41,7 +41,7 @@ struct Matmul {
   bool narrowed;
   float* const* out;   // [n] pointers to [rows]
   size_t n;            // at most matmul_max_vectors
-  const void* weight;  // [rows, columns], aligned to its element; in whole panels where it is blocked
+  const void* weight;  // [rows, columns], at any address; in whole panels where it is blocked
   DType dtype;
   size_t rows, columns;
   bool accumulate;

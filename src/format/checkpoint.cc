@@ -221,12 +221,6 @@ class CheckpointReader {
       return {};
     }
     const std::byte* data = bytes.data() + data_begin + entry.begin;
-    if (!is_blocked(*entry.dtype) && reinterpret_cast<uintptr_t>(data) % size_of(*entry.dtype) != 0) {
-      return Status(FINERMOE_ERROR_OFFSETS_INVALID,
-                    cat(bytes.name(), ": tensor ", entry.name, " begins at byte ", data_begin + entry.begin,
-                        ", which is not aligned to its element of ", size_of(*entry.dtype), " bytes"),
-                    cat("a multiple of ", size_of(*entry.dtype)), cat(data_begin + entry.begin));
-    }
     checkpoint_->tensors_.push_back(
         {entry.name, *entry.dtype, entry.rows, entry.columns, data, static_cast<uint32_t>(checkpoint_->files_.size())});
     ranks_.push_back(entry.rank);

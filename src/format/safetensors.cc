@@ -49,7 +49,7 @@ class Handler : public nlohmann::json_sax<Json> {
   }
   SafetensorsHeader header;
 
-  bool null() override { return unexpected("null"); }
+  bool null() override { return place_ == Place::top && in_metadata_ ? true : unexpected("null"); }
   bool boolean(bool) override { return unexpected("a boolean"); }
   bool binary(binary_t&) override { return unexpected("binary data"); }
   bool number_integer(number_integer_t) override { return bad_number(); }

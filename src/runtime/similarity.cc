@@ -23,8 +23,12 @@ void read_row(const WeightView& weight, uint64_t row, std::span<float> out) {
     std::memcpy(out.data(), from, out.size_bytes());
     return;
   }
-  const auto* bits = reinterpret_cast<const uint16_t*>(from);
-  std::transform(bits, bits + out.size(), out.begin(), weight.dtype == DType::bf16 ? bf16_to_float : f16_to_float);
+  for (float& value : out) {  // a file may hold its tensors at any address
+    uint16_t bits;
+    std::memcpy(&bits, from, sizeof bits);
+    from += sizeof bits;
+    value = weight.dtype == DType::bf16 ? bf16_to_float(bits) : f16_to_float(bits);
+  }
 }
 
 std::array<const WeightView*, 3> matrices(const FfnWeights& expert) { return {&expert.gate, &expert.up, &expert.down}; }

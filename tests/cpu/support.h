@@ -71,12 +71,12 @@ inline std::vector<float> random_floats(size_t n, uint32_t seed, float scale = 1
   return values;
 }
 
-// A matrix [rows, columns] in a storage type, two bytes off any larger alignment, as a mapped file may have it.
+// A matrix [rows, columns] in a storage type, at an odd address, as a mapped file may have it.
 class RandomMatrix {
  public:
   RandomMatrix() = default;
   RandomMatrix(DType dtype, uint64_t rows, uint64_t columns, uint32_t seed, float scale = 1)
-      : dtype_(dtype), rows_(rows), columns_(columns), bytes_(matrix_bytes(dtype, rows, columns) + 2) {
+      : dtype_(dtype), rows_(rows), columns_(columns), bytes_(matrix_bytes(dtype, rows, columns) + 1) {
     values_ = random_floats(rows * columns, seed, scale);
     if (is_blocked(dtype)) {
       store_blocks();
@@ -85,12 +85,12 @@ class RandomMatrix {
     for (size_t i = 0; i < values_.size(); i++) {
       const uint16_t half = dtype == DType::bf16 ? float_to_bf16(values_[i]) : float_to_f16(values_[i]);
       if (dtype != DType::f32) values_[i] = dtype == DType::bf16 ? bf16_to_float(half) : f16_to_float(half);
-      std::memcpy(bytes_.data() + 2 + i * size_of(dtype),
+      std::memcpy(bytes_.data() + 1 + i * size_of(dtype),
                   dtype == DType::f32 ? static_cast<const void*>(&values_[i]) : &half, size_of(dtype));
     }
   }
-  WeightView view() const { return {bytes_.data() + 2, dtype_, rows_, columns_}; }
-  WeightView vector() const { return {bytes_.data() + 2, dtype_, rows_ * columns_, 0}; }
+  WeightView view() const { return {bytes_.data() + 1, dtype_, rows_, columns_}; }
+  WeightView vector() const { return {bytes_.data() + 1, dtype_, rows_ * columns_, 0}; }
   const std::vector<float>& values() const { return values_; }
 
   // W x for one vector.
@@ -111,7 +111,7 @@ class RandomMatrix {
     for (uint64_t row = 0; row < rows_; row++) {
       for (uint64_t begin = 0; begin < columns_; begin += block_columns) {
         std::byte* block =
-            bytes_.data() + 2 + (row / panel_rows * blocks_of(columns_) + begin / block_columns) * block_bytes(dtype_);
+            bytes_.data() + 1 + (row / panel_rows * blocks_of(columns_) + begin / block_columns) * block_bytes(dtype_);
         store_row_of_block(block, row % panel_rows, &values_[row * columns_ + begin],
                            std::min<uint64_t>(block_columns, columns_ - begin));
       }

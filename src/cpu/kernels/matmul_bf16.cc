@@ -11,8 +11,12 @@ constexpr size_t most_of_many = 6;      // the same where the weights are read a
 constexpr size_t tile_most = 6;         // vectors of a packed tile, with up to 4 vectors of rows
 
 using Pairs = __m512bh;
-inline Pairs load_pairs(const uint16_t* p) { return reinterpret_cast<Pairs>(_mm512_loadu_si512(p)); }
-inline Pairs load_first_pairs(const uint16_t* p, size_t n) {  // n columns, then zeros
+// From any address: `column` columns, of two bytes, behind p.
+inline Pairs load_pairs(const char* p, size_t column) {
+  return reinterpret_cast<Pairs>(_mm512_loadu_si512(p + column * sizeof(uint16_t)));
+}
+inline Pairs load_first_pairs(const char* p, size_t column, size_t n) {  // n columns, then zeros
+  p += column * sizeof(uint16_t);
   return reinterpret_cast<Pairs>(_mm512_maskz_loadu_epi16(static_cast<__mmask32>((1ull << n) - 1), p));
 }
 
@@ -21,12 +25,13 @@ inline Pairs load_first_pairs(const uint16_t* p, size_t n) {  // n columns, then
 template <size_t R, size_t T>
 void dot_rows(const Matmul& m, size_t first, size_t row, const char* ahead, size_t of_step) {
   const size_t n_rows = smaller(R, m.rows - row);
-  const uint16_t* w[R];
+  const size_t row_bytes = m.columns * sizeof(uint16_t);
+  const char* w[R];
   for (size_t r = 0; r < R; r++) {
-    w[r] = static_cast<const uint16_t*>(m.weight) + (row + smaller(r, n_rows - 1)) * m.columns;
+    w[r] = static_cast<const char*>(m.weight) + (row + smaller(r, n_rows - 1)) * row_bytes;
   }
-  const uint16_t* x[T];
-  for (size_t t = 0; t < T; t++) x[t] = static_cast<const uint16_t*>(m.x[first + t]);
+  const char* x[T];
+  for (size_t t = 0; t < T; t++) x[t] = static_cast<const char*>(m.x[first + t]);
   Vec sums[T * R];  // [T][R]
 #pragma GCC unroll 24
   for (size_t i = 0; i < T * R; i++) sums[i] = zero();
@@ -36,10 +41,10 @@ void dot_rows(const Matmul& m, size_t first, size_t row, const char* ahead, size
     constexpr size_t n_kept = keep_rows ? R : T, n_passing = keep_rows ? T : R;
     Pairs kept[n_kept];
 #pragma GCC unroll 8
-    for (size_t i = 0; i < n_kept; i++) kept[i] = keep_rows ? load_weights(w[i] + k) : load_pairs(x[i] + k);
+    for (size_t i = 0; i < n_kept; i++) kept[i] = keep_rows ? load_weights(w[i], k) : load_pairs(x[i], k);
 #pragma GCC unroll 8
     for (size_t j = 0; j < n_passing; j++) {
-      const Pairs passing = keep_rows ? load_pairs(x[j] + k) : load_weights(w[j] + k);
+      const Pairs passing = keep_rows ? load_pairs(x[j], k) : load_weights(w[j], k);
 #pragma GCC unroll 8
       for (size_t i = 0; i < n_kept; i++) {
         Vec& sum = sums[keep_rows ? j * R + i : i * R + j];
@@ -54,7 +59,7 @@ void dot_rows(const Matmul& m, size_t first, size_t row, const char* ahead, size
   }
   if (k < m.columns) {
     const size_t rest = m.columns - k;
-    add_step(k, [rest](const uint16_t* p) { return load_first_pairs(p, rest); });
+    add_step(k, [rest](const char* p, size_t column) { return load_first_pairs(p, column, rest); });
   }
   constexpr auto last = T * R - 1;
   float products[round_up(T * R, 4)];
@@ -72,13 +77,13 @@ void dot_rows(const Matmul& m, size_t first, size_t row, const char* ahead, size
 // One vector: row after row, so that the weights are read in the order in which they lie in memory. The sums are those
 // of dot_rows, in the same order.
 void dot_rows_of_one(const Matmul& m) {
-  const auto* x = static_cast<const uint16_t*>(m.x[0]);
-  const auto* w = static_cast<const uint16_t*>(m.weight);
-  for (size_t row = 0; row < m.rows; row++, w += m.columns) {
+  const auto* x = static_cast<const char*>(m.x[0]);
+  const auto* w = static_cast<const char*>(m.weight);
+  for (size_t row = 0; row < m.rows; row++, w += m.columns * sizeof(uint16_t)) {
     Vec sums = zero();
     size_t k = 0;
-    for (; k + step <= m.columns; k += step) sums = _mm512_dpbf16_ps(sums, load_pairs(x + k), load_pairs(w + k));
-    if (k < m.columns) sums = _mm512_dpbf16_ps(sums, load_pairs(x + k), load_first_pairs(w + k, m.columns - k));
+    for (; k + step <= m.columns; k += step) sums = _mm512_dpbf16_ps(sums, load_pairs(x, k), load_pairs(w, k));
+    if (k < m.columns) sums = _mm512_dpbf16_ps(sums, load_pairs(x, k), load_first_pairs(w, k, m.columns - k));
     const float product = _mm_cvtss_f32(sums_of_four(sums, sums, sums, sums));
     m.out[0][row] = m.accumulate ? m.out[0][row] + product : product;
   }
@@ -115,7 +120,7 @@ void matmul_few(const Matmul& m) {
 
 // Columns [begin, begin + depth) of n_rows rows as a tile of pairs [depth / 2][R * lanes]; missing rows are zeros.
 template <size_t R>
-void pack_pairs(const uint16_t* weight, size_t columns, size_t n_rows, size_t begin, size_t depth, float* out) {
+void pack_pairs(const char* weight, size_t columns, size_t n_rows, size_t begin, size_t depth, float* out) {
   for (size_t r = 0; r < R; r++) {
     for (size_t k = 0; k < depth; k += step) {
       const size_t count = smaller(step, depth - k);
@@ -123,9 +128,10 @@ void pack_pairs(const uint16_t* weight, size_t columns, size_t n_rows, size_t be
 #pragma GCC unroll 16
       for (size_t i = 0; i < lanes; i++) {
         const size_t row = r * lanes + i;
-        const uint16_t* p = weight + row * columns + begin + k;
-        v[i] =
-            row >= n_rows ? zero() : reinterpret_cast<Vec>(count == step ? load_pairs(p) : load_first_pairs(p, count));
+        const size_t at = row * columns + begin + k;
+        v[i] = row >= n_rows ? zero()
+                             : reinterpret_cast<Vec>(count == step ? load_pairs(weight, at)
+                                                                   : load_first_pairs(weight, at, count));
       }
       transpose(v);
       for (size_t i = 0; i < (count + 1) / 2; i++) store(out + ((k / 2 + i) * R + r) * lanes, v[i]);
@@ -186,8 +192,7 @@ void tile_products(const Matmul& m, size_t row, size_t begin, size_t depth) {
                                                     tile_product<R, 4>, tile_product<R, 5>, tile_product<R, 6>};
   const size_t n_rows = smaller(R * lanes, m.rows - row), row_bytes = m.columns * sizeof(uint16_t);
   const char* weight = static_cast<const char*>(m.weight);
-  pack_pairs<R>(reinterpret_cast<const uint16_t*>(weight + row * row_bytes), m.columns, n_rows, begin, depth,
-                m.scratch);
+  pack_pairs<R>(weight + row * row_bytes, m.columns, n_rows, begin, depth, m.scratch);
   const size_t n_chunks = (m.n + tile_most - 1) / tile_most, chunk = (m.n + n_chunks - 1) / n_chunks;
   // The next rows, or the next columns of the first ones.
   const bool same_columns = row + bf16_tile_outputs < m.rows;

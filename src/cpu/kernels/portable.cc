@@ -10,13 +10,16 @@
 namespace finermoe::portable {
 namespace {
 
+// Weights may lie at any address: a file aligns its tensors to nothing.
 float element(const void* data, DType dtype, size_t i) {
+  const auto* bytes = static_cast<const std::byte*>(data) + i * size_of(dtype);
   if (dtype == DType::f32) {
     float value;
-    std::memcpy(&value, static_cast<const float*>(data) + i, sizeof value);  // a file may lie at any address
+    std::memcpy(&value, bytes, sizeof value);
     return value;
   }
-  const uint16_t bits = static_cast<const uint16_t*>(data)[i];
+  uint16_t bits;
+  std::memcpy(&bits, bytes, sizeof bits);
   return dtype == DType::bf16 ? bf16_to_float(bits) : f16_to_float(bits);
 }
 
