@@ -147,6 +147,7 @@ struct finermoe_##Name {};
 %handle(runtime_options, RuntimeOptions)
 %handle(runtime, Runtime)
 %handle(config, Config)
+%handle(plan_options, PlanOptions)
 %handle(model_options, ModelOptions)
 %handle(model, Model)
 %handle(tokenizer, Tokenizer)

@@ -338,7 +338,7 @@ typedef struct finermoe_plan {
   uint64_t weights_router;     /**< router matrices, concat gates included */
   uint64_t weights_total;
   uint64_t kv_cache;            /**< of all sessions */
-  uint64_t scratch;             /**< activations of the largest step */
+  uint64_t scratch;             /**< activations of the largest step, on all threads */
   uint64_t allocated_total;     /**< kv_cache + scratch: what a memory limit is compared with */
   uint64_t bytes_per_token;     /**< weight bytes that decoding one token reads */
   uint64_t weights_every_token; /**< the weights that every token reads, which should stay in memory; routed experts and
@@ -346,10 +346,28 @@ typedef struct finermoe_plan {
   uint64_t memory_available; /**< what this process could use at this moment, limits of its control groups included */
 } finermoe_plan;
 
-/** @param options     context length, cache type and chunk; NULL for the defaults
- *  @param n_sessions  sessions that live at once */
-FINERMOE_API finermoe_status finermoe_plan_compute(const finermoe_config* config,
-                                                   const finermoe_session_options* options, size_t n_sessions,
+/** What a host intends to run. */
+typedef struct finermoe_plan_options finermoe_plan_options;
+
+FINERMOE_API finermoe_status finermoe_plan_options_create(finermoe_plan_options** options, finermoe_error** error);
+FINERMOE_API void finermoe_plan_options_free(finermoe_plan_options* options);
+/** @param session_options  context length, cache type and chunk of every session; copied; NULL for the defaults */
+FINERMOE_API finermoe_status finermoe_plan_options_set_session(finermoe_plan_options* options,
+                                                               const finermoe_session_options* session_options,
+                                                               finermoe_error** error);
+/** @param n_sessions  sessions that live at once; 1 by default, at most 1,048,576 */
+FINERMOE_API finermoe_status finermoe_plan_options_set_sessions(finermoe_plan_options* options, size_t n_sessions,
+                                                                finermoe_error** error);
+/** @param n_threads  threads that compute, each with scratch of its own; 0 (default): as many processors as this
+ *                    process may use, which is what a runtime takes by default */
+FINERMOE_API finermoe_status finermoe_plan_options_set_threads(finermoe_plan_options* options, uint32_t n_threads,
+                                                               finermoe_error** error);
+/** Plans for the threads of a runtime that exists already. @param runtime  is looked at and not kept */
+FINERMOE_API finermoe_status finermoe_plan_options_set_runtime(finermoe_plan_options* options,
+                                                               const finermoe_runtime* runtime, finermoe_error** error);
+
+/** Starts no thread and opens no device. @param options  NULL: one session with the defaults */
+FINERMOE_API finermoe_status finermoe_plan_compute(const finermoe_config* config, const finermoe_plan_options* options,
                                                    finermoe_plan* plan, finermoe_error** error);
 
 /* ---------------------------------------------------------------------------------------------------------------

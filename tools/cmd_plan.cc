@@ -7,10 +7,15 @@
 namespace tool {
 
 finermoe_plan compute_plan(const Config& config, const ComputeFlags& flags, size_t n_sessions) {
-  const SessionOptions options = session_options(flags, 0);
+  const SessionOptions session = session_options(flags, 0);
+  PlanOptions options;
+  call(finermoe_plan_options_create, options.out());
+  call(finermoe_plan_options_set_session, options.get(), session.get());
+  call(finermoe_plan_options_set_sessions, options.get(), n_sessions);
+  call(finermoe_plan_options_set_threads, options.get(), flags.threads);
   finermoe_plan plan{};
   plan.struct_size = sizeof plan;
-  call(finermoe_plan_compute, config.get(), options.get(), n_sessions, &plan);
+  call(finermoe_plan_compute, config.get(), options.get(), &plan);
   return plan;
 }
 
@@ -37,6 +42,7 @@ void declare(CLI::App& app, PlanFlags& flags) {
       ->type_name("N")
       ->check(CLI::PositiveNumber);
   app.add_flag("--json", flags.json, "a JSON object");
+  add_threads(app, flags.compute);
   add_session(app, flags.compute);
   add_memory_limit(app, flags.compute);
   add_expert_budget(app, flags.compute);

@@ -105,6 +105,7 @@ using RuntimeOptions = Handle<finermoe_runtime_options, finermoe_runtime_options
 using Runtime = Handle<finermoe_runtime, finermoe_runtime_free>;
 using Config = Handle<finermoe_config, finermoe_config_free>;
 using ModelOptions = Handle<finermoe_model_options, finermoe_model_options_free>;
+using PlanOptions = Handle<finermoe_plan_options, finermoe_plan_options_free>;
 using Model = Handle<finermoe_model, finermoe_model_free>;
 using Tokenizer = Handle<finermoe_tokenizer, finermoe_tokenizer_free>;
 using Chat = Handle<finermoe_chat, finermoe_chat_free>;

@@ -58,11 +58,15 @@ void add_session(CLI::App& app, ComputeFlags& flags) {
       ->group("Computing");
 }
 
-void add_compute(CLI::App& app, ComputeFlags& flags, ComputeParts parts) {
+void add_threads(CLI::App& app, ComputeFlags& flags) {
   app.add_option("--threads", flags.threads, "threads that compute (default: all this process may use)")
       ->type_name("N")
       ->check(CLI::PositiveNumber)
       ->group("Computing");
+}
+
+void add_compute(CLI::App& app, ComputeFlags& flags, ComputeParts parts) {
+  add_threads(app, flags);
   add_choice(app, "--isa", flags.isa, {"auto", "portable", "avx2", "avx512"}, "instruction set (default auto)")
       ->group("Computing");
   add_memory_limit(app, flags);

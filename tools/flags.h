@@ -30,6 +30,7 @@ enum ComputeParts { kThreadsOnly, kWithSession };
 
 CLI::Option* add_model(CLI::App& app, std::string& path);
 void add_compute(CLI::App& app, ComputeFlags& flags, ComputeParts parts = kWithSession);
+void add_threads(CLI::App& app, ComputeFlags& flags);
 void add_session(CLI::App& app, ComputeFlags& flags);  // --context and --kv-dtype
 void add_memory_limit(CLI::App& app, ComputeFlags& flags);
 void add_expert_budget(CLI::App& app, ComputeFlags& flags);

@@ -2,7 +2,6 @@
 #include "api/handles.h"
 #include "base/system_memory.h"
 #include "format/checkpoint.h"
-#include "runtime/plan.h"
 
 using namespace finermoe;
 using namespace finermoe::api;
@@ -77,12 +76,53 @@ int32_t finermoe_config_get_info(const finermoe_config* config, finermoe_config_
   });
 }
 
-int32_t finermoe_plan_compute(const finermoe_config* config, const finermoe_session_options* options, size_t n_sessions,
-                              finermoe_plan* plan, finermoe_error** error) {
+int32_t finermoe_plan_options_create(finermoe_plan_options** options, finermoe_error** error) {
+  return guarded(error, [&] { return give(options); });
+}
+void finermoe_plan_options_free(finermoe_plan_options* options) { delete options; }
+
+int32_t finermoe_plan_options_set_session(finermoe_plan_options* options,
+                                          const finermoe_session_options* session_options, finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(options, "options"));
+    options->options.session = session_options ? session_options->options : SessionOptions{};
+    return {};
+  });
+}
+
+int32_t finermoe_plan_options_set_sessions(finermoe_plan_options* options, size_t n_sessions, finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(options, "options"));
+    FM_TRY(require_range(static_cast<double>(n_sessions), n_sessions <= 1u << 20, "n_sessions", "at most 1048576"));
+    options->options.n_sessions = n_sessions;
+    return {};
+  });
+}
+
+int32_t finermoe_plan_options_set_threads(finermoe_plan_options* options, uint32_t n_threads, finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(options, "options"));
+    FM_TRY(require_range(n_threads, n_threads <= 4096, "n_threads", "at most 4096"));
+    options->options.n_threads = n_threads;
+    return {};
+  });
+}
+
+int32_t finermoe_plan_options_set_runtime(finermoe_plan_options* options, const finermoe_runtime* runtime,
+                                          finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(options, "options"));
+    FM_TRY(require(runtime, "runtime"));
+    options->options.n_threads = runtime->runtime->pool()->n_threads();
+    return {};
+  });
+}
+
+int32_t finermoe_plan_compute(const finermoe_config* config, const finermoe_plan_options* options, finermoe_plan* plan,
+                              finermoe_error** error) {
   return guarded(error, [&]() -> Status {
     FM_TRY(require(config, "config"));
-    FM_TRY(require_range(static_cast<double>(n_sessions), n_sessions <= 1u << 20, "n_sessions", "at most 1048576"));
-    FM_ASSIGN(const Plan p, make_plan(config->config, options ? options->options : SessionOptions{}, n_sessions));
+    FM_ASSIGN(const Plan p, make_plan(config->config, options ? options->options : PlanOptions{}));
     finermoe_plan out{};
     out.weights_embeddings = p.embeddings;
     out.weights_attention = p.attention;

@@ -18,6 +18,7 @@
 #include "finermoe.h"
 #include "runtime/batch.h"
 #include "runtime/generation.h"
+#include "runtime/plan.h"
 #include "runtime/session.h"
 
 // A handle holds a share of its object. Every function takes a share of its own first, so that `_free` during a call of
@@ -62,6 +63,9 @@ struct finermoe_session_options {
 };
 struct finermoe_session {
   std::shared_ptr<finermoe::Session> session;
+};
+struct finermoe_plan_options {
+  finermoe::PlanOptions options;
 };
 struct finermoe_trace {
   std::shared_ptr<finermoe::Trace> trace;

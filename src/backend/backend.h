@@ -90,7 +90,6 @@ class Backend {
   virtual ~Backend() = default;
 
   // Scratch for steps of at most `n_rows` rows over a model of this shape, each session at most `n_positions` long.
-  virtual uint64_t workspace_bytes(const Config& config, size_t n_rows, uint64_t n_positions) const = 0;
   virtual Result<std::unique_ptr<Workspace>> make_workspace(const Config& config, size_t n_rows, uint64_t n_positions,
                                                             std::shared_ptr<MemoryAccount> account) const = 0;
 
@@ -137,6 +136,8 @@ struct DeviceOptions {
 // Opens the device: the one function through which model and runtime reach an implementation. Thread-safe, as every
 // operation of the backend is: several steps may run at once, each with its own workspace.
 Result<std::shared_ptr<Backend>> open_backend(const DeviceOptions& options);
+// Bytes of the workspace that a device with `n_threads` makes: what a plan counts without opening it.
+uint64_t workspace_bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_threads);
 // FINERMOE_ISA_AUTO resolved for this machine, or FINERMOE_ERROR_UNSUPPORTED for a set that it lacks.
 Result<int32_t> resolve_isa(int32_t isa);
 

@@ -23,9 +23,6 @@ class ProfiledBackend final : public Backend {
   ProfiledBackend(std::shared_ptr<Backend> backend, std::shared_ptr<Profile> profile)
       : backend_(std::move(backend)), profile_(std::move(profile)) {}
 
-  uint64_t workspace_bytes(const Config& config, size_t n_rows, uint64_t n_positions) const override {
-    return backend_->workspace_bytes(config, n_rows, n_positions);
-  }
   Result<std::unique_ptr<Workspace>> make_workspace(const Config& config, size_t n_rows, uint64_t n_positions,
                                                     std::shared_ptr<MemoryAccount> account) const override {
     return backend_->make_workspace(config, n_rows, n_positions, std::move(account));

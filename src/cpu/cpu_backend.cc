@@ -50,8 +50,8 @@ WeightView rows_of(const WeightView& matrix, uint64_t begin, uint64_t count) {
   return {matrix.data + offset, matrix.dtype, count, matrix.columns};
 }
 
-uint64_t CpuBackend::workspace_bytes(const Config& config, size_t n_rows, uint64_t n_positions) const {
-  return CpuWorkspace::bytes(config, n_rows, n_positions, pool_->n_threads());
+uint64_t workspace_bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_threads) {
+  return CpuWorkspace::bytes(config, n_rows, n_positions, n_threads);
 }
 
 Result<std::unique_ptr<Workspace>> CpuBackend::make_workspace(const Config& config, size_t n_rows, uint64_t n_positions,

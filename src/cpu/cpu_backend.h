@@ -14,7 +14,6 @@ class CpuBackend final : public Backend {
  public:
   CpuBackend(const Kernels& kernels, std::shared_ptr<ThreadPool> pool) : kernels_(kernels), pool_(std::move(pool)) {}
 
-  uint64_t workspace_bytes(const Config& config, size_t n_rows, uint64_t n_positions) const override;
   Result<std::unique_ptr<Workspace>> make_workspace(const Config& config, size_t n_rows, uint64_t n_positions,
                                                     std::shared_ptr<MemoryAccount> account) const override;
   Status embed(const WeightView& table, std::span<const int32_t> tokens, float* out) override;

@@ -28,7 +28,7 @@ struct Model {
 // Activations of one step and the backend's own workspace. Used by one step at a time, then by the next.
 class Scratch {
  public:
-  static uint64_t bytes(const Model& model, size_t n_rows, uint64_t n_positions);
+  static uint64_t bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_threads);
   static Result<std::unique_ptr<Scratch>> make(const Model& model, size_t n_rows, uint64_t n_positions,
                                                std::shared_ptr<MemoryAccount> account);
 

@@ -32,8 +32,8 @@ struct Scratch::Layout {
   }
 };
 
-uint64_t Scratch::bytes(const Model& model, size_t n_rows, uint64_t n_positions) {
-  return Layout(model.config, n_rows).total + model.backend->workspace_bytes(model.config, n_rows, n_positions);
+uint64_t Scratch::bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_threads) {
+  return Layout(config, n_rows).total + workspace_bytes(config, n_rows, n_positions, n_threads);
 }
 
 Result<std::unique_ptr<Scratch>> Scratch::make(const Model& model, size_t n_rows, uint64_t n_positions,

@@ -4,8 +4,8 @@
 
 namespace finermoe {
 
-Result<Plan> make_plan(const Config& config, const SessionOptions& options, uint64_t n_sessions) {
-  FM_ASSIGN(const SessionOptions resolved, options.resolved(config));
+Result<Plan> make_plan(const Config& config, const PlanOptions& options) {
+  FM_ASSIGN(const SessionOptions session, options.session.resolved(config));
   Plan plan;
   FM_TRY(for_each_tensor(config, [&](const TensorSpec& spec) {
     const uint64_t bytes = matrix_bytes(config.type_of(spec), spec.rows, spec.columns);
@@ -45,13 +45,10 @@ Result<Plan> make_plan(const Config& config, const SessionOptions& options, uint
     if (is_read_by_every_token(config, spec.kind)) plan.every_token += bytes;
     return Status();
   }));
-  FM_ASSIGN(auto runtime, Runtime::create({}));
-  Model model;
-  model.config = config;
-  model.backend = runtime->backend();
-  plan.kv_cache = n_sessions * kv_cache_bytes(config, resolved.context_length, resolved.kv_dtype);
-  plan.scratch =
-      Scratch::bytes(model, resolved.chunk, resolved.context_length) + n_sessions * config.vocab_size * sizeof(float);
+  const uint32_t n_threads = options.n_threads != 0 ? options.n_threads : available_processors();
+  plan.kv_cache = options.n_sessions * kv_cache_bytes(config, session.context_length, session.kv_dtype);
+  plan.scratch = Scratch::bytes(config, session.chunk, session.context_length, n_threads) +
+                 options.n_sessions * config.vocab_size * sizeof(float);
   return plan;
 }
 

@@ -251,7 +251,7 @@ TEST(WorkspaceTest, TakesTheBytesItPromises) {
         auto account = std::make_shared<MemoryAccount>(0);
         auto workspace = device->make_workspace(config, n, 4096, account);
         ASSERT_TRUE(workspace.ok());
-        EXPECT_EQ(device->workspace_bytes(config, n, 4096), account->used());
+        EXPECT_EQ(workspace_bytes(config, n, 4096, n_threads), account->used());
         (*workspace).reset();
         EXPECT_EQ(0u, account->used());
         EXPECT_EQ(FINERMOE_ERROR_MEMORY_LIMIT,
@@ -260,8 +260,7 @@ TEST(WorkspaceTest, TakesTheBytesItPromises) {
     }
   }
   // One row costs little: decoding sessions should not hold prefill's scratch.
-  EXPECT_LT(backend_of(portable::kernels, 2)->workspace_bytes(config_of(1536, 8960, shape, 280, 128), 1, 4096),
-            1u << 20);
+  EXPECT_LT(workspace_bytes(config_of(1536, 8960, shape, 280, 128), 1, 4096, 2), 1u << 20);
 }
 
 TEST(ResolveIsaTest, RefusesWhatIsNotThere) {

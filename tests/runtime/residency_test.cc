@@ -111,7 +111,7 @@ class Residency : public testing::Test {
         make<ConfigHandle>([&](auto** out, auto** e) { return finermoe_config_open(model_path().c_str(), out, e); });
     finermoe_plan plan{};
     plan.struct_size = sizeof plan;
-    EXPECT_DONE(finermoe_plan_compute(config.get(), nullptr, 1, &plan, e));
+    EXPECT_DONE(finermoe_plan_compute(config.get(), nullptr, &plan, e));
     return plan;
   }
   inline static std::string folder_;

@@ -209,17 +209,27 @@ TEST_F(Sessions, MemoryLimitIsKept) {
   EXPECT_EQ(failure.expected, "at most " + std::to_string(whole / 2) + " bytes");
 }
 
-TEST_F(Sessions, PlanIsWhatASessionAllocates) {
-  auto runtime = open_runtime(0);
+class PlannedThreads : public testing::TestWithParam<uint32_t> {};
+INSTANTIATE_TEST_SUITE_P(Plan, PlannedThreads, testing::Values(0, 1, 7));
+
+TEST_P(PlannedThreads, PlanIsWhatSessionsAllocate) {
+  auto runtime = open_runtime(GetParam());
   auto planned = open_model(shape("finermoe-32-1-2-2"), runtime.get());
   auto config =
       make<ConfigHandle>([&](auto** out, auto** e) { return finermoe_config_open_model(planned.get(), out, e); });
   auto options = make<SessionOptions>([](auto** out, auto** e) { return finermoe_session_options_create(out, e); });
   EXPECT_DONE(finermoe_session_options_set_context_length(options.get(), 128, e));
   EXPECT_DONE(finermoe_session_options_set_kv_dtype(options.get(), FINERMOE_DTYPE_BF16, e));
-  finermoe_plan plan{};
-  plan.struct_size = sizeof plan;
-  EXPECT_DONE(finermoe_plan_compute(config.get(), options.get(), 3, &plan, e));
+  auto intended = make<PlanOptions>([](auto** out, auto** e) { return finermoe_plan_options_create(out, e); });
+  EXPECT_DONE(finermoe_plan_options_set_session(intended.get(), options.get(), e));
+  EXPECT_DONE(finermoe_plan_options_set_sessions(intended.get(), 3, e));
+  EXPECT_DONE(finermoe_plan_options_set_threads(intended.get(), GetParam(), e));
+  finermoe_plan plan{}, plan_of_runtime{};
+  plan.struct_size = plan_of_runtime.struct_size = sizeof plan;
+  EXPECT_DONE(finermoe_plan_compute(config.get(), intended.get(), &plan, e));
+  EXPECT_DONE(finermoe_plan_options_set_runtime(intended.get(), runtime.get(), e));
+  EXPECT_DONE(finermoe_plan_compute(config.get(), intended.get(), &plan_of_runtime, e));
+  EXPECT_EQ(plan.scratch, plan_of_runtime.scratch);
   EXPECT_EQ(plan.kv_cache, 3u * 2 * 2 * 2 * 16 * 128 * 2);  // sessions, K and V, layers, heads, width, positions, bytes
   EXPECT_EQ(plan.weights_total, plan.weights_embeddings + plan.weights_attention + plan.weights_dense +
                                     plan.weights_shared + plan.weights_routed + plan.weights_router);

@@ -23,6 +23,7 @@ using RuntimeHandle = std::unique_ptr<finermoe_runtime, FreeWith<finermoe_runtim
 using ModelOptions = std::unique_ptr<finermoe_model_options, FreeWith<finermoe_model_options_free>>;
 using ModelHandle = std::unique_ptr<finermoe_model, FreeWith<finermoe_model_free>>;
 using ConfigHandle = std::unique_ptr<finermoe_config, FreeWith<finermoe_config_free>>;
+using PlanOptions = std::unique_ptr<finermoe_plan_options, FreeWith<finermoe_plan_options_free>>;
 using TokenizerHandle = std::unique_ptr<finermoe_tokenizer, FreeWith<finermoe_tokenizer_free>>;
 using DecoderHandle = std::unique_ptr<finermoe_decoder, FreeWith<finermoe_decoder_free>>;
 using ChatHandle = std::unique_ptr<finermoe_chat, FreeWith<finermoe_chat_free>>;
