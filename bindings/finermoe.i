@@ -161,9 +161,11 @@ struct finermoe_##Name {};
 %handle(batch, Batch)
 %handle(writer_options, WriterOptions)
 %handle(upcycle_options, UpcycleOptions)
+%handle(quantize_options, QuantizeOptions)
 %handle(verification, Verification)
 
 %readout(runtime_info, info, RuntimeInfo, (void), (void))
+%readout(runtime_operation, operation, RuntimeOperation, (void), (void))
 %readout(config_info, info, ConfigInfo, (void), (void))
 %readout(plan, plan, Plan, (void), (void))
 %readout(tokenizer_info, info, TokenizerInfo, (void), (void))

@@ -1,5 +1,5 @@
-"""An installed copy serves: the examples are built against it with pkg-config (shared and static library) and with
-CMake, and print what they should. installed.py CC..."""
+"""An installed copy serves: the examples are built against it with pkg-config and with CMake, shared and static library
+each, and print what they should. installed.py CC..."""
 
 import os
 import pathlib
@@ -28,8 +28,10 @@ def find_folder(root, name):
 
 def with_pkg_config(stage, compiler, folder, static):
     """Compiles every example with the flags that pkg-config gives."""
-    # The copy stands under DESTDIR: its paths are taken below that, and so are no paths of other packages.
-    env = {"PKG_CONFIG_SYSROOT_DIR": str(stage), "PKG_CONFIG_PATH": str(find_folder(stage, "finermoe.pc"))}
+    # The copy stands under DESTDIR: its paths are taken below that, and so are no paths of other packages. LIBDIR lets
+    # pkg-config see this one package alone, as on a machine without development files of what the library uses.
+    env = {"PKG_CONFIG_SYSROOT_DIR": str(stage), "PKG_CONFIG_LIBDIR": str(find_folder(stage, "finermoe.pc")),
+           "PKG_CONFIG_PATH": ""}
     flags = run("pkg-config", "--cflags", "--libs", *(["--static"] if static else []), "finermoe", env=env).split()
     if static:
         flags = ["-l:libfinermoe.a" if flag == "-lfinermoe" else flag for flag in flags]
@@ -39,10 +41,10 @@ def with_pkg_config(stage, compiler, folder, static):
     return [folder / name for name in NAMES]
 
 
-def with_cmake(stage, folder):
+def with_cmake(stage, folder, library):
     prefix = find_folder(stage, "finermoe.h").parent
     run("cmake", "-S", SOURCE / "tests/api/installed", "-B", folder, f"-DEXAMPLES={SOURCE / 'examples'}",
-        f"-DCMAKE_PREFIX_PATH={prefix}")
+        f"-DLIBRARY={library}", f"-DCMAKE_PREFIX_PATH={prefix}")
     run("cmake", "--build", folder)
     return [folder / name for name in NAMES]
 
@@ -64,8 +66,9 @@ def main(compiler):
     if shutil.which("cmake") is None:
         print("left out: CMake is not here")
     else:
-        examples.check(*with_cmake(stage, work / "cmake"), env=libraries)
-        print("CMake: shared")
+        examples.check(*with_cmake(stage, work / "cmake-shared", "finermoe"), env=libraries)
+        examples.check(*with_cmake(stage, work / "cmake-static", "static"), env={"LD_LIBRARY_PATH": "/nowhere"})
+        print("CMake: shared and static")
     shutil.rmtree(work)
     return 0
 

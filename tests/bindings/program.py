@@ -14,6 +14,8 @@ import subprocess
 import sys
 import sysconfig
 
+import interface
+
 SOURCE = pathlib.Path(os.environ["FINERMOE_SOURCE"])
 BINDINGS = SOURCE / "bindings"
 INCLUDE = SOURCE / "include"
@@ -100,7 +102,21 @@ def rust(work, library, compiler):
         why = [line for line in fetched.stderr.splitlines() if line.startswith("error")] or [fetched.stderr.strip()]
         raise Missing(f"the crate bindgen: {why[0]}")
     run("cargo", "build", *place, "--offline", "--target-dir", work, env=env)
+    modules = sorted(work.glob("debug/build/define-*/out/finermoe.rs"), key=os.path.getmtime)
+    check_rust(modules[-1].read_text())
     return [work / "debug/define"], {}
+
+
+def check_rust(module):
+    """What bindgen made has every function, constant, object and struct of the header, the latter with every field."""
+    header = interface.Header()
+    declared = set(re.findall(r"pub (?:fn|const|struct) (\w+)", module))
+    missing = (header.functions | header.constants | header.objects | header.structs.keys()) - declared
+    for name, fields in header.structs.items():
+        body = re.search(rf"pub struct {name} {{(.*?)}}", module, re.S)
+        found = set(re.findall(r"pub (\w+):", body[1])) if body else set()
+        missing |= {f"{name}.{field}" for field in fields if field not in found}
+    assert not missing, f"bindgen's module lacks {sorted(missing)}"
 
 
 def main(language, library, *compiler):
