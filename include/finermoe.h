@@ -699,7 +699,9 @@ FINERMOE_API finermoe_status finermoe_trace_balance_loss(const finermoe_trace* t
 typedef struct finermoe_generation_options finermoe_generation_options;
 typedef struct finermoe_generation finermoe_generation;
 
-/** Options that begin with the defaults of the model's generation_config.json (its stop ids among them). */
+/** Options that begin with the defaults of the model's generation_config.json (its stop ids among them; those outside
+ * its vocabulary are left aside, since they cannot be chosen). They can be used with other models: a banned, biased or
+ * stop token that the model of a session does not have is an error of the finermoe_generation_create… call. */
 FINERMOE_API finermoe_status finermoe_generation_options_create(const finermoe_model* model,
                                                                 finermoe_generation_options** options,
                                                                 finermoe_error** error);
@@ -744,6 +746,7 @@ FINERMOE_API finermoe_status finermoe_generation_options_add_logit_bias(finermoe
 /** Never sample this token. */
 FINERMOE_API finermoe_status finermoe_generation_options_add_banned_token(finermoe_generation_options* options,
                                                                           int32_t id, finermoe_error** error);
+/** Ends the generation when it is chosen. */
 FINERMOE_API finermoe_status finermoe_generation_options_add_stop_token(finermoe_generation_options* options,
                                                                         int32_t id, finermoe_error** error);
 /** Forgets all stop tokens, those of generation_config.json too. */
@@ -784,11 +787,14 @@ FINERMOE_API finermoe_status finermoe_generation_options_get_info(const finermoe
                                                                   finermoe_generation_options_info* info,
                                                                   finermoe_error** error);
 
-/** A request on a session: its prompt is appended to what the session holds. Nothing is computed yet.
+/** A request on a session: its prompt is appended to what the session holds. Nothing is computed yet. All ids, those
+ * of the options too, are compared with the vocabulary of the session's model here; an error leaves the session as it
+ * was.
  * The session is "in use" only during calls; to use it otherwise between them is allowed, and changes what follows.
  * @param options  NULL for the model's defaults; copied
  * @param ids      [n_ids]; at least one, unless the session holds a token to continue from
- * @return FINERMOE_ERROR_CONTEXT_LENGTH where the prompt does not fit */
+ * @return FINERMOE_ERROR_TOKEN_OUT_OF_RANGE for an id of the prompt or the options that the model does not have,
+ *         FINERMOE_ERROR_CONTEXT_LENGTH where the prompt does not fit */
 FINERMOE_API finermoe_status finermoe_generation_create(finermoe_session* session,
                                                         const finermoe_generation_options* options, const int32_t* ids,
                                                         size_t n_ids, finermoe_generation** generation,

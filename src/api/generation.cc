@@ -7,8 +7,9 @@ using namespace finermoe::api;
 namespace {
 
 GenerationOptions options_of(const finermoe_generation_options* options, const Session& session) {
-  return options ? options->options
-                 : GenerationOptions::from_defaults(session.model()->model().checkpoint->generation_defaults());
+  if (options != nullptr) return options->options;
+  const LoadedModel& model = *session.model();
+  return GenerationOptions::from_defaults(model.model().checkpoint->generation_defaults(), model.config().vocab_size);
 }
 
 // What the three ways to create one have in common; `make` is given the session, held.

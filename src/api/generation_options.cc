@@ -35,11 +35,9 @@ int32_t finermoe_generation_options_create(const finermoe_model* model, finermoe
   return guarded(error, [&]() -> Status {
     FM_TRY(require(model, "model"));
     const auto loaded = model->model;
-    GenerationOptions defaults = GenerationOptions::from_defaults(loaded->model().checkpoint->generation_defaults());
-    std::erase_if(defaults.stop_tokens, [&](int32_t id) {  // an id that cannot come cannot stop
-      return id < 0 || static_cast<uint64_t>(id) >= loaded->config().vocab_size;
-    });
-    return give(options, std::move(defaults), loaded->config().vocab_size);
+    const uint64_t vocab_size = loaded->config().vocab_size;
+    const GenerationDefaults& defaults = loaded->model().checkpoint->generation_defaults();
+    return give(options, GenerationOptions::from_defaults(defaults, vocab_size), vocab_size);
   });
 }
 void finermoe_generation_options_free(finermoe_generation_options* options) { delete options; }

@@ -50,7 +50,8 @@ Result<size_t> Batch::step(const CancelFlag* cancel) {
     Use& use_of_session = held.emplace_back(member.session()->use, "session");
     if (use_of_session.check().code() == FINERMOE_ERROR_CLOSED) continue;
     // One that cannot go on, because its session was filled otherwise, holds nobody else up: its own next() says so.
-    if (use_of_session.check().ok() && !member.prepared() && !member.session()->check_ids(member.pending()).ok()) {
+    if (use_of_session.check().ok() && !member.prepared() &&
+        !member.session()->check_ids(member.pending(), member.session()->length()).ok()) {
       continue;
     }
     n_active++;

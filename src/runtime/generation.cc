@@ -1,14 +1,22 @@
 #include "runtime/generation.h"
 
 #include <algorithm>
+#include <cmath>
+#include <iterator>
 
 #include "runtime/step.h"
 
 namespace finermoe {
+namespace {
 
-GenerationOptions GenerationOptions::from_defaults(const GenerationDefaults& defaults) {
+bool is_in_vocabulary(int32_t id, uint64_t vocab_size) { return id >= 0 && static_cast<uint64_t>(id) < vocab_size; }
+
+}  // namespace
+
+GenerationOptions GenerationOptions::from_defaults(const GenerationDefaults& defaults, uint64_t vocab_size) {
   GenerationOptions options;
-  options.stop_tokens = defaults.stop_ids;
+  std::copy_if(defaults.stop_ids.begin(), defaults.stop_ids.end(), std::back_inserter(options.stop_tokens),
+               [&](int32_t id) { return is_in_vocabulary(id, vocab_size); });
   options.max_tokens = defaults.max_new_tokens;
   options.min_tokens = defaults.min_new_tokens;
   options.sampling.repetition_penalty = defaults.repetition_penalty;
@@ -22,37 +30,25 @@ GenerationOptions GenerationOptions::from_defaults(const GenerationDefaults& def
   return options;
 }
 
+Status GenerationOptions::check_ids(uint64_t vocab_size) const {
+  const auto check = [&](int32_t id, std::string_view what) -> Status {
+    if (is_in_vocabulary(id, vocab_size)) return {};
+    return Status(
+        FINERMOE_ERROR_TOKEN_OUT_OF_RANGE,
+        cat("token id ", id, ", ", what, " of the options, is not in the session's vocabulary of ", vocab_size),
+        cat("0 to ", vocab_size - 1), cat(id));
+  };
+  for (const auto& [id, bias] : sampling.logit_bias) {
+    FM_TRY(check(id, bias == -INFINITY ? "a banned token" : "a biased token"));
+  }
+  for (int32_t id : stop_tokens) FM_TRY(check(id, "a stop token"));
+  return {};
+}
+
 Result<std::shared_ptr<Generation>> Generation::create(std::shared_ptr<Session> session, GenerationOptions options,
                                                        std::vector<int32_t> prompt) {
-  if (prompt.empty() && session->length() == 0) {
-    return Status(FINERMOE_ERROR_INVALID_ARGUMENT, "nothing to continue from: prompt and session are both empty",
-                  "at least one token", "none");
-  }
-  FM_TRY(session->check_ids(prompt));
-  LoadedModel& model = *session->model();
-  std::shared_ptr<Generation> generation(new Generation);
-  auto tokenizer = model.tokenizer();
-  if (tokenizer.ok()) {
-    generation->tokenizer_ = *tokenizer;
-  } else if (tokenizer.status().code() != FINERMOE_ERROR_NO_TOKENIZER || !options.stop_strings.empty()) {
-    return tokenizer.status();
-  }
-  FM_ASSIGN(auto never, model.padding_ids());
-  FM_ASSIGN(generation->logits_,
-            Buffer::allocate(model.runtime()->account(), model.config().vocab_size * sizeof(float), "logits"));
-  generation->sampler_.emplace(options.sampling, std::move(never));
-  generation->stop_strings_.emplace(options.stop_strings);
-  for (int32_t id : session->tokens()) generation->sampler_->saw_prompt(id);
-  for (int32_t id : prompt) generation->sampler_->saw_prompt(id);
-  generation->n_prompt_ = session->length() + prompt.size();
-  if (prompt.empty()) {  // compute the last token again, for its logits
-    prompt.push_back(session->tokens().back());
-    FM_TRY(session->truncate(session->length() - 1));
-  }
-  generation->pending_ = std::move(prompt);
-  generation->options_ = std::move(options);
-  generation->session_ = std::move(session);
-  return generation;
+  const size_t length = session->length();
+  return create_behind(std::move(session), length, std::move(options), std::move(prompt));
 }
 
 Result<std::shared_ptr<Generation>> Generation::create_from_start(std::shared_ptr<Session> session,
@@ -68,9 +64,41 @@ Result<std::shared_ptr<Generation>> Generation::create_from_start(std::shared_pt
         cat("the prompt of ", prompt.size(), " tokens is longer than the session's context of ", session->capacity()),
         cat("at most ", session->capacity()), cat(prompt.size()));
   }
-  FM_TRY(session->truncate(common));
   prompt.erase(prompt.begin(), prompt.begin() + static_cast<ptrdiff_t>(common));
-  return create(std::move(session), std::move(options), std::move(prompt));
+  return create_behind(std::move(session), common, std::move(options), std::move(prompt));
+}
+
+Result<std::shared_ptr<Generation>> Generation::create_behind(std::shared_ptr<Session> session, size_t n_kept,
+                                                              GenerationOptions options, std::vector<int32_t> prompt) {
+  LoadedModel& model = *session->model();
+  const uint64_t vocab_size = model.config().vocab_size;
+  const size_t n_prompt = n_kept + prompt.size();
+  if (n_prompt == 0) {
+    return Status(FINERMOE_ERROR_INVALID_ARGUMENT, "nothing to continue from: prompt and session are both empty",
+                  "at least one token", "none");
+  }
+  if (prompt.empty()) prompt.push_back(session->tokens()[--n_kept]);  // computed again, for its logits
+  FM_TRY(session->check_ids(prompt, n_kept));
+  FM_TRY(options.check_ids(vocab_size));
+  std::shared_ptr<Generation> generation(new Generation);
+  auto tokenizer = model.tokenizer();
+  if (tokenizer.ok()) {
+    generation->tokenizer_ = *tokenizer;
+  } else if (tokenizer.status().code() != FINERMOE_ERROR_NO_TOKENIZER || !options.stop_strings.empty()) {
+    return tokenizer.status();
+  }
+  FM_ASSIGN(auto never, model.padding_ids());
+  FM_ASSIGN(generation->logits_, Buffer::allocate(model.runtime()->account(), vocab_size * sizeof(float), "logits"));
+  generation->sampler_.emplace(options.sampling, std::move(never));
+  generation->stop_strings_.emplace(options.stop_strings);
+  for (size_t i = 0; i < n_kept; i++) generation->sampler_->saw_prompt(session->tokens()[i]);
+  for (int32_t id : prompt) generation->sampler_->saw_prompt(id);
+  generation->n_prompt_ = n_prompt;
+  generation->pending_ = std::move(prompt);
+  generation->options_ = std::move(options);
+  if (n_kept < session->length()) FM_TRY(session->truncate(n_kept));
+  generation->session_ = std::move(session);
+  return generation;
 }
 
 Status Generation::prepare(const CancelFlag* cancel) {
@@ -78,7 +106,7 @@ Status Generation::prepare(const CancelFlag* cancel) {
   while (!prepared_ && finish_ == Finish::none) {
     Use session_use(session_->use, "session");
     FM_TRY(session_use.check());
-    FM_TRY(session_->check_ids(pending_));
+    FM_TRY(session_->check_ids(pending_, session_->length()));
     StopSignals stop(cancel);
     stop.watch(session_->model()->closed, "model");
     stop.watch(session_->use.closed, "session");

@@ -22,7 +22,10 @@ struct GenerationOptions {
   size_t top_logprobs = 0;
   bool show_special = false;
 
-  static GenerationOptions from_defaults(const GenerationDefaults& defaults);
+  // Stop ids outside the vocabulary are left aside: what cannot be chosen cannot stop.
+  static GenerationOptions from_defaults(const GenerationDefaults& defaults, uint64_t vocab_size);
+  // TOKEN_OUT_OF_RANGE for a biased, banned or stop id outside a vocabulary.
+  Status check_ids(uint64_t vocab_size) const;
 };
 
 enum class Finish : int32_t {
@@ -45,7 +48,8 @@ struct GenerationEvent {
 // The caller of every function holds `use`; those that compute take the session's themselves.
 class Generation {
  public:
-  // The prompt is appended to what the session holds. The caller holds the session's use.
+  // The prompt is appended to what the session holds. The caller holds the session's use. Every id is checked here; an
+  // error leaves the session as it was.
   static Result<std::shared_ptr<Generation>> create(std::shared_ptr<Session> session, GenerationOptions options,
                                                     std::vector<int32_t> prompt);
   // The prompt stands for the whole session: what the session holds of it is kept, the rest is forgotten.
@@ -75,6 +79,9 @@ class Generation {
 
  private:
   Generation() = default;
+  // The session's first n_kept tokens and the prompt behind them.
+  static Result<std::shared_ptr<Generation>> create_behind(std::shared_ptr<Session> session, size_t n_kept,
+                                                           GenerationOptions options, std::vector<int32_t> prompt);
   std::span<const float> model_logits() const {
     return {logits_.data<float>(), session_->model()->config().vocab_size};
   }

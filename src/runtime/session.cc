@@ -40,7 +40,7 @@ Result<std::shared_ptr<Session>> Session::create(std::shared_ptr<LoadedModel> mo
   return session;
 }
 
-Status Session::check_ids(std::span<const int32_t> ids) const {
+Status Session::check_ids(std::span<const int32_t> ids, size_t n_before) const {
   const uint64_t vocab = model_->config().vocab_size;
   for (size_t i = 0; i < ids.size(); i++) {
     if (ids[i] < 0 || static_cast<uint64_t>(ids[i]) >= vocab) {
@@ -49,16 +49,16 @@ Status Session::check_ids(std::span<const int32_t> ids) const {
                     cat("0 to ", vocab - 1), cat(ids[i]));
     }
   }
-  if (ids.size() > capacity() - length()) {
+  if (ids.size() > capacity() - n_before) {
     return Status(FINERMOE_ERROR_CONTEXT_LENGTH,
-                  cat(ids.size(), " more tokens do not fit: the session holds ", length(), " of ", capacity()),
-                  cat("at most ", capacity() - length(), " tokens"), cat(ids.size()));
+                  cat(ids.size(), " more tokens do not fit: the session holds ", n_before, " of ", capacity()),
+                  cat("at most ", capacity() - n_before, " tokens"), cat(ids.size()));
   }
   return {};
 }
 
 Status Session::append(std::span<const int32_t> ids, std::span<const size_t> logit_rows, const CancelFlag* cancel) {
-  FM_TRY(check_ids(ids));
+  FM_TRY(check_ids(ids, length()));
   const uint64_t vocab = model_->config().vocab_size, row_bytes = vocab * sizeof(float);
   n_logits_ = 0;
   if (logit_rows.size() * row_bytes > logits_.size()) {

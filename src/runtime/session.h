@@ -57,8 +57,8 @@ class Session {
 
   // After a step computed these tokens at the end of the cache.
   void extend(std::span<const int32_t> ids) { tokens_.insert(tokens_.end(), ids.begin(), ids.end()); }
-  // TOKEN_OUT_OF_RANGE, CONTEXT_LENGTH
-  Status check_ids(std::span<const int32_t> ids) const;
+  // Whether ids can stand behind the first n_before tokens: TOKEN_OUT_OF_RANGE, CONTEXT_LENGTH
+  Status check_ids(std::span<const int32_t> ids, size_t n_before) const;
 
  private:
   Session() = default;
