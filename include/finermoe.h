@@ -634,10 +634,14 @@ FINERMOE_API finermoe_status finermoe_session_reset(finermoe_session* session, f
 /** A second session that begins as a copy of this one (tokens, cache and options; not the kept logits). */
 FINERMOE_API finermoe_status finermoe_session_fork(const finermoe_session* session, finermoe_session** fork,
                                                    finermoe_error** error);
-/** Writes tokens and cache to a file, beside it first and renamed when whole. Replaces an older file. */
+/** Writes tokens and cache to a file, which appears when it is whole. An older file is replaced and its mode kept; a
+ * symbolic link is followed, and stays.
+ * @return FINERMOE_ERROR_FILE_WRITE where the path leads to something that is not a regular file, such as a device */
 FINERMOE_API finermoe_status finermoe_session_save(const finermoe_session* session, const char* path,
                                                    finermoe_error** error);
-/** Replaces the session's content by a saved one of the same model and cache type. A refused file changes nothing. */
+/** Replaces the session's content by a saved one of the same model and cache type. A refused file changes nothing: a
+ * session that holds tokens takes a second cache for the time of the call, which an empty one (finermoe_session_reset)
+ * does not. */
 FINERMOE_API finermoe_status finermoe_session_restore(finermoe_session* session, const char* path,
                                                       finermoe_error** error);
 /** Records what the router does in later appends. Ownership: the session keeps the trace alive. @param trace  NULL:

@@ -2,13 +2,12 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <memory>
 #include <string_view>
+
+#include "base/descriptor.h"
 
 namespace finermoe {
 namespace {
-
-using Stream = std::unique_ptr<FILE, int (*)(FILE*)>;
 
 // Is `name` one of the names in "cpu,cpuacct"?
 bool names(std::string_view list, std::string_view name) {
@@ -33,11 +32,10 @@ std::vector<std::string> control_groups(const char* controller) {
     }
   };
   const std::string mount = "/sys/fs/cgroup";
-  Stream file(fopen("/proc/self/cgroup", "re"), fclose);
-  char line[4096];
-  while (file && fgets(line, sizeof line, file.get()) != nullptr) {
-    std::string_view text(line);  // "4:memory:/group", or "0::/group" in the unified hierarchy
-    if (text.ends_with('\n')) text.remove_suffix(1);
+  const std::string lines = read_system_file("/proc/self/cgroup");
+  for (std::string_view rest = lines; !rest.empty();) {
+    const std::string_view text = rest.substr(0, rest.find('\n'));  // "4:memory:/group"; unified: "0::/group"
+    rest.remove_prefix(std::min(text.size() + 1, rest.size()));
     const size_t first = text.find(':'), second = text.find(':', first + 1);
     if (second == text.npos || !text.substr(second + 1).starts_with('/')) continue;
     const std::string_view controllers = text.substr(first + 1, second - first - 1);
@@ -48,10 +46,9 @@ std::vector<std::string> control_groups(const char* controller) {
 }
 
 bool read_numbers(const std::string& path, long long (&numbers)[2]) {
-  Stream file(fopen(path.c_str(), "re"), fclose);
-  if (!file) return false;
+  const std::string text = read_system_file(path.c_str());
   numbers[0] = numbers[1] = -1;
-  return fscanf(file.get(), "%lld %lld", &numbers[0], &numbers[1]) >= 0;
+  return sscanf(text.c_str(), "%lld %lld", &numbers[0], &numbers[1]) >= 0;
 }
 
 }  // namespace finermoe

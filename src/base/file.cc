@@ -1,8 +1,6 @@
 #include "base/file.h"
 
-#include <dirent.h>
 #include <fcntl.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -17,13 +15,8 @@
 namespace finermoe {
 namespace {
 
-// Not to wait for a writer where the name is a pipe's, and not to be closed in the host's children by chance.
-constexpr int open_flags = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
-
-std::string describe_errno(int error) {
-  const char* text = strerrordesc_np(error);  // unlike strerror: thread-safe, and not in the host's language
-  return text ? std::string(text) : cat("error ", error);
-}
+// Not to wait for a writer where the name is a pipe's.
+constexpr int open_flags = O_RDONLY | O_NOCTTY | O_NONBLOCK;
 
 Status open_error(int error, const std::string& name) {
   Code code = error == ENOENT || error == ENOTDIR ? FINERMOE_ERROR_FILE_NOT_FOUND : FINERMOE_ERROR_FILE_UNREADABLE;
@@ -50,12 +43,12 @@ uint64_t read_window(int fd) {
 
 }  // namespace
 
-Result<File> File::adopt(int fd, std::string name) {
+Result<File> File::adopt(Descriptor descriptor, std::string name) {
   File file;
-  file.fd_ = fd;
+  file.descriptor_ = std::move(descriptor);
   file.name_ = std::move(name);
   struct stat info;
-  if (fstat(fd, &info) != 0) return open_error(errno, file.name_);
+  if (fstat(file.descriptor(), &info) != 0) return open_error(errno, file.name_);
   file.is_directory_ = S_ISDIR(info.st_mode);
   if (!file.is_directory_ && !S_ISREG(info.st_mode)) {
     return Status(FINERMOE_ERROR_FILE_UNREADABLE, cat(file.name_, " is neither a regular file nor a directory"),
@@ -69,15 +62,15 @@ Result<File> File::open(const std::string& path) {
   if (path.find('\0') != std::string::npos) {
     return Status(FINERMOE_ERROR_INVALID_ARGUMENT, "a path has a NUL inside", "a path without NUL", "a NUL");
   }
-  int fd = ::open(path.c_str(), open_flags);
-  if (fd < 0) return open_error(errno, path);
-  return adopt(fd, path);
+  Descriptor descriptor = Descriptor::open(path.c_str(), open_flags);
+  if (!descriptor.valid()) return open_error(errno, path);
+  return adopt(std::move(descriptor), path);
 }
 
 Result<File> File::duplicate(int fd, std::string display_name) {
-  int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-  if (copy < 0) return open_error(errno, display_name);
-  return adopt(copy, std::move(display_name));
+  Descriptor copy = Descriptor::duplicate(fd);
+  if (!copy.valid()) return open_error(errno, display_name);
+  return adopt(std::move(copy), std::move(display_name));
 }
 
 Result<File> File::open_at(const std::string& name) const {
@@ -86,35 +79,31 @@ Result<File> File::open_at(const std::string& name) const {
     return Status(FINERMOE_ERROR_PATH, cat("a file name in ", name_, " has a separator, a NUL or leaves the directory"),
                   "the name of a file in the same directory", name.substr(0, name.find('\0')));
   }
-  int fd = openat(fd_, name.c_str(), open_flags);
   std::string path = name_.ends_with('/') ? cat(name_, name) : cat(name_, "/", name);
-  if (fd < 0) return open_error(errno, path);
-  return adopt(fd, std::move(path));
+  Descriptor opened = Descriptor::open_at(descriptor(), name.c_str(), open_flags);
+  if (!opened.valid()) return open_error(errno, path);
+  return adopt(std::move(opened), std::move(path));
 }
 
 File::File(File&& other) noexcept { *this = std::move(other); }
 
 File& File::operator=(File&& other) noexcept {
-  std::swap(fd_, other.fd_);
+  std::swap(descriptor_, other.descriptor_);
   std::swap(is_directory_, other.is_directory_);
   std::swap(size_, other.size_);
   std::swap(name_, other.name_);
   return *this;
 }
 
-File::~File() {
-  if (fd_ >= 0) close(fd_);
-}
-
 Result<uint64_t> File::current_size() const {
   struct stat info;
-  if (fstat(fd_, &info) != 0) return open_error(errno, name_);
+  if (fstat(descriptor(), &info) != 0) return open_error(errno, name_);
   return static_cast<uint64_t>(info.st_size);
 }
 
 Status File::read(uint64_t offset, std::span<std::byte> out) const {
   for (size_t done = 0; done < out.size();) {
-    ssize_t n = pread(fd_, out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
+    ssize_t n = pread(descriptor(), out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
     if (n > 0) {
       done += static_cast<size_t>(n);
     } else if (n == 0) {
@@ -141,22 +130,17 @@ Result<std::string> File::read_all(uint64_t most) const {
 }
 
 Result<std::vector<std::string>> File::list() const {
-  int fd = openat(fd_, ".", O_RDONLY | O_CLOEXEC | O_DIRECTORY);  // a descriptor with a position of its own
-  if (fd < 0) return open_error(errno, name_);
-  DIR* directory = fdopendir(fd);
-  if (directory == nullptr) {
-    close(fd);
-    return open_error(errno, name_);
-  }
+  // A descriptor with a position of its own.
+  const DirectoryStream directory = read_directory(Descriptor::open_at(descriptor(), ".", O_RDONLY | O_DIRECTORY));
+  if (directory == nullptr) return open_error(errno, name_);
   std::vector<std::string> names;
   errno = 0;
-  while (const dirent* entry = readdir(directory)) {
+  while (const dirent* entry = readdir(directory.get())) {
     std::string_view name = entry->d_name;
     if (name != "." && name != "..") names.emplace_back(name);
+    errno = 0;
   }
-  int error = errno;
-  closedir(directory);
-  if (error != 0) return open_error(error, name_);
+  if (const int error = errno; error != 0) return open_error(error, name_);
   std::sort(names.begin(), names.end());
   return names;
 }

@@ -1,5 +1,5 @@
-// The file system, behind one seam: opening, reading, mapping, atomic replacement. Linux's calls are named in file.cc
-// and nowhere else.
+// The file system, behind one seam: opening, reading and mapping here, atomic replacement in whole_file.h. Linux's calls
+// are named in these two's sources, in descriptor.cc and nowhere else.
 #pragma once
 
 #include <cstddef>
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/allocation.h"
+#include "base/descriptor.h"
 #include "base/function_ref.h"
 #include "base/status.h"
 
@@ -25,20 +26,19 @@ class File {
   Result<File> open_at(const std::string& name) const;  // in a directory; PATH where the name could lead elsewhere
   File(File&&) noexcept;
   File& operator=(File&&) noexcept;
-  ~File();
 
   bool is_directory() const { return is_directory_; }
   uint64_t size() const { return size_; }  // when it was opened
   const std::string& name() const { return name_; }
-  int descriptor() const { return fd_; }
+  int descriptor() const { return descriptor_.get(); }
   Result<uint64_t> current_size() const;
   Status read(uint64_t offset, std::span<std::byte> out) const;  // all of it, or an error
   Result<std::string> read_all(uint64_t most) const;             // small text files; larger than `most` is an error
   Result<std::vector<std::string>> list() const;                 // names in a directory, sorted
 
  private:
-  static Result<File> adopt(int fd, std::string name);
-  int fd_ = -1;
+  static Result<File> adopt(Descriptor descriptor, std::string name);
+  Descriptor descriptor_;
   bool is_directory_ = false;
   uint64_t size_ = 0;
   std::string name_;  // for messages

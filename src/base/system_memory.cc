@@ -2,19 +2,19 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <memory>
+#include <string>
 
 #include "base/control_group.h"
+#include "base/descriptor.h"
 
 namespace finermoe {
 
 uint64_t available_memory() {
   uint64_t bytes = UINT64_MAX;
-  std::unique_ptr<FILE, int (*)(FILE*)> file(fopen("/proc/meminfo", "re"), fclose);
-  char line[256];
-  for (unsigned long long kib = 0; file && fgets(line, sizeof line, file.get()) != nullptr;) {
-    if (sscanf(line, "MemAvailable: %llu", &kib) == 1) bytes = uint64_t{kib} << 10;
-  }
+  const std::string text = read_system_file("/proc/meminfo");
+  const size_t line = text.find("MemAvailable:");
+  unsigned long long kib = 0;
+  if (line != text.npos && sscanf(text.c_str() + line, "MemAvailable: %llu", &kib) == 1) bytes = uint64_t{kib} << 10;
   for (const std::string& group : control_groups("memory")) {
     for (const char* name : {"/memory.max", "/memory.limit_in_bytes"}) {
       long long limit[2];

@@ -26,6 +26,7 @@ struct Header {
 };
 static_assert(sizeof(Header) == 88);
 constexpr size_t digest_size = 64;  // hexadecimal
+constexpr size_t at_once = 128;     // vectors of the cache between two calls to the system
 
 Status malformed(const std::string& path, std::string_view what, std::string expected, std::string found) {
   return Status(FINERMOE_ERROR_SESSION_MALFORMED, cat(path, " is not a usable session file: ", what),
@@ -60,7 +61,6 @@ Status Session::save(const std::string& path) const {
   FM_TRY(write(bytes_of(tokens_.data(), tokens_.size() * sizeof(int32_t))));
   const Config& config = model_->config();
   const KvLayout layout(options_.kv_dtype, config.head_size);
-  constexpr size_t at_once = 128;
   std::vector<std::byte> vectors(at_once * layout.vector_bytes());
   for (uint64_t head = 0; head < config.n_layers * 2 * config.n_kv_heads; head++) {
     const std::byte* from = cache_.data() + head * layout.head_bytes(capacity());
@@ -77,63 +77,118 @@ Status Session::save(const std::string& path) const {
   return file.commit();
 }
 
-Status Session::restore(const std::string& path) {
-  FM_ASSIGN(auto opened, File::open(path));
-  FM_ASSIGN(auto file, Bytes::map(std::move(opened)));
-  if (file->size() < sizeof(Header) + digest_size) {
-    return malformed(path, "it is too short", cat("at least ", sizeof(Header) + digest_size, " bytes"),
-                     cat(file->size(), " bytes"));
+namespace {
+
+// Could a session have written this, were the file whole?
+Status check_fit(const Header& header, const File& file, const std::string& fingerprint, const Session& session) {
+  if (!std::equal(fingerprint.begin(), fingerprint.end(), header.fingerprint.begin(), header.fingerprint.end())) {
+    return Status(FINERMOE_ERROR_SESSION_MISMATCH, cat(file.name(), " was saved from another model"), fingerprint,
+                  std::string(header.fingerprint.data(), header.fingerprint.size()));
   }
+  const auto dtype = static_cast<int32_t>(session.options().kv_dtype);
+  if (header.kv_dtype != dtype) {
+    return Status(FINERMOE_ERROR_SESSION_MISMATCH, cat(file.name(), " was saved with another type of KV cache"),
+                  cat("dtype ", dtype), cat("dtype ", header.kv_dtype));
+  }
+  if (header.length > session.capacity()) {
+    return Status(FINERMOE_ERROR_CONTEXT_LENGTH, cat(file.name(), " holds more tokens than this session can"),
+                  cat("at most ", session.capacity()), cat(header.length));
+  }
+  const Config& config = session.model()->config();
+  const KvLayout layout(session.options().kv_dtype, config.head_size);
+  const uint64_t token_bytes =
+      sizeof(int32_t) + config.n_layers * 2 * config.n_kv_heads * uint64_t{layout.vector_bytes()};
+  const uint64_t expected = sizeof header + header.length * token_bytes + digest_size;
+  if (file.size() != expected) {
+    return malformed(file.name(), "its size does not follow from its length", cat(expected, " bytes"),
+                     cat(file.size(), " bytes"));
+  }
+  return {};
+}
+
+// A session file from its beginning to its digest, hashed as it is read. Read, not mapped: what another process cuts
+// off meanwhile is an error here, and would be a SIGBUS there.
+class Reader {
+ public:
+  explicit Reader(const File& file) : file_(file) {}
+  Status read(std::span<std::byte> out) {
+    FM_TRY(file_.read(offset_, out));
+    hash_.update(out);
+    offset_ += out.size();
+    return {};
+  }
+  // Everything up to the digest, and whether that is the one of all that was read.
+  Status finish() {
+    std::array<std::byte, 65536> skipped;
+    for (const uint64_t end = file_.size() - digest_size; offset_ < end;) {
+      FM_TRY(read(std::span(skipped).first(std::min<uint64_t>(skipped.size(), end - offset_))));
+    }
+    std::array<char, digest_size> stored;
+    FM_TRY(file_.read(offset_, std::as_writable_bytes(std::span(stored))));
+    const std::string digest = hash_.hex();
+    if (std::equal(stored.begin(), stored.end(), digest.begin(), digest.end())) return {};
+    return malformed(file_.name(), "its checksum does not match: it is damaged or cut short", digest,
+                     "another SHA-256");
+  }
+
+ private:
+  const File& file_;
+  Sha256 hash_;
+  uint64_t offset_ = 0;
+};
+
+}  // namespace
+
+Status Session::restore(const std::string& path) {
+  FM_ASSIGN(const File file, File::open(path));
+  if (file.is_directory()) return Status(FINERMOE_ERROR_FILE_UNREADABLE, cat(path, " is a directory"));
+  if (file.size() < sizeof(Header) + digest_size) {
+    return malformed(path, "it is too short", cat("at least ", sizeof(Header) + digest_size, " bytes"),
+                     cat(file.size(), " bytes"));
+  }
+  Reader reader(file);
   Header header;
-  std::memcpy(&header, file->data(), sizeof header);
+  FM_TRY(reader.read(std::as_writable_bytes(std::span(&header, 1))));
   if (header.file_magic != magic) return malformed(path, "it does not begin as one", "FRMOESES", "other bytes");
   if (header.file_version != version) {
     return malformed(path, "it has another version", cat(version), cat(header.file_version));
   }
-  Sha256 hash;
-  hash.update({file->data(), file->size() - digest_size});
-  const std::string digest = hash.hex();
-  if (std::memcmp(digest.data(), file->data() + file->size() - digest_size, digest_size) != 0) {
-    return malformed(path, "its checksum does not match: it is damaged or cut short", digest, "another SHA-256");
-  }
   FM_ASSIGN(const std::string fingerprint, model_->fingerprint());
-  if (std::memcmp(fingerprint.data(), header.fingerprint.data(), header.fingerprint.size()) != 0) {
-    return Status(FINERMOE_ERROR_SESSION_MISMATCH, cat(path, " was saved from another model"), fingerprint,
-                  std::string(header.fingerprint.data(), header.fingerprint.size()));
+  if (Status unfit = check_fit(header, file, fingerprint, *this); !unfit.ok()) {
+    FM_TRY(reader.finish());  // damage is the better explanation
+    return unfit;
   }
-  if (header.kv_dtype != static_cast<int32_t>(options_.kv_dtype)) {
-    return Status(FINERMOE_ERROR_SESSION_MISMATCH, cat(path, " was saved with another type of KV cache"),
-                  cat("dtype ", static_cast<int32_t>(options_.kv_dtype)), cat("dtype ", header.kv_dtype));
+  // In place only where there is nothing to lose.
+  const uint64_t bytes = cache_.size();
+  Buffer fresh;
+  if (length() != 0) {
+    FM_ASSIGN(fresh, Buffer::allocate(model_->runtime()->account(), bytes, "a second KV cache, to restore into"));
   }
-  if (header.length > capacity()) {
-    return Status(FINERMOE_ERROR_CONTEXT_LENGTH, cat(path, " holds more tokens than this session can"),
-                  cat("at most ", capacity()), cat(header.length));
-  }
+  std::byte* const cache = length() != 0 ? fresh.data() : cache_.data();
+
+  std::vector<int32_t> tokens(header.length);
+  FM_TRY(reader.read(std::as_writable_bytes(std::span(tokens))));
   const Config& config = model_->config();
   const KvLayout layout(options_.kv_dtype, config.head_size);
-  const uint64_t n_heads = config.n_layers * 2 * config.n_kv_heads;
-  const uint64_t expected =
-      sizeof header + header.length * (sizeof(int32_t) + n_heads * layout.vector_bytes()) + digest_size;
-  if (file->size() != expected) {
-    return malformed(path, "its size does not follow from its length", cat(expected, " bytes"),
-                     cat(file->size(), " bytes"));
+  std::vector<std::byte> vectors(at_once * layout.vector_bytes());
+  for (uint64_t head = 0; head < config.n_layers * 2 * config.n_kv_heads; head++) {
+    for (size_t begin = 0; begin < header.length; begin += at_once) {
+      const size_t n = std::min<size_t>(at_once, header.length - begin);
+      FM_TRY(reader.read(std::span(vectors).first(n * layout.vector_bytes())));
+      for (size_t i = 0; i < n; i++) {
+        layout.put(kind_of(head, config), vectors.data() + i * layout.vector_bytes(), begin + i,
+                   cache + head * layout.head_bytes(capacity()));
+      }
+    }
   }
-  const std::byte* from = file->data() + sizeof header;
-  std::vector<int32_t> tokens(header.length);
-  if (!tokens.empty()) std::memcpy(tokens.data(), from, tokens.size() * sizeof(int32_t));
-  from += tokens.size() * sizeof(int32_t);
-  for (int32_t id : tokens) {
+  FM_TRY(reader.finish());
+  for (const int32_t id : tokens) {
     if (id < 0 || static_cast<uint64_t>(id) >= config.vocab_size) {
       return malformed(path, "it holds a token id outside the vocabulary", cat("0 to ", config.vocab_size - 1),
                        cat(id));
     }
   }
-  for (uint64_t head = 0; head < n_heads; head++) {
-    std::byte* to = cache_.data() + head * layout.head_bytes(capacity());
-    for (uint64_t p = 0; p < header.length; p++, from += layout.vector_bytes()) {
-      layout.put(kind_of(head, config), from, p, to);
-    }
-  }
+  if (length() != 0) cache_ = std::move(fresh);
   tokens_ = std::move(tokens);
   n_logits_ = 0;
   return {};

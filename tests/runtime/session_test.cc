@@ -136,6 +136,11 @@ TEST_F(Sessions, DamagedAndForeignFilesAreRefusedAndChangeNothing) {
   }
   EXPECT_EQ(restoring(whole + "x", other.get()), FINERMOE_ERROR_SESSION_MALFORMED);
   EXPECT_EQ(session_tokens(other.get()), (std::vector<int32_t>{5, 6, 7}));
+  auto untouched = open_session(model.get(), 64);
+  append(untouched.get(), {5, 6, 7});
+  append(untouched.get(), {9}, FINERMOE_LOGITS_LAST);
+  append(other.get(), {9}, FINERMOE_LOGITS_LAST);
+  EXPECT_EQ(session_logits(other.get(), 0), session_logits(untouched.get(), 0)) << "the cache is the old one too";
 
   auto half = open_session(model.get(), 64, 0, FINERMOE_DTYPE_F16), small = open_session(model.get(), 8);
   EXPECT_EQ(restoring(whole, half.get()), FINERMOE_ERROR_SESSION_MISMATCH);
@@ -145,6 +150,74 @@ TEST_F(Sessions, DamagedAndForeignFilesAreRefusedAndChangeNothing) {
   EXPECT_EQ(restoring(whole, foreign.get()), FINERMOE_ERROR_SESSION_MISMATCH);
   EXPECT_EQ(finermoe_session_restore(other.get(), (folder / "none").c_str(), nullptr), FINERMOE_ERROR_FILE_NOT_FOUND);
   EXPECT_EQ(finermoe_session_save(session.get(), "/nowhere/at/all", nullptr), FINERMOE_ERROR_FILE_WRITE);
+}
+
+// Another process that cuts the file off and writes it again, over and over, while it is read.
+TEST_F(Sessions, AFileThatShrinksWhileItIsReadIsAnError) {
+  TemporaryFolder folder;
+  const std::string path = folder / "saved";
+  std::vector<int32_t> long_text(500);
+  for (size_t i = 0; i < long_text.size(); i++) long_text[i] = static_cast<int32_t>(i * 7 % 300);
+  auto session = open_session(model.get(), 512), other = open_session(model.get(), 512);
+  append(session.get(), long_text);
+  EXPECT_DONE(finermoe_session_save(session.get(), path.c_str(), e));
+  const std::string whole = golden::read_file(path);
+  std::atomic<bool> enough{false};
+  std::thread writer([&] {
+    std::FILE* file = std::fopen(path.c_str(), "r+b");
+    while (!enough) {
+      EXPECT_EQ(ftruncate(fileno(file), 4096), 0);
+      std::rewind(file);
+      EXPECT_EQ(std::fwrite(whole.data(), 1, whole.size(), file), whole.size());
+      std::fflush(file);
+    }
+    std::fclose(file);
+  });
+  size_t n_refused = 0;
+  for (int i = 0; i < 400; i++) {
+    const std::vector<int32_t> before = session_tokens(other.get());
+    const Failure failure =
+        failure_of([&](finermoe_error** e) { return finermoe_session_restore(other.get(), path.c_str(), e); });
+    if (failure.code == FINERMOE_OK) {
+      EXPECT_EQ(session_tokens(other.get()), long_text);
+      EXPECT_DONE(finermoe_session_reset(other.get(), e));
+      append(other.get(), {1, 2, 3});
+    } else {
+      n_refused++;
+      EXPECT_TRUE(failure.code == FINERMOE_ERROR_FILE_CHANGED || failure.code == FINERMOE_ERROR_SESSION_MALFORMED)
+          << failure.message;
+      EXPECT_EQ(session_tokens(other.get()), before);
+    }
+  }
+  enough = true;
+  writer.join();
+  EXPECT_GT(n_refused, 0u);
+}
+
+TEST_F(Sessions, SavesFollowLinksAndRefuseDevices) {
+  TemporaryFolder folder;
+  auto session = open_session(model.get(), 64), other = open_session(model.get(), 64);
+  append(session.get(), prompt);
+  const std::string target = folder / "target", link = folder / "link";
+  std::ofstream(target) << "old";
+  std::filesystem::permissions(target, std::filesystem::perms{0640});
+  std::filesystem::create_symlink("target", link);
+  EXPECT_DONE(finermoe_session_save(session.get(), link.c_str(), e));
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  EXPECT_EQ(std::filesystem::status(target).permissions(), std::filesystem::perms{0640});
+  EXPECT_DONE(finermoe_session_restore(other.get(), link.c_str(), e));
+  EXPECT_EQ(session_tokens(other.get()), prompt);
+
+  std::filesystem::create_symlink("/dev/null", folder / "device");
+  for (const std::string& path : {std::string("/dev/null"), folder / "device", folder / "."}) {
+    const Failure failure =
+        failure_of([&](finermoe_error** e) { return finermoe_session_save(session.get(), path.c_str(), e); });
+    EXPECT_EQ(failure.code, FINERMOE_ERROR_FILE_WRITE) << path;
+    EXPECT_NE(failure.message.find(path), std::string::npos) << failure.message;
+  }
+  EXPECT_TRUE(std::filesystem::is_character_file("/dev/null"));
+  EXPECT_EQ(finermoe_session_restore(other.get(), (folder / ".").c_str(), nullptr), FINERMOE_ERROR_FILE_UNREADABLE);
+  EXPECT_EQ(finermoe_session_restore(other.get(), "/dev/null", nullptr), FINERMOE_ERROR_FILE_UNREADABLE);
 }
 
 TEST_F(Sessions, BadIdsAndFullContexts) {
