@@ -108,15 +108,16 @@ Result<int32_t> Sampler::choose(std::span<const float> logits, std::span<const i
     return static_cast<int32_t>(std::find(logits_.begin(), logits_.end(), largest) - logits_.begin());
   }
 
-  collect_candidates();
+  collect_candidates(largest);
   if (options_.top_p < 1) keep_top_p();
   if (options_.min_p > 0) keep_min_p();
   if (options_.typical_p < 1) keep_typical();
   return draw();
 }
 
-// Temperature and top-k. As in Hugging Face, tokens that tie with the k-th stay.
-void Sampler::collect_candidates() {
+// Temperature and top-k. As in Hugging Face, tokens that tie with the k-th stay. The largest is subtracted before the
+// division: however small the temperature, what comes of it is 0 for the largest and at worst -infinity for the others.
+void Sampler::collect_candidates(float largest) {
   float threshold = minus_infinity;
   if (options_.top_k != 0 && options_.top_k < logits_.size()) {
     std::vector<float> sorted = logits_;
@@ -127,7 +128,9 @@ void Sampler::collect_candidates() {
   candidates_.clear();
   for (size_t i = 0; i < logits_.size(); i++) {
     if (logits_[i] < threshold || logits_[i] == minus_infinity) continue;
-    candidates_.push_back({static_cast<int32_t>(i), static_cast<float>(logits_[i] / options_.temperature), 0});
+    // An infinite logit (set by the host) is the largest, and takes all of the probability.
+    const double below = logits_[i] == largest ? 0 : double{logits_[i]} - largest;
+    candidates_.push_back({static_cast<int32_t>(i), static_cast<float>(below / options_.temperature), 0});
   }
 }
 
@@ -137,8 +140,7 @@ void Sampler::compute_probabilities() {
   for (const Candidate& c : candidates_) largest = std::max(largest, c.logit);
   double sum = 0;
   for (Candidate& c : candidates_) {
-    // An infinite logit (set by the host, or a tiny temperature) takes all of the probability.
-    c.probability = c.logit == largest ? 1 : std::exp(static_cast<double>(c.logit) - largest);
+    c.probability = std::exp(static_cast<double>(c.logit) - largest);
     sum += c.probability;
   }
   for (Candidate& c : candidates_) c.probability /= sum;

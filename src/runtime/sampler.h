@@ -65,11 +65,11 @@ class Sampler {
  private:
   struct Candidate {
     int32_t id;
-    float logit;
+    float logit;  // less the largest, over the temperature
     double probability;
   };
   void process(std::span<const int32_t> forbidden);
-  void collect_candidates();
+  void collect_candidates(float largest);
   void keep_top_p();
   void keep_min_p();
   void keep_typical();

@@ -179,6 +179,29 @@ TEST(Sampler, AnInfiniteLogitTakesAll) {
   EXPECT_EQ(frequencies(options, {1, infinity, 2}, 100), (std::map<int32_t, int>{{1, 100}}));
 }
 
+TEST(Sampler, TheSmallestTemperaturesAreGreedy) {
+  const std::vector<float> close = {std::nextafter(5.0f, 0.0f), -1, 5, -3}, negative = {-8, -7.5f, -9};
+  for (double temperature : {1e-30, 1e-40, 1e-308, std::numeric_limits<double>::denorm_min()}) {
+    for (double top_p : {1.0, 0.9}) {
+      for (double min_p : {0.0, 0.1}) {
+        for (double typical_p : {1.0, 0.5}) {
+          SamplingOptions options;
+          options.temperature = temperature;
+          options.top_p = top_p;
+          options.min_p = min_p;
+          options.typical_p = typical_p;
+          EXPECT_EQ(frequencies(options, close, 200), (std::map<int32_t, int>{{2, 200}})) << temperature;
+          EXPECT_EQ(frequencies(options, negative, 200), (std::map<int32_t, int>{{1, 200}})) << temperature;
+          EXPECT_EQ(frequencies(options, {1, infinity, 2}, 200), (std::map<int32_t, int>{{1, 200}})) << temperature;
+        }
+      }
+    }
+  }
+  SamplingOptions options;
+  options.temperature = std::numeric_limits<double>::denorm_min();
+  EXPECT_EQ(frequencies(options, {3, 1, 3}, 200).size(), 2u);  // equals share, as the limit of a softmax does
+}
+
 TEST(LogProbabilities, AreALogSoftmax) {
   const LogProbabilities own(halves);
   for (size_t i = 0; i < halves.size(); i++) EXPECT_NEAR(own.of(static_cast<int32_t>(i)), halves[i], 1e-6);
