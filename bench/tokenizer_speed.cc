@@ -33,8 +33,10 @@ double best_seconds(const std::function<void()>& work) {
 
 int main(int argc, char** argv) {
   if (argc != 3) return 2;
-  const std::string json = read(argv[1]), text = read(argv[2]);
-  auto tokenizer = finermoe::Tokenizer::parse(json, "", std::nullopt);
+  finermoe::TokenizerTexts texts;
+  texts.tokenizer_json = std::optional(read(argv[1]));
+  const std::string text = read(argv[2]);
+  auto tokenizer = finermoe::Tokenizer::parse(texts);
   if (!tokenizer.ok()) {
     std::fprintf(stderr, "%s\n", tokenizer.status().message().c_str());
     return 1;
@@ -44,10 +46,11 @@ int main(int argc, char** argv) {
   auto encode = [&](size_t piece) {
     n_tokens = 0;
     for (size_t at = 0; at < text.size(); at += piece) {
-      if (!(*tokenizer)->encode(std::string_view(text).substr(at, piece), true, count).ok()) std::abort();
+      if (!(*tokenizer)->encode(std::string_view(text).substr(at, piece), {.parse_special = true}, count).ok())
+        std::abort();
     }
   };
-  double open = best_seconds([&] { finermoe::Tokenizer::parse(json, "", std::nullopt).ok(); });
+  double open = best_seconds([&] { finermoe::Tokenizer::parse(texts).ok(); });
   double pieces = best_seconds([&] { encode(1000); });
   double whole = best_seconds([&] { encode(text.size()); });
   double megabytes = static_cast<double>(text.size()) / 1e6;

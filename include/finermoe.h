@@ -456,8 +456,10 @@ FINERMOE_API finermoe_status finermoe_model_expert_similarity(const finermoe_mod
 /** A byte-level BPE tokenizer. Usable without weights. Immutable. */
 typedef struct finermoe_tokenizer finermoe_tokenizer;
 
-/** @param path  a directory with tokenizer.json (and tokenizer_config.json, chat_template.jinja), the tokenizer.json
- *               itself, or a single-file model */
+/** A file beside tokenizer.json that cannot be used makes only the calls fail that need it: a chat template, or the
+ * tokenizer_config.json that it stands in, those with a chat.
+ * @param path  a directory with tokenizer.json, or with vocab.json and merges.txt as older Qwen2 models have it (and
+ *               tokenizer_config.json, chat_template.jinja), the tokenizer.json itself, or a single-file model */
 FINERMOE_API finermoe_status finermoe_tokenizer_open(const char* path, finermoe_tokenizer** tokenizer,
                                                      finermoe_error** error);
 /** @param json         the text of a tokenizer.json
@@ -473,13 +475,16 @@ FINERMOE_API void finermoe_tokenizer_free(finermoe_tokenizer* tokenizer);
 
 typedef struct finermoe_tokenizer_info {
   uint32_t struct_size;
-  int32_t bos_id; /**< -1 where there is none; so the next two */
+  int32_t bos_id; /**< -1 where none is named, or tokenizer_config.json cannot be used; so the next two */
   int32_t eos_id;
   int32_t pad_id;
   size_t vocab_size; /**< largest id with a token, plus one */
   size_t n_added;    /**< added tokens, special or not */
   int32_t has_chat;  /**< 1: finermoe_chat_encode works */
-  uint32_t reserved;
+  /** The token with which the chat template ends a message, such as <|im_end|>; -1 where chat does not work. A
+   * generation from ids of finermoe_chat_encode needs it as a stop token; finermoe_generation_create_chat adds it
+   * itself. */
+  int32_t end_of_turn_id;
 } finermoe_tokenizer_info;
 
 FINERMOE_API finermoe_status finermoe_tokenizer_get_info(const finermoe_tokenizer* tokenizer,
@@ -488,14 +493,19 @@ FINERMOE_API finermoe_status finermoe_tokenizer_get_info(const finermoe_tokenize
 /** Flags of the text functions. */
 enum {
   FINERMOE_TEXT_DEFAULT = 0,
-  FINERMOE_TEXT_PARSE_SPECIAL = 1,       /**< encode: special tokens in the text become their ids */
-  FINERMOE_TEXT_SHOW_SPECIAL = 2,        /**< decode: special tokens are written out instead of left out */
-  FINERMOE_TEXT_NO_GENERATION_PROMPT = 4 /**< chat: do not open the assistant's turn at the end */
+  FINERMOE_TEXT_PARSE_SPECIAL = 1,        /**< encode: special tokens in the text become their ids */
+  FINERMOE_TEXT_SHOW_SPECIAL = 2,         /**< decode: special tokens are written out instead of left out */
+  FINERMOE_TEXT_NO_GENERATION_PROMPT = 4, /**< chat: do not open the assistant's turn at the end */
+  /** encode: leave out the special tokens that the tokenizer puts around a text (BOS, EOS), if it does; they are never
+   * a part of a chat. An empty text gives exactly these tokens. */
+  FINERMOE_TEXT_NO_SPECIAL_TOKENS = 8
 };
 
-/** Text to ids, equal to Hugging Face's. Invalid UTF-8 becomes U+FFFD, one per maximal subpart.
+/** Text to ids, equal to Hugging Face's encode(). Invalid UTF-8 becomes U+FFFD, one per maximal subpart.
+ * @param flags    FINERMOE_TEXT_PARSE_SPECIAL, FINERMOE_TEXT_NO_SPECIAL_TOKENS
  * @param ids      [capacity] out
- * @param offsets  [2 * capacity] out: begin and end byte of each token in `text`; may be NULL */
+ * @param offsets  [2 * capacity] out: begin and end byte of each token in `text`, 0 and 0 of one that the tokenizer
+ * puts around it; may be NULL */
 FINERMOE_API finermoe_status finermoe_tokenizer_encode(const finermoe_tokenizer* tokenizer, const char* text,
                                                        size_t text_length, uint32_t flags, int32_t* ids,
                                                        uint64_t* offsets, size_t capacity, size_t* needed,
@@ -753,14 +763,14 @@ FINERMOE_API finermoe_status finermoe_generation_options_add_banned_token(finerm
 /** Ends the generation when it is chosen. */
 FINERMOE_API finermoe_status finermoe_generation_options_add_stop_token(finermoe_generation_options* options,
                                                                         int32_t id, finermoe_error** error);
-/** Forgets all stop tokens, those of generation_config.json too. */
+/** Forgets all stop tokens, those of generation_config.json too. A chat still ends at its template's end of turn. */
 FINERMOE_API finermoe_status finermoe_generation_options_clear_stop_tokens(finermoe_generation_options* options,
                                                                            finermoe_error** error);
 /** Ends the text before the first occurrence of this string. Needs a tokenizer. @param text_length  at least 1 */
 FINERMOE_API finermoe_status finermoe_generation_options_add_stop_string(finermoe_generation_options* options,
                                                                          const char* text, size_t text_length,
                                                                          finermoe_error** error);
-/** @param ignore_eos  1: stop tokens do not end the generation */
+/** @param ignore_eos  1: stop tokens do not end the generation, nor does a chat's end of turn */
 FINERMOE_API finermoe_status finermoe_generation_options_set_ignore_eos(finermoe_generation_options* options,
                                                                         int32_t ignore_eos, finermoe_error** error);
 /** @param n  alternatives reported with each token; the chosen token's own log-probability always is */
@@ -803,13 +813,18 @@ FINERMOE_API finermoe_status finermoe_generation_create(finermoe_session* sessio
                                                         const finermoe_generation_options* options, const int32_t* ids,
                                                         size_t n_ids, finermoe_generation** generation,
                                                         finermoe_error** error);
-/** The same with a text. @param flags  FINERMOE_TEXT_PARSE_SPECIAL or 0 */
+/** The same with a text, whose ids are those of finermoe_tokenizer_encode. For a text that goes on from what the
+ * session holds, FINERMOE_TEXT_NO_SPECIAL_TOKENS leaves out a BOS token in the middle.
+ * @param flags  FINERMOE_TEXT_PARSE_SPECIAL, FINERMOE_TEXT_NO_SPECIAL_TOKENS */
 FINERMOE_API finermoe_status finermoe_generation_create_text(finermoe_session* session,
                                                              const finermoe_generation_options* options,
                                                              const char* text, size_t text_length, uint32_t flags,
                                                              finermoe_generation** generation, finermoe_error** error);
 /** The same with a chat, whose rendering opens the assistant's turn. What the session already holds of the rendered
- * prompt is kept and not computed again; what it holds beyond that is forgotten. */
+ * prompt is kept and not computed again; what it holds beyond that is forgotten.
+ * The template's own end of turn (`end_of_turn_id` of finermoe_tokenizer_info) is a stop token here beside those of the
+ * options, also where these were cleared or the model's configuration knows only another; `ignore_eos` sets it aside
+ * like them, and no token of this kind can be chosen before `min_tokens`. */
 FINERMOE_API finermoe_status finermoe_generation_create_chat(finermoe_session* session,
                                                              const finermoe_generation_options* options,
                                                              const finermoe_chat* chat,

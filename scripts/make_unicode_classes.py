@@ -27,14 +27,32 @@ def members(pattern):
     return {ord(piece) for piece, _ in split.pre_tokenize_str("".join(map(chr, CODE_POINTS)))}
 
 
+def beside_added_tokens():
+    """What added tokens take for a part of a word (single_word) and for white space (rstrip): Rust's regular
+    expressions, not those of the pre-tokenizer."""
+    whole, stripping = (tokenizers.Tokenizer(tokenizers.models.BPE()) for _ in range(2))
+    whole.add_tokens([tokenizers.AddedToken("!", single_word=True, normalized=False)])
+    stripping.add_tokens([tokenizers.AddedToken("!", rstrip=True, normalized=False)])
+    others = [c for c in CODE_POINTS if chr(c) != "!"]
+    before = whole.encode("".join(f"{chr(c)}!." for c in others))  # matches where what stands before it is no word
+    after = stripping.encode("".join(f"!{chr(c)}." for c in others))
+    no_words = {others[begin // 3] for begin, _ in before.offsets}
+    spaces = {others[begin // 3] for begin, end in after.offsets if end - begin == 2}
+    return set(others) - no_words, spaces
+
+
 def classes():
     """The class characters of unicode.h; they have neither bit 0x80 nor 0x40, which are for the flags."""
     letters, numbers, spaces = members(r"\p{L}"), members(r"\p{N}"), members(r"\s")
     table = bytearray(b"." * 0x110000)
+    words, same_spaces = beside_added_tokens()
+    assert same_spaces == spaces and not letters - words
+    for c in words:
+        table[c] = ord("/")
     for c in letters:
         table[c] = ord("1")
     for c in numbers:
-        table[c] = ord("0")
+        table[c] = ord("0" if c in words else "6")
     for c in spaces:
         table[c] = ord("8")
     # 's 't 'm 'd, 're 've and 'll: which letter it is matters no further than this.

@@ -32,19 +32,25 @@ void declare(CLI::App& app, GenerateFlags& flags) {
   add_compute(app, flags.compute);
 }
 
-std::vector<int32_t> prompt_ids(const GenerateFlags& flags, const Model& model) {
-  if (!flags.chat) return read_ids(flags.input, model);
-  if (flags.input.holds_ids()) throw Failure(kUsage, "--chat takes a text, not token ids");
+// The user's message with what goes before it; none without --chat.
+Chat read_chat(const GenerateFlags& flags) {
   Chat chat;
+  if (!flags.chat) return chat;
+  if (flags.input.holds_ids()) throw Failure(kUsage, "--chat takes a text, not token ids");
+  if (flags.input.as.special) throw Failure(kUsage, "--special: with --chat, what a message contains stays text");
   call(finermoe_chat_create, chat.out());
   if (!flags.system.empty()) {
     call(finermoe_chat_add, chat.get(), "system", flags.system.data(), flags.system.size());
   }
   const std::string message = read_text(flags.input);
   call(finermoe_chat_add, chat.get(), "user", message.data(), message.size());
+  return chat;
+}
+
+std::vector<int32_t> prompt_ids(const GenerateFlags& flags, const Model& model, const Chat& chat) {
+  if (!chat) return read_ids(flags.input, model);
   const Tokenizer tokenizer = need_tokenizer(model);
-  const uint32_t text_flags = flags.input.special ? FINERMOE_TEXT_PARSE_SPECIAL : FINERMOE_TEXT_DEFAULT;
-  return fetch<int32_t>(finermoe_chat_encode, chat.get(), tokenizer.get(), text_flags);
+  return fetch<int32_t>(finermoe_chat_encode, chat.get(), tokenizer.get(), uint32_t{FINERMOE_TEXT_DEFAULT});
 }
 
 // Enough for the prompt and what may follow it, so that a long prompt needs no flag.
@@ -93,7 +99,8 @@ Completion complete(finermoe_generation* generation, finermoe_cancel* cancel, bo
 int run_generate(const GenerateFlags& flags) {
   Progress progress(Progress::kTokens);
   const Model model = open_model(flags.model, flags.compute, nullptr);
-  const std::vector<int32_t> prompt = prompt_ids(flags, model);
+  const Chat chat = read_chat(flags);
+  const std::vector<int32_t> prompt = prompt_ids(flags, model, chat);
   const bool has_text = static_cast<bool>(find_tokenizer(model));
   const GenerationOptions options = generation_options(model, flags.sampling, kDefaultTokens);
   call(finermoe_generation_options_set_top_logprobs, options.get(), flags.top_logprobs);
@@ -102,7 +109,11 @@ int run_generate(const GenerateFlags& flags) {
 
   const Session session = open_session(model, flags.compute, context_for(model, prompt.size(), max_tokens), &progress);
   Generation generation;
-  call(finermoe_generation_create, session.get(), options.get(), prompt.data(), prompt.size(), generation.out());
+  if (chat) {
+    call(finermoe_generation_create_chat, session.get(), options.get(), chat.get(), generation.out());
+  } else {
+    call(finermoe_generation_create, session.get(), options.get(), prompt.data(), prompt.size(), generation.out());
+  }
   const Interrupt interrupt;
   const Completion done =
       complete(generation.get(), interrupt.cancel(), !flags.json && has_text, !flags.json && !has_text);

@@ -14,7 +14,8 @@ struct TokenizeFlags {
   std::string model, text, file, jsonl;
   CLI::Option* text_option = nullptr;
   CLI::Option* file_option = nullptr;
-  bool json = false, special = false, offsets = false, count = false;
+  TextFlags as;
+  bool json = false, offsets = false, count = false;
 };
 
 void declare_tokenize(CLI::App& app, TokenizeFlags& flags) {
@@ -35,7 +36,7 @@ void declare_tokenize(CLI::App& app, TokenizeFlags& flags) {
       ->excludes(count)
       ->excludes(offsets);
   app.add_flag("--json", flags.json, "a JSON object: {\"ids\":[...]}");
-  app.add_flag("--special", flags.special, "special tokens written in the text become their ids");
+  add_text_flags(app, flags.as);
 }
 
 // Calls `each` with every line of a file that is not empty, and its number.
@@ -75,7 +76,7 @@ std::string join(const std::vector<int32_t>& ids) {
 
 void print_offsets(const TokenizeFlags& flags, const Tokenizer& tokenizer, const std::string& text) {
   std::vector<uint64_t> offsets;
-  const std::vector<int32_t> ids = encode(tokenizer, text, flags.special, &offsets);
+  const std::vector<int32_t> ids = encode(tokenizer, text, flags.as, &offsets);
   Json pairs = Json::array();
   std::string lines;
   for (size_t i = 0; i < ids.size(); ++i) {
@@ -94,7 +95,7 @@ int run_tokenize(const TokenizeFlags& flags) {
     for_each_line(flags.jsonl, [&](const std::string& line, size_t number) {
       const nlohmann::json json = parse_line(line, number);
       if (!json.is_string()) throw Failure(kError, "line " + std::to_string(number) + ": expected a JSON string");
-      print(dump({{"ids", encode(tokenizer, json.get_ref<const std::string&>(), flags.special)}}));
+      print(dump({{"ids", encode(tokenizer, json.get_ref<const std::string&>(), flags.as)}}));
     });
     return kOk;
   }
@@ -102,13 +103,12 @@ int run_tokenize(const TokenizeFlags& flags) {
       flags.text_option->count() > 0 ? flags.text : read_file(flags.file_option->count() > 0 ? flags.file : "-");
   if (flags.count) {
     size_t count = 0;
-    call(finermoe_tokenizer_count, tokenizer.get(), text.data(), text.size(),
-         static_cast<uint32_t>(flags.special ? FINERMOE_TEXT_PARSE_SPECIAL : FINERMOE_TEXT_DEFAULT), &count);
+    call(finermoe_tokenizer_count, tokenizer.get(), text.data(), text.size(), flags.as.of_library(), &count);
     print(flags.json ? dump({{"count", count}}) : std::to_string(count) + "\n");
   } else if (flags.offsets) {
     print_offsets(flags, tokenizer, text);
   } else {
-    const std::vector<int32_t> ids = encode(tokenizer, text, flags.special);
+    const std::vector<int32_t> ids = encode(tokenizer, text, flags.as);
     print(flags.json ? dump({{"ids", ids}}) : join(ids) + "\n");
   }
   return kOk;

@@ -82,6 +82,18 @@ std::vector<std::vector<int32_t>> read_ids_file(const std::string& path) {
   return {parse_ids(bytes, name)};
 }
 
+uint32_t TextFlags::of_library() const {
+  return static_cast<uint32_t>((special ? FINERMOE_TEXT_PARSE_SPECIAL : 0) |
+                               (no_special_tokens ? FINERMOE_TEXT_NO_SPECIAL_TOKENS : 0));
+}
+
+void add_text_flags(CLI::App& app, TextFlags& flags, const std::string& group) {
+  app.add_flag("--special", flags.special, "special tokens written in the text become their ids")->group(group);
+  app.add_flag("--no-special-tokens", flags.no_special_tokens,
+               "without the special tokens (BOS, EOS) that some tokenizers put around a text")
+      ->group(group);
+}
+
 void add_input(CLI::App& app, InputFlags& flags) {
   const std::string group = "Input (standard input is read as text where none is given)";
   flags.text_option = app.add_option("-p,--prompt", flags.text, "the text")->type_name("TEXT");
@@ -90,7 +102,7 @@ void add_input(CLI::App& app, InputFlags& flags) {
   flags.ids_option = app.add_option("--ids", flags.ids, "token ids: 1,2,3")->type_name("IDS");
   flags.ids_file_option =
       app.add_option("--ids-file", flags.ids_file, "a file with token ids: .npy, JSON, or numbers")->type_name("FILE");
-  app.add_flag("--special", flags.special, "special tokens written in the text become their ids")->group(group);
+  add_text_flags(app, flags.as, group);
   CLI::Option* const sources[] = {flags.text_option, flags.file_option, flags.ids_option, flags.ids_file_option};
   for (CLI::Option* a : sources) {
     a->group(group);
@@ -111,9 +123,8 @@ Tokenizer need_tokenizer(const Model& model) {
   return tokenizer;
 }
 
-std::vector<int32_t> encode(const Tokenizer& tokenizer, std::string_view text, bool special,
+std::vector<int32_t> encode(const Tokenizer& tokenizer, std::string_view text, const TextFlags& flags,
                             std::vector<uint64_t>* offsets) {
-  const uint32_t flags = special ? FINERMOE_TEXT_PARSE_SPECIAL : FINERMOE_TEXT_DEFAULT;
   // A token covers at least one byte; only normalization can make a text longer, which the second try allows for.
   std::vector<int32_t> ids(text.size() + 16);
   size_t needed = 0;
@@ -121,7 +132,7 @@ std::vector<int32_t> encode(const Tokenizer& tokenizer, std::string_view text, b
     if (offsets != nullptr) offsets->resize(2 * ids.size());
     finermoe_error* error = nullptr;
     const int32_t status =
-        finermoe_tokenizer_encode(tokenizer.get(), text.data(), text.size(), flags, ids.data(),
+        finermoe_tokenizer_encode(tokenizer.get(), text.data(), text.size(), flags.of_library(), ids.data(),
                                   offsets != nullptr ? offsets->data() : nullptr, ids.size(), &needed, &error);
     if (status == FINERMOE_OK) break;
     if (status != FINERMOE_ERROR_BUFFER_TOO_SMALL || attempt > 0) raise(status, error);
@@ -133,14 +144,10 @@ std::vector<int32_t> encode(const Tokenizer& tokenizer, std::string_view text, b
   return ids;
 }
 
-std::vector<int32_t> encode(const Tokenizer& tokenizer, std::string_view text, bool special) {
-  return encode(tokenizer, text, special, nullptr);
-}
-
 std::vector<std::vector<int32_t>> read_rows(const InputFlags& flags, const Model& model) {
   if (flags.ids_option->count() > 0) return {parse_ids(flags.ids, "--ids")};
   if (flags.ids_file_option->count() > 0) return read_ids_file(flags.ids_file);
-  return {encode(need_tokenizer(model), read_text(flags), flags.special)};
+  return {encode(need_tokenizer(model), read_text(flags), flags.as)};
 }
 
 std::vector<int32_t> read_ids(const InputFlags& flags, const Model& model) {

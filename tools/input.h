@@ -17,6 +17,15 @@ std::vector<std::vector<int32_t>> parse_json_ids(std::string_view text, const st
 // The rows of ids in a .npy file, in JSON, or in a list of numbers.
 std::vector<std::vector<int32_t>> read_ids_file(const std::string& path);
 
+// How a text becomes ids.
+struct TextFlags {
+  bool special = false, no_special_tokens = false;
+
+  uint32_t of_library() const;  // FINERMOE_TEXT_…
+};
+// --special and --no-special-tokens.
+void add_text_flags(CLI::App& app, TextFlags& flags, const std::string& group = "Options");
+
 struct InputFlags {
   CLI::Option* text_option = nullptr;
   CLI::Option* file_option = nullptr;
@@ -26,19 +35,18 @@ struct InputFlags {
   std::string file;
   std::string ids;
   std::string ids_file;
-  bool special = false;
+  TextFlags as;
 
   bool holds_text() const { return text_option->count() > 0 || file_option->count() > 0; }
   bool holds_ids() const { return ids_option->count() > 0 || ids_file_option->count() > 0; }
 };
 
-// -p/--prompt, --file, --ids, --ids-file (one of them) and --special.
+// -p/--prompt, --file, --ids, --ids-file (one of them), --special and --no-special-tokens.
 void add_input(CLI::App& app, InputFlags& flags);
 
 std::string read_text(const InputFlags& flags);
-std::vector<int32_t> encode(const Tokenizer& tokenizer, std::string_view text, bool special);
-std::vector<int32_t> encode(const Tokenizer& tokenizer, std::string_view text, bool special,
-                            std::vector<uint64_t>* offsets);
+std::vector<int32_t> encode(const Tokenizer& tokenizer, std::string_view text, const TextFlags& flags,
+                            std::vector<uint64_t>* offsets = nullptr);
 // Rows of ids, as given; a text is one row. Standard input is read as text where no flag names an input.
 std::vector<std::vector<int32_t>> read_rows(const InputFlags& flags, const Model& model);
 // The same where only one row makes sense.

@@ -66,11 +66,11 @@ int32_t finermoe_generation_create_text(finermoe_session* session, const finermo
                                         finermoe_generation** generation, finermoe_error** error) {
   return create(session, generation, error, [&](const std::shared_ptr<Session>& s) -> Created {
     FM_TRY(require_array(text, text_length, "text"));
-    FM_TRY(require_range(flags, (flags & ~uint32_t{FINERMOE_TEXT_PARSE_SPECIAL}) == 0, "flags",
-                         "FINERMOE_TEXT_PARSE_SPECIAL or 0"));
+    FM_TRY(require_range(flags, (flags & ~encode_flags) == 0, "flags",
+                         "FINERMOE_TEXT_PARSE_SPECIAL, FINERMOE_TEXT_NO_SPECIAL_TOKENS or 0"));
     FM_ASSIGN(const auto tokenizer, s->model()->tokenizer());
     std::vector<int32_t> ids;
-    FM_TRY(tokenizer->encode(text_of(text, text_length), flags & FINERMOE_TEXT_PARSE_SPECIAL,
+    FM_TRY(tokenizer->encode(text_of(text, text_length), encode_options(flags),
                              [&](int32_t id, ByteRange) { ids.push_back(id); }));
     return Generation::create(s, options_of(options, *s), std::move(ids));
   });
@@ -83,7 +83,10 @@ int32_t finermoe_generation_create_chat(finermoe_session* session, const finermo
     FM_TRY(require(chat, "chat"));
     FM_ASSIGN(const auto tokenizer, s->model()->tokenizer());
     FM_ASSIGN(auto ids, tokenizer->encode_chat(chat->messages, true));
-    return Generation::create_from_start(s, options_of(options, *s), std::move(ids));
+    GenerationOptions with_end = options_of(options, *s);
+    // The template ends its turns itself, whatever stop tokens the model's configuration knows.
+    with_end.stop_tokens.push_back(tokenizer->end_of_turn_id());
+    return Generation::create_from_start(s, std::move(with_end), std::move(ids));
   });
 }
 

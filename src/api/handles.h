@@ -160,6 +160,13 @@ inline std::string_view text_of(const char* text, size_t length) {
   return length == 0 ? std::string_view() : std::string_view(text, length);
 }
 
+// The flags of functions that turn a text into ids.
+constexpr uint32_t encode_flags = FINERMOE_TEXT_PARSE_SPECIAL | FINERMOE_TEXT_NO_SPECIAL_TOKENS;
+inline EncodeOptions encode_options(uint32_t flags) {
+  return {.parse_special = (flags & FINERMOE_TEXT_PARSE_SPECIAL) != 0,
+          .add_special = (flags & FINERMOE_TEXT_NO_SPECIAL_TOKENS) == 0};
+}
+
 inline std::shared_ptr<const CancelFlag> flag_of(const finermoe_cancel* cancel) {
   return cancel ? cancel->flag : nullptr;
 }

@@ -19,13 +19,8 @@ int32_t finermoe_tokenizer_open(const char* path, finermoe_tokenizer** tokenizer
   return guarded(error, [&]() -> Status {
     FM_TRY(require(path, "path"));
     FM_TRY(require(tokenizer, "tokenizer"));
-    FM_ASSIGN(auto json, read_model_text(path, "tokenizer.json"));
-    if (!json) {
-      return Status(FINERMOE_ERROR_NO_TOKENIZER, cat(path, " has no tokenizer.json"), "tokenizer.json", "none");
-    }
-    FM_ASSIGN(auto config, read_model_text(path, "tokenizer_config.json"));
-    FM_ASSIGN(auto chat_template, read_model_text(path, "chat_template.jinja"));
-    FM_ASSIGN(auto parsed, Tokenizer::parse(*json, config.value_or(""), chat_template));
+    const auto read = [&](const std::string& name) { return read_model_text(path, name); };
+    FM_ASSIGN(auto parsed, Tokenizer::open(path, read));
     return give(tokenizer, std::move(parsed));
   });
 }
@@ -37,7 +32,11 @@ int32_t finermoe_tokenizer_open_memory(const char* json, size_t json_length, con
     FM_TRY(require(json, "json"));
     FM_TRY(require_array(config_json, config_json_length, "config_json"));
     FM_TRY(require(tokenizer, "tokenizer"));
-    FM_ASSIGN(auto parsed, Tokenizer::parse(text_of(json, json_length), text_of(config_json, config_json_length), {}));
+    TokenizerTexts texts;
+    texts.tokenizer_json = std::optional(std::string(text_of(json, json_length)));
+    if (config_json_length != 0) texts.config = std::optional(std::string(text_of(config_json, config_json_length)));
+    FM_ASSIGN(auto parsed, Tokenizer::parse(texts));
+    FM_TRY(parsed->config_status());
     return give(tokenizer, std::move(parsed));
   });
 }
@@ -66,6 +65,7 @@ int32_t finermoe_tokenizer_get_info(const finermoe_tokenizer* tokenizer, finermo
     out.vocab_size = t->vocab_size();
     out.n_added = t->n_added();
     out.has_chat = t->chat_status().ok();
+    out.end_of_turn_id = t->end_of_turn_id();
     return put_struct(out, info);
   });
 }
@@ -76,11 +76,11 @@ int32_t finermoe_tokenizer_encode(const finermoe_tokenizer* tokenizer, const cha
   return guarded(error, [&]() -> Status {
     FM_TRY(require(tokenizer, "tokenizer"));
     FM_TRY(require_array(text, text_length, "text"));
-    FM_TRY(require_flags(flags, FINERMOE_TEXT_PARSE_SPECIAL));
+    FM_TRY(require_flags(flags, encode_flags));
     const auto t = tokenizer->tokenizer;
     std::vector<int32_t> found;
     std::vector<ByteRange> ranges;
-    FM_TRY(t->encode(text_of(text, text_length), flags & FINERMOE_TEXT_PARSE_SPECIAL, [&](int32_t id, ByteRange range) {
+    FM_TRY(t->encode(text_of(text, text_length), encode_options(flags), [&](int32_t id, ByteRange range) {
       found.push_back(id);
       if (offsets != nullptr) ranges.push_back(range);
     }));
@@ -98,12 +98,11 @@ int32_t finermoe_tokenizer_count(const finermoe_tokenizer* tokenizer, const char
   return guarded(error, [&]() -> Status {
     FM_TRY(require(tokenizer, "tokenizer"));
     FM_TRY(require_array(text, text_length, "text"));
-    FM_TRY(require_flags(flags, FINERMOE_TEXT_PARSE_SPECIAL));
+    FM_TRY(require_flags(flags, encode_flags));
     FM_TRY(require(count, "count"));
     const auto t = tokenizer->tokenizer;
     size_t n = 0;
-    FM_TRY(
-        t->encode(text_of(text, text_length), flags & FINERMOE_TEXT_PARSE_SPECIAL, [&](int32_t, ByteRange) { n++; }));
+    FM_TRY(t->encode(text_of(text, text_length), encode_options(flags), [&](int32_t, ByteRange) { n++; }));
     *count = n;
     return {};
   });

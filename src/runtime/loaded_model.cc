@@ -24,15 +24,8 @@ Result<std::shared_ptr<const Tokenizer>> LoadedModel::tokenizer() {
   std::lock_guard lock(text_mutex_);
   if (tokenizer_) return tokenizer_;
   const Checkpoint& checkpoint = *model_.checkpoint;
-  FM_ASSIGN(auto json, checkpoint.text("tokenizer.json"));
-  if (!json) {
-    return Status(FINERMOE_ERROR_NO_TOKENIZER,
-                  "the model came without tokenizer.json: only token ids can be used with it", "tokenizer.json",
-                  "none");
-  }
-  FM_ASSIGN(auto config, checkpoint.text("tokenizer_config.json"));
-  FM_ASSIGN(auto chat_template, checkpoint.text("chat_template.jinja"));
-  FM_ASSIGN(tokenizer_, Tokenizer::parse(*json, config.value_or(""), chat_template));
+  const auto read = [&](const std::string& name) { return checkpoint.text(name); };
+  FM_ASSIGN(tokenizer_, Tokenizer::open("the model", read));
   return tokenizer_;
 }
 

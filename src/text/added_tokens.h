@@ -6,32 +6,43 @@
 #include <string_view>
 #include <vector>
 
+#include "base/function_ref.h"
+#include "base/status.h"
+
 namespace finermoe {
+
+struct AddedToken {
+  int32_t id = 0;
+  std::string content;
+  bool special = false;
+  bool normalized = false;   // looked for after normalisation, else before
+  bool single_word = false;  // only where no letter, number or mark stands beside it
+  bool lstrip = false;       // takes the white space before it
+  bool rstrip = false;       // takes the white space after it
+};
 
 class AddedTokens {
  public:
-  struct Match {
-    size_t begin = 0, end = 0;
-    int32_t id = -1;  // -1: none in the rest of the text
-    bool special = false;
-  };
-
-  void add(std::string content, int32_t id, bool special);  // contents must differ
-  void finish();                                            // after the last add
+  // `content`: the token's, or what normalisation makes of it. Contents must differ.
+  void add(std::string content, const AddedToken& token);
+  void finish();  // after the last add
   bool empty() const { return tokens_.empty(); }
-  // The first at or after `from`. Time: the text passed over, times the longest token.
-  Match find(std::string_view text, size_t from) const;
+  // Calls part(begin, end, id) for the added tokens in the text, and with -1 for what is between them. A special token
+  // that is not asked for stays text, but nothing else is found in it: so does Hugging Face.
+  // Time: the text, times the longest token.
+  Status split(std::string_view text, bool parse_special,
+               FunctionRef<Status(size_t begin, size_t end, int32_t id)> part) const;
 
  private:
-  struct Token {
-    std::string content;
-    int32_t id;
-    bool special;
+  struct Match {
+    const AddedToken* token = nullptr;  // null: none in the rest of the text
+    size_t begin = 0;
   };
-  const Token* longest_at(std::string_view text) const;
+  Match find(std::string_view text, size_t from) const;
+  const AddedToken* longest_at(std::string_view text) const;
 
-  std::vector<Token> tokens_;  // by content
-  bool begins_[256] = {};      // whether some token begins with the byte
+  std::vector<AddedToken> tokens_;  // by content, which is what is looked for
+  bool begins_[256] = {};           // whether some token begins with the byte
 };
 
 }  // namespace finermoe

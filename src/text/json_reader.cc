@@ -5,13 +5,14 @@
 namespace finermoe {
 namespace {
 
-constexpr std::string_view kName = "tokenizer.json";
 constexpr size_t kMaxDepth = 64;
 
 // The events of nlohmann's parser. A false answer ends the parse; status() says why.
 class Reader final : public nlohmann::json_sax<Json> {
  public:
-  explicit Reader(TokenizerFile& lists) : lists_(lists) {}
+  // In tokenizer.json the vocabulary is a part of the document; vocab.json is nothing else.
+  Reader(std::string_view name, bool is_vocab, TokenizerFile& lists)
+      : name_(name), is_vocab_(is_vocab), lists_(lists) {}
 
   Status status() const { return status_; }
   Json take() { return std::move(root_); }
@@ -63,13 +64,13 @@ class Reader final : public nlohmann::json_sax<Json> {
     key_.swap(given);
     if (open_.back() == Kind::vocab) return true;  // duplicates are found when the vocabulary is built
     if (nodes_.back()->contains(key_)) {
-      return fail(FINERMOE_ERROR_TOKENIZER_MALFORMED, cat(kName, ": the key \"", key_, "\" stands twice in an object"));
+      return fail(FINERMOE_ERROR_TOKENIZER_MALFORMED, cat(name_, ": the key \"", key_, "\" stands twice in an object"));
     }
     return true;
   }
 
   bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception&) override {
-    status_ = json_error(kName, FINERMOE_ERROR_TOKENIZER_MALFORMED, position);
+    status_ = json_error(name_, FINERMOE_ERROR_TOKENIZER_MALFORMED, position);
     return false;
   }
 
@@ -86,7 +87,7 @@ class Reader final : public nlohmann::json_sax<Json> {
 
   bool bad_id(std::string_view found) {
     return fail(FINERMOE_ERROR_TOKENIZER_MALFORMED,
-                cat(kName, ": the id of token \"", key_, "\" is ", found, ", expected 0 to ", kMaxTokenId));
+                cat(name_, ": the id of token \"", key_, "\" is ", found, ", expected 0 to ", kMaxTokenId));
   }
 
   Json* insert(Json given) {
@@ -111,7 +112,7 @@ class Reader final : public nlohmann::json_sax<Json> {
 
   bool begin(Json empty, Kind kind) {
     if (open_.size() == kMaxDepth) {
-      return fail(FINERMOE_ERROR_TOKENIZER_MALFORMED, cat(kName, " is nested deeper than ", kMaxDepth, " levels"));
+      return fail(FINERMOE_ERROR_TOKENIZER_MALFORMED, cat(name_, " is nested deeper than ", kMaxDepth, " levels"));
     }
     if (in_merges() && open_.back() == Kind::merges && kind == Kind::array) {
       open_.push_back(Kind::merge);
@@ -120,7 +121,8 @@ class Reader final : public nlohmann::json_sax<Json> {
     }
     if (in_vocab() || in_merges()) return value(std::move(empty));
     bool in_model = open_.size() == 2 && path_.back() == "model";
-    if (in_model && key_ == "vocab" && kind == Kind::object) kind = Kind::vocab;
+    bool is_vocab = open_.empty() && is_vocab_;
+    if ((is_vocab || (in_model && key_ == "vocab")) && kind == Kind::object) kind = Kind::vocab;
     if (in_model && key_ == "merges" && kind == Kind::array) kind = Kind::merges;
     path_.push_back(key_);
     nodes_.push_back(insert(std::move(empty)));
@@ -137,6 +139,8 @@ class Reader final : public nlohmann::json_sax<Json> {
     return true;
   }
 
+  const std::string_view name_;
+  const bool is_vocab_;
   TokenizerFile& lists_;
   Status status_;
   Json root_;
@@ -150,9 +154,18 @@ class Reader final : public nlohmann::json_sax<Json> {
 }  // namespace
 
 Result<Json> read_tokenizer_document(std::string_view text, TokenizerFile& file) {
-  Reader reader(file);
+  Reader reader("tokenizer.json", false, file);
   if (!Json::sax_parse(text.begin(), text.end(), &reader)) return reader.status();
   return reader.take();
+}
+
+Status read_vocabulary(std::string_view text, TokenizerFile& file) {
+  Reader reader("vocab.json", true, file);
+  if (!Json::sax_parse(text.begin(), text.end(), &reader)) return reader.status();
+  if (!reader.take().is_object() || file.tokens.size() == 0) {
+    return Status(FINERMOE_ERROR_TOKENIZER_MALFORMED, "vocab.json is not an object of tokens and their ids");
+  }
+  return {};
 }
 
 }  // namespace finermoe

@@ -1,4 +1,5 @@
-// Reads tokenizer.json. Its vocabulary and merges, of some 100,000 entries each, go to lists instead of the document.
+// Reads tokenizer.json and vocab.json. Vocabulary and merges, of some 100,000 entries each, go to lists instead of the
+// document.
 #pragma once
 
 #include <string_view>
@@ -11,5 +12,7 @@ namespace finermoe {
 
 // The document, with /model/vocab and /model/merges left empty: they are appended to `file`.
 Result<Json> read_tokenizer_document(std::string_view text, TokenizerFile& file);
+// vocab.json: the vocabulary by itself.
+Status read_vocabulary(std::string_view text, TokenizerFile& file);
 
 }  // namespace finermoe

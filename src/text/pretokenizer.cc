@@ -9,15 +9,15 @@
 namespace finermoe {
 namespace {
 
-// kQwenPattern, alternative by alternative. White space is [ 89], letters [1-5], numbers 0.
+// kQwenPattern, alternative by alternative, save for numbers. White space is [ 89], letters [1-5], numbers [06].
 constexpr std::string_view kClassPattern =
     "'(?:2|34|55)"
-    "|[^90-5]?[1-5]+"
-    "|0"
-    "| ?[.']+9*"
+    "|[^90-6]?[1-5]+"
+    "| ?[./']+9*"
     "|[ 89]*9+"
     "|[ 89]+(?![^ 89])"
     "|[ 89]+";
+constexpr std::string_view kNumbers = "|[06]", kUpToThree = "{1,3}";  // no other alternative begins with a number
 
 std::string message_of(int error) {
   PCRE2_UCHAR8 text[256];
@@ -27,12 +27,13 @@ std::string message_of(int error) {
 
 }  // namespace
 
-Result<Pretokenizer> Pretokenizer::create(bool jit) {
+Result<Pretokenizer> Pretokenizer::create(NumberWords numbers, bool jit) {
   Pretokenizer made;
+  const std::string pattern = cat(kClassPattern, kNumbers, numbers == NumberWords::three_digits ? kUpToThree : "");
   int error = 0;
   PCRE2_SIZE offset = 0;
-  made.code_.reset(pcre2_compile_8(reinterpret_cast<PCRE2_SPTR8>(kClassPattern.data()), kClassPattern.size(),
-                                   PCRE2_ANCHORED, &error, &offset, nullptr),
+  made.code_.reset(pcre2_compile_8(reinterpret_cast<PCRE2_SPTR8>(pattern.data()), pattern.size(), PCRE2_ANCHORED,
+                                   &error, &offset, nullptr),
                    pcre2_code_free_8);
   if (!made.code_) return Status(FINERMOE_ERROR_INTERNAL, cat("PCRE2 refuses the word pattern: ", message_of(error)));
   if (jit) pcre2_jit_compile_8(made.code_.get(), PCRE2_JIT_COMPLETE);  // may fail: not every system allows it

@@ -7,8 +7,10 @@
 #include "text/bpe.h"
 #include "text/chat_template.h"
 #include "text/pretokenizer.h"
+#include "text/tokenizer_config.h"
 #include "text/tokenizer_json.h"
 #include "text/unicode.h"
+#include "text/vocab_and_merges.h"
 #include "text/vocabulary.h"
 
 namespace finermoe {
@@ -16,8 +18,8 @@ namespace {
 
 constexpr size_t kWindow = 16 << 10;  // bytes that are normalised at once: they stay in the cache
 
-Status malformed(std::string message) {
-  return Status(FINERMOE_ERROR_TOKENIZER_MALFORMED, cat("tokenizer.json: ", message));
+Status malformed(const TokenizerFile& file, std::string_view message) {
+  return Status(FINERMOE_ERROR_TOKENIZER_MALFORMED, cat(file.name, ": ", message));
 }
 
 // The printable characters that stand for bytes in tokenizer.json: printable Latin-1 ones for themselves, the others
@@ -49,13 +51,14 @@ class ByteAlphabet {
 
 class BpeTokenizer final : public Tokenizer {
  public:
-  static Result<std::shared_ptr<const Tokenizer>> build(const TokenizerFile& file, const TokenizerConfig& config,
-                                                        const std::optional<std::string>& chat_template);
+  static Result<std::shared_ptr<const Tokenizer>> build(const TokenizerFile& file,
+                                                        const Result<TokenizerConfig>& config,
+                                                        const TokenizerTexts::Text& chat_template);
 
   BpeTokenizer(size_t n_tokens, Pretokenizer pretokenizer)
       : vocabulary_(n_tokens), pretokenizer_(std::move(pretokenizer)) {}
 
-  Status encode(std::string_view text, bool parse_special,
+  Status encode(std::string_view text, EncodeOptions options,
                 FunctionRef<void(int32_t id, ByteRange range)> emit) const override;
   std::string_view bytes(int32_t id) const override { return vocabulary_.bytes(id); }
   TokenKind kind(int32_t id) const override {
@@ -64,11 +67,13 @@ class BpeTokenizer final : public Tokenizer {
   int32_t find(std::string_view text) const override { return vocabulary_.find(text); }
   size_t vocab_size() const override { return vocabulary_.size(); }
   size_t n_added() const override { return n_added_; }
+  Status config_status() const override { return config_status_; }
   int32_t bos_id() const override { return bos_id_; }
   int32_t eos_id() const override { return eos_id_; }
   int32_t pad_id() const override { return pad_id_; }
 
   Status chat_status() const override { return chat_status_; }
+  int32_t end_of_turn_id() const override { return chat_status_.ok() ? chat_end_ : -1; }
   Result<std::string> render_chat(std::span<const ChatMessage> messages, bool generation_prompt) const override;
   Result<std::vector<int32_t>> encode_chat(std::span<const ChatMessage> messages,
                                            bool generation_prompt) const override;
@@ -79,14 +84,19 @@ class BpeTokenizer final : public Tokenizer {
   Status build_vocabulary(const TokenizerFile& file, const ByteAlphabet& alphabet);
   Status build_merges(const TokenizerFile& file, const ByteAlphabet& alphabet);
   Status build_added(const TokenizerFile& file);
-  void build_chat(const TokenizerConfig& config, const std::optional<std::string>& chat_template);
+  Status build_chat(const Result<TokenizerConfig>& config, const TokenizerTexts::Text& chat_template);
+  void encode_word(std::string_view word, Bpe::Scratch& scratch) const;
 
   Vocabulary vocabulary_;
   Pretokenizer pretokenizer_;
   std::optional<Bpe> bpe_;
-  std::vector<TokenKind> kinds_;  // by id
+  std::vector<TokenKind> kinds_;   // by id
+  std::vector<bool> whole_words_;  // by id: a word that is this token is not built from merges; empty: all are
+  bool nfc_ = false;
+  std::vector<int32_t> before_, after_;  // what is put around a text
   size_t n_added_ = 0;
-  AddedTokens raw_, normalized_;  // looked for in the text as it is, and after NFC
+  AddedTokens raw_, normalized_;  // looked for in the text as it is, and after normalisation
+  Status config_status_;
   int32_t bos_id_ = -1, eos_id_ = -1, pad_id_ = -1;
   int32_t chat_start_ = -1, chat_end_ = -1;
   ChatTemplate chat_;
@@ -102,7 +112,7 @@ class BpeTokenizer::Encoder {
       : tokenizer_(tokenizer), parse_special_(parse_special), matcher_(std::move(matcher)), emit_(emit) {}
 
   Status run(std::string_view text) {
-    return split_added(tokenizer_.raw_, text, [&](size_t begin, size_t end, int32_t id) -> Status {
+    return tokenizer_.raw_.split(text, parse_special_, [&](size_t begin, size_t end, int32_t id) -> Status {
       if (id < 0) return encode_piece(text.substr(begin, end - begin), begin);
       emit_(id, {begin, end});
       return {};
@@ -110,35 +120,16 @@ class BpeTokenizer::Encoder {
   }
 
  private:
-  // Calls part(begin, end, id) for the added tokens in the text, and with -1 for what is between them. A special token
-  // that is not asked for stays text, but nothing else is found in it: so does Hugging Face.
-  template <class Part>
-  Status split_added(const AddedTokens& added, std::string_view text, Part part) {
-    size_t done = 0;
-    if (!added.empty()) {
-      for (size_t from = 0; from < text.size();) {
-        AddedTokens::Match match = added.find(text, from);
-        if (match.id < 0) break;
-        from = match.end;
-        if (match.special && !parse_special_) continue;
-        if (done < match.begin) FM_TRY(part(done, match.begin, -1));
-        FM_TRY(part(match.begin, match.end, match.id));
-        done = match.end;
-      }
-    }
-    return done < text.size() ? part(done, text.size(), -1) : Status();
-  }
-
   Status encode_piece(std::string_view piece, uint64_t offset) {
-    // Tokens that are looked for after NFC may reach over the end of a window.
+    // Tokens that are looked for after normalisation may reach over the end of a window.
     const size_t window = tokenizer_.normalized_.empty() ? kWindow : piece.size();
     while (!piece.empty()) {
-      size_t taken = normalize_window(piece, window, window_);
+      size_t taken = normalize_window(piece, window, tokenizer_.nfc_, window_);
       offset_ = offset;
       if (tokenizer_.normalized_.empty()) {
         FM_TRY(encode_words(0, window_.text, window_.classes));
       } else {
-        FM_TRY(split_added(tokenizer_.normalized_, window_.text, [&](size_t begin, size_t end, int32_t id) -> Status {
+        auto part = [&](size_t begin, size_t end, int32_t id) -> Status {
           if (id >= 0) {
             emit_(id, original(begin, end));
             return {};
@@ -146,7 +137,8 @@ class BpeTokenizer::Encoder {
           std::string_view between = window_.text.substr(begin, end - begin);
           classify(between, classes_);
           return encode_words(begin, between, classes_);
-        }));
+        };
+        FM_TRY(tokenizer_.normalized_.split(window_.text, parse_special_, part));
       }
       piece.remove_prefix(taken);
       offset += taken;
@@ -168,7 +160,7 @@ class BpeTokenizer::Encoder {
           end += lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
         }
       }
-      tokenizer_.bpe_->encode(text.substr(begin, end - begin), scratch_);
+      tokenizer_.encode_word(text.substr(begin, end - begin), scratch_);
       for (int32_t id : scratch_.ids) {
         size_t next = begin + tokenizer_.vocabulary_.length(id);
         emit_(id, original(at + begin, at + next));
@@ -192,14 +184,31 @@ class BpeTokenizer::Encoder {
   Bpe::Scratch scratch_;
 };
 
-Status BpeTokenizer::encode(std::string_view text, bool parse_special,
+void BpeTokenizer::encode_word(std::string_view word, Bpe::Scratch& scratch) const {
+  if (!whole_words_.empty()) {
+    const int32_t id = vocabulary_.find(word);
+    if (id >= 0 && static_cast<size_t>(id) < whole_words_.size() && whole_words_[id]) {
+      scratch.ids.assign(1, id);
+      return;
+    }
+  }
+  bpe_->encode(word, scratch);
+}
+
+Status BpeTokenizer::encode(std::string_view text, EncodeOptions options,
                             FunctionRef<void(int32_t id, ByteRange range)> emit) const {
   if (text.size() > INT32_MAX) {
     return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
                   cat("a text of ", text.size(), " bytes; expected at most ", INT32_MAX, " in one call"));
   }
   FM_ASSIGN(auto matcher, Pretokenizer::Matcher::create(pretokenizer_));
-  return Encoder(*this, parse_special, std::move(matcher), emit).run(text);
+  auto emit_all = [&](const std::vector<int32_t>& ids) {
+    for (int32_t id : ids) emit(id, {0, 0});
+  };
+  if (options.add_special) emit_all(before_);
+  FM_TRY(Encoder(*this, options.parse_special, std::move(matcher), emit).run(text));
+  if (options.add_special) emit_all(after_);
+  return {};
 }
 
 Result<std::string> BpeTokenizer::render_chat(std::span<const ChatMessage> messages, bool generation_prompt) const {
@@ -219,30 +228,38 @@ Result<std::vector<int32_t>> BpeTokenizer::encode_chat(std::span<const ChatMessa
     if (part.special) {
       ids.push_back(part.text == kChatStart ? chat_start_ : chat_end_);
     } else {
-      FM_TRY(encode(part.text, false, [&](int32_t id, ByteRange) { ids.push_back(id); }));
+      FM_TRY(encode(part.text, {.add_special = false}, [&](int32_t id, ByteRange) { ids.push_back(id); }));
     }
   }
   return ids;
 }
 
-Result<std::shared_ptr<const Tokenizer>> BpeTokenizer::build(const TokenizerFile& file, const TokenizerConfig& config,
-                                                             const std::optional<std::string>& chat_template) {
-  FM_ASSIGN(Pretokenizer pretokenizer, Pretokenizer::create());
+Result<std::shared_ptr<const Tokenizer>> BpeTokenizer::build(const TokenizerFile& file,
+                                                             const Result<TokenizerConfig>& config,
+                                                             const TokenizerTexts::Text& chat_template) {
+  FM_ASSIGN(Pretokenizer pretokenizer, Pretokenizer::create(file.components.numbers));
   auto made = std::make_shared<BpeTokenizer>(file.tokens.size() + file.added.size(), std::move(pretokenizer));
+  made->nfc_ = file.components.nfc;
+  made->before_ = file.components.before;
+  made->after_ = file.components.after;
   const ByteAlphabet alphabet;
   FM_TRY(made->build_vocabulary(file, alphabet));
   FM_TRY(made->build_merges(file, alphabet));
   FM_TRY(made->build_added(file));
-  auto id_of = [&](const std::optional<std::string>& content) {
-    auto same = [&](const AddedToken& token) { return token.content == *content; };
-    if (!content) return -1;
-    auto added = std::find_if(file.added.begin(), file.added.end(), same);
-    return added != file.added.end() ? added->id : made->vocabulary_.find(*content);
-  };
-  made->bos_id_ = id_of(config.bos_token);
-  made->eos_id_ = id_of(config.eos_token);
-  made->pad_id_ = id_of(config.pad_token);
-  made->build_chat(config, chat_template);
+  made->config_status_ = config.ok() ? config->roles : config.status();
+  if (made->config_status_.ok()) {
+    auto id_of = [&](const char* role) {
+      const std::optional<std::string> content = config->token(role);
+      if (!content) return -1;
+      auto same = [&](const AddedToken& token) { return token.content == *content; };
+      auto added = std::find_if(file.added.begin(), file.added.end(), same);
+      return added != file.added.end() ? added->id : made->vocabulary_.find(*content);
+    };
+    made->bos_id_ = id_of("bos_token");
+    made->eos_id_ = id_of("eos_token");
+    made->pad_id_ = id_of("pad_token");
+  }
+  made->chat_status_ = made->build_chat(config, chat_template);
   return std::shared_ptr<const Tokenizer>(std::move(made));
 }
 
@@ -252,19 +269,25 @@ Status BpeTokenizer::build_vocabulary(const TokenizerFile& file, const ByteAlpha
   for (size_t i = 0; i < file.tokens.size(); ++i) {
     std::string_view spelling = file.tokens[i];
     const int32_t id = file.ids[i];
-    if (vocabulary_.has(id)) return malformed(cat("the id ", id, " stands twice in vocab, at \"", spelling, "\""));
+    if (vocabulary_.has(id))
+      return malformed(file, cat("the id ", id, " stands twice in vocab, at \"", spelling, "\""));
     bool spelled = alphabet.decode(spelling, bytes);
     vocabulary_.set(id, spelled ? bytes : spelling);
     if (!spelled) {
       others.push_back(i);
     } else if (vocabulary_.find(bytes) >= 0) {
-      return malformed(cat("the token \"", spelling, "\" stands twice in vocab"));
+      return malformed(file, cat("the token \"", spelling, "\" stands twice in vocab"));
     } else {
       vocabulary_.index(id);
     }
   }
   kinds_.assign(vocabulary_.size(), TokenKind::unused);
   for (int32_t id : file.ids) kinds_[id] = TokenKind::normal;
+  if (file.components.ignore_merges) {
+    whole_words_.assign(vocabulary_.size(), false);
+    for (int32_t id : file.ids) whole_words_[id] = true;
+    for (size_t i : others) whole_words_[file.ids[i]] = false;
+  }
   for (size_t i : others) {
     int32_t known = vocabulary_.find(file.tokens[i]);
     if (known < 0) vocabulary_.index(file.ids[i]);
@@ -277,20 +300,20 @@ Status BpeTokenizer::build_merges(const TokenizerFile& file, const ByteAlphabet&
   for (int byte = 0; byte < 256; ++byte) {
     const char text = static_cast<char>(byte);
     byte_ids[byte] = vocabulary_.find({&text, 1});
-    if (byte_ids[byte] < 0) return malformed(cat("vocab lacks the byte ", byte, ", expected all 256"));
+    if (byte_ids[byte] < 0) return malformed(file, cat("vocab lacks the byte ", byte, ", expected all 256"));
   }
   const size_t n_merges = file.merges.size() / 2;
   const auto n_also_added = std::count_if(file.added.begin(), file.added.end(),
                                           [&](const AddedToken& token) { return vocabulary_.has(token.id); });
   if (n_merges == 0 && file.tokens.size() > 256 + static_cast<size_t>(n_also_added)) {
     return Status(FINERMOE_ERROR_TOKENIZER_MERGES,
-                  cat("tokenizer.json: no merges, but a vocab of ", file.tokens.size(), " tokens"));
+                  cat(file.name, ": no merges, but a vocab of ", file.tokens.size(), " tokens"));
   }
   bpe_.emplace(byte_ids, n_merges);
   std::string left, right;
   for (size_t i = 0; i < n_merges; ++i) {
     auto name = [&] {
-      return cat("tokenizer.json: merge ", i, " (\"", file.merges[2 * i], "\", \"", file.merges[2 * i + 1], "\")");
+      return cat(file.name, ": merge ", i, " (\"", file.merges[2 * i], "\", \"", file.merges[2 * i + 1], "\")");
     };
     bool spelled = alphabet.decode(file.merges[2 * i], left) && alphabet.decode(file.merges[2 * i + 1], right);
     // The result of a merge is longer than its parts, unless one of these is empty.
@@ -314,12 +337,12 @@ Status BpeTokenizer::build_added(const TokenizerFile& file) {
   for (const AddedToken& token : file.added) {
     if (vocabulary_.has(token.id)) {
       if (kind(token.id) != TokenKind::normal || vocabulary_.bytes(token.id) != token.content) {
-        return malformed(cat("the id ", token.id, " of added token \"", token.content, "\" is taken by \"",
-                             vocabulary_.bytes(token.id), "\""));
+        return malformed(file, cat("the id ", token.id, " of added token \"", token.content, "\" is taken by \"",
+                                   vocabulary_.bytes(token.id), "\""));
       }
     } else {
       if (int32_t known = vocabulary_.find(token.content); known >= 0) {
-        return malformed(cat("the added token \"", token.content, "\" has the ids ", known, " and ", token.id));
+        return malformed(file, cat("the added token \"", token.content, "\" has the ids ", known, " and ", token.id));
       }
       vocabulary_.set(token.id, token.content);
       vocabulary_.index(token.id);
@@ -327,9 +350,9 @@ Status BpeTokenizer::build_added(const TokenizerFile& file) {
     }
     kinds_[token.id] = token.special ? TokenKind::special : TokenKind::added;
     if (token.normalized) {
-      normalized_.add(normalize(token.content), token.id, token.special);
+      normalized_.add(nfc_ ? normalize_nfc(token.content) : token.content, token);
     } else {
-      raw_.add(token.content, token.id, token.special);
+      raw_.add(token.content, token);
     }
   }
   n_added_ = file.added.size();
@@ -338,31 +361,54 @@ Status BpeTokenizer::build_added(const TokenizerFile& file) {
   return {};
 }
 
-void BpeTokenizer::build_chat(const TokenizerConfig& config, const std::optional<std::string>& chat_template) {
-  const auto& source = chat_template ? chat_template : config.chat_template;
+Status BpeTokenizer::build_chat(const Result<TokenizerConfig>& config, const TokenizerTexts::Text& chat_template) {
+  FM_ASSIGN(std::optional<std::string> source, chat_template);
   if (!source) {
-    chat_status_ = Status(FINERMOE_ERROR_CHAT_TEMPLATE, "this model has no chat template");
-    return;
+    FM_TRY(config.status());
+    FM_ASSIGN(source, chat_template_of(*config));
   }
-  auto chat = recognise_chat_template(*source);
-  chat_status_ = chat.status();
-  if (!chat.ok()) return;
-  chat_ = std::move(*chat);
+  if (!source) return Status(FINERMOE_ERROR_CHAT_TEMPLATE, "this model has no chat template");
+  FM_ASSIGN(chat_, recognise_chat_template(*source));
   chat_start_ = vocabulary_.find(kChatStart);
   chat_end_ = vocabulary_.find(kChatEnd);
-  if (kind(chat_start_) != TokenKind::special || kind(chat_end_) != TokenKind::special) {
-    chat_status_ = Status(FINERMOE_ERROR_CHAT_TEMPLATE, cat("the chat template needs the special tokens ", kChatStart,
-                                                            " and ", kChatEnd, ", which tokenizer.json lacks"));
-  }
+  if (kind(chat_start_) == TokenKind::special && kind(chat_end_) == TokenKind::special) return {};
+  return Status(FINERMOE_ERROR_CHAT_TEMPLATE, cat("the chat template needs the special tokens ", kChatStart, " and ",
+                                                  kChatEnd, ", which the tokenizer lacks"));
 }
 
 }  // namespace
 
-Result<std::shared_ptr<const Tokenizer>> Tokenizer::parse(std::string_view tokenizer_json, std::string_view config_json,
-                                                          const std::optional<std::string>& chat_template) {
-  FM_ASSIGN(TokenizerFile file, read_tokenizer_json(tokenizer_json));
-  FM_ASSIGN(TokenizerConfig config, read_tokenizer_config(config_json));
-  return BpeTokenizer::build(file, config, chat_template);
+TokenizerTexts TokenizerTexts::read(Read read_text) {
+  TokenizerTexts texts;
+  texts.tokenizer_json = read_text("tokenizer.json");
+  if (texts.tokenizer_json.ok() && !*texts.tokenizer_json) {
+    texts.vocab_json = read_text("vocab.json");
+    texts.merges = read_text("merges.txt");
+    texts.added_tokens = read_text("added_tokens.json");
+  }
+  texts.config = read_text("tokenizer_config.json");
+  texts.special_tokens_map = read_text("special_tokens_map.json");
+  texts.chat_template = read_text("chat_template.jinja");
+  return texts;
+}
+
+Result<std::shared_ptr<const Tokenizer>> Tokenizer::parse(const TokenizerTexts& texts, std::string_view model) {
+  FM_TRY(texts.tokenizer_json.status());
+  FM_TRY(texts.vocab_json.status());
+  Result<TokenizerConfig> config = read_tokenizer_config(texts);
+  if (*texts.tokenizer_json) {
+    FM_ASSIGN(const TokenizerFile file, read_tokenizer_json(**texts.tokenizer_json));
+    return BpeTokenizer::build(file, config, texts.chat_template);
+  }
+  if (!*texts.vocab_json) {
+    return Status(FINERMOE_ERROR_NO_TOKENIZER,
+                  cat(model, " has neither tokenizer.json nor vocab.json: only token ids can be used with it"),
+                  "tokenizer.json", "none");
+  }
+  FM_TRY(config.status());
+  FM_TRY(config->roles);
+  FM_ASSIGN(const TokenizerFile file, read_vocab_and_merges(texts, *config));
+  return BpeTokenizer::build(file, config, texts.chat_template);
 }
 
 }  // namespace finermoe

@@ -1,4 +1,4 @@
-// Byte-level BPE from tokenizer.json (Qwen2.5's pre-tokenizer, NFC), equal to Hugging Face's ids.
+// Byte-level BPE from tokenizer.json, or vocab.json and merges.txt, equal to Hugging Face's ids.
 #pragma once
 
 #include <cstdint>
@@ -29,17 +29,40 @@ struct ChatMessage {
   std::string role, text;
 };
 
+struct EncodeOptions {
+  bool parse_special = false;  // special tokens in the text become their ids
+  bool add_special = true;     // the tokens that the tokenizer puts around a text, if it does: BOS, EOS
+};
+
+// The texts that a tokenizer is read from: each nullopt where there is none, or the error of reading it, which counts
+// only where the text is needed.
+struct TokenizerTexts {
+  using Text = Result<std::optional<std::string>>;
+  Text tokenizer_json = std::optional<std::string>();
+  Text vocab_json = std::optional<std::string>();  // this and the next two: in place of tokenizer.json
+  Text merges = std::optional<std::string>();
+  Text added_tokens = std::optional<std::string>();
+  Text config = std::optional<std::string>();  // tokenizer_config.json
+  Text special_tokens_map = std::optional<std::string>();
+  Text chat_template = std::optional<std::string>();  // chat_template.jinja: before the one in tokenizer_config.json
+
+  using Read = FunctionRef<Text(const std::string& file_name)>;
+  static TokenizerTexts read(Read read_text);
+};
+
 // Immutable; any number of threads may use it at once.
 class Tokenizer {
  public:
-  // The texts of tokenizer.json, tokenizer_config.json ("" if there is none) and chat_template.jinja (nullopt likewise;
-  // it takes precedence over the template in tokenizer_config.json).
-  static Result<std::shared_ptr<const Tokenizer>> parse(std::string_view tokenizer_json, std::string_view config_json,
-                                                        const std::optional<std::string>& chat_template);
+  // `model` stands for where the texts come from in messages.
+  static Result<std::shared_ptr<const Tokenizer>> parse(const TokenizerTexts& texts,
+                                                        std::string_view model = "the model");
+  static Result<std::shared_ptr<const Tokenizer>> open(std::string_view model, TokenizerTexts::Read read_text) {
+    return parse(TokenizerTexts::read(read_text), model);
+  }
   virtual ~Tokenizer() = default;
 
-  // Calls `emit` for each token in order. `parse_special`: special tokens in the text become their ids.
-  virtual Status encode(std::string_view text, bool parse_special,
+  // Calls `emit` for each token in order; the range of one that is no part of the text is 0, 0.
+  virtual Status encode(std::string_view text, EncodeOptions options,
                         FunctionRef<void(int32_t id, ByteRange range)> emit) const = 0;
   // The bytes of a token as they stand in text (added tokens: their content); empty for an id without one.
   virtual std::string_view bytes(int32_t id) const = 0;
@@ -47,12 +70,15 @@ class Tokenizer {
   virtual int32_t find(std::string_view bytes) const = 0;  // -1: none
   virtual size_t vocab_size() const = 0;                   // largest id with a token, plus one
   virtual size_t n_added() const = 0;
+  // FINERMOE_OK, or why tokenizer_config.json cannot be used: the next three are -1 then.
+  virtual Status config_status() const = 0;
   virtual int32_t bos_id() const = 0;  // -1: none; so the next two
   virtual int32_t eos_id() const = 0;
   virtual int32_t pad_id() const = 0;
 
   // FINERMOE_OK, or FINERMOE_ERROR_CHAT_TEMPLATE saying why chat does not work here.
   virtual Status chat_status() const = 0;
+  virtual int32_t end_of_turn_id() const = 0;  // of the chat template; -1 where chat does not work
   virtual Result<std::string> render_chat(std::span<const ChatMessage> messages, bool generation_prompt) const = 0;
   // The rendered prompt's ids: only the template's own special tokens become special ids.
   virtual Result<std::vector<int32_t>> encode_chat(std::span<const ChatMessage> messages,

@@ -1,13 +1,15 @@
-// What tokenizer.json and tokenizer_config.json say, checked against what is supported.
+// What a tokenizer's files say, checked against what is supported: tokenizer.json, or vocab.json and merges.txt.
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/json.h"
 #include "base/status.h"
+#include "text/added_tokens.h"
+#include "text/components.h"
 
 namespace finermoe {
 
@@ -29,27 +31,19 @@ class StringList {
   std::vector<size_t> ends_;
 };
 
-struct AddedToken {
-  int32_t id = 0;
-  std::string content;
-  bool special = false;
-  bool normalized = false;  // looked for after NFC, else before
-};
-
 struct TokenizerFile {
-  StringList tokens;         // of the model's vocabulary, as the file spells them
-  std::vector<int32_t> ids;  // [tokens]
-  StringList merges;         // left and right parts in turn, by rank
+  std::string_view name = "tokenizer.json";  // in messages
+  StringList tokens;                         // of the model's vocabulary, as the file spells them
+  std::vector<int32_t> ids;                  // [tokens]
+  StringList merges;                         // left and right parts in turn, by rank
   std::vector<AddedToken> added;
-};
-
-struct TokenizerConfig {
-  std::optional<std::string> bos_token, eos_token, pad_token, chat_template;
+  Components components;
 };
 
 constexpr int32_t kMaxTokenId = (1 << 22) - 1;  // what an id may make us allocate
 
 Result<TokenizerFile> read_tokenizer_json(std::string_view text);
-Result<TokenizerConfig> read_tokenizer_config(std::string_view text);
+// The id and flags of an added token, as tokenizer.json and added_tokens_decoder write them.
+Result<AddedToken> read_added_token(std::string_view file, const Json& id, const Json& entry);
 
 }  // namespace finermoe

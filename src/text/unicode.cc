@@ -12,16 +12,16 @@ namespace {
 constexpr size_t kBlock = 64;  // code points that share an entry of kClassBlock
 constexpr uint8_t kFlags = kNfcReplaces | kNfcJoins;
 
-bool is_letter_or_number(uint8_t code_class) { return code_class >= '0' && code_class <= '5'; }
+bool is_letter_or_number(uint8_t code_class) { return code_class >= '0' && code_class <= '6'; }
 
 struct Scan {
   size_t size = 0;       // bytes of the window
   bool changed = false;  // whether invalid bytes or NFC may change it
 };
 
-// Finds the window's end and the classes up to there. Words of the pre-tokenizer never reach across the end of letters,
-// nor the end of a number, and look at nothing before them.
-Scan scan_window(std::string_view text, size_t window, std::string& classes) {
+// Finds the window's end and the classes up to there. Words of the pre-tokenizer never reach across the end of a run of
+// letters and numbers, and look at nothing before it.
+Scan scan_window(std::string_view text, size_t window, bool nfc, std::string& classes) {
   Scan scan;
   uint8_t previous = kFlags;
   classes.resize(std::min(text.size(), window + 4));
@@ -29,11 +29,11 @@ Scan scan_window(std::string_view text, size_t window, std::string& classes) {
   while (scan.size < text.size()) {
     Decoded next = decode_utf8(text, scan.size);
     uint8_t next_class = unicode_class(next.code_point);
-    bool cut = previous == '0' || (is_letter_or_number(previous) && !is_letter_or_number(next_class));
+    bool cut = is_letter_or_number(previous) && !is_letter_or_number(next_class);
     if (scan.size >= window && cut && !(next_class & kFlags)) break;
-    if (!next.valid || (next_class & kFlags)) scan.changed = true;
+    if (!next.valid || (nfc && (next_class & kFlags))) scan.changed = true;
     if (n == classes.size()) classes.resize(n * 2 + 64);
-    classes[n++] = static_cast<char>(next_class);
+    classes[n++] = static_cast<char>(next_class & ~kFlags);
     previous = next_class;
     scan.size += next.size;
   }
@@ -82,7 +82,7 @@ void compose(const std::vector<int32_t>& source, std::vector<int32_t>& out) {
 // those after it that may join it. All bytes of a segment that NFC changed stand for the whole of it.
 class Normalizer {
  public:
-  explicit Normalizer(Normalized& into) : into_(into) {
+  Normalizer(bool nfc, Normalized& into) : nfc_(nfc), into_(into) {
     into_.storage.clear();
     into_.begin.clear();
     into_.end.clear();
@@ -103,7 +103,7 @@ class Normalizer {
         characters_.push_back(next);
         at += next.size;
       } while (at < text.size());
-      if (segment_.size() > 1 || flags & kNfcReplaces) {
+      if (nfc_ && (segment_.size() > 1 || flags & kNfcReplaces)) {
         compose(segment_, composed_);
         if (composed_ != segment_) {
           append_changed(start, at);
@@ -138,6 +138,7 @@ class Normalizer {
     }
   }
 
+  const bool nfc_;
   Normalized& into_;
   std::vector<int32_t> segment_, composed_;
   std::vector<Decoded> characters_;  // of the segment
@@ -148,6 +149,16 @@ class Normalizer {
 uint8_t unicode_class(uint32_t code_point) {
   size_t block = code_point / kBlock;
   return block < std::size(kClassBlock) ? kClasses[kClassBlock[block] * kBlock + code_point % kBlock] : uint8_t{'.'};
+}
+
+bool is_space(uint32_t code_point) {
+  const uint8_t found = unicode_class(code_point) & ~kFlags;
+  return found == ' ' || found == '8' || found == '9';
+}
+
+bool is_word(uint32_t code_point) {
+  const uint8_t found = unicode_class(code_point) & ~kFlags;
+  return found >= '/' && found <= '5';
 }
 
 Decoded decode_utf8(std::string_view text, size_t at) {
@@ -173,6 +184,14 @@ Decoded decode_utf8(std::string_view text, size_t at) {
   return {code_point, n, true};
 }
 
+Decoded decode_utf8_before(std::string_view text, size_t end) {
+  for (size_t size = 1; size <= 4 && size <= end; ++size) {
+    const Decoded found = decode_utf8(text, end - size);
+    if (found.valid && found.size == size) return found;
+  }
+  return {};
+}
+
 void append_utf8(uint32_t code_point, std::string& out) {
   if (code_point < 0x80) {
     out += static_cast<char>(code_point);
@@ -194,9 +213,9 @@ void classify(std::string_view text, std::string& classes) {
   classes.resize(n);
 }
 
-size_t normalize_window(std::string_view text, size_t window, Normalized& into) {
-  Scan scan = scan_window(text, window, into.classes);
-  Normalizer normalizer(into);
+size_t normalize_window(std::string_view text, size_t window, bool nfc, Normalized& into) {
+  Scan scan = scan_window(text, window, nfc, into.classes);
+  Normalizer normalizer(nfc, into);
   into.text = text.substr(0, scan.size);
   if (scan.changed) {
     normalizer.run(into.text);
@@ -206,9 +225,9 @@ size_t normalize_window(std::string_view text, size_t window, Normalized& into) 
   return scan.size;
 }
 
-std::string normalize(std::string_view text) {
+std::string normalize_nfc(std::string_view text) {
   Normalized normalized;
-  Normalizer(normalized).run(text);
+  Normalizer(true, normalized).run(text);
   return std::move(normalized.storage);
 }
 

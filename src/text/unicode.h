@@ -18,18 +18,24 @@ struct Decoded {
 
 // The character that begins at text[at]; an invalid one is as long as its maximal subpart (Unicode, section 3.9).
 Decoded decode_utf8(std::string_view text, size_t at);
+// The character that ends before text[end], end > 0; a byte that ends none is invalid by itself.
+Decoded decode_utf8_before(std::string_view text, size_t end);
 void append_utf8(uint32_t code_point, std::string& out);
 
 // A code point is a class character and two flags, in one byte. The class characters:
-//   ' '  the space            '8' other white space   '9' CR, LF   '0' numbers   '\'' the apostrophe   '.' all others
+//   ' '  the space   '8' other white space   '9' CR, LF   '\'' the apostrophe
+//   '0' numbers   '6' numbers that are no part of a word to added tokens (Rust's \w)
 //   '1' letters, save for those that contractions are made of: '2' s t m d, '3' r v, '4' e, '5' l
+//   '.' all others   '/' others that are a part of a word to added tokens: marks, the underscore
 // (pinned to the release of Unicode that Hugging Face's tokenizers use; scripts/make_unicode_classes.py).
 constexpr uint8_t kNfcReplaces = 0x80;  // NFC makes something else of it
 constexpr uint8_t kNfcJoins = 0x40;     // it may move before, or join, what stands before it
 uint8_t unicode_class(uint32_t code_point);
+bool is_space(uint32_t code_point);
+bool is_word(uint32_t code_point);  // as added tokens with single_word see it
 
-// A part of a text after the replacement of invalid bytes and NFC. Where that changed nothing, `text` is the original
-// and begin and end are empty.
+// A part of a text after the replacement of invalid bytes and, if asked for, NFC. Where that changed nothing, `text` is
+// the original and begin and end are empty.
 struct Normalized {
   std::string_view text;
   std::string classes;               // [code points of text] class characters
@@ -39,10 +45,10 @@ struct Normalized {
 
 // Normalises the beginning of `text` and returns how many bytes of it that was: all of it, or at least `window` bytes,
 // cut where neither NFC nor a word of the pre-tokenizer can reach across. (`into` keeps its memory between calls.)
-size_t normalize_window(std::string_view text, size_t window, Normalized& into);
+size_t normalize_window(std::string_view text, size_t window, bool nfc, Normalized& into);
 // The class characters alone, of text that is valid UTF-8.
 void classify(std::string_view text, std::string& classes);
 // NFC of a whole string.
-std::string normalize(std::string_view text);
+std::string normalize_nfc(std::string_view text);
 
 }  // namespace finermoe

@@ -1,6 +1,8 @@
 """finermoe generate and info on the bundled models and on every shape."""
 
+import json
 import pathlib
+import shutil
 import tempfile
 import unittest
 
@@ -32,6 +34,19 @@ class Trained(unittest.TestCase):
             file = pathlib.Path(folder, "prompt")
             file.write_text(LIGHTHOUSE)
             self.assertEqual(text("generate", TRAINED, "--chat", "--file", file), answer + "\n")
+
+    def test_chat_ends_at_the_end_of_turn(self):
+        with tempfile.TemporaryDirectory() as folder:  # as the published checkpoints: only <|endoftext|> is known
+            model = pathlib.Path(folder, "model")
+            shutil.copytree(TRAINED, model)
+            config = json.loads((model / "config.json").read_text())
+            (model / "config.json").write_text(json.dumps(config | {"eos_token_id": 4064}))
+            (model / "generation_config.json").write_text('{"eos_token_id": 4064}')
+            answer = next(p for p in expected(TRAINED)["prompts"] if "lighthouse" in p["text"])["greedy_text"]
+            completion = value("generate", model, "--chat", "-p", LIGHTHOUSE, "--json")
+            self.assertEqual((completion["text"], completion["finish_reason"]), (answer, "stop_token"))
+            self.assertEqual(completion["ids"][-1], STOP_ID)
+            self.assertEqual(text("chat", model, stdin=LIGHTHOUSE.encode()), answer + "\n")
 
     def test_json_fields(self):
         completion = value("generate", TRAINED, "--chat", "-p", LIGHTHOUSE, "--json", "--logprobs", "3")

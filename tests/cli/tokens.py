@@ -74,6 +74,30 @@ class Tokens(unittest.TestCase):
         self.assertEqual(text("detokenize", TRAINED, "4065"), "")
         self.assertEqual(text("detokenize", TRAINED, "4065", "--show-special"), "<|im_start|>")
 
+    def test_tokens_around_a_text(self):
+        with tempfile.TemporaryDirectory() as folder:
+            tokenizer = json.loads((TRAINED / "tokenizer.json").read_text())
+            tokenizer["post_processor"] = {"type": "BertProcessing", "cls": ["<|endoftext|>", 4064], "sep": ["<|im_end|>", 4066]}
+            pathlib.Path(folder, "tokenizer.json").write_text(json.dumps(tokenizer))
+            plain = value("tokenize", TRAINED, "--json", "Hello")["ids"]
+            self.assertEqual(value("tokenize", folder, "--json", "Hello")["ids"], [4064, *plain, 4066])
+            self.assertEqual(value("tokenize", folder, "--json", "--no-special-tokens", "Hello")["ids"], plain)
+            self.assertEqual(text("tokenize", folder, "--count", "Hello"), f"{len(plain) + 2}\n")
+            self.assertEqual(text("tokenize", folder, "--count", "--no-special-tokens", "Hello"), f"{len(plain)}\n")
+            self.assertEqual(text("tokenize", folder, "--offsets", "").splitlines(), ['4064\t0\t0\t""', '4066\t0\t0\t""'])
+
+    def test_vocab_and_merges(self):
+        with tempfile.TemporaryDirectory() as folder:
+            model, copy = pathlib.Path(folder, "model"), pathlib.Path(folder, "copy")
+            shutil.copytree(TRAINED, model)
+            parts = json.loads((model / "tokenizer.json").read_text())["model"]
+            (model / "tokenizer.json").unlink()
+            (model / "vocab.json").write_text(json.dumps(parts["vocab"]))
+            (model / "merges.txt").write_text("#version: 0.2\n" + "".join(" ".join(merge) + "\n" for merge in parts["merges"]))
+            run("quantize", model, copy)  # carries the files along
+            for place in (model, copy):
+                self.assertEqual(text("tokenize", place, "--special", "Hi <|im_end|>"), text("tokenize", TRAINED, "--special", "Hi <|im_end|>"))
+
     def test_tokenizer_alone(self):
         with tempfile.TemporaryDirectory() as folder:
             shutil.copy(TRAINED / "tokenizer.json", folder)

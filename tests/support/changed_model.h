@@ -28,6 +28,7 @@ class ChangedModel {
   void write(const std::string& name, const std::string& text) const {
     std::ofstream(folder_ / name, std::ios::binary) << text;
   }
+  void remove(const std::string& name) const { std::filesystem::remove(folder_ / name); }
   // Elements [first, first + n) of a tensor become `value`, in whatever file it lies; BF16 and F32.
   void fill(const std::string& tensor, size_t first, size_t n, float value) const {
     for (const auto& entry : std::filesystem::directory_iterator(folder_)) {

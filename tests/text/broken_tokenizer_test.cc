@@ -35,7 +35,7 @@ Json without(const char* parent, const char* key) {
 }
 
 void expect_text(Code code, const std::string& part, const std::string& text) {
-  auto result = Tokenizer::parse(text, "", {});
+  auto result = parse(text);
   EXPECT_EQ(result.status().code(), code) << text.substr(0, 200);
   EXPECT_NE(result.status().message().find(part), std::string::npos)
       << "\"" << part << "\" is not in: " << result.status().message();
@@ -46,7 +46,7 @@ constexpr Code kMalformed = FINERMOE_ERROR_TOKENIZER_MALFORMED, kMerges = FINERM
                kComponent = FINERMOE_ERROR_TOKENIZER_COMPONENT;
 
 TEST(BrokenTokenizer, TheBaseIsValid) {
-  auto tokenizer = Tokenizer::parse(valid().dump(), "", {});
+  auto tokenizer = parse(valid().dump());
   ASSERT_TRUE(tokenizer.ok()) << tokenizer.status().message();
   EXPECT_EQ(encode(**tokenizer, "abcd"), std::vector<int32_t>{258});
   EXPECT_EQ((*tokenizer)->vocab_size(), 303u);
@@ -62,9 +62,8 @@ TEST(BrokenTokenizer, Json) {
   expect_text(kMalformed, "version", "{\"version\": 1, \"version\": 2}");
   expect_text(kMalformed, "tokenizer.json", "{\"model\": {\"vocab\": {\"\xFF\": 1}}}");
   for (size_t cut = 0; cut < text.size(); cut += 97) {
-    EXPECT_EQ(Tokenizer::parse(text.substr(0, cut), "", {}).status().code(), kMalformed);
+    EXPECT_EQ(parse(text.substr(0, cut)).status().code(), kMalformed);
   }
-  EXPECT_EQ(Tokenizer::parse(text, "{", {}).status().code(), kMalformed);
 }
 
 TEST(BrokenTokenizer, Vocabulary) {
@@ -109,14 +108,12 @@ TEST(BrokenTokenizer, AddedTokens) {
   expect(kMalformed, "content", with("/added_tokens/0/content", ""));
   expect(kMalformed, "content", with("/added_tokens/0/content", std::string(5000, 'x')));
   expect(kMalformed, "not an array", with("/added_tokens", 1));
-  for (const char* flag : {"single_word", "lstrip", "rstrip"}) {
-    expect(kComponent, flag, with((std::string("/added_tokens/0/") + flag).c_str(), true));
-  }
 }
 
 TEST(BrokenTokenizer, ComponentsAreNamed) {
   expect(kComponent, "NFKC", with("/normalizer/type", "NFKC"));
-  expect(kComponent, "normalizer", with("/normalizer", nullptr));
+  expect(kComponent, "Lowercase",
+         with("/normalizer", Json{{"type", "Sequence"}, {"normalizers", {{{"type", "Lowercase"}}}}}));
   expect(kComponent, "Whitespace", with("/pre_tokenizer", {{"type", "Whitespace"}}));
   expect(kComponent, "Digits", with("/pre_tokenizer/pretokenizers/0", {{"type", "Digits"}}));
   expect(kComponent, "Metaspace", with("/pre_tokenizer/pretokenizers/1", {{"type", "Metaspace"}}));
@@ -124,16 +121,62 @@ TEST(BrokenTokenizer, ComponentsAreNamed) {
   expect(kComponent, "Removed", with("/pre_tokenizer/pretokenizers/0/behavior", "Removed"));
   expect(kComponent, "add_prefix_space", with("/pre_tokenizer/pretokenizers/1/add_prefix_space", true));
   expect(kComponent, "use_regex", with("/pre_tokenizer/pretokenizers/1/use_regex", true));
-  expect(kComponent, "TemplateProcessing", with("/post_processor", {{"type", "TemplateProcessing"}}));
   expect(kComponent, "Metaspace", with("/decoder", {{"type", "Metaspace"}}));
   expect(kComponent, "Unigram", with("/model/type", "Unigram"));
   expect(kComponent, "dropout", with("/model/dropout", 0.1));
-  expect(kComponent, "unk_token", with("/model/unk_token", "<unk>"));
-  expect(kComponent, "byte_fallback", with("/model/byte_fallback", true));
-  expect(kComponent, "ignore_merges", with("/model/ignore_merges", true));
   expect(kComponent, "continuing_subword_prefix", with("/model/continuing_subword_prefix", "##"));
-  expect(kComponent, "truncation", with("/truncation", {{"max_length", 5}}));
-  expect(kComponent, "padding", with("/padding", {{"pad_id", 5}}));
+  expect(kComponent, "a Sequence of 3", with("/pre_tokenizer/pretokenizers/2", {{"type", "ByteLevel"}}));
+}
+
+Json template_of(Json single) {
+  Json special = {{"<s>", {{"id", "<s>"}, {"ids", {300}}, {"tokens", {"<s>"}}}}};
+  return {{"type", "TemplateProcessing"},
+          {"single", std::move(single)},
+          {"pair", Json::array()},
+          {"special_tokens", std::move(special)}};
+}
+Json special_piece(const char* name) { return {{"SpecialToken", {{"id", name}, {"type_id", 0}}}}; }
+Json sequence_piece(const char* name) { return {{"Sequence", {{"id", name}, {"type_id", 0}}}}; }
+
+TEST(BrokenTokenizer, PostProcessors) {
+  const Json text = sequence_piece("A"), bos = special_piece("<s>");
+  auto with_processor = [](Json json) { return with("/post_processor", std::move(json)); };
+  expect(kComponent, "once", with_processor(template_of(Json::array())));
+  expect(kComponent, "once", with_processor(template_of({text, text})));
+  expect(kComponent, "once", with_processor(template_of({sequence_piece("B")})));
+  expect(kComponent, "once", with_processor(template_of({bos})));
+  expect(kMalformed, "</s>", with_processor(template_of({text, special_piece("</s>")})));
+  expect(kMalformed, "piece", with_processor(template_of({text, 5})));
+  for (Json ids : {Json(-1), Json(1u << 30), Json("x"), Json(1.5)}) {
+    Json json = template_of({bos, text});
+    json["special_tokens"]["<s>"]["ids"] = {ids};
+    expect(kMalformed, "expected numbers", with_processor(json));
+  }
+  expect(kMalformed, "cls", with_processor({{"type", "RobertaProcessing"}, {"sep", {"</s>", 2}}}));
+  const Json twice = Json::array({template_of({bos, text}), template_of({text, bos})});
+  expect(kComponent, "several", with_processor({{"type", "Sequence"}, {"processors", twice}}));
+  expect(kComponent, "Whitespace", with_processor({{"type", "Whitespace"}}));
+}
+
+TEST(PostProcessor, ItsTokensAreLeftOutOnRequest) {
+  Json json = with("/post_processor", template_of({special_piece("<s>"), sequence_piece("A"), special_piece("<s>")}));
+  auto tokenizer = parse(json.dump());
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status().message();
+  auto ids = [&](std::string_view text, bool add_special) {
+    std::vector<int32_t> found;
+    auto emit = [&](int32_t id, ByteRange range) {
+      found.push_back(id);
+      if (id == 300) {
+        EXPECT_EQ(range.end, 0u);
+      }
+    };
+    EXPECT_TRUE((*tokenizer)->encode(text, {.add_special = add_special}, emit).ok());
+    return found;
+  };
+  EXPECT_EQ(ids("abcd", true), (std::vector<int32_t>{300, 258, 300}));
+  EXPECT_EQ(ids("abcd", false), std::vector<int32_t>{258});
+  EXPECT_EQ(ids("", true), (std::vector<int32_t>{300, 300}));
+  EXPECT_EQ(ids("", false), std::vector<int32_t>{});
 }
 
 TEST(AddedTokens, MatchAsHuggingFaceDoes) {
@@ -148,7 +191,7 @@ TEST(AddedTokens, MatchAsHuggingFaceDoes) {
                                   {"normalized", true}});
   json["added_tokens"].push_back({{"id", 313}, {"content", "abc"}, {"special", true}, {"normalized", false}});
   json["added_tokens"].push_back({{"id", 314}, {"content", "bcd"}, {"special", false}, {"normalized", false}});
-  auto tokenizer = Tokenizer::parse(json.dump(), "", {});
+  auto tokenizer = parse(json.dump());
   ASSERT_TRUE(tokenizer.ok()) << tokenizer.status().message();
   auto id = [&](std::string_view byte) { return (*tokenizer)->find(byte); };
   EXPECT_EQ(encode(**tokenizer, "<x>y<x>"), (std::vector<int32_t>{311, 310, id(">")}));  // the longest

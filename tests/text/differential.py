@@ -104,7 +104,9 @@ class Comparison:
     def __init__(self, program, path):
         self.program, self.path = program, path
         self.tokenizer = tokenizers.Tokenizer.from_file(path)
-        self.nfc = tokenizers.normalizers.NFC().normalize_str
+        self.tokenizer.no_truncation()  # settings of a call, which the file may have kept
+        self.tokenizer.no_padding()
+        self.normalize = self.tokenizer.normalizer.normalize_str if self.tokenizer.normalizer else str
         self.failures = self.compared = self.with_offsets = 0
 
     def fail(self, data, what, expected, found):
@@ -112,25 +114,26 @@ class Comparison:
         if self.failures <= 10:
             print(f"{what} differ for {data!r:.200}\n  expected {expected!r:.300}\n  found    {found!r:.300}")
 
-    def run(self, texts, parse_special):
+    def run(self, texts, parse_special, bare=True):
         self.tokenizer.encode_special_tokens = not parse_special
-        flags = ["special"] if parse_special else []
+        flags = ["special"] * parse_special + ["bare"] * bare
         found = ours(self.program, self.path, texts, flags)
         for start in range(0, len(texts), 20_000):
             batch = texts[start : start + 20_000]
             decoded = [data.decode(errors="replace") for data in batch]
-            for data, text, theirs in zip(batch, decoded, self.tokenizer.encode_batch(decoded, add_special_tokens=False)):
+            for data, text, theirs in zip(batch, decoded, self.tokenizer.encode_batch(decoded, add_special_tokens=not bare)):
                 self.one(data, text, theirs, next(found))
 
     def one(self, data, text, theirs, mine):
         self.compared += 1
         if mine[:, 0].tolist() != theirs.ids:
             return self.fail(data, "ids", theirs.ids, mine[:, 0].tolist())
-        begin, end = mine[:, 1], mine[:, 2]
-        whole = len(data) == 0 or (len(mine) and begin[0] == 0 and end[-1] == len(data))
+        begin, end = mine[mine[:, 2] != 0, 1:].T  # without what was put around the text
+        whole = len(data) == 0 or (len(begin) and begin[0] == 0 and end[-1] == len(data))
         if not whole or (begin >= end).any() or (begin[1:] > end[:-1]).any() or (np.diff(begin.astype(np.int64)) < 0).any():
             self.fail(data, "offsets do not cover the text:", len(data), mine[:, 1:].tolist())
-        if self.nfc(text) != text:  # Hugging Face's offsets are of single characters of what NFC joined; ours are of all
+        begin, end = mine[:, 1:].T
+        if self.normalize(text) != text:  # Hugging Face's offsets are of single characters of what NFC joined; ours are of all
             return None
         # Hugging Face's offsets are those of the whole characters that a token has a part of.
         self.with_offsets += 1

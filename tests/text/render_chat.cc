@@ -1,6 +1,7 @@
 // Chat rendering as a filter, for the Python test: render_chat TOKENIZER_JSON
-// In, a JSON object per line: {"config": text of tokenizer_config.json, "messages": [{"role", "content"}],
-// "generation"}. Out, a JSON object per line: {"text", "ids"} or {"error": code}.
+// In, a JSON object per line: {"config": text of tokenizer_config.json, "file": text of chat_template.jinja (or left
+// out), "messages": [{"role", "content"}], "generation"}. Out, a JSON object per line: {"text", "ids"} or {"error":
+// code}.
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -15,8 +16,11 @@ using finermoe::Json;
 namespace {
 
 Json answer(const std::string& tokenizer_json, const Json& question) {
-  auto tokenizer =
-      finermoe::Tokenizer::parse(tokenizer_json, question["config"].get_ref<const std::string&>(), std::nullopt);
+  finermoe::TokenizerTexts texts;
+  texts.tokenizer_json = std::optional(tokenizer_json);
+  texts.config = std::optional(question["config"].get<std::string>());
+  if (question.contains("file")) texts.chat_template = std::optional(question["file"].get<std::string>());
+  auto tokenizer = finermoe::Tokenizer::parse(texts);
   if (!tokenizer.ok()) return {{"error", tokenizer.status().code()}};
   std::vector<finermoe::ChatMessage> messages;
   for (const Json& message : question["messages"]) messages.push_back({message["role"], message["content"]});

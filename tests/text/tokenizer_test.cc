@@ -7,6 +7,7 @@
 #include <random>
 #include <thread>
 
+#include "base/json.h"
 #include "support.h"
 #include "text/pretokenizer.h"
 
@@ -50,7 +51,7 @@ TEST(Tokenizer, OffsetsAreOfTheTextAsGiven) {
   // e and a combining acute become one character; 0xFF becomes U+FFFD: their tokens stand for the original bytes.
   const std::string text = "x e\xCC\x81 \xFF y";
   std::vector<ByteRange> ranges;
-  ASSERT_TRUE(tiny().encode(text, false, [&](int32_t, ByteRange range) { ranges.push_back(range); }).ok());
+  ASSERT_TRUE(tiny().encode(text, {}, [&](int32_t, ByteRange range) { ranges.push_back(range); }).ok());
   ASSERT_FALSE(ranges.empty());
   EXPECT_EQ(ranges.front().begin, 0u);
   EXPECT_EQ(ranges.back().end, text.size());
@@ -117,7 +118,8 @@ TEST(Tokenizer, HostileTextTakesLinearTime) {
     const std::string small = repeat(piece, 1 << 19), large = repeat(piece, 4 << 19);
     size_t n = 0;
     auto time = [&](const std::string& text) {
-      return best_seconds([&] { ASSERT_TRUE(tiny().encode(text, true, [&](int32_t, ByteRange) { ++n; }).ok()); });
+      return best_seconds(
+          [&] { ASSERT_TRUE(tiny().encode(text, {.parse_special = true}, [&](int32_t, ByteRange) { ++n; }).ok()); });
     };
     double one = time(small), four = time(large);
     // Four times the text: 4 if linear, a little more with the logarithm and the caches, 16 if quadratic.
@@ -127,23 +129,25 @@ TEST(Tokenizer, HostileTextTakesLinearTime) {
 }
 
 TEST(Pretokenizer, InterpretedMatchingIsEqual) {
-  auto compiled = Pretokenizer::create(true), interpreted = Pretokenizer::create(false);
-  ASSERT_TRUE(compiled.ok() && interpreted.ok());
   auto split = [](const Pretokenizer& pretokenizer, std::string_view classes) {
     std::vector<size_t> lengths;
     auto matcher = Pretokenizer::Matcher::create(pretokenizer);
     EXPECT_TRUE(matcher.ok() && matcher->split(classes, [&](size_t length) { lengths.push_back(length); }).ok());
     return lengths;
   };
-  std::mt19937 draw(11);
-  for (int round = 0; round < 3000; ++round) {
-    std::string classes(draw() % 40, '\0');
-    for (char& c : classes) c = " 890'.12345"[draw() % 11];
-    EXPECT_EQ(split(*compiled, classes), split(*interpreted, classes)) << classes;
-  }
-  for (char c : std::string_view(" 89.1")) {  // limits that PCRE2 sets by default would refuse these
-    const std::string classes(20 << 20, c);
-    EXPECT_EQ(split(*interpreted, classes), split(*compiled, classes)) << c;
+  for (NumberWords numbers : {NumberWords::one_digit, NumberWords::three_digits}) {
+    auto compiled = Pretokenizer::create(numbers, true), interpreted = Pretokenizer::create(numbers, false);
+    ASSERT_TRUE(compiled.ok() && interpreted.ok());
+    std::mt19937 draw(11);
+    for (int round = 0; round < 3000; ++round) {
+      std::string classes(draw() % 40, '\0');
+      for (char& c : classes) c = " 8906'./12345"[draw() % 13];
+      EXPECT_EQ(split(*compiled, classes), split(*interpreted, classes)) << classes;
+    }
+    for (char c : std::string_view(" 89.1")) {  // limits that PCRE2 sets by default would refuse these
+      const std::string classes(20 << 20, c);
+      EXPECT_EQ(split(*interpreted, classes), split(*compiled, classes)) << c;
+    }
   }
 }
 
@@ -156,24 +160,73 @@ TEST(Chat, TypedSpecialTokensStayText) {
   EXPECT_EQ(decode(tiny(), *ids, true), *tiny().render_chat(messages, true));
 }
 
+std::string bundled_template() { return Json::parse(bundled("tokenizer_config.json"))["chat_template"]; }
+
 TEST(Chat, SaysWhyNot) {
   const std::string json = bundled("tokenizer.json");
   auto status_with = [&](std::string_view config, const std::optional<std::string>& file) {
-    auto tokenizer = Tokenizer::parse(json, config, file);
+    auto tokenizer = parse(json, std::string(config), file);
     EXPECT_TRUE(tokenizer.ok());
     EXPECT_FALSE(encode(**tokenizer, "plain prompts still work").empty());
     return (*tokenizer)->chat_status();
   };
-  EXPECT_EQ(status_with("", {}).code(), FINERMOE_ERROR_CHAT_TEMPLATE);
   EXPECT_NE(status_with("{}", {}).message().find("has no chat template"), std::string::npos);
   EXPECT_NE(status_with("{}", "[INST] {{ x }}").message().find("Mistral"), std::string::npos);
   EXPECT_EQ(status_with(bundled("tokenizer_config.json"), {}).code(), FINERMOE_OK);
   // The file takes precedence.
   EXPECT_EQ(status_with(bundled("tokenizer_config.json"), "x").code(), FINERMOE_ERROR_CHAT_TEMPLATE);
+  EXPECT_EQ(status_with("{", bundled_template()).code(), FINERMOE_OK);
+  EXPECT_NE(status_with("{\"chat_template\": 5}", {}).message().find("chat_template is 5"), std::string::npos);
+  EXPECT_NE(status_with("{\"chat_template\": [{\"name\": \"a\", \"template\": \"x\"}]}", {}).message().find("default"),
+            std::string::npos);
   EXPECT_EQ(tiny().render_chat({}, true).status().code(), FINERMOE_ERROR_INVALID_ARGUMENT);
   const std::vector<ChatMessage> tool = {{"tool", "x"}};
   EXPECT_EQ(tiny().encode_chat(tool, true).status().code(), FINERMOE_ERROR_INVALID_ARGUMENT);
   EXPECT_NE(tiny().encode_chat(tool, true).status().message().find("\"tool\""), std::string::npos);
+}
+
+TEST(Chat, KnowsTheEndOfATurn) {
+  EXPECT_EQ(tiny().end_of_turn_id(), kEnd);
+  auto without = parse(bundled("tokenizer.json"));
+  ASSERT_TRUE(without.ok());
+  EXPECT_EQ((*without)->end_of_turn_id(), -1);
+  EXPECT_EQ((*without)->chat_status().code(), FINERMOE_ERROR_CHAT_TEMPLATE);
+}
+
+// A file that cannot be read or used, and what works nevertheless.
+TEST(Tokenizer, OptionalFilesFailOnlyWhatNeedsThem) {
+  const Status unreadable(FINERMOE_ERROR_FILE_UNREADABLE, "chat_template.jinja is a directory");
+  using Codes = std::pair<Code, Code>;  // of what tokenizer_config.json is needed for, and of chat
+  const Code ok = FINERMOE_OK, malformed = FINERMOE_ERROR_TOKENIZER_MALFORMED, lost = FINERMOE_ERROR_FILE_UNREADABLE;
+  TokenizerTexts texts;
+  texts.tokenizer_json = std::optional(bundled("tokenizer.json"));
+  auto statuses = [&] {
+    auto tokenizer = Tokenizer::parse(texts);
+    EXPECT_TRUE(tokenizer.ok()) << tokenizer.status().message();
+    EXPECT_EQ(encode(**tokenizer, "A lighthouse"), encode(tiny(), "A lighthouse"));
+    return Codes((*tokenizer)->config_status().code(), (*tokenizer)->chat_status().code());
+  };
+  texts.config = std::optional(bundled("tokenizer_config.json"));
+  texts.special_tokens_map = std::optional<std::string>("{");  // not needed beside added_tokens_decoder
+  EXPECT_EQ(statuses(), Codes(ok, ok));
+  texts.chat_template = unreadable;
+  EXPECT_EQ(statuses(), Codes(ok, lost));
+  texts.chat_template = std::optional<std::string>();
+  for (const char* broken : {"", "{", "[]", "\xFF", "{\"a\":1"}) {
+    texts.config = std::optional<std::string>(broken);
+    EXPECT_EQ(statuses(), Codes(malformed, malformed)) << broken;
+  }
+  texts.config = unreadable;
+  EXPECT_EQ(statuses(), Codes(lost, lost));
+  texts.chat_template = std::optional(bundled_template());
+  EXPECT_EQ(statuses(), Codes(lost, ok));
+  Json config = Json::parse(bundled("tokenizer_config.json"));
+  config.erase("added_tokens_decoder");
+  texts.config = std::optional(config.dump());
+  EXPECT_EQ(statuses(), Codes(malformed, ok));  // now special_tokens_map.json counts
+  texts.special_tokens_map = std::optional<std::string>("{\"eos_token\": {\"content\": \"<|endoftext|>\"}}");
+  EXPECT_EQ(statuses(), Codes(ok, ok));
+  EXPECT_EQ((*Tokenizer::parse(texts))->eos_id(), kEndOfText);
 }
 
 TEST(Utf8Stream, ByteByByteIsTheSame) {
