@@ -98,8 +98,7 @@ void finermoe_generation_free(finermoe_generation* generation) { delete generati
 int32_t finermoe_generation_next(finermoe_generation* generation, finermoe_cancel* cancel, finermoe_event* event,
                                  finermoe_error** error) {
   return on_generation(generation, error, [&](Generation& g) -> Status {
-    FM_TRY(require(event, "event"));
-    FM_TRY(put_struct(finermoe_event{}, event));  // refuses a struct_size before a token is spent on it
+    FM_TRY(require_struct(event));  // before a token is spent on it
     FM_ASSIGN(const GenerationEvent* e, g.next(flag_of(cancel).get()));
     finermoe_event out{};
     out.finish_reason = static_cast<int32_t>(e->finish);

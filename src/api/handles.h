@@ -144,15 +144,18 @@ inline Status put_text(std::string_view text, char* out, size_t capacity, size_t
 
 // The struct convention: as much as the caller's version of the struct has.
 template <class Struct>
-Status put_struct(Struct values, Struct* out) {
+Status require_struct(const Struct* out) {
   FM_TRY(require(out, "the struct"));
-  const uint32_t size = out->struct_size;
-  if (size < 8) {
-    return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat("struct_size is ", size, ": set it to sizeof the struct"),
-                  cat(sizeof(Struct)), cat(size));
-  }
-  values.struct_size = size;
-  std::memcpy(out, &values, std::min<size_t>(size, sizeof values));
+  if (out->struct_size >= 8) return {};
+  return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
+                cat("struct_size is ", out->struct_size, ": set it to sizeof the struct"), cat(sizeof(Struct)),
+                cat(out->struct_size));
+}
+template <class Struct>
+Status put_struct(Struct values, Struct* out) {
+  FM_TRY(require_struct(out));
+  values.struct_size = out->struct_size;
+  std::memcpy(out, &values, std::min<size_t>(out->struct_size, sizeof values));
   return {};
 }
 

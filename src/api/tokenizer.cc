@@ -124,8 +124,9 @@ int32_t finermoe_tokenizer_token(const finermoe_tokenizer* tokenizer, int32_t id
   return guarded(error, [&]() -> Status {
     FM_TRY(require(tokenizer, "tokenizer"));
     const auto t = tokenizer->tokenizer;
+    FM_TRY(put_text(t->bytes(id), bytes, capacity, needed));
     if (kind != nullptr) *kind = static_cast<int32_t>(t->kind(id));
-    return put_text(t->bytes(id), bytes, capacity, needed);
+    return {};
   });
 }
 
