@@ -95,8 +95,11 @@ struct finermoe_verification {
 
 namespace finermoe::api {
 
-// Gives the status to the caller: its code, and an error object if the caller wants one.
+// Gives the status to the caller: its code, and an error object if the caller wants one. Where there is no memory for
+// that object, the code is OUT_OF_MEMORY and the object one that needs none.
 int32_t report(finermoe_error** error, Status status) noexcept;
+// The same for the exception that is being handled. Nothing in a handler may count on memory: it has just run out.
+int32_t report_exception(finermoe_error** error) noexcept;
 
 // Runs a function's body: under the default floating-point environment, and with no exception going further.
 template <class Body>
@@ -104,12 +107,8 @@ int32_t guarded(finermoe_error** error, Body&& body) noexcept {
   const DefaultFloatEnvironment environment;
   try {
     return report(error, body());
-  } catch (const std::bad_alloc&) {
-    return report(error, Status(FINERMOE_ERROR_OUT_OF_MEMORY, "the system refused memory"));
-  } catch (const std::exception& exception) {
-    return report(error, Status(FINERMOE_ERROR_INTERNAL, exception.what()));
   } catch (...) {
-    return report(error, Status(FINERMOE_ERROR_INTERNAL, "an unknown exception"));
+    return report_exception(error);
   }
 }
 

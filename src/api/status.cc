@@ -4,10 +4,17 @@
 namespace finermoe::api {
 namespace {
 
-// Handed out when there is no memory for an error object either. Never freed, never changed.
-finermoe_error& out_of_memory_error() {
-  static finermoe_error error{Status(FINERMOE_ERROR_OUT_OF_MEMORY, "no memory")};
+// Handed out when there is no memory for an error object: it takes none to make, to read, or to free, and is there
+// until the process ends. Its message stands in finermoe_error_message, since a std::string of that length allocates.
+finermoe_error* out_of_memory_error() noexcept {
+  alignas(finermoe_error) static std::byte storage[sizeof(finermoe_error)];
+  static auto* error = new (storage) finermoe_error{Status(FINERMOE_ERROR_OUT_OF_MEMORY, {})};
   return error;
+}
+
+int32_t report_out_of_memory(finermoe_error** error) noexcept {
+  if (error != nullptr) *error = out_of_memory_error();
+  return FINERMOE_ERROR_OUT_OF_MEMORY;
 }
 
 }  // namespace
@@ -18,8 +25,23 @@ int32_t report(finermoe_error** error, Status status) noexcept {
   *error = nullptr;
   if (status.ok()) return code;
   *error = new (std::nothrow) finermoe_error{std::move(status)};
-  if (*error == nullptr) *error = &out_of_memory_error();
-  return code;
+  return *error != nullptr ? code : report_out_of_memory(error);
+}
+
+int32_t report_exception(finermoe_error** error) noexcept {
+  try {
+    throw;
+  } catch (const std::bad_alloc&) {
+    return report_out_of_memory(error);
+  } catch (const std::exception& exception) {
+    try {
+      return report(error, Status(FINERMOE_ERROR_INTERNAL, exception.what()));
+    } catch (const std::bad_alloc&) {
+      return report_out_of_memory(error);
+    }
+  } catch (...) {
+    return report(error, Status(FINERMOE_ERROR_INTERNAL, "a fault"));  // short enough to need no memory
+  }
 }
 
 Status require_range(double value, bool is_in_range, const char* name, const char* range) {
@@ -107,13 +129,16 @@ const char* finermoe_status_name(int32_t status) {
 }
 
 int32_t finermoe_error_code(const finermoe_error* error) { return error ? error->status.code() : FINERMOE_OK; }
-const char* finermoe_error_message(const finermoe_error* error) { return error ? error->status.message().c_str() : ""; }
+const char* finermoe_error_message(const finermoe_error* error) {
+  if (error == out_of_memory_error()) return "the system refused memory";
+  return error ? error->status.message().c_str() : "";
+}
 const char* finermoe_error_expected(const finermoe_error* error) {
   return error ? error->status.expected().c_str() : "";
 }
 const char* finermoe_error_found(const finermoe_error* error) { return error ? error->status.found().c_str() : ""; }
 void finermoe_error_free(finermoe_error* error) {
-  if (error != &out_of_memory_error()) delete error;
+  if (error != out_of_memory_error()) delete error;
 }
 
 int32_t finermoe_cancel_create(finermoe_cancel** cancel, finermoe_error** error) {

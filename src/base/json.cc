@@ -1,24 +1,31 @@
 #include "base/json.h"
 
-#include <vector>
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+#include "base/json_sax.h"
 
 namespace finermoe {
+
 namespace {
 
 constexpr size_t max_depth = 64;
 constexpr uint64_t max_size = 256 << 20;
 
-// Builds the document; an object that holds a key twice, or nests too deep, ends it.
-class Builder : public nlohmann::json_sax<Json> {
- public:
-  Builder(std::string_view name, Code code) : name_(name), code_(code) {}
+}  // namespace
 
-  bool null() override { return add(nullptr); }
-  bool boolean(bool value) override { return add(value); }
-  bool number_integer(number_integer_t value) override { return add(value); }
-  bool number_unsigned(number_unsigned_t value) override { return add(value); }
-  bool number_float(number_float_t value, const string_t&) override { return add(value); }
-  bool string(string_t& value) override { return add(std::move(value)); }
+// Builds the document; an object that holds a key twice, or nests too deep, ends it.
+class JsonBuilder : public JsonSax {
+ public:
+  JsonBuilder(std::string_view name, Code code) : name_(name), code_(code) {}
+
+  bool null() override { return add(Json()); }
+  bool boolean(bool value) override { return add(Json(value)); }
+  bool number_integer(number_integer_t value) override { return add(Json(value)); }
+  bool number_unsigned(number_unsigned_t value) override { return add(Json(value)); }
+  bool number_float(number_float_t value, const string_t&) override { return add(Json(value)); }
+  bool string(string_t& value) override { return add(Json(std::move(value))); }
   bool binary(binary_t&) override { return false; }  // not in JSON texts
   bool start_object(size_t) override { return open(Json::object()); }
   bool start_array(size_t) override { return open(Json::array()); }
@@ -26,7 +33,7 @@ class Builder : public nlohmann::json_sax<Json> {
   bool end_array() override { return close(); }
 
   bool key(string_t& name) override {
-    auto [place, is_new] = open_.back()->get_ref<Json::object_t&>().try_emplace(std::move(name));
+    auto [place, is_new] = std::get<Json::Object>(open_.back()->value_).try_emplace(std::move(name));
     value_of_key_ = &place->second;
     if (!is_new) {
       status = Status(code_, cat(name_, ": the key \"", place->first, "\" stands twice in one object"), "each key once",
@@ -43,15 +50,14 @@ class Builder : public nlohmann::json_sax<Json> {
   Status status;
 
  private:
-  template <class T>
-  bool add(T&& value) {
-    place(Json(std::forward<T>(value)));
+  bool add(Json value) {
+    place(std::move(value));
     return true;
   }
   // Puts a value where the text has it. Its address holds while it is open: its parent only grows after it is closed.
   Json* place(Json value) {
     if (open_.empty()) return &(root = std::move(value));
-    if (open_.back()->is_array()) return &open_.back()->get_ref<Json::array_t&>().emplace_back(std::move(value));
+    if (open_.back()->is_array()) return &open_.back()->push_back(std::move(value));
     return &(*value_of_key_ = std::move(value));
   }
   bool open(Json container) {
@@ -74,7 +80,187 @@ class Builder : public nlohmann::json_sax<Json> {
   Json* value_of_key_ = nullptr;
 };
 
+namespace {
+
+// Takes a character off the text; U+FFFD stands for a byte that begins no UTF-8.
+char32_t take_character(std::string_view& text) {
+  const auto byte = [&](size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
+  const size_t length = byte(0) < 0x80 ? 1 : byte(0) < 0xe0 ? 2 : byte(0) < 0xf0 ? 3 : 4;
+  constexpr char32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+  char32_t character = length == 1 ? byte(0) : byte(0) & (0x7f >> length);
+  bool good = length == 1 || (byte(0) >= 0xc2 && byte(0) < 0xf5);
+  for (size_t i = 1; i < length; i++) {
+    good = good && (byte(i) & 0xc0) == 0x80;
+    character = character << 6 | (byte(i) & 0x3f);
+  }
+  good = good && character >= least[length] && character < 0x110000 && (character < 0xd800 || character >= 0xe000);
+  text.remove_prefix(good ? length : 1);
+  return good ? character : 0xfffd;
+}
+
+void append_escape(std::string& out, char32_t unit) {
+  char digits[] = "\\u0000";
+  for (int i = 0; i < 4; i++) digits[5 - i] = "0123456789abcdef"[unit >> 4 * i & 15];
+  out += digits;
+}
+
+void append_string(std::string& out, std::string_view text, bool ascii) {
+  out += '"';
+  while (!text.empty()) {
+    const std::string_view from = text;
+    const char32_t character = take_character(text);
+    static constexpr std::string_view special = "\"\\\b\f\n\r\t", letters = "\"\\bfnrt";
+    if (const size_t i = character < 0x80 ? special.find(static_cast<char>(character)) : special.npos;
+        i != special.npos) {
+      (out += '\\') += letters[i];
+    } else if (character < 0x20 || (ascii && character >= 0x7f && character < 0x10000)) {
+      append_escape(out, character);
+    } else if (ascii && character >= 0x10000) {
+      append_escape(out, 0xd7c0 + (character >> 10));
+      append_escape(out, 0xdc00 + (character & 0x3ff));
+    } else if (character == 0xfffd) {
+      out += "\xef\xbf\xbd";
+    } else {
+      out += from.substr(0, from.size() - text.size());
+    }
+  }
+  out += '"';
+}
+
+// As Python's repr: the shortest digits that give the number again.
+void append_float(std::string& out, double value) {
+  if (!std::isfinite(value)) {
+    out += "null";
+    return;
+  }
+  const double size = std::abs(value);
+  const bool plain = size == 0 || (size >= 1e-4 && size < 1e16);
+  char digits[64];
+  const auto format = plain ? std::chars_format::fixed : std::chars_format::scientific;
+  const char* end = std::to_chars(digits, digits + sizeof digits, value, format).ptr;
+  const std::string_view text(digits, static_cast<size_t>(end - digits));
+  out += text;
+  if (plain && text.find('.') == text.npos) out += ".0";
+}
+
+struct Style {
+  int indent;  // -1: one line
+  bool ascii;
+};
+
+void append(std::string& out, const Json& value, Style style, int level);
+
+// A list or an object: `append_item` for each item.
+template <class Items, class AppendItem>
+void append_items(std::string& out, const Items& items, std::string_view brackets, Style style, int level,
+                  AppendItem append_item) {
+  const auto new_line = [&](int depth) {
+    if (style.indent < 0) return;
+    out += '\n';
+    out.append(static_cast<size_t>(style.indent * depth), ' ');
+  };
+  out += brackets[0];
+  bool is_first = true;
+  for (const auto& item : items) {
+    if (!is_first) out += ',';
+    is_first = false;
+    new_line(level + 1);
+    append_item(item);
+  }
+  if (!is_first) new_line(level);
+  out += brackets[1];
+}
+
+void append(std::string& out, const Json& value, Style style, int level) {
+  if (value.is_null()) {
+    out += "null";
+  } else if (value.is_boolean()) {
+    out += value.get<bool>() ? "true" : "false";
+  } else if (value.is_number_unsigned()) {
+    cat_one(out, value.get<uint64_t>());
+  } else if (value.is_number_integer()) {
+    cat_one(out, value.get<int64_t>());
+  } else if (value.is_number()) {
+    append_float(out, value.get<double>());
+  } else if (value.is_string()) {
+    append_string(out, value.get_ref<const std::string&>(), style.ascii);
+  } else if (value.is_array()) {
+    append_items(out, value, "[]", style, level, [&](const Json& one) { append(out, one, style, level + 1); });
+  } else {
+    append_items(out, value.items(), "{}", style, level, [&](const auto& member) {
+      append_string(out, member.first, style.ascii);
+      out += style.indent < 0 ? ":" : ": ";
+      append(out, member.second, style, level + 1);
+    });
+  }
+}
+
 }  // namespace
+
+Json::Json() noexcept = default;
+Json::Json(const Json& other) = default;
+Json::Json(Json&& other) noexcept = default;
+Json& Json::operator=(const Json& other) = default;
+Json& Json::operator=(Json&& other) noexcept = default;
+Json::~Json() = default;
+
+const char* Json::type_name() const {
+  constexpr const char* names[] = {"null", "boolean", "number", "number", "number", "string", "array", "object"};
+  return names[value_.index()];
+}
+
+size_t Json::size() const {
+  if (is_array()) return std::get<Array>(value_).size();
+  return is_object() ? std::get<Object>(value_).size() : 0;
+}
+
+Json& Json::push_back(Json element) {
+  if (is_null()) value_.emplace<Array>();
+  return std::get<Array>(value_).emplace_back(std::move(element));
+}
+
+const Json* Json::find(std::string_view key) const {
+  if (!is_object()) return nullptr;
+  const auto place = items().find(key);
+  return place == items().end() ? nullptr : &place->second;
+}
+
+const Json& Json::operator[](std::string_view key) const {
+  static const Json null;
+  const Json* member = find(key);
+  return member ? *member : null;
+}
+
+Json& Json::operator[](std::string_view key) {
+  if (is_null()) value_.emplace<Object>();
+  auto& members = std::get<Object>(value_);
+  const auto place = members.find(key);
+  return place != members.end() ? place->second : members[std::string(key)];
+}
+
+void Json::erase(std::string_view key) {
+  auto& members = std::get<Object>(value_);
+  if (const auto place = members.find(key); place != members.end()) members.erase(place);
+}
+
+bool operator==(const Json& a, const Json& b) {
+  if (a.is_number() && b.is_number() && a.is_number_float() != b.is_number_float()) {
+    return a.get<double>() == b.get<double>();
+  }
+  return a.value_ == b.value_;
+}
+
+std::string Json::dump(int indent) const {
+  std::string out;
+  append(out, *this, {indent, false}, 0);
+  return out;
+}
+
+std::string Json::show() const {
+  std::string out;
+  append(out, *this, {-1, true}, 0);
+  return out;
+}
 
 Status json_error(std::string_view name, Code code, size_t position) {
   return Status(code, cat(name, ": not JSON at byte ", position), "JSON", cat("an error at byte ", position));
@@ -85,8 +271,8 @@ Result<Json> parse_json(std::string_view text, std::string_view name, Code code)
     return Status(code, cat(name, " has ", text.size(), " bytes, more than ", max_size),
                   cat("at most ", max_size, " bytes"), cat(text.size(), " bytes"));
   }
-  Builder builder(name, code);
-  if (!Json::sax_parse(text.begin(), text.end(), &builder)) {
+  JsonBuilder builder(name, code);
+  if (!parse_json_events(text.begin(), text.end(), &builder)) {
     return builder.status.ok() ? json_error(name, code, 0) : builder.status;
   }
   return std::move(builder.root);

@@ -12,6 +12,7 @@
 #include <cmath>
 #include <condition_variable>
 #include <mutex>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -46,6 +47,22 @@ double cgroup_quota() {
   }
   return quota;
 }
+
+// The tasks of one run, claimed one by one. An exception (std::bad_alloc) leaves none of the threads that take part: it
+// ends the claiming, and is thrown again where run() was called.
+struct Tasks {
+  std::atomic<size_t> next{0};
+  std::atomic<bool> failed{false};
+
+  void claim(size_t count, FunctionRef<void(size_t, size_t)> body, size_t worker) noexcept {
+    try {
+      for (size_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < count;) body(task, worker);
+    } catch (...) {
+      failed.store(true, std::memory_order_relaxed);
+      next.store(count, std::memory_order_relaxed);
+    }
+  }
+};
 
 }  // namespace
 
@@ -93,7 +110,7 @@ struct ThreadPool::Workers {
   std::atomic<uint64_t> generation{0};  // odd: a job can be entered
   std::atomic<uint32_t> steps{0};       // living Step objects
   std::atomic<uint32_t> inside{0};      // workers that may still touch the job
-  std::atomic<size_t> next{0};
+  Tasks tasks;
   size_t n_tasks = 0;
   const Body* body = nullptr;
 
@@ -103,8 +120,10 @@ struct ThreadPool::Workers {
   };
   std::vector<Start> starts;
 
-  void work(const Body& job, size_t count, size_t worker) {
-    for (size_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < count;) job(task, worker);
+  // All that starting them will need is here before the first thread runs.
+  explicit Workers(uint32_t n_workers) {
+    starts.reserve(n_workers);
+    threads.reserve(n_workers);
   }
 
   // A worker's life: wait for a job, enter it, leave it.
@@ -116,7 +135,7 @@ struct ThreadPool::Workers {
       if (now == 0) return;
       seen = now;
       inside.fetch_add(1, std::memory_order_seq_cst);
-      if (generation.load(std::memory_order_seq_cst) == now) work(*body, n_tasks, worker);
+      if (generation.load(std::memory_order_seq_cst) == now) tasks.claim(n_tasks, *body, worker);
       inside.fetch_sub(1, std::memory_order_release);
     }
   }
@@ -149,23 +168,24 @@ struct ThreadPool::Workers {
   void run(size_t count, const Body& job) {
     body = &job;
     n_tasks = count;
-    next.store(0, std::memory_order_relaxed);
+    tasks.next.store(0, std::memory_order_relaxed);
+    tasks.failed.store(false, std::memory_order_relaxed);
     generation.fetch_add(1, std::memory_order_seq_cst);  // odd: open
     {
       std::lock_guard lock(mutex);
       if (sleeping != 0) wake.notify_all();
     }
-    work(job, count, 0);
+    tasks.claim(count, job, 0);
     generation.fetch_add(1, std::memory_order_seq_cst);  // even: closed to those who have not entered
     for (uint32_t waited = 0; inside.load(std::memory_order_seq_cst) != 0;) {
       if (++waited % 4096 == 0) sched_yield();  // more threads than processors: let the others finish
       pause_briefly();
     }
+    if (tasks.failed.load(std::memory_order_relaxed)) throw std::bad_alloc();
   }
 
   // Threads with every signal blocked: signals are the host's business. Fewer threads than asked for is not an error.
-  void start(uint32_t n_workers) {
-    starts.reserve(n_workers);
+  void start(uint32_t n_workers) noexcept {
     sigset_t all, old;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
@@ -194,13 +214,13 @@ struct ThreadPool::Workers {
 };
 
 ThreadPool::ThreadPool(uint32_t n_threads)
-    : n_threads_(std::max(n_threads, 1u)), workers_(std::make_unique<Workers>()) {}
+    : n_threads_(std::max(n_threads, 1u)), workers_(std::make_unique<Workers>(n_threads_ - 1)) {}
 
 ThreadPool::ThreadPool(finermoe_executor_fn executor, void* user, uint32_t n_threads)
     : n_threads_(std::max(n_threads, 1u)),
       executor_(executor),
       executor_user_(user),
-      workers_(std::make_unique<Workers>()) {}
+      workers_(std::make_unique<Workers>(0)) {}
 
 ThreadPool::~ThreadPool() = default;
 
@@ -218,18 +238,17 @@ void ThreadPool::run(size_t n_tasks, FunctionRef<void(size_t, size_t)> body) {
     return;
   }
   struct Job {
-    std::atomic<size_t> next{0};
+    Tasks tasks;
     size_t n_tasks;
     const FunctionRef<void(size_t, size_t)>& body;
   } job{{}, n_tasks, body};
   auto participant = [](void* data, size_t worker) {
     DefaultFloatEnvironment task_environment;
     Job& shared = *static_cast<Job*>(data);
-    for (size_t task; (task = shared.next.fetch_add(1, std::memory_order_relaxed)) < shared.n_tasks;) {
-      shared.body(task, worker);
-    }
+    shared.tasks.claim(shared.n_tasks, shared.body, worker);
   };
   executor_(executor_user_, std::min<size_t>(n_threads_, n_tasks), participant, &job);
+  if (job.tasks.failed.load(std::memory_order_relaxed)) throw std::bad_alloc();
 }
 
 ThreadPool::Step::Step(ThreadPool& pool) : pool_(pool) {

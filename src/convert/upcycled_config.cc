@@ -49,7 +49,7 @@ Result<std::string> upcycled_config(const Checkpoint& dense, const UpcycleOption
   FM_ASSIGN(std::optional<std::string> text, dense.text("config.json"));
   FM_ASSIGN(Json out, parse_json(text.value_or(""), "the dense config.json", FINERMOE_ERROR_CONFIG_MALFORMED));
 
-  out["architectures"] = {"FineRMoeForCausalLM"};
+  out["architectures"] = Json::array({"FineRMoeForCausalLM"});
   out["model_type"] = "finer_moe";
   out["G_I"] = options.granularity_inter;
   out["R_I"] = options.expansion_inter;

@@ -25,9 +25,9 @@ struct Shard {
 
 // Bytes of a text as a JSON string; nullopt if it is not UTF-8, and so cannot be one.
 std::optional<std::string> json_string(const std::string& text) {
-  std::string out = Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
-  Json back = Json::parse(out, nullptr, false);
-  if (!back.is_string() || back.get_ref<const std::string&>() != text) return std::nullopt;
+  std::string out = Json(text).dump();
+  const Result<Json> back = parse_json(out, "a text", FINERMOE_ERROR_INTERNAL);
+  if (!back.ok() || *back != Json(text)) return std::nullopt;
   return out;
 }
 
@@ -94,13 +94,14 @@ Result<std::vector<Shard>> plan_shards(const PlannedCheckpoint& checkpoint, uint
 }
 
 std::string make_index(const std::vector<Shard>& shards) {
-  Json map = Json::object();
+  Json index;
   uint64_t total = 0;
   for (const Shard& shard : shards) {
     total += shard.data_bytes;
-    for (const PlannedTensor* tensor : shard.tensors) map[tensor->name] = shard.name;
+    for (const PlannedTensor* tensor : shard.tensors) index["weight_map"][tensor->name] = shard.name;
   }
-  return Json{{"metadata", {{"total_size", total}}}, {"weight_map", std::move(map)}}.dump(2) + "\n";
+  index["metadata"]["total_size"] = total;
+  return index.dump(2) + "\n";
 }
 
 // Makes one buffer while the one before is written.

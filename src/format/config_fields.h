@@ -27,7 +27,7 @@ class Fields {
   }
   Status wrong(std::string_view key, std::string_view expected) const {
     const Json* value = find(key);
-    std::string found = value ? value->dump(-1, ' ', true, Json::error_handler_t::replace) : "nothing";
+    std::string found = value ? value->show() : "nothing";
     if (found.size() > 80) found = cat(std::string_view(found).substr(0, 80), "…");
     return Status(FINERMOE_ERROR_CONFIG_VALUE, cat(name_, ": \"", key, "\" must be ", expected, ", and is ", found),
                   std::string(expected), found);

@@ -74,12 +74,15 @@ Result<Quantization> Quantization::parse(const Json& value, std::string_view fil
 }
 
 Json Quantization::to_json() const {
-  Json out = {{"quant_method", "finermoe"},
-              {"version", 1u},
-              {"weights", type_json(weights)},
-              {"embeddings", type_json(embeddings)}};
+  Json out;
+  out["quant_method"] = "finermoe";
+  out["version"] = 1u;
+  out["weights"] = type_json(weights);
+  out["embeddings"] = type_json(embeddings);
   for (const Override& one : overrides) {
-    out["overrides"].push_back({{"pattern", one.pattern}, {"type", type_json(one.dtype)}});
+    Json& entry = out["overrides"].push_back(Json::object());
+    entry["pattern"] = one.pattern;
+    entry["type"] = type_json(one.dtype);
   }
   return out;
 }

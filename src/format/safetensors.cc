@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "base/json.h"
+#include "base/json_sax.h"
 
 namespace finermoe {
 namespace {
@@ -37,14 +38,14 @@ uint64_t size_of_foreign(std::string_view dtype) {
 }
 
 // {"name": {"dtype": "BF16", "shape": [2, 3], "data_offsets": [0, 12]}, …, "__metadata__": {"key": "value", …}}
-class Handler : public nlohmann::json_sax<Json> {
+class Handler : public JsonSax {
  public:
   Handler(std::string_view json, uint64_t data_size, std::string_view file_name)
       : json_(json), data_size_(data_size), file_name_(file_name) {}
 
   Status run() {
     const char* end = json_.data() + json_.size();
-    bool good = Json::sax_parse(Cursor{&at_}, Cursor{&end}, this);
+    bool good = parse_json_events(Cursor{&at_}, Cursor{&end}, this);
     return good ? Status() : status_;
   }
   SafetensorsHeader header;

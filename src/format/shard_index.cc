@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "base/json.h"
+#include "base/json_sax.h"
 
 namespace finermoe {
 namespace {
@@ -12,7 +13,7 @@ namespace {
 constexpr int max_depth = 64;
 
 // Fills the tables as the text goes by: for 11,000 tensors a document in memory would take longer than all the rest.
-class Handler : public nlohmann::json_sax<Json> {
+class Handler : public JsonSax {
  public:
   explicit Handler(std::string_view name) : name_(name) {}
   ShardIndex index;
@@ -98,7 +99,7 @@ void sort_files(ShardIndex& index) {
 
 Result<ShardIndex> ShardIndex::parse(std::string_view json, std::string_view name) {
   Handler handler(name);
-  if (!Json::sax_parse(json.begin(), json.end(), &handler)) return handler.status;
+  if (!parse_json_events(json.begin(), json.end(), &handler)) return handler.status;
   const char* wrong = nullptr;
   if (handler.index.tensors.empty()) wrong = "no weight_map that names files";
   if (has_duplicates(handler.index.tensors)) wrong = "a tensor stands twice in the weight_map";

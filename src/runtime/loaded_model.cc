@@ -47,6 +47,7 @@ Result<LoadedModel::Lease> LoadedModel::borrow_scratch(size_t n_rows, uint64_t n
   scratch_rows_ = std::max(scratch_rows_, n_rows);
   scratch_positions_ = std::max(scratch_positions_, n_positions);
   for (;;) {
+    free_scratch_.reserve(free_scratch_.size() + n_lent_ + 1);  // giving back must not need memory
     std::erase_if(free_scratch_,
                   [&](const auto& free) { return free->n_rows < n_rows || free->n_positions < n_positions; });
     if (!free_scratch_.empty()) {
@@ -65,7 +66,7 @@ Result<LoadedModel::Lease> LoadedModel::borrow_scratch(size_t n_rows, uint64_t n
   }
 }
 
-void LoadedModel::give_back(std::unique_ptr<Scratch> scratch) {
+void LoadedModel::give_back(std::unique_ptr<Scratch> scratch) noexcept {
   {
     std::lock_guard lock(scratch_mutex_);
     free_scratch_.push_back(std::move(scratch));

@@ -54,7 +54,7 @@ class LoadedModel {
 
  private:
   LoadedModel() = default;
-  void give_back(std::unique_ptr<Scratch> scratch);
+  void give_back(std::unique_ptr<Scratch> scratch) noexcept;
   Result<std::string> compute_fingerprint() const;
 
   Model model_;

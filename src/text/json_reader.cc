@@ -2,13 +2,15 @@
 
 #include <algorithm>
 
+#include "base/json_sax.h"
+
 namespace finermoe {
 namespace {
 
 constexpr size_t kMaxDepth = 64;
 
 // The events of nlohmann's parser. A false answer ends the parse; status() says why.
-class Reader final : public nlohmann::json_sax<Json> {
+class Reader final : public JsonSax {
  public:
   // In tokenizer.json the vocabulary is a part of the document; vocab.json is nothing else.
   Reader(std::string_view name, bool is_vocab, TokenizerFile& lists)
@@ -17,7 +19,7 @@ class Reader final : public nlohmann::json_sax<Json> {
   Status status() const { return status_; }
   Json take() { return std::move(root_); }
 
-  bool null() override { return value(nullptr); }
+  bool null() override { return value(Json()); }
   bool boolean(bool given) override { return value(given); }
   bool number_integer(number_integer_t given) override { return in_vocab() ? bad_id(cat(given)) : value(given); }
   bool number_unsigned(number_unsigned_t given) override {
@@ -97,8 +99,7 @@ class Reader final : public nlohmann::json_sax<Json> {
     }
     Json& parent = *nodes_.back();
     if (parent.is_array()) {
-      parent.push_back(std::move(given));
-      return &parent.back();
+      return &parent.push_back(std::move(given));
     }
     return &(parent[key_] = std::move(given));
   }
@@ -155,13 +156,13 @@ class Reader final : public nlohmann::json_sax<Json> {
 
 Result<Json> read_tokenizer_document(std::string_view text, TokenizerFile& file) {
   Reader reader("tokenizer.json", false, file);
-  if (!Json::sax_parse(text.begin(), text.end(), &reader)) return reader.status();
+  if (!parse_json_events(text.begin(), text.end(), &reader)) return reader.status();
   return reader.take();
 }
 
 Status read_vocabulary(std::string_view text, TokenizerFile& file) {
   Reader reader("vocab.json", true, file);
-  if (!Json::sax_parse(text.begin(), text.end(), &reader)) return reader.status();
+  if (!parse_json_events(text.begin(), text.end(), &reader)) return reader.status();
   if (!reader.take().is_object() || file.tokens.size() == 0) {
     return Status(FINERMOE_ERROR_TOKENIZER_MALFORMED, "vocab.json is not an object of tokens and their ids");
   }

@@ -15,7 +15,7 @@ bool is(const Json& value, std::string_view text) {
 
 std::string show(const Json& value) {
   const Json& shown = value.is_object() && value.contains("type") ? value["type"] : value;
-  std::string text = shown.dump(-1, ' ', true, Json::error_handler_t::replace);
+  std::string text = shown.show();
   return text.size() > 200 ? text.substr(0, 200) + "..." : text;
 }
 

@@ -19,10 +19,13 @@ constexpr std::string_view kClassPattern =
     "|[ 89]+";
 constexpr std::string_view kNumbers = "|[06]", kUpToThree = "{1,3}";  // no other alternative begins with a number
 
-std::string message_of(int error) {
+// A want of memory is no defect: compiling and matching name it differently.
+Status pcre2_error(int error) {
+  if (error == PCRE2_ERROR_NOMEMORY || error == PCRE2_ERROR_HEAP_FAILED) throw std::bad_alloc();
   PCRE2_UCHAR8 text[256];
   pcre2_get_error_message_8(error, text, sizeof text);
-  return reinterpret_cast<const char*>(text);
+  return Status(FINERMOE_ERROR_INTERNAL,
+                cat("PCRE2 fails on the word pattern: ", reinterpret_cast<const char*>(text)));
 }
 
 }  // namespace
@@ -35,7 +38,7 @@ Result<Pretokenizer> Pretokenizer::create(NumberWords numbers, bool jit) {
   made.code_.reset(pcre2_compile_8(reinterpret_cast<PCRE2_SPTR8>(pattern.data()), pattern.size(), PCRE2_ANCHORED,
                                    &error, &offset, nullptr),
                    pcre2_code_free_8);
-  if (!made.code_) return Status(FINERMOE_ERROR_INTERNAL, cat("PCRE2 refuses the word pattern: ", message_of(error)));
+  if (!made.code_) return pcre2_error(error);
   if (jit) pcre2_jit_compile_8(made.code_.get(), PCRE2_JIT_COMPLETE);  // may fail: not every system allows it
   return made;
 }
@@ -58,7 +61,7 @@ Status Pretokenizer::Matcher::split(std::string_view classes, FunctionRef<void(s
   const size_t* span = pcre2_get_ovector_pointer_8(data_.get());
   for (size_t at = 0; at < classes.size(); at = span[1]) {
     int found = pcre2_match_8(pretokenizer_->code_.get(), subject, classes.size(), at, 0, data_.get(), context_.get());
-    if (found < 1) return Status(FINERMOE_ERROR_INTERNAL, cat("PCRE2 failed on the word pattern: ", message_of(found)));
+    if (found < 1) return pcre2_error(found);
     word(span[1] - at);
   }
   return {};

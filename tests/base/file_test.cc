@@ -139,7 +139,7 @@ TEST(Json, BoundedAndWithoutDuplicates) {
   constexpr Code code = FINERMOE_ERROR_CONFIG_MALFORMED;
   auto good = parse_json(R"({"a": [1, -2, 2.5, "\u00e9", true, null, {}], "b": {"a": []}})", "x", code);
   ASSERT_TRUE(good.ok()) << good.status().message();
-  EXPECT_EQ(*good, Json::parse(R"({"a": [1, -2, 2.5, "é", true, null, {}], "b": {"a": []}})"));
+  EXPECT_EQ(good->dump(), R"({"a":[1,-2,2.5,"é",true,null,{}],"b":{"a":[]}})");
   for (const char* text :
        {"", "{", "[1,]", "{\"a\": 1, \"a\": 2}", "{\"b\": {\"a\": 1, \"a\": []}}", "nul", "1 2", "\"\xff\"", "1e999"}) {
     EXPECT_EQ(parse_json(text, "x", code).status().code(), code) << text;
@@ -147,6 +147,60 @@ TEST(Json, BoundedAndWithoutDuplicates) {
   EXPECT_TRUE(parse_json(std::string(64, '[') + std::string(64, ']'), "x", code).ok());
   EXPECT_EQ(parse_json(std::string(65, '[') + std::string(65, ']'), "x", code).status().code(), code);
   EXPECT_EQ(parse_json(std::string(1000000, '['), "x", code).status().code(), code);
+}
+
+// Expected texts are those of Python's json.dumps; show() writes DEL as an escape too.
+TEST(Json, IsWrittenAsPythonDoes) {
+  Json value;
+  value["text"] = "a\"\\\b\f\n\r\t\x01\x7f/é€😀";
+  value["numbers"] = Json::array({0, -1, INT64_MIN, UINT64_MAX, 0.0, -0.5, 1e6, 1e15, 1e16, 1e-4, 1e-5, 0.1, 5e-324});
+  value["empty"] = Json::array({Json::array(), Json::object(), Json(), true});
+  EXPECT_EQ(value.dump(2), R"({
+  "empty": [
+    [],
+    {},
+    null,
+    true
+  ],
+  "numbers": [
+    0,
+    -1,
+    -9223372036854775808,
+    18446744073709551615,
+    0.0,
+    -0.5,
+    1000000.0,
+    1000000000000000.0,
+    1e+16,
+    0.0001,
+    1e-05,
+    0.1,
+    5e-324
+  ],
+  "text": "a\"\\\b\f\n\r\t\u0001)"
+                           "\x7f"
+                           R"(/é€😀"
+})");
+  EXPECT_EQ(value["text"].show(), R"("a\"\\\b\f\n\r\t\u0001\u007f/\u00e9\u20ac\ud83d\ude00")");
+  EXPECT_EQ(Json("\xff\xc0\x80g\xed\xa0\x80").dump(), "\"\ufffd\ufffd\ufffdg\ufffd\ufffd\ufffd\"");
+  EXPECT_EQ(Json("\xe2\x82\xf4\x90\x80\x80").dump(), "\"\ufffd\ufffd\ufffd\ufffd\ufffd\ufffd\"");
+}
+
+TEST(Json, ValuesAreReadByTypeAndName) {
+  auto read = parse_json(R"({"a": {"b": [1, 2.0, -3, "x"]}, "c": 0})", "x", FINERMOE_ERROR_CONFIG_MALFORMED);
+  ASSERT_TRUE(read.ok());
+  const Json& list = std::as_const(*read)["a"]["b"];
+  ASSERT_EQ(list.size(), 4u);
+  EXPECT_TRUE(list[0].is_number_unsigned() && list[1].is_number_float() && list[2].is_number_integer());
+  EXPECT_FALSE(list[2].is_number_unsigned());
+  EXPECT_EQ(list[1], Json(2));
+  EXPECT_EQ(list[2].get<double>(), -3.0);
+  EXPECT_NE(list[3], Json(1));
+  EXPECT_EQ(list[3], "x");
+  EXPECT_EQ(read->find("d"), read->end());
+  EXPECT_TRUE(std::as_const(*read)["d"]["e"].is_null());
+  read->erase("a");
+  EXPECT_EQ(read->dump(), R"({"c":0})");
 }
 
 }  // namespace

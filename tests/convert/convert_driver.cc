@@ -13,14 +13,16 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "base/blocks.h"
-#include "base/json.h"
 #include "convert/convert.h"
 #include "format/checkpoint.h"
 
 namespace {
 
 using namespace finermoe;
+using Json = nlohmann::json;
 
 // What the progress callback sees and does.
 struct Watch {

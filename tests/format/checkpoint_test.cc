@@ -8,6 +8,8 @@
 namespace finermoe {
 namespace {
 
+using Json = nlohmann::json;
+
 namespace fs = std::filesystem;
 
 const std::string sharded = source_path("tests/data/shapes/dense-untied-sharded");

@@ -5,6 +5,8 @@
 namespace finermoe {
 namespace {
 
+using Json = nlohmann::json;
+
 Json with(std::initializer_list<std::pair<const char*, Json>> changes) {
   Json config = small_config();
   for (const auto& [key, value] : changes) config[key] = value;

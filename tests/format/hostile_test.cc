@@ -8,6 +8,8 @@
 namespace finermoe {
 namespace {
 
+using Json = nlohmann::json;
+
 std::string single_file() {
   Json config = small_config(), header = tensors_of(parse_config(config));
   header["__metadata__"] = {{"finermoe.config.json", config.dump()}};

@@ -9,6 +9,8 @@
 namespace finermoe {
 namespace {
 
+using Json = nlohmann::json;
+
 const Json quantization = {{"quant_method", "finermoe"}, {"version", 1}};
 
 Json quantized_config() {

@@ -6,6 +6,8 @@
 namespace finermoe {
 namespace {
 
+using Json = nlohmann::json;
+
 // Opens a model of one file after `change` has edited its header.
 template <class F>
 Status open_changed(F change) {

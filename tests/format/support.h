@@ -12,7 +12,8 @@
 #include <map>
 #include <string>
 
-#include "base/json.h"
+#include <nlohmann/json.hpp>
+
 #include "format/checkpoint.h"
 
 namespace finermoe {
@@ -44,8 +45,8 @@ struct TemporaryDirectory {
 };
 
 // The smallest model with everything in it: one layer of four experts, a shared one, both projections.
-inline Json small_config() {
-  return Json::parse(R"({
+inline nlohmann::json small_config() {
+  return nlohmann::json::parse(R"({
     "model_type": "finer_moe", "torch_dtype": "bfloat16", "hidden_size": 4, "intermediate_size": 6,
     "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 5,
     "max_position_embeddings": 16, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
@@ -55,11 +56,11 @@ inline Json small_config() {
 }
 
 // The tensors of a safetensors file, as the header has them.
-inline Json tensors_of(const Config& config, const std::string& dtype = "BF16") {
-  Json header = Json::object();
+inline nlohmann::json tensors_of(const Config& config, const std::string& dtype = "BF16") {
+  nlohmann::json header = nlohmann::json::object();
   uint64_t offset = 0, size = dtype == "F32" ? 4 : 2;
   Status status = for_each_tensor(config, [&](const TensorSpec& spec) {
-    Json shape = Json::array({spec.rows});
+    nlohmann::json shape = nlohmann::json::array({spec.rows});
     if (spec.columns != 0) shape.push_back(spec.columns);
     uint64_t end = offset + spec.elements() * size;
     header[std::string(spec.name)] = {{"dtype", dtype}, {"shape", shape}, {"data_offsets", {offset, end}}};
@@ -70,7 +71,7 @@ inline Json tensors_of(const Config& config, const std::string& dtype = "BF16") 
   return header;
 }
 
-inline uint64_t data_size(const Json& header) {
+inline uint64_t data_size(const nlohmann::json& header) {
   uint64_t size = 0;
   for (const auto& [name, tensor] : header.items()) {
     if (name != "__metadata__") size = std::max(size, tensor["data_offsets"][1].get<uint64_t>());
@@ -86,9 +87,9 @@ inline std::string safetensors_file(std::string text, uint64_t n) {
   return bytes + text + std::string(n, '\0');
 }
 
-inline std::string safetensors_file(const Json& header) { return safetensors_file(header.dump(), data_size(header)); }
+inline std::string safetensors_file(const nlohmann::json& header) { return safetensors_file(header.dump(), data_size(header)); }
 
-inline Config parse_config(const Json& config) {
+inline Config parse_config(const nlohmann::json& config) {
   Result<Config> result = Config::parse(config.dump(), "config.json");
   EXPECT_TRUE(result.ok()) << result.status().message();
   return result.ok() ? *result : Config();

@@ -1,9 +1,12 @@
 // tokenizer.json files that are refused: each with its code and a message that names what was found.
-#include "base/json.h"
+#include <nlohmann/json.hpp>
+
 #include "support.h"
 
 namespace finermoe {
 namespace {
+
+using Json = nlohmann::json;
 
 // The bundled file, smaller: the 256 bytes, three merges, and the special tokens.
 Json valid() {

@@ -8,10 +8,11 @@
 #include <string>
 #include <vector>
 
-#include "base/json.h"
+#include <nlohmann/json.hpp>
+
 #include "text/tokenizer.h"
 
-using finermoe::Json;
+using Json = nlohmann::json;
 
 namespace {
 
