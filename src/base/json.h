@@ -43,9 +43,9 @@ class Json {
   Json(Array value) : value_(std::move(value)) {}
   Json(std::initializer_list<Json>) = delete;  // is {"a"} a list or a string? array() says which
   static Json array(std::initializer_list<Json> elements = {}) { return Json(Array(elements)); }
-  static Json object() {
+  static Json object(std::initializer_list<std::pair<const std::string, Json>> members = {}) {
     Json out;
-    out.value_.emplace<Object>();
+    out.value_.emplace<Object>(members);
     return out;
   }
 

@@ -1,5 +1,6 @@
 #include "base/sha256.h"
 
+#include <openssl/err.h>
 #include <openssl/evp.h>
 
 #include <new>
@@ -12,26 +13,39 @@ void require(bool succeeded) {
   if (!succeeded) throw std::bad_alloc();
 }
 
+// libcrypto notes its failures in a list of the thread, where the host would take them for its own: they are taken off.
+struct OwnErrors {
+  OwnErrors() { ERR_set_mark(); }
+  ~OwnErrors() { ERR_pop_to_mark(); }
+};
+
 }  // namespace
 
 struct Sha256::State {
-  EVP_MD_CTX* context = EVP_MD_CTX_new();
-  State() { require(context != nullptr); }
+  EVP_MD_CTX* context = nullptr;
+  State() {
+    const OwnErrors errors;
+    context = EVP_MD_CTX_new();
+    require(context != nullptr);
+  }
   ~State() { EVP_MD_CTX_free(context); }
   State(const State&) = delete;
 };
 
 Sha256::Sha256() : state_(std::make_unique<State>()) {
+  const OwnErrors errors;
   require(EVP_DigestInit_ex(state_->context, EVP_sha256(), nullptr) == 1);
 }
 
 Sha256::~Sha256() = default;
 
 void Sha256::update(std::span<const std::byte> bytes) {
+  const OwnErrors errors;
   require(EVP_DigestUpdate(state_->context, bytes.data(), bytes.size()) == 1);
 }
 
 std::string Sha256::hex() const {
+  const OwnErrors errors;
   State copy;  // finishing ends a context
   require(EVP_MD_CTX_copy_ex(copy.context, state_->context) == 1);
   unsigned char digest[EVP_MAX_MD_SIZE];

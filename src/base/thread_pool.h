@@ -26,8 +26,8 @@ class ThreadPool {
   // Calls body(task, worker) for each task in [0, n_tasks) and returns when all are done. Tasks are claimed one by one
   // in ascending order; no two that run at the same time have the same worker in [0, n_threads). If the pool is in use
   // by another caller, or its threads cannot be started, the caller does all tasks itself as worker 0: results must
-  // not depend on who does a task. If a body throws (which can only be std::bad_alloc), the tasks that are not begun are
-  // left out, and run() throws std::bad_alloc when the others are done. Runs under the default floating-point
+  // not depend on who does a task. If a body throws (which can only be std::bad_alloc), the tasks that are not begun
+  // are left out, and run() throws std::bad_alloc when the others are done. Runs under the default floating-point
   // environment.
   void run(size_t n_tasks, FunctionRef<void(size_t task, size_t worker)> body);
 

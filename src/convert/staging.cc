@@ -1,6 +1,7 @@
 #include "convert/staging.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -10,58 +11,165 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
-#include <filesystem>
+#include <optional>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 namespace finermoe {
 namespace {
 
-namespace fs = std::filesystem;
-
-constexpr char partial_mark[] = ".partial-";
+constexpr std::string_view partial_mark = ".partial-";
 constexpr uint64_t write_behind = 256 << 20;  // bytes on their way to the disk before write() waits for the oldest
-
-std::string reason(int error) {
-  char text[128];
-  return strerror_r(error, text, sizeof text);
-}
 
 Status write_error(const char* what, const std::string& path, int error) {
   Code code = error == ENOSPC || error == EDQUOT ? FINERMOE_ERROR_DISK_FULL
               : error == EEXIST                  ? FINERMOE_ERROR_FILE_EXISTS
                                                  : FINERMOE_ERROR_FILE_WRITE;
-  return Status(code, cat("cannot ", what, " ", path, ": ", reason(error)));
+  return Status(code, cat("cannot ", what, " ", path, ": ", describe_errno(error)));
 }
 
-Status sync_directory(const std::string& path) {
-  int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return write_error("open", path, errno);
-  Status status;
-  if (::fsync(fd) != 0) status = write_error("sync", path, errno);
-  ::close(fd);
-  return status;
+// An errno, or 0.
+int sync_directory(const char* path) {
+  const Descriptor directory = Descriptor::open(path, O_RDONLY | O_DIRECTORY);
+  if (directory.valid() && ::fsync(directory.get()) == 0) return 0;
+  return directory.valid() && errno == EINVAL ? 0 : errno;  // a file system that syncs no directories
 }
 
-// True if the lock on the directory is now held, and the directory is still the one at `path`.
-bool lock_directory(int fd, const std::string& path) {
-  struct stat opened, there;
-  return ::flock(fd, LOCK_EX | LOCK_NB) == 0 && ::fstat(fd, &opened) == 0 && ::stat(path.c_str(), &there) == 0 &&
-         opened.st_ino == there.st_ino && opened.st_dev == there.st_dev;
+// Removes what has this name in a directory, with all that it holds. An errno, or 0.
+int remove_tree(int parent, const char* name) {
+  if (::unlinkat(parent, name, 0) == 0) return 0;
+  if (errno != EISDIR && errno != EPERM) return errno;
+  const DirectoryStream entries =
+      read_directory(Descriptor::open_at(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+  if (entries == nullptr) return errno;
+  int error = 0;
+  while (const dirent* entry = readdir(entries.get())) {
+    const std::string_view inside = entry->d_name;
+    if (inside == "." || inside == "..") continue;
+    const int failed = remove_tree(dirfd(entries.get()), entry->d_name);
+    if (error == 0) error = failed;
+  }
+  if (::unlinkat(parent, name, AT_REMOVEDIR) == 0) return 0;
+  return error != 0 ? error : errno;
 }
 
-bool is_within(const fs::path& inner, const fs::path& outer) {
-  return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
+// Directory and name of a path that does not end with a slash.
+std::string parent_of(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  return slash == path.npos ? "." : path.substr(0, std::max<size_t>(slash, 1));
+}
+std::string name_of(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+
+Status cannot_look_at(const std::string& out, int error) {
+  return Status(FINERMOE_ERROR_FILE_UNREADABLE, cat("cannot look at the output ", out, ": ", describe_errno(error)));
+}
+
+// Surely, that is: false also where the system cannot say.
+bool is_absent(const std::string& path) {
+  struct stat info;
+  return ::lstat(path.c_str(), &info) != 0 && errno == ENOENT;
+}
+
+// What OUT is, nullopt if nothing.
+Result<std::optional<mode_t>> mode_of(const std::string& out) {
+  struct stat info;
+  if (::lstat(out.c_str(), &info) == 0) return std::optional(info.st_mode);
+  if (errno == ENOENT) return std::optional<mode_t>();
+  return cannot_look_at(out, errno);
+}
+
+// The path without links, "." and ".."; nullopt and errno where it leads to nothing.
+std::optional<std::string> real_path(const std::string& path) {
+  char resolved[PATH_MAX];
+  if (::realpath(path.c_str(), resolved) == nullptr) return std::nullopt;
+  return resolved;
+}
+
+// The same for a path whose last part may not be there yet.
+Result<std::string> place_of(const std::string& out_path) {
+  std::string path = out_path;
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  const std::string name = name_of(path), parent = parent_of(path);
+  if (name.empty()) return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat("\"", out_path, "\" cannot be an output"));
+  if (std::optional<std::string> place = real_path(path)) return *place;
+  const int error = errno;
+  std::optional<std::string> directory = real_path(cat(parent, "/"));
+  if (!directory && (errno == ENOENT || errno == ENOTDIR)) {
+    return Status(FINERMOE_ERROR_FILE_NOT_FOUND, cat("there is no directory ", parent, " for the output ", out_path));
+  }
+  if (!directory || error != ENOENT) {
+    return cannot_look_at(out_path, directory ? error : errno);
+  }
+  return *directory == "/" ? cat("/", name) : cat(*directory, "/", name);
+}
+
+bool is_within(const std::string& inner, const std::string& outer) {
+  return inner == outer || outer == "/" || inner.starts_with(cat(outer, "/"));
 }
 
 // An overwritten directory is removed with all that it holds: one that does not look like a model is spared.
-bool may_replace(const fs::path& path) {
-  std::error_code error;
-  if (!fs::is_directory(path, error)) return fs::is_regular_file(path, error);
-  if (fs::exists(path / "config.json", error)) return true;
-  for (fs::directory_iterator entry(path, error), end; !error && entry != end; entry.increment(error))
-    if (!entry->is_regular_file(error)) return false;
-  return !error;
+Result<bool> may_replace(const std::string& path, mode_t mode) {
+  struct stat info;
+  if (!S_ISDIR(mode)) return S_ISREG(mode);
+  if (::stat(cat(path, "/config.json").c_str(), &info) == 0) return true;
+  const DirectoryStream entries = read_directory(Descriptor::open(path.c_str(), O_RDONLY | O_DIRECTORY));
+  if (entries == nullptr) return cannot_look_at(path, errno);
+  while (const dirent* entry = readdir(entries.get())) {
+    const std::string_view name = entry->d_name;
+    if (name == "." || name == "..") continue;
+    if (::fstatat(dirfd(entries.get()), entry->d_name, &info, 0) != 0 || !S_ISREG(info.st_mode)) return false;
+  }
+  return true;
+}
+
+enum class Lock { held, refused, unsupported };
+
+// Held only if the directory is still the one at `path`. A file system without locks supports none; nor does a system
+// that cannot say.
+Lock lock_directory(const Descriptor& directory, const std::string& path) {
+  struct stat opened, there;
+  if (::flock(directory.get(), LOCK_EX | LOCK_NB) != 0) {
+    return errno == EWOULDBLOCK ? Lock::refused : Lock::unsupported;
+  }
+  if (::fstat(directory.get(), &opened) != 0) return Lock::unsupported;
+  if (::lstat(path.c_str(), &there) != 0) return errno == ENOENT ? Lock::refused : Lock::unsupported;
+  const bool is_same = opened.st_ino == there.st_ino && opened.st_dev == there.st_dev;
+  return is_same ? Lock::held : Lock::refused;
+}
+
+// What killed writers to `out` left: calls `handle` with each such directory while it is locked.
+template <class Handle>
+void for_each_abandoned(const std::string& out, Handle handle) {
+  const std::string parent = parent_of(out), prefix = cat(name_of(out), partial_mark);
+  const DirectoryStream entries = read_directory(Descriptor::open(parent.c_str(), O_RDONLY | O_DIRECTORY));
+  if (entries == nullptr) return;
+  std::vector<std::string> paths;
+  while (const dirent* entry = readdir(entries.get())) {
+    if (std::string_view(entry->d_name).starts_with(prefix)) paths.push_back(cat(parent, "/", entry->d_name));
+  }
+  for (const std::string& path : paths) {
+    const Descriptor directory = Descriptor::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    if (directory.valid() && lock_directory(directory, path) == Lock::held) handle(path);
+  }
+}
+
+// Where Staging::replace() moves the older model for a moment, on file systems that cannot exchange two.
+std::string aside_in(const std::string& directory) { return directory + "/old"; }
+std::string contents_in(const std::string& directory) { return directory + "/contents"; }
+
+void bring_back(const std::string& out) {
+  for_each_abandoned(out, [&](const std::string& directory) {
+    if (is_absent(out)) ::rename(aside_in(directory).c_str(), out.c_str());
+  });
+}
+
+// An older model that nothing has replaced may be the only copy: it stays.
+void remove_abandoned(const std::string& out) {
+  for_each_abandoned(out, [](const std::string& directory) {
+    const bool is_replaced = is_absent(aside_in(directory)) || is_absent(contents_in(directory));
+    if (is_replaced) remove_tree(AT_FDCWD, directory.c_str());
+  });
 }
 
 }  // namespace
@@ -69,68 +177,54 @@ bool may_replace(const fs::path& path) {
 Result<OutputFile> OutputFile::create(const std::string& path) {
   OutputFile file;
   file.path_ = path;
-  file.fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (file.fd_ < 0) return write_error("create", path, errno);
+  file.file_ = Descriptor::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL, 0666);
+  if (!file.file_.valid()) return write_error("create", path, errno);
   return file;
 }
 
-OutputFile::OutputFile(OutputFile&& other) noexcept { *this = std::move(other); }
-
-OutputFile& OutputFile::operator=(OutputFile&& other) noexcept {
-  std::swap(fd_, other.fd_);
-  std::swap(path_, other.path_);
-  return *this;
-}
-
-OutputFile::~OutputFile() {
-  if (fd_ >= 0) ::close(fd_);
-}
-
 Status OutputFile::write(uint64_t offset, const void* data, uint64_t size) {
+  const int fd = file_.get();
   for (uint64_t done = 0; done < size;) {
     size_t most = static_cast<size_t>(std::min<uint64_t>(size - done, 1 << 30));
-    ssize_t n = ::pwrite(fd_, static_cast<const char*>(data) + done, most, static_cast<off_t>(offset + done));
+    ssize_t n = ::pwrite(fd, static_cast<const char*>(data) + done, most, static_cast<off_t>(offset + done));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return write_error("write", path_, errno);
     done += static_cast<uint64_t>(n);
   }
   // Advice: where the file system does not take it, sync() does all.
-  ::sync_file_range(fd_, static_cast<off_t>(offset), static_cast<off_t>(size), SYNC_FILE_RANGE_WRITE);
+  ::sync_file_range(fd, static_cast<off_t>(offset), static_cast<off_t>(size), SYNC_FILE_RANGE_WRITE);
   if (offset >= write_behind)
-    ::sync_file_range(fd_, static_cast<off_t>(offset - write_behind), static_cast<off_t>(size),
+    ::sync_file_range(fd, static_cast<off_t>(offset - write_behind), static_cast<off_t>(size),
                       SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
   return {};
 }
 
 Status OutputFile::sync() {
-  if (::fsync(fd_) != 0) return write_error("sync", path_, errno);
+  if (::fsync(file_.get()) != 0) return write_error("sync", path_, errno);
   return {};
 }
 
 Result<Staging> Staging::plan(const std::string& out_path, const std::string& input_path, bool overwrite) {
-  std::error_code error;
-  std::string trimmed = out_path;
-  while (trimmed.size() > 1 && trimmed.back() == '/') trimmed.pop_back();
-  fs::path out = fs::weakly_canonical(fs::absolute(trimmed, error), error), input = fs::canonical(input_path, error);
-  if (error) return Status(FINERMOE_ERROR_FILE_NOT_FOUND, cat("cannot find ", input_path, ": ", error.message()));
-  if (out_path.empty() || !out.has_filename())
-    return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat("\"", out_path, "\" cannot be an output"));
-  if (is_within(out, input) || is_within(input, out))
+  const std::optional<std::string> input = real_path(input_path);
+  if (!input)
+    return Status(FINERMOE_ERROR_FILE_NOT_FOUND, cat("cannot find ", input_path, ": ", describe_errno(errno)));
+  FM_ASSIGN(std::string out, place_of(out_path));
+  if (is_within(out, *input) || is_within(*input, out))
     return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
                   cat("the output ", out_path, " and the input ", input_path, " lie in one another"),
                   "an output outside of the input", out_path);
-  if (!fs::is_directory(out.parent_path(), error))
-    return Status(FINERMOE_ERROR_FILE_NOT_FOUND,
-                  cat("there is no directory ", out.parent_path().native(), " for the output ", out_path));
-  if (fs::exists(fs::symlink_status(out, error))) {
+  bring_back(out);
+  FM_ASSIGN(const std::optional<mode_t> mode, mode_of(out));
+  if (mode) {
     if (!overwrite) return Status(FINERMOE_ERROR_FILE_EXISTS, cat(out_path, " exists already"));
-    if (!may_replace(out))
+    FM_ASSIGN(const bool may, may_replace(out, *mode));
+    if (!may)
       return Status(FINERMOE_ERROR_FILE_EXISTS,
                     cat(out_path, " holds directories but no config.json: not a model, so it is not replaced"));
   }
   Staging staging;
-  staging.out_ = out.native();
-  staging.single_file_ = out.extension() == ".safetensors";
+  staging.single_file_ = out.ends_with(".safetensors");
+  staging.out_ = std::move(out);
   staging.overwrite_ = overwrite;
   return staging;
 }
@@ -138,34 +232,22 @@ Result<Staging> Staging::plan(const std::string& out_path, const std::string& in
 Staging::Staging(Staging&& other) noexcept
     : out_(std::move(other.out_)),
       directory_(std::exchange(other.directory_, {})),
+      contents_(std::move(other.contents_)),
+      made_(std::move(other.made_)),
       single_file_(other.single_file_),
       overwrite_(other.overwrite_),
-      lock_(std::exchange(other.lock_, -1)) {}
+      lock_(std::move(other.lock_)) {}
 
 Staging::~Staging() {
-  std::error_code ignored;
-  if (!directory_.empty()) fs::remove_all(directory_, ignored);
-  if (lock_ >= 0) ::close(lock_);
-}
-
-void Staging::remove_abandoned() const {
-  fs::path out(out_);
-  std::string prefix = out.filename().native() + partial_mark;
-  std::error_code error;
-  std::vector<std::string> candidates;
-  for (fs::directory_iterator entry(out.parent_path(), error), end; !error && entry != end; entry.increment(error))
-    if (entry->path().filename().native().starts_with(prefix)) candidates.push_back(entry->path().native());
-  for (const std::string& path : candidates) {
-    int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0) continue;
-    if (lock_directory(fd, path)) fs::remove_all(path, error);
-    ::close(fd);
-  }
+  if (directory_.empty()) return;
+  for (const std::string& path : made_) ::unlink(path.c_str());
+  ::rmdir(contents_.c_str());
+  ::rmdir(directory_.c_str());
 }
 
 Status Staging::begin(uint64_t bytes) {
-  remove_abandoned();
-  std::string parent = fs::path(out_).parent_path().native();
+  remove_abandoned(out_);
+  const std::string parent = parent_of(out_);
   struct statvfs space;
   if (::statvfs(parent.c_str(), &space) != 0) return write_error("look at", parent, errno);
   uint64_t available = static_cast<uint64_t>(space.f_bavail) * space.f_frsize;
@@ -173,64 +255,86 @@ Status Staging::begin(uint64_t bytes) {
     return Status(FINERMOE_ERROR_DISK_FULL,
                   cat("the output ", out_, " needs ", bytes, " bytes, and ", available, " are available"),
                   cat(bytes, " bytes"), cat(available, " bytes"));
-  // Between mkdtemp and flock another writer may take the new directory for an abandoned one: try again then.
-  for (int attempt = 0; attempt < 100 && directory_.empty(); ++attempt) {
-    std::string name = out_ + partial_mark + "XXXXXX";
-    if (!::mkdtemp(name.data())) return write_error("create", name, errno);
-    lock_ = ::open(name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (lock_ >= 0 && lock_directory(lock_, name)) {
-      directory_ = name;
-    } else if (lock_ >= 0) {
-      ::close(std::exchange(lock_, -1));
-    }
-  }
-  if (directory_.empty()) return Status(FINERMOE_ERROR_FILE_WRITE, cat("cannot lock a directory beside ", out_));
-  if (!single_file_ && ::mkdir(contents().c_str(), 0777) != 0) return write_error("create", contents(), errno);
+  FM_TRY(make_directory());
+  contents_ = contents_in(directory_);
+  if (!single_file_ && ::mkdir(contents_.c_str(), 0777) != 0) return write_error("create", contents_, errno);
   return {};
 }
 
-Result<OutputFile> Staging::create(const std::string& name) const {
-  return OutputFile::create(single_file_ ? contents() : contents() + "/" + name);
+Status Staging::make_directory() {
+  // Between mkdtemp and flock another writer may take the new directory for an abandoned one: try again then. On a
+  // file system without locks no writer takes any.
+  for (int attempt = 0; attempt < 100; ++attempt) {
+    std::string name = cat(out_, partial_mark, "XXXXXX");
+    if (!::mkdtemp(name.data())) return write_error("create", name, errno);
+    directory_ = std::move(name);
+    lock_ = Descriptor::open(directory_.c_str(), O_RDONLY | O_DIRECTORY);
+    if (!lock_.valid() && errno != ENOENT) return write_error("open", directory_, errno);
+    if (lock_.valid() && lock_directory(lock_, directory_) != Lock::refused) return {};
+    directory_.clear();  // the other writer removes it
+  }
+  return Status(FINERMOE_ERROR_FILE_WRITE, cat("cannot lock a directory beside ", out_));
+}
+
+Result<OutputFile> Staging::create(const std::string& name) {
+  made_.push_back(single_file_ ? contents_ : cat(contents_, "/", name));
+  return OutputFile::create(made_.back());
 }
 
 Status Staging::publish(const std::string& last_name, const std::string& content) {
   if (!single_file_) {
-    std::string waiting = directory_ + "/last";
+    const std::string waiting = directory_ + "/last", place = contents_ + "/" + last_name;
+    made_.push_back(waiting);
+    made_.push_back(place);
     FM_ASSIGN(OutputFile last, OutputFile::create(waiting));
     FM_TRY(last.write(0, content.data(), content.size()));
     FM_TRY(last.sync());
-    FM_TRY(sync_directory(contents()));
+    if (const int error = sync_directory(contents_.c_str())) return write_error("sync", contents_, error);
     // From here to the end of replace(), two calls away, the whole model is beside OUT.
-    std::string place = contents() + "/" + last_name;
     if (::rename(waiting.c_str(), place.c_str()) != 0) return write_error("rename", waiting, errno);
   }
   FM_TRY(replace());
-  // Where an older model came back in exchange: without its configuration first, so that half of it never opens.
-  if (!single_file_) ::unlink((contents() + "/" + last_name).c_str());
-  if (!single_file_) FM_TRY(sync_directory(out_));
-  return sync_directory(fs::path(out_).parent_path().native());
+  made_.clear();  // they are in OUT now
+  return settle(last_name);
 }
 
 Status Staging::replace() {
-  std::string from = contents();
-  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, out_.c_str(), RENAME_NOREPLACE) == 0) return {};
+  if (::renameat2(AT_FDCWD, contents_.c_str(), AT_FDCWD, out_.c_str(), RENAME_NOREPLACE) == 0) return {};
   if (errno == EEXIST && overwrite_) {  // the old one comes into the staging directory and goes with it
-    if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, out_.c_str(), RENAME_EXCHANGE) == 0) return {};
+    if (::renameat2(AT_FDCWD, contents_.c_str(), AT_FDCWD, out_.c_str(), RENAME_EXCHANGE) == 0) return {};
   }
   if (errno != EINVAL) return write_error("put in place", out_, errno);
-  // A file system without these two (some network ones): the old one aside, the new one in.
-  std::string aside = directory_ + "/old";
-  std::error_code error;
-  bool exists = fs::exists(fs::symlink_status(out_, error));
-  if (exists && !overwrite_) return write_error("put in place", out_, EEXIST);
-  if (exists && ::rename(out_.c_str(), aside.c_str()) != 0) return write_error("move aside", out_, errno);
-  if (::rename(from.c_str(), out_.c_str()) == 0) return {};
-  Status status = write_error("put in place", out_, errno);
-  if (exists && ::rename(aside.c_str(), out_.c_str()) != 0) {
-    directory_.clear();  // it holds the old one: leave it to a person
-    return write_error("move back to its place", aside, errno);
+  // A file system without these two (some network ones): the old one aside, the new one in. After a kill between the
+  // two, bring_back() puts the old one in its place.
+  const std::string aside = aside_in(directory_);
+  FM_ASSIGN(const std::optional<mode_t> mode, mode_of(out_));
+  const bool replaces = mode.has_value();
+  if (replaces && !overwrite_) return write_error("put in place", out_, EEXIST);
+  if (replaces && ::rename(out_.c_str(), aside.c_str()) != 0) return write_error("move aside", out_, errno);
+  if (::rename(contents_.c_str(), out_.c_str()) == 0) return {};
+  const int error = errno;
+  if (!replaces || ::rename(aside.c_str(), out_.c_str()) == 0) return write_error("put in place", out_, error);
+  const std::string kept = std::exchange(directory_, {});  // nothing in it is removed
+  return Status(FINERMOE_ERROR_FILE_WRITE, cat("cannot put in place ", out_, ": ", describe_errno(error),
+                                               "; what it was is now ", aside, ", the new model ", contents_in(kept)));
+}
+
+// OUT is the new model: that it will still be after a crash of the system, and that the old one is gone, is left.
+Status Staging::settle(const std::string& last_name) const {
+  const std::string parent = parent_of(out_);
+  const char* what = "but may not be after a crash of the system";
+  int error = single_file_ ? 0 : sync_directory(out_.c_str());
+  if (error == 0) error = sync_directory(parent.c_str());
+  if (error == 0) {
+    what = "but what it replaces cannot be removed";
+    for (const std::string& replaced : {contents_, aside_in(directory_)}) {  // half of it never opens as a model
+      ::unlink(cat(replaced, "/", last_name).c_str());
+    }
+    error = remove_tree(AT_FDCWD, directory_.c_str());
   }
-  return status;
+  if (error == 0) return {};
+  return Status(error == ENOSPC ? FINERMOE_ERROR_DISK_FULL : FINERMOE_ERROR_FILE_WRITE,
+                cat(out_, " is the new model, ", what, ": ", describe_errno(error)), "", directory_);
 }
 
 }  // namespace finermoe

@@ -57,6 +57,18 @@ Status Session::check_ids(std::span<const int32_t> ids, size_t n_before) const {
   return {};
 }
 
+// What an append that fails, by a status or an exception, leaves of its tokens.
+struct Session::Undo {
+  Session& session;
+  size_t length;
+  bool is_done = false;
+  ~Undo() {
+    if (is_done) return;
+    session.n_logits_ = 0;
+    session.tokens_.resize(length);
+  }
+};
+
 Status Session::append(std::span<const int32_t> ids, std::span<const size_t> logit_rows, const CancelFlag* cancel) {
   FM_TRY(check_ids(ids, length()));
   const uint64_t vocab = model_->config().vocab_size, row_bytes = vocab * sizeof(float);
@@ -68,7 +80,7 @@ Status Session::append(std::span<const int32_t> ids, std::span<const size_t> log
   StopSignals stop(cancel);
   stop.watch(model_->closed, "model");
   stop.watch(use.closed, "session");
-  const size_t length_before = length();
+  Undo undo{*this, length()};
   std::vector<size_t> rows;
   for (size_t done = 0, next_row = 0; done < ids.size();) {
     const size_t n = std::min(options_.chunk, ids.size() - done);
@@ -84,11 +96,11 @@ Status Session::append(std::span<const int32_t> ids, std::span<const size_t> log
       if (ids.size() > 1) status = options_.progress.report("prefill", done, ids.size());
     }
     if (!status.ok()) {
-      n_logits_ = 0;
-      if (status.code() != FINERMOE_ERROR_CANCELLED) tokens_.resize(length_before);
+      if (status.code() == FINERMOE_ERROR_CANCELLED) undo.length = length();
       return status;
     }
   }
+  undo.is_done = true;
   return {};
 }
 

@@ -1,6 +1,7 @@
 // A session: a sequence of tokens, its KV cache, and the logits of its last append.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <span>
 #include <string>
@@ -55,12 +56,16 @@ class Session {
   KvCacheView cache() const { return {cache_.data(), options_.kv_dtype, options_.context_length}; }
   std::shared_ptr<Trace> trace;  // null: nothing is recorded
 
-  // After a step computed these tokens at the end of the cache.
+  // After a step computed these tokens at the end of the cache: with the room made before it, nothing can fail.
+  void make_room(size_t n) {
+    if (tokens_.capacity() < length() + n) tokens_.reserve(std::max(length() + n, 2 * tokens_.capacity()));
+  }
   void extend(std::span<const int32_t> ids) { tokens_.insert(tokens_.end(), ids.begin(), ids.end()); }
   // Whether ids can stand behind the first n_before tokens: TOKEN_OUT_OF_RANGE, CONTEXT_LENGTH
   Status check_ids(std::span<const int32_t> ids, size_t n_before) const;
 
  private:
+  struct Undo;
   Session() = default;
   std::shared_ptr<LoadedModel> model_;
   SessionOptions options_;

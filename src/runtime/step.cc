@@ -32,6 +32,29 @@ struct Rows {
   RaggedBatch batch() const { return {tokens, positions, sessions, caches}; }
 };
 
+// The traces that record a step. One that is not committed, because of an error or an exception, forgets the step.
+class Recording {
+ public:
+  explicit Recording(size_t n_parts) { begun_.reserve(n_parts); }
+  ~Recording() {
+    for (Trace* trace : begun_) trace->roll_back();
+  }
+  Status begin(Trace& trace, size_t n_tokens) {
+    FM_TRY(uses_.emplace_back(trace.use, "trace").check());
+    FM_TRY(trace.begin(n_tokens));
+    begun_.push_back(&trace);
+    return {};
+  }
+  void commit() {
+    for (Trace* trace : begun_) trace->commit();
+    begun_.clear();
+  }
+
+ private:
+  std::deque<Use> uses_;
+  std::vector<Trace*> begun_;
+};
+
 }  // namespace
 
 Status run_step(LoadedModel& model, std::span<const StepPart> parts, float* logits, const StopSignals& stop) {
@@ -41,29 +64,21 @@ Status run_step(LoadedModel& model, std::span<const StepPart> parts, float* logi
   FM_ASSIGN(auto scratch, model.borrow_scratch(rows.tokens.size(), rows.longest));
   (*scratch).workspace->precision = parts[0].session->options().precision;
 
-  std::deque<Use> trace_uses;
-  std::vector<Trace*> traces;  // begun: must be committed or rolled back
-  Status status;
+  Recording recording(parts.size());
   for (const StepPart& part : parts) {
-    Trace* trace = part.session->trace.get();
-    if (trace == nullptr || !status.ok()) continue;
-    status = trace_uses.emplace_back(trace->use, "trace").check();
-    if (status.ok()) status = trace->begin(part.tokens.size());
-    if (status.ok()) traces.push_back(trace);
+    part.session->make_room(part.tokens.size());
+    if (part.session->trace != nullptr) FM_TRY(recording.begin(*part.session->trace, part.tokens.size()));
   }
-  if (status.ok()) {
-    const ThreadPool::Step step(*model.runtime()->pool());
-    auto go_on = [&] { return stop.check(); };
-    auto routed = [&](size_t layer, const Route& route, size_t) {
-      for (size_t i = 0; i < parts.size(); i++) {
-        Trace* trace = parts[i].session->trace.get();
-        if (trace != nullptr) trace->record(layer, route, rows.first[i], parts[i].tokens.size());
-      }
-    };
-    status = forward(model.model(), rows.batch(), rows.logit_rows, logits, *scratch, {go_on, routed});
-  }
-  for (Trace* trace : traces) status.ok() ? trace->commit() : trace->roll_back();
-  FM_TRY(status);
+  const ThreadPool::Step step(*model.runtime()->pool());
+  auto go_on = [&] { return stop.check(); };
+  auto routed = [&](size_t layer, const Route& route, size_t) {
+    for (size_t i = 0; i < parts.size(); i++) {
+      Trace* trace = parts[i].session->trace.get();
+      if (trace != nullptr) trace->record(layer, route, rows.first[i], parts[i].tokens.size());
+    }
+  };
+  FM_TRY(forward(model.model(), rows.batch(), rows.logit_rows, logits, *scratch, {go_on, routed}));
+  recording.commit();
   for (const StepPart& part : parts) part.session->extend(part.tokens);
   return {};
 }

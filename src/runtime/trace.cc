@@ -50,10 +50,6 @@ uint64_t Trace::bytes_per_token() const {
 Status Trace::begin(size_t n) {
   const size_t tokens = n_tokens_ + n;
   const size_t k = shape_.n_experts_per_token();
-  if (const uint64_t bytes = n * bytes_per_token(); bytes != 0) {
-    FM_TRY(account_->reserve(bytes, "a trace"));
-    reserved_ += bytes;
-  }
   auto room = [&](auto& values, size_t count) {
     if (values.capacity() < count) values.reserve(std::max(count, values.capacity() * 2));
   };
@@ -64,6 +60,10 @@ Status Trace::begin(size_t n) {
       room(layer.groups, tokens * shape_.granularity_output);
     }
     if (what_ & FINERMOE_TRACE_LOGITS) room(layer.logits, tokens * shape_.n_experts());
+  }
+  if (const uint64_t bytes = n * bytes_per_token(); bytes != 0) {
+    FM_TRY(account_->reserve(bytes, "a trace"));
+    reserved_ += bytes;
   }
   n_step_ = n;
   return {};

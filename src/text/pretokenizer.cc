@@ -24,8 +24,7 @@ Status pcre2_error(int error) {
   if (error == PCRE2_ERROR_NOMEMORY || error == PCRE2_ERROR_HEAP_FAILED) throw std::bad_alloc();
   PCRE2_UCHAR8 text[256];
   pcre2_get_error_message_8(error, text, sizeof text);
-  return Status(FINERMOE_ERROR_INTERNAL,
-                cat("PCRE2 fails on the word pattern: ", reinterpret_cast<const char*>(text)));
+  return Status(FINERMOE_ERROR_INTERNAL, cat("PCRE2 fails on the word pattern: ", reinterpret_cast<const char*>(text)));
 }
 
 }  // namespace

@@ -67,7 +67,7 @@ class Added {
   // {"<|endoftext|>": 151643}
   Status read_list(const Json& list) {
     for (const auto& [content, id] : list.items()) {
-      FM_ASSIGN(AddedToken token, read_added_token("added_tokens.json", id, {{"content", content}}));
+      FM_ASSIGN(AddedToken token, read_added_token("added_tokens.json", id, Json::object({{"content", content}})));
       add(std::move(token));
     }
     return {};
@@ -79,7 +79,7 @@ class Added {
   Status name(const std::string& content) {
     int32_t id = next_;
     if (auto known = id_of_.find(content); known != id_of_.end()) id = known->second;
-    const Json entry = {{"content", content}, {"special", true}};
+    const Json entry = Json::object({{"content", content}, {"special", true}});
     FM_ASSIGN(AddedToken token, read_added_token("tokenizer_config.json", number(id), entry));
     if (auto place = place_of_.find(content); place != place_of_.end()) {
       file_.added[place->second] = std::move(token);

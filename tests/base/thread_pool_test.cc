@@ -80,6 +80,27 @@ TEST(ThreadPool, WhatARunWroteIsSeenAfterIt) {
   for (size_t i = 0; i < values.size(); i++) ASSERT_EQ(values[i], i * (2999u * 3000 / 2));
 }
 
+TEST(ThreadPool, WantOfMemoryInATaskReachesTheCaller) {
+  const auto executor = [](void*, size_t n, finermoe_task_fn task, void* data) {
+    std::vector<std::thread> threads;
+    for (size_t worker = 0; worker < n; worker++) threads.emplace_back(task, data, worker);
+    for (std::thread& thread : threads) thread.join();
+  };
+  ThreadPool own(3), of_the_host(executor, nullptr, 3), single(1);
+  for (ThreadPool* pool : {&own, &of_the_host, &single}) {
+    for (size_t bad : {0, 1, 50, 99}) {
+      std::atomic<size_t> n_begun{0};
+      const auto body = [&](size_t task, size_t) {
+        n_begun++;
+        if (task == bad) throw std::bad_alloc();
+      };
+      EXPECT_THROW(pool->run(100, body), std::bad_alloc);
+      EXPECT_GT(n_begun, bad);
+      run_and_check(*pool, 100);
+    }
+  }
+}
+
 TEST(ThreadPool, ManyCallers) {
   ThreadPool pool(2);
   std::atomic<uint64_t> sum{0};

@@ -87,7 +87,9 @@ inline std::string safetensors_file(std::string text, uint64_t n) {
   return bytes + text + std::string(n, '\0');
 }
 
-inline std::string safetensors_file(const nlohmann::json& header) { return safetensors_file(header.dump(), data_size(header)); }
+inline std::string safetensors_file(const nlohmann::json& header) {
+  return safetensors_file(header.dump(), data_size(header));
+}
 
 inline Config parse_config(const nlohmann::json& config) {
   Result<Config> result = Config::parse(config.dump(), "config.json");
