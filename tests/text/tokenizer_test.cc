@@ -4,15 +4,17 @@
 #include <ctime>
 #include <functional>
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <random>
 #include <thread>
 
-#include "base/json.h"
 #include "support.h"
 #include "text/pretokenizer.h"
 
 namespace finermoe {
 namespace {
+
+using Json = nlohmann::json;
 
 constexpr int32_t kEndOfText = 4064, kStart = 4065, kEnd = 4066;
 
