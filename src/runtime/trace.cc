@@ -54,6 +54,7 @@ Status Trace::begin(size_t n) {
     FM_TRY(account_->reserve(bytes, "a trace"));
     reserved_ += bytes;
   }
+  n_step_ = n;
   auto room = [&](auto& values, size_t count) {
     if (values.capacity() < count) values.reserve(std::max(count, values.capacity() * 2));
   };
@@ -65,7 +66,6 @@ Status Trace::begin(size_t n) {
     }
     if (what_ & FINERMOE_TRACE_LOGITS) room(layer.logits, tokens * shape_.n_experts());
   }
-  n_step_ = n;
   return {};
 }
 
