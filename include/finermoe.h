@@ -35,17 +35,18 @@
  *                Any thread may call any `_close`, any number of times: it cancels what runs on the object and makes
  *                later calls answer FINERMOE_ERROR_CLOSED. `_free` while another thread's call runs is safe; a call
  *                that begins during or after `_free` is the caller's bug.
- *   Callbacks    come only on the thread that made the call, during that call.
- *   Strings      Text is UTF-8, given as pointer and length; paths are NUL-terminated. Strings and arrays come out
- *                through (buffer, capacity, needed): *needed receives the full count, and if it exceeds
- *                `capacity` the call returns FINERMOE_ERROR_BUFFER_TOO_SMALL, writes nothing else and consumes
- *                nothing. `needed` may be NULL. A NULL buffer with capacity 0 asks for the size. Text comes without
- *                a terminating NUL; its count is in bytes.
- *   Structs      Read-out structs begin with `uint32_t struct_size`, set by the caller to sizeof the struct it was
- *                compiled with; the library writes no more than that. New fields are only ever appended.
- *   Values       Counts of things are size_t, bytes uint64_t, token and expert ids int32_t (never negative when
- *                valid; -1 where there is none).
- *   Stability    Symbols, values of constants and field offsets never change within one ABI version.
+ *   fork()       A child process can free what it inherited, in any order and at once, and use what is plain data
+ *                (configuration, tokenizer, decoder, chat, options, cancel, error). Any other call on an inherited
+ *                runtime, model, session, generation, batch or trace is FINERMOE_ERROR_STATE; what the child opens
+ * itself works in full. Callbacks    come only on the thread that made the call, during that call. Strings      Text is
+ * UTF-8, given as pointer and length; paths are NUL-terminated. Strings and arrays come out through (buffer, capacity,
+ * needed): *needed receives the full count, and if it exceeds `capacity` the call returns
+ * FINERMOE_ERROR_BUFFER_TOO_SMALL, writes nothing else and consumes nothing. `needed` may be NULL. A NULL buffer with
+ * capacity 0 asks for the size. Text comes without a terminating NUL; its count is in bytes. Structs      Read-out
+ * structs begin with `uint32_t struct_size`, set by the caller to sizeof the struct it was compiled with; the library
+ * writes no more than that. New fields are only ever appended. Values       Counts of things are size_t, bytes
+ * uint64_t, token and expert ids int32_t (never negative when valid; -1 where there is none). Stability    Symbols,
+ * values of constants and field offsets never change within one ABI version.
  */
 #ifndef FINERMOE_H
 #define FINERMOE_H
@@ -608,7 +609,8 @@ enum { FINERMOE_LOGITS_NONE = 0, FINERMOE_LOGITS_LAST = 1, FINERMOE_LOGITS_ALL =
 /** Appends tokens and computes them. On an error or a cancel the session is as long as the chunks that were finished
  * (after an error other than a cancel: as before the call).
  * @param ids     [n_ids]
- * @param logits  FINERMOE_LOGITS_…: rows kept for finermoe_session_logits until the next append, truncate or reset
+ * @param logits  FINERMOE_LOGITS_…: rows kept for finermoe_session_logits until the next append, truncate or reset,
+ *                which give back what they no longer need; room for one row stays
  * @param cancel  may be NULL */
 FINERMOE_API finermoe_status finermoe_session_append(finermoe_session* session, const int32_t* ids, size_t n_ids,
                                                      int32_t logits, finermoe_cancel* cancel, finermoe_error** error);
@@ -636,10 +638,11 @@ FINERMOE_API finermoe_status finermoe_session_get_info(const finermoe_session* s
 /** The tokens held. @param ids  [capacity] out */
 FINERMOE_API finermoe_status finermoe_session_tokens(const finermoe_session* session, int32_t* ids, size_t capacity,
                                                      size_t* needed, finermoe_error** error);
-/** Forgets all tokens from `length` on. @param length  at most the present length */
+/** Forgets all tokens from `length` on, and gives the memory of kept logits back. @param length  at most the present
+ * length */
 FINERMOE_API finermoe_status finermoe_session_truncate(finermoe_session* session, size_t length,
                                                        finermoe_error** error);
-/** Forgets all tokens. */
+/** Forgets all tokens, and gives the memory of kept logits back. */
 FINERMOE_API finermoe_status finermoe_session_reset(finermoe_session* session, finermoe_error** error);
 /** A second session that begins as a copy of this one (tokens, cache and options; not the kept logits). */
 FINERMOE_API finermoe_status finermoe_session_fork(const finermoe_session* session, finermoe_session** fork,
@@ -874,8 +877,8 @@ typedef struct finermoe_generation_info {
   uint32_t struct_size;
   int32_t finish_reason;
   int32_t prepared; /**< 1: the next token's logits are computed, `next` only chooses */
-  uint32_t reserved;
-  size_t n_prompt; /**< tokens of the prompt, the part that the session already held included */
+  int32_t status;   /**< FINERMOE_OK, or the code that `next` would answer, as far as that is known: it cannot go on */
+  size_t n_prompt;  /**< tokens of the prompt, the part that the session already held included */
   size_t n_generated;
 } finermoe_generation_info;
 
@@ -898,7 +901,13 @@ FINERMOE_API finermoe_status finermoe_batch_remove(finermoe_batch* batch, finerm
 /** One pass over the weights for every member that is not prepared: one token for those that decode, a chunk of the
  * prompt for those that prefill. Then call finermoe_generation_next on the prepared ones (it only chooses;
  * finermoe_generation_get_info tells which are).
- * @param n_active  out: members that have not finished; 0: nothing is left to do */
+ * A member that cannot go on (closed, its session closed or full, a logit of its router or its own logits not finite,
+ * no room for its trace) fails alone: the others advance as if it were not there, get_info tells its `status`, and its
+ * own finermoe_generation_next says why, each time that it is called. Where computing it failed, later steps leave it
+ * aside until its `next` or `prepare` succeeds. One whose generation, session or trace another thread uses just now
+ * sits this step out.
+ * @param n_active  out: members that have not finished and can go on; 0: nothing is left to do
+ * @return an error that all members have: cancelled, closed, no memory. No member has advanced then. */
 FINERMOE_API finermoe_status finermoe_batch_step(finermoe_batch* batch, finermoe_cancel* cancel, size_t* n_active,
                                                  finermoe_error** error);
 

@@ -30,6 +30,7 @@ int32_t finermoe_config_open_memory(const char* json, size_t json_length, finerm
 int32_t finermoe_config_open_model(const finermoe_model* model, finermoe_config** config, finermoe_error** error) {
   return guarded(error, [&]() -> Status {
     FM_TRY(require(model, "model"));
+    FM_TRY(model->model->runtime()->check_process());
     return give(config, model->model->config());
   });
 }
@@ -113,6 +114,7 @@ int32_t finermoe_plan_options_set_runtime(finermoe_plan_options* options, const 
   return guarded(error, [&]() -> Status {
     FM_TRY(require(options, "options"));
     FM_TRY(require(runtime, "runtime"));
+    FM_TRY(runtime->runtime->check_process());
     options->options.n_threads = runtime->runtime->pool()->n_threads();
     return {};
   });

@@ -19,6 +19,7 @@ int32_t create(finermoe_session* handle, finermoe_generation** generation, finer
     FM_TRY(require(handle, "session"));
     FM_TRY(require(generation, "generation"));
     const std::shared_ptr<Session> session = handle->session;
+    FM_TRY(session->model()->runtime()->check_process());
     const Use use(session->use, "session");
     FM_TRY(use.check());
     FM_ASSIGN(auto created, make(session));
@@ -31,6 +32,7 @@ int32_t on_generation(const finermoe_generation* handle, finermoe_error** error,
   return guarded(error, [&]() -> Status {
     FM_TRY(require(handle, "generation"));
     const std::shared_ptr<Generation> generation = handle->generation;
+    FM_TRY(generation->session()->model()->runtime()->check_process());
     const Use use(generation->use, "generation");
     FM_TRY(use.check());
     return body(*generation);
@@ -42,6 +44,7 @@ int32_t on_batch(finermoe_batch* handle, finermoe_error** error, Body&& body) {
   return guarded(error, [&]() -> Status {
     FM_TRY(require(handle, "batch"));
     const std::shared_ptr<Batch> batch = handle->batch;
+    FM_TRY(batch->model()->runtime()->check_process());
     const Use use(batch->use, "batch");
     FM_TRY(use.check());
     return body(*batch);
@@ -147,6 +150,7 @@ int32_t finermoe_generation_get_info(const finermoe_generation* generation, fine
     finermoe_generation_info out{};
     out.finish_reason = static_cast<int32_t>(g.finish());
     out.prepared = g.prepared();
+    out.status = g.status();
     out.n_prompt = g.n_prompt();
     out.n_generated = g.n_generated();
     return put_struct(out, info);
@@ -156,6 +160,7 @@ int32_t finermoe_generation_get_info(const finermoe_generation* generation, fine
 int32_t finermoe_batch_create(finermoe_model* model, finermoe_batch** batch, finermoe_error** error) {
   return guarded(error, [&]() -> Status {
     FM_TRY(require(model, "model"));
+    FM_TRY(model->model->runtime()->check_process());
     return give(batch, std::make_shared<Batch>(model->model));
   });
 }

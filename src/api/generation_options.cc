@@ -35,6 +35,7 @@ int32_t finermoe_generation_options_create(const finermoe_model* model, finermoe
   return guarded(error, [&]() -> Status {
     FM_TRY(require(model, "model"));
     const auto loaded = model->model;
+    FM_TRY(loaded->runtime()->check_process());
     const uint64_t vocab_size = loaded->config().vocab_size;
     const GenerationDefaults& defaults = loaded->model().checkpoint->generation_defaults();
     return give(options, GenerationOptions::from_defaults(defaults, vocab_size), vocab_size);

@@ -19,6 +19,7 @@ Status open_model(const finermoe_model_options* options, finermoe_model** model,
   if (!runtime) {
     FM_ASSIGN(runtime, Runtime::create({}));
   }
+  FM_TRY(runtime->check_process());
   FM_ASSIGN(auto checkpoint, open(Checkpoint::Options{settings.copy, runtime->account(), settings.progress}));
   if (settings.verify) FM_TRY(refuse_not_finite(*checkpoint, settings.progress));
   const Config& c = checkpoint->config();
@@ -40,6 +41,7 @@ int32_t finermoe_model_options_set_runtime(finermoe_model_options* options, fine
                                            finermoe_error** error) {
   return guarded(error, [&]() -> Status {
     FM_TRY(require(options, "options"));
+    if (runtime != nullptr) FM_TRY(runtime->runtime->check_process());
     options->runtime = runtime ? runtime->runtime : nullptr;
     return {};
   });
@@ -146,6 +148,7 @@ void finermoe_model_free(finermoe_model* model) { delete model; }
 int32_t finermoe_model_get_runtime(const finermoe_model* model, finermoe_runtime** runtime, finermoe_error** error) {
   return guarded(error, [&]() -> Status {
     FM_TRY(require(model, "model"));
+    FM_TRY(model->model->runtime()->check_process());
     return give(runtime, model->model->runtime());
   });
 }
@@ -156,6 +159,7 @@ int32_t finermoe_model_expert_similarity(const finermoe_model* model, size_t lay
     FM_TRY(require(model, "model"));
     FM_TRY(require(similarity, "similarity"));
     const auto loaded = model->model;
+    FM_TRY(loaded->runtime()->check_process());
     FM_ASSIGN(*similarity, expert_similarity(*loaded, layer, flag_of(cancel).get()));
     return {};
   });

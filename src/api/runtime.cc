@@ -85,6 +85,7 @@ int32_t finermoe_runtime_get_info(const finermoe_runtime* runtime, finermoe_runt
                                   finermoe_error** error) {
   return guarded(error, [&]() -> Status {
     FM_TRY(require(runtime, "runtime"));
+    FM_TRY(runtime->runtime->check_process());
     const Runtime& r = *runtime->runtime;
     finermoe_runtime_info out{};
     out.n_threads = r.pool()->n_threads();
@@ -104,6 +105,7 @@ int32_t finermoe_runtime_get_operation(const finermoe_runtime* runtime, size_t i
                                        finermoe_runtime_operation* operation, finermoe_error** error) {
   return guarded(error, [&]() -> Status {
     FM_TRY(require(runtime, "runtime"));
+    FM_TRY(runtime->runtime->check_process());
     FM_TRY(require_index(index, finermoe_runtime_operation_count(runtime), "operation"));
     const OperationProfile found = runtime->runtime->profile()->read()[index];
     finermoe_runtime_operation out{};
@@ -119,6 +121,7 @@ int32_t finermoe_runtime_get_operation(const finermoe_runtime* runtime, size_t i
 int32_t finermoe_runtime_reset_profile(finermoe_runtime* runtime, finermoe_error** error) {
   return guarded(error, [&]() -> Status {
     FM_TRY(require(runtime, "runtime"));
+    FM_TRY(runtime->runtime->check_process());
     if (runtime->runtime->profile()) runtime->runtime->profile()->reset();
     return {};
   });

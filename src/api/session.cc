@@ -12,6 +12,7 @@ int32_t on_session(const finermoe_session* handle, finermoe_error** error, Body&
   return guarded(error, [&]() -> Status {
     FM_TRY(require(handle, "session"));
     const std::shared_ptr<Session> session = handle->session;
+    FM_TRY(session->model()->runtime()->check_process());
     const Use use(session->use, "session");
     FM_TRY(use.check());
     return body(*session);
@@ -81,6 +82,7 @@ int32_t finermoe_session_create(finermoe_model* model, const finermoe_session_op
     FM_TRY(require(model, "model"));
     FM_TRY(require(session, "session"));
     const auto loaded = model->model;
+    FM_TRY(loaded->runtime()->check_process());
     if (loaded->closed.load(std::memory_order_relaxed)) return Status(FINERMOE_ERROR_CLOSED, "the model was closed");
     FM_ASSIGN(auto created, Session::create(loaded, options ? options->options : SessionOptions{}));
     return give(session, std::move(created));

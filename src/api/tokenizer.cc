@@ -47,6 +47,7 @@ int32_t finermoe_tokenizer_open_model(const finermoe_model* model, finermoe_toke
     FM_TRY(require(model, "model"));
     FM_TRY(require(tokenizer, "tokenizer"));
     const auto loaded = model->model;
+    FM_TRY(loaded->runtime()->check_process());
     FM_ASSIGN(auto parsed, loaded->tokenizer());
     return give(tokenizer, std::move(parsed));
   });

@@ -11,6 +11,7 @@ int32_t on_trace(const finermoe_trace* handle, finermoe_error** error, Body&& bo
   return guarded(error, [&]() -> Status {
     FM_TRY(require(handle, "trace"));
     const std::shared_ptr<Trace> trace = handle->trace;
+    FM_TRY(trace->model->runtime()->check_process());
     const Use use(trace->use, "trace");
     FM_TRY(use.check());
     return body(*trace);
@@ -44,6 +45,7 @@ int32_t finermoe_trace_create(const finermoe_model* model, uint32_t what, finerm
     constexpr uint32_t all = FINERMOE_TRACE_ROUTES | FINERMOE_TRACE_LOGITS | FINERMOE_TRACE_USAGE;
     FM_TRY(require_range(what, what != 0 && (what & ~all) == 0, "what", "FINERMOE_TRACE_… flags"));
     const auto loaded = model->model;
+    FM_TRY(loaded->runtime()->check_process());
     FM_ASSIGN(auto created, Trace::create(loaded->config(), what, loaded->runtime()->account()));
     created->model = loaded;
     return give(trace, std::move(created));

@@ -74,6 +74,12 @@ void select_experts(const RouterShape& shape, const float* logits, const float* 
   softmax_weights(shape, logits, experts, weights);
 }
 
+bool are_finite(const RouterShape& shape, const float* logits, const float* group_scores) {
+  const auto is_finite = [](float x) { return std::isfinite(x); };
+  return std::all_of(logits, logits + shape.n_experts(), is_finite) &&
+         (group_scores == nullptr || std::all_of(group_scores, group_scores + shape.n_groups(), is_finite));
+}
+
 Status check_logits(const RouterShape& shape, size_t row, const float* logits, const float* group_scores) {
   auto failure = [&](std::string_view what, uint64_t index) {
     return Status(FINERMOE_ERROR_NOT_FINITE,

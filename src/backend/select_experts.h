@@ -17,8 +17,9 @@ namespace finermoe {
 void select_experts(const RouterShape& shape, const float* logits, const float* group_scores, int32_t* experts,
                     float* weights, int32_t* groups);
 
-// FINERMOE_ERROR_NOT_FINITE naming the row and the expert (or group) whose logit is NaN or infinite. Null group scores
-// are not looked at.
+// Whether select_experts can be given these logits. Null group scores are not looked at.
+bool are_finite(const RouterShape& shape, const float* logits, const float* group_scores);
+// Else: FINERMOE_ERROR_NOT_FINITE naming the row and the expert (or group) whose logit is NaN or infinite.
 Status check_logits(const RouterShape& shape, size_t row, const float* logits, const float* group_scores);
 
 }  // namespace finermoe

@@ -7,34 +7,33 @@
 namespace finermoe {
 
 Status MemoryAccount::reserve(uint64_t bytes, std::string_view what) {
-  std::lock_guard lock(mutex_);
-  if (limit_ != 0 && (bytes > limit_ || used_ > limit_ - bytes)) {
-    return Status(FINERMOE_ERROR_MEMORY_LIMIT,
-                  cat(what, " needs ", bytes, " bytes, ", used_, " are in use, and the memory limit is ", limit_),
-                  cat("at most ", limit_, " bytes"), cat(used_, " + ", bytes, " bytes"));
-  }
-  used_ += bytes;
-  peak_ = std::max(peak_, used_);
+  uint64_t used = used_.load(std::memory_order_relaxed);
+  do {
+    const uint64_t limit = limit_ != 0 ? limit_ : UINT64_MAX;
+    if (bytes > limit || used > limit - bytes) {
+      return Status(FINERMOE_ERROR_MEMORY_LIMIT,
+                    cat(what, " needs ", bytes, " bytes, ", used, " are in use, and the memory limit is ", limit),
+                    cat("at most ", limit, " bytes"), cat(used, " + ", bytes, " bytes"));
+    }
+  } while (!used_.compare_exchange_weak(used, used + bytes, std::memory_order_relaxed));
+  uint64_t peak = peak_.load(std::memory_order_relaxed);
+  while (peak < used + bytes && !peak_.compare_exchange_weak(peak, used + bytes, std::memory_order_relaxed)) continue;
   return {};
 }
 
-void MemoryAccount::release(uint64_t bytes) {
-  std::lock_guard lock(mutex_);
-  used_ -= bytes;
+void MemoryAccount::release(uint64_t bytes) { used_.fetch_sub(bytes, std::memory_order_relaxed); }
+
+namespace {
+
+// Advice only: reads about 10 % faster.
+void prefer_huge_pages(void* data, uint64_t bytes) {
+  constexpr uint64_t huge_page = 2 << 20;
+  if (bytes >= 4 * huge_page) madvise(data, bytes, MADV_HUGEPAGE);
 }
 
-uint64_t MemoryAccount::used() const {
-  std::lock_guard lock(mutex_);
-  return used_;
-}
-
-uint64_t MemoryAccount::peak() const {
-  std::lock_guard lock(mutex_);
-  return peak_;
-}
+}  // namespace
 
 Result<Buffer> Buffer::allocate(std::shared_ptr<MemoryAccount> account, uint64_t bytes, std::string_view what) {
-  constexpr uint64_t huge_page = 2 << 20;
   Buffer buffer;
   if (bytes == 0) return buffer;
   FM_TRY(account->reserve(bytes, what));
@@ -43,7 +42,7 @@ Result<Buffer> Buffer::allocate(std::shared_ptr<MemoryAccount> account, uint64_t
     account->release(bytes);
     return Status(FINERMOE_ERROR_OUT_OF_MEMORY, cat("the system refused ", bytes, " bytes for ", what));
   }
-  if (bytes >= 4 * huge_page) madvise(data, bytes, MADV_HUGEPAGE);  // advice only: reads about 10 % faster
+  prefer_huge_pages(data, bytes);
   buffer.data_ = data;
   buffer.size_ = bytes;
   buffer.account_ = std::move(account);
@@ -54,6 +53,21 @@ Buffer::~Buffer() {
   if (data_ == nullptr) return;
   munmap(data_, size_);
   account_->release(size_);
+}
+
+Status Buffer::resize(uint64_t bytes, std::string_view what) {
+  if (bytes > size_) FM_TRY(account_->reserve(bytes - size_, what));
+  void* data = mremap(data_, size_, bytes, bytes > size_ ? MREMAP_MAYMOVE : 0);
+  if (data == MAP_FAILED) {
+    if (bytes < size_) return {};  // too many mappings for one more: the memory stays
+    account_->release(bytes - size_);
+    return Status(FINERMOE_ERROR_OUT_OF_MEMORY, cat("the system refused ", bytes, " bytes for ", what));
+  }
+  if (bytes < size_) account_->release(size_ - bytes);
+  if (bytes > size_) prefer_huge_pages(data, bytes);
+  data_ = data;
+  size_ = bytes;
+  return {};
 }
 
 void Buffer::swap(Buffer& other) noexcept {

@@ -1,17 +1,18 @@
 // Large memory: every array whose size follows the model, a session or a file is a Buffer and is counted.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string_view>
 
 #include "base/status.h"
 
 namespace finermoe {
 
-// What a runtime has allocated, and how much it may. Thread-safe.
+// What a runtime has allocated, and how much it may. Thread-safe, and without a lock: a child of fork() could find that
+// held for ever.
 class MemoryAccount {
  public:
   explicit MemoryAccount(uint64_t limit) : limit_(limit) {}  // bytes; 0: no limit
@@ -19,13 +20,12 @@ class MemoryAccount {
   Status reserve(uint64_t bytes, std::string_view what);
   void release(uint64_t bytes);
   uint64_t limit() const { return limit_; }
-  uint64_t used() const;
-  uint64_t peak() const;
+  uint64_t used() const { return used_.load(std::memory_order_relaxed); }
+  uint64_t peak() const { return peak_.load(std::memory_order_relaxed); }
 
  private:
   const uint64_t limit_;
-  mutable std::mutex mutex_;
-  uint64_t used_ = 0, peak_ = 0;
+  std::atomic<uint64_t> used_{0}, peak_{0};
 };
 
 // Zeroed memory straight from the system, aligned to 64 bytes (huge pages where large); pages cost nothing until they
@@ -40,6 +40,10 @@ class Buffer {
     return *this;
   }
   ~Buffer();
+
+  // Grows with zeros, or shrinks and gives the rest back; for a buffer that is not empty, to another size than 0. On an
+  // error it stays as it was, and shrinking has none.
+  Status resize(uint64_t bytes, std::string_view what);
 
   template <class T = std::byte>
   T* data() const {

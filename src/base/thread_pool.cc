@@ -222,13 +222,17 @@ ThreadPool::ThreadPool(finermoe_executor_fn executor, void* user, uint32_t n_thr
       executor_user_(user),
       workers_(std::make_unique<Workers>(0)) {}
 
-ThreadPool::~ThreadPool() = default;
+// In a child of fork() the workers do not exist, and to end them, or even to destroy what they wait on, would be to
+// wait for ever: that little memory is left to the end of the child.
+ThreadPool::~ThreadPool() {
+  if (is_inherited()) static_cast<void>(workers_.release());
+}
 
 void ThreadPool::run(size_t n_tasks, FunctionRef<void(size_t, size_t)> body) {
   if (n_tasks == 0) return;
   DefaultFloatEnvironment environment;
   std::unique_lock in_use(workers_->in_use, std::defer_lock);
-  if (n_tasks == 1 || n_threads_ == 1 || !in_use.try_lock()) {
+  if (n_tasks == 1 || n_threads_ == 1 || is_inherited() || !in_use.try_lock()) {
     for (size_t task = 0; task < n_tasks; task++) body(task, 0);
     return;
   }

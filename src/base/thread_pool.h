@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "base/function_ref.h"
+#include "base/process_mark.h"
 #include "finermoe.h"
 
 namespace finermoe {
@@ -22,6 +23,8 @@ class ThreadPool {
   ~ThreadPool();
 
   uint32_t n_threads() const { return n_threads_; }
+  // In a child of fork(), which has none of the threads: run() does all tasks on the caller's.
+  bool is_inherited() const { return mark_.is_inherited(); }
 
   // Calls body(task, worker) for each task in [0, n_tasks) and returns when all are done. Tasks are claimed one by one
   // in ascending order; no two that run at the same time have the same worker in [0, n_threads). If the pool is in use
@@ -48,6 +51,7 @@ class ThreadPool {
   const uint32_t n_threads_;
   finermoe_executor_fn executor_ = nullptr;
   void* executor_user_ = nullptr;
+  const ProcessMark mark_;
   std::unique_ptr<Workers> workers_;
 };
 

@@ -173,9 +173,10 @@ Status CpuBackend::route(const float* x, const RouterWeights& weights, const Rou
   pool_->run(ceil_div(n, rows_per_light_task), [&](size_t task, size_t) {
     for (size_t row = task * rows_per_light_task; row < std::min(n, (task + 1) * rows_per_light_task); row++) {
       const float* logits = route.logits + row * n_experts;
-      if (!check_logits(shape, row, logits, group_scores(row)).ok()) {
+      if (!are_finite(shape, logits, group_scores(row))) {
         for (size_t seen = failed_row; row < seen && !failed_row.compare_exchange_weak(seen, row);) continue;
-        return;
+        route.experts[row * k] = -1;
+        continue;
       }
       select_experts(shape, logits, group_scores(row), route.experts + row * k, route.weights + row * k,
                      route.groups == nullptr ? nullptr : route.groups + row * shape.granularity_output);

@@ -35,27 +35,27 @@ Status Batch::remove(const Generation& generation) {
 }
 
 Result<size_t> Batch::step(const CancelFlag* cancel) {
-  // Everybody who takes part is held for the step: a member that another thread uses just now sits this one out.
+  // Everybody who takes part is held for the step: a member that another thread uses just now sits this one out, and
+  // one that cannot go on holds nobody else up.
   std::deque<Use> held;
   std::vector<Generation*> decoding, prefilling;
   size_t n_active = 0;
   for (size_t i = 0; i < members_.size(); i++) {
     Generation& member = *members_[(turn_ + i) % members_.size()];
-    Use& use_of_member = held.emplace_back(member.use, "generation");
-    if (!use_of_member.check().ok()) {
-      n_active += use_of_member.check().code() == FINERMOE_ERROR_BUSY;
+    const Use& of_member = held.emplace_back(member.use, "generation");
+    if (of_member.is_busy()) {
+      n_active++;
       continue;
     }
-    if (member.finish() != Finish::none) continue;
-    Use& use_of_session = held.emplace_back(member.session()->use, "session");
-    if (use_of_session.check().code() == FINERMOE_ERROR_CLOSED) continue;
-    // One that cannot go on, because its session was filled otherwise, holds nobody else up: its own next() says so.
-    if (use_of_session.check().ok() && !member.prepared() &&
-        !member.session()->check_ids(member.pending(), member.session()->length()).ok()) {
+    if (!of_member.check().ok() || member.finish() != Finish::none) continue;
+    const Use& of_session = held.emplace_back(member.session()->use, "session");
+    if (of_session.is_busy()) {
+      n_active++;
       continue;
     }
+    if (member.look() != FINERMOE_OK) continue;
     n_active++;
-    if (!use_of_session.check().ok() || member.prepared()) continue;
+    if (member.prepared()) continue;
     (member.pending().size() == 1 ? decoding : prefilling).push_back(&member);
   }
   turn_++;
@@ -79,17 +79,38 @@ Result<size_t> Batch::step(const CancelFlag* cancel) {
     parts.push_back({member->session().get(), member->pending().first(n), std::span(&last_rows.back(), all ? 1 : 0)});
     taking_part.push_back(member);
   }
-  if (parts.empty()) return n_active;
-
-  const uint64_t vocab = model_->config().vocab_size, bytes = parts.size() * vocab * sizeof(float);
-  if (logits_.size() < bytes) {
-    logits_ = Buffer();
-    FM_ASSIGN(logits_, Buffer::allocate(model_->runtime()->account(), bytes, "logits"));
-  }
   StopSignals stop(cancel);
   stop.watch(model_->closed, "model");
   stop.watch(use.closed, "batch");
-  FM_TRY(run_step(*model_, parts, logits_.data<float>(), stop));
+  FM_TRY(compute(parts, taking_part, n_active, stop));
+  return n_active;
+}
+
+// Without those whose part fails alone: they leave `n_active`, and the step is run again, so that the others have the
+// logits that they would have had without them.
+Status Batch::compute(std::vector<StepPart>& parts, std::vector<Generation*>& taking_part, size_t& n_active,
+                      const StopSignals& stop) {
+  const uint64_t vocab = model_->config().vocab_size;
+  while (!parts.empty()) {
+    const uint64_t bytes = parts.size() * vocab * sizeof(float);
+    if (logits_.size() < bytes) {
+      logits_ = Buffer();
+      FM_ASSIGN(logits_, Buffer::allocate(model_->runtime()->account(), bytes, "logits"));
+    }
+    Status status = run_step(*model_, parts, logits_.data<float>(), stop);
+    if (status.ok()) break;
+    const size_t n_before = parts.size();
+    for (size_t i = n_before; i-- > 0;) {
+      if (parts[i].status == FINERMOE_OK) continue;
+      if (parts[i].status != FINERMOE_ERROR_BUSY) {  // a trace in use is free again sometime
+        taking_part[i]->set_aside(parts[i].status);
+        n_active--;
+      }
+      parts.erase(parts.begin() + static_cast<ptrdiff_t>(i));
+      taking_part.erase(taking_part.begin() + static_cast<ptrdiff_t>(i));
+    }
+    if (parts.size() == n_before) return status;
+  }
   std::vector<std::span<const float>> rows;  // of each part, empty where a prompt goes on
   size_t n_rows = 0;
   for (const StepPart& part : parts) {
@@ -98,7 +119,8 @@ Result<size_t> Batch::step(const CancelFlag* cancel) {
   }
   model_->runtime()->pool()->run(parts.size(),
                                  [&](size_t i, size_t) { taking_part[i]->computed(parts[i].tokens.size(), rows[i]); });
-  return n_active;
+  for (const Generation* member : taking_part) n_active -= member->status() != FINERMOE_OK;
+  return {};
 }
 
 }  // namespace finermoe

@@ -103,10 +103,13 @@ Result<std::shared_ptr<Generation>> Generation::create_behind(std::shared_ptr<Se
 
 Status Generation::prepare(const CancelFlag* cancel) {
   const size_t total = pending_.size();
+  aside_ = FINERMOE_OK;
   while (!prepared_ && finish_ == Finish::none) {
     Use session_use(session_->use, "session");
     FM_TRY(session_use.check());
-    FM_TRY(session_->check_ids(pending_, session_->length()));
+    const Status fits = session_->check_ids(pending_, session_->length());
+    fits_ = fits.code();
+    FM_TRY(fits);
     StopSignals stop(cancel);
     stop.watch(session_->model()->closed, "model");
     stop.watch(session_->use.closed, "session");
@@ -114,8 +117,10 @@ Status Generation::prepare(const CancelFlag* cancel) {
     const size_t n = std::min(pending_.size(), session_->options().chunk);
     const size_t last = n - 1;
     const bool all = n == pending_.size();
-    const StepPart part{session_.get(), std::span(pending_).first(n), std::span(&last, all ? 1 : 0)};
-    FM_TRY(run_step(*session_->model(), {&part, 1}, logits_.data<float>(), stop));
+    StepPart part{session_.get(), std::span(pending_).first(n), std::span(&last, all ? 1 : 0)};
+    const Status status = run_step(*session_->model(), {&part, 1}, logits_.data<float>(), stop);
+    if (part.status != FINERMOE_ERROR_BUSY) set_aside(part.status);
+    FM_TRY(status);
     computed(n, all ? model_logits() : std::span<const float>());
     if (total > 1) FM_TRY(session_->options().progress.report("prefill", total - pending_.size(), total));
   }
@@ -132,6 +137,22 @@ void Generation::computed(size_t n_tokens, std::span<const float> last_logits) {
   prepared_ = true;
 }
 
+Code Generation::status() const {
+  if (finish_ != Finish::none) return FINERMOE_OK;
+  if (session_->use.closed.load(std::memory_order_relaxed) ||
+      session_->model()->closed.load(std::memory_order_relaxed)) {
+    return FINERMOE_ERROR_CLOSED;
+  }
+  if (aside_ != FINERMOE_OK) return aside_;
+  if (prepared_) return changed_.empty() && !own_->are_finite() ? FINERMOE_ERROR_NOT_FINITE : FINERMOE_OK;
+  return fits_;
+}
+
+Code Generation::look() {
+  if (!prepared_) fits_ = session_->check_ids(pending_, session_->length()).code();
+  return status();
+}
+
 Result<const GenerationEvent*> Generation::next(const CancelFlag* cancel) {
   if (finish_ == Finish::none) {
     FM_TRY(prepare(cancel));
@@ -144,6 +165,10 @@ Result<const GenerationEvent*> Generation::next(const CancelFlag* cancel) {
 }
 
 Status Generation::choose_token() {
+  if (changed_.empty() && !own_->are_finite()) {
+    return Status(FINERMOE_ERROR_NOT_FINITE, "the model's logits are not finite: no token can be chosen",
+                  "finite logits", "NaN or infinity");
+  }
   const bool too_early = n_generated_ < options_.min_tokens;
   std::span<const int32_t> forbidden;
   if (too_early && !options_.ignore_eos) forbidden = options_.stop_tokens;

@@ -66,6 +66,10 @@ class Generation {
   Finish finish() const { return finish_; }
   size_t n_prompt() const { return n_prompt_; }
   size_t n_generated() const { return n_generated_; }
+  // FINERMOE_OK while it can go on or has finished, else the code that next() would answer, as far as that is known.
+  Code status() const;
+  // The same after a look at the session. The caller holds the session's use, too.
+  Code look();
   const std::shared_ptr<Session>& session() const { return session_; }
 
   // The model's logits for the next token, [vocab]; only while prepared.
@@ -76,6 +80,8 @@ class Generation {
   // told to several of them at once, by different threads.
   std::span<const int32_t> pending() const { return pending_; }
   void computed(size_t n_tokens, std::span<const float> last_logits);
+  // It could not be computed, and not because of its company: it waits for prepare() or next() to try again.
+  void set_aside(Code code) { aside_ = code; }
 
  private:
   Generation() = default;
@@ -100,6 +106,8 @@ class Generation {
   std::optional<LogProbabilities> own_;  // of these, while prepared
   std::vector<float> changed_;           // [vocab] what the host put in their place, or empty
   bool prepared_ = false;
+  Code aside_ = FINERMOE_OK;
+  Code fits_ = FINERMOE_OK;  // whether the session could take what is pending, when last looked at
   Finish finish_ = Finish::none;
   size_t n_prompt_ = 0, n_generated_ = 0;
   GenerationEvent event_;

@@ -19,4 +19,11 @@ Result<std::shared_ptr<Runtime>> Runtime::create(const RuntimeOptions& options) 
   return runtime;
 }
 
+Status Runtime::check_process() const {
+  if (!pool_->is_inherited()) return {};
+  return Status(FINERMOE_ERROR_STATE,
+                "the object was inherited by fork(): this process can only free it, and opens models of its own",
+                "the process that made the object", "a child of it");
+}
+
 }  // namespace finermoe

@@ -30,6 +30,8 @@ class Runtime {
   const std::shared_ptr<Backend>& backend() const { return backend_; }
   const std::shared_ptr<MemoryAccount>& account() const { return account_; }
   const std::shared_ptr<Profile>& profile() const { return profile_; }  // null: nothing is measured
+  // STATE in a child of fork(): the threads are not there, and what other threads held at that moment is held for ever.
+  Status check_process() const;
   void log(int32_t level, const std::string& message) const {
     if (options_.log != nullptr) options_.log(options_.log_user, level, message.c_str());
   }

@@ -40,7 +40,7 @@ using Words = uint32_t __attribute__((vector_size(16)));
 // e^x for x <= 0 within 2 units in the last place; NaN stays NaN. Below -87 it is e^-87.
 Lanes exp_below_zero(Lanes x) {
   constexpr float round_by = 0x1.8p23f, least = -87;  // the first added and taken away: rounds to a whole number
-  const Words is_less = reinterpret_cast<Words>(x < least);
+  const Words is_less = reinterpret_cast<Words>(x < least), is_nan = reinterpret_cast<Words>(x != x);
   x = reinterpret_cast<Lanes>((is_less & std::bit_cast<uint32_t>(least)) | (~is_less & reinterpret_cast<Words>(x)));
   const Lanes shifted = x * 1.44269504f + round_by, n = shifted - round_by;
   const Lanes r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts, the first exact in few bits
@@ -51,7 +51,7 @@ Lanes exp_below_zero(Lanes x) {
   p = p * r + 0.5f;
   p = p * r + 1.0f;
   p = p * r + 1.0f;
-  return reinterpret_cast<Lanes>(reinterpret_cast<Words>(p) + (reinterpret_cast<Words>(shifted) << 23));
+  return reinterpret_cast<Lanes>((reinterpret_cast<Words>(p) + (reinterpret_cast<Words>(shifted) << 23)) | is_nan);
 }
 
 // The sum of exp(x - largest).

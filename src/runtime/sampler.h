@@ -1,6 +1,7 @@
 // From logits to a token: processors in Hugging Face's order, then one draw. docs/sampling.md is its description.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <span>
 #include <unordered_map>
@@ -89,6 +90,8 @@ class Sampler {
 class LogProbabilities {
  public:
   explicit LogProbabilities(std::span<const float> logits);
+  // Whether they are a distribution: no logit is NaN or +infinity, and not all are -infinity.
+  bool are_finite() const { return std::isfinite(log_sum_); }
   float of(int32_t id) const { return static_cast<float>(logits_[static_cast<size_t>(id)] - log_sum_); }
   // The n likeliest ids, likeliest first, lower ids first among equals.
   std::vector<int32_t> top(size_t n) const;

@@ -64,19 +64,16 @@ struct Session::Undo {
   bool is_done = false;
   ~Undo() {
     if (is_done) return;
-    session.n_logits_ = 0;
+    session.forget_logits();
     session.tokens_.resize(length);
   }
 };
 
 Status Session::append(std::span<const int32_t> ids, std::span<const size_t> logit_rows, const CancelFlag* cancel) {
   FM_TRY(check_ids(ids, length()));
-  const uint64_t vocab = model_->config().vocab_size, row_bytes = vocab * sizeof(float);
+  const uint64_t vocab = model_->config().vocab_size;
+  FM_TRY(logits_.resize(logits_bytes(std::max<size_t>(logit_rows.size(), 1)), "logits"));
   n_logits_ = 0;
-  if (logit_rows.size() * row_bytes > logits_.size()) {
-    logits_ = Buffer();
-    FM_ASSIGN(logits_, Buffer::allocate(model_->runtime()->account(), logit_rows.size() * row_bytes, "logits"));
-  }
   StopSignals stop(cancel);
   stop.watch(model_->closed, "model");
   stop.watch(use.closed, "session");
@@ -88,7 +85,7 @@ Status Session::append(std::span<const int32_t> ids, std::span<const size_t> log
     for (; next_row < logit_rows.size() && logit_rows[next_row] < done + n; next_row++) {
       rows.push_back(logit_rows[next_row] - done);
     }
-    const StepPart part{this, ids.subspan(done, n), rows};
+    StepPart part{this, ids.subspan(done, n), rows};
     Status status = run_step(*model_, {&part, 1}, logits_.data<float>() + n_logits_ * vocab, stop);
     if (status.ok()) {
       done += n;
@@ -109,6 +106,18 @@ std::span<const float> Session::logits(size_t row) const {
   return {logits_.data<float>() + row * vocab, vocab};
 }
 
+// Keeps the room for one row: a session has what its next token needs.
+void Session::forget_logits() {
+  n_logits_ = 0;
+  const Status shrunk = logits_.resize(logits_bytes(1), "logits");
+  static_cast<void>(shrunk);  // has no errors
+}
+
+void Session::reserve(size_t n) {
+  const size_t needed = tokens_.size() + n;
+  if (tokens_.capacity() < needed) tokens_.reserve(std::max(needed, 2 * tokens_.capacity()));
+}
+
 Status Session::truncate(size_t length) {
   if (length > tokens_.size()) {
     return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
@@ -116,7 +125,7 @@ Status Session::truncate(size_t length) {
                   cat("at most ", tokens_.size()), cat(length));
   }
   tokens_.resize(length);
-  n_logits_ = 0;
+  forget_logits();
   return {};
 }
 

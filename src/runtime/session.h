@@ -56,10 +56,9 @@ class Session {
   KvCacheView cache() const { return {cache_.data(), options_.kv_dtype, options_.context_length}; }
   std::shared_ptr<Trace> trace;  // null: nothing is recorded
 
-  // After a step computed these tokens at the end of the cache: with the room made before it, nothing can fail.
-  void make_room(size_t n) {
-    if (tokens_.capacity() < length() + n) tokens_.reserve(std::max(length() + n, 2 * tokens_.capacity()));
-  }
+  // Room for n more tokens, so that extend() cannot fail.
+  void reserve(size_t n);
+  // After a step computed these tokens at the end of the cache.
   void extend(std::span<const int32_t> ids) { tokens_.insert(tokens_.end(), ids.begin(), ids.end()); }
   // Whether ids can stand behind the first n_before tokens: TOKEN_OUT_OF_RANGE, CONTEXT_LENGTH
   Status check_ids(std::span<const int32_t> ids, size_t n_before) const;
@@ -67,11 +66,13 @@ class Session {
  private:
   struct Undo;
   Session() = default;
+  uint64_t logits_bytes(size_t n_rows) const { return n_rows * model_->config().vocab_size * sizeof(float); }
+  void forget_logits();
   std::shared_ptr<LoadedModel> model_;
   SessionOptions options_;
   std::vector<int32_t> tokens_;
   Buffer cache_;
-  Buffer logits_;  // [n_logits_, vocab]
+  Buffer logits_;  // [max(n_logits_, 1), vocab]
   size_t n_logits_ = 0;
 };
 

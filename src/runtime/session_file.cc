@@ -190,7 +190,7 @@ Status Session::restore(const std::string& path) {
   }
   if (length() != 0) cache_ = std::move(fresh);
   tokens_ = std::move(tokens);
-  n_logits_ = 0;
+  forget_logits();
   return {};
 }
 

@@ -15,7 +15,7 @@ struct Rows {
   std::vector<size_t> first;  // [parts] first row of each
   uint64_t longest = 0;       // capacity of the longest session
 
-  explicit Rows(std::span<const StepPart> parts) {
+  explicit Rows(std::span<StepPart> parts) {
     for (const StepPart& part : parts) {
       const size_t begin = tokens.size();
       first.push_back(begin);
@@ -32,18 +32,28 @@ struct Rows {
   RaggedBatch batch() const { return {tokens, positions, sessions, caches}; }
 };
 
-// The traces that record a step. One that is not committed, because of an error or an exception, forgets the step.
+// The traces of the sessions that take part; rolled back unless committed.
 class Recording {
  public:
-  explicit Recording(size_t n_parts) { begun_.reserve(n_parts); }
+  Recording() = default;
+  Recording(const Recording&) = delete;
   ~Recording() {
     for (Trace* trace : begun_) trace->roll_back();
   }
-  Status begin(Trace& trace, size_t n_tokens) {
-    FM_TRY(uses_.emplace_back(trace.use, "trace").check());
-    FM_TRY(trace.begin(n_tokens));
-    begun_.push_back(&trace);
-    return {};
+
+  Status begin(std::span<StepPart> parts) {
+    Status first_error;
+    begun_.reserve(parts.size());
+    for (StepPart& part : parts) {
+      Trace* trace = part.session->trace.get();
+      if (trace == nullptr) continue;
+      Status status = uses_.emplace_back(trace->use, "trace").check();
+      if (status.ok()) status = trace->begin(part.tokens.size());
+      if (status.ok()) begun_.push_back(trace);
+      part.status = status.code();
+      if (first_error.ok()) first_error = std::move(status);
+    }
+    return first_error;
   }
   void commit() {
     for (Trace* trace : begun_) trace->commit();
@@ -55,20 +65,27 @@ class Recording {
   std::vector<Trace*> begun_;
 };
 
+// A router that fails marks the rows that it cannot send anywhere.
+void mark_parts_without_route(const Rows& rows, const Route& route, size_t n_choices, std::span<StepPart> parts) {
+  for (size_t i = 0; i < parts.size(); i++) {
+    for (size_t row = rows.first[i]; row < rows.first[i] + parts[i].tokens.size(); row++) {
+      if (route.experts[row * n_choices] < 0) parts[i].status = FINERMOE_ERROR_NOT_FINITE;
+    }
+  }
+}
+
 }  // namespace
 
-Status run_step(LoadedModel& model, std::span<const StepPart> parts, float* logits, const StopSignals& stop) {
+Status run_step(LoadedModel& model, std::span<StepPart> parts, float* logits, const StopSignals& stop) {
   FM_TRY(stop.check());
   FM_TRY(model.model().checkpoint->check_unchanged());
   const Rows rows(parts);
+  for (const StepPart& part : parts) part.session->reserve(part.tokens.size());
   FM_ASSIGN(auto scratch, model.borrow_scratch(rows.tokens.size(), rows.longest));
   (*scratch).workspace->precision = parts[0].session->options().precision;
+  Recording recording;
+  FM_TRY(recording.begin(parts));
 
-  Recording recording(parts.size());
-  for (const StepPart& part : parts) {
-    part.session->make_room(part.tokens.size());
-    if (part.session->trace != nullptr) FM_TRY(recording.begin(*part.session->trace, part.tokens.size()));
-  }
   const ThreadPool::Step step(*model.runtime()->pool());
   auto go_on = [&] { return stop.check(); };
   auto routed = [&](size_t layer, const Route& route, size_t) {
@@ -77,7 +94,11 @@ Status run_step(LoadedModel& model, std::span<const StepPart> parts, float* logi
       if (trace != nullptr) trace->record(layer, route, rows.first[i], parts[i].tokens.size());
     }
   };
-  FM_TRY(forward(model.model(), rows.batch(), rows.logit_rows, logits, *scratch, {go_on, routed}));
+  Status status = forward(model.model(), rows.batch(), rows.logit_rows, logits, *scratch, {go_on, routed});
+  if (status.code() == FINERMOE_ERROR_NOT_FINITE) {
+    mark_parts_without_route(rows, (*scratch).route, model.config().router.n_experts_per_token(), parts);
+  }
+  FM_TRY(status);
   recording.commit();
   for (const StepPart& part : parts) part.session->extend(part.tokens);
   return {};

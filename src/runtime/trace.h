@@ -11,6 +11,8 @@
 
 namespace finermoe {
 
+class LoadedModel;
+
 // One thread at a time. A step records layer by layer and then commits, or rolls back: whole tokens only.
 class Trace {
  public:
@@ -18,10 +20,10 @@ class Trace {
                                                std::shared_ptr<MemoryAccount> account);
   ~Trace();
 
-  std::shared_ptr<const void> model;  // the one whose sessions it may record
-  UseState use;                       // held by a step while it records, and by whoever reads
+  std::shared_ptr<const LoadedModel> model;  // the one whose sessions it may record
+  UseState use;                              // held by a step while it records, and by whoever reads
 
-  // Room for n more tokens, counted against the memory limit.
+  // Room for n more tokens, counted against the memory limit. After an error, too, it can be rolled back.
   Status begin(size_t n);
   // Rows [first, first + n) of a step's route in the MoE layer with this model index.
   void record(size_t layer, const Route& route, size_t first, size_t n);

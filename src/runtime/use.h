@@ -27,6 +27,7 @@ class Use {
   }
   Use(const Use&) = delete;
 
+  bool is_busy() const { return !held_; }
   Status check() const {
     if (!held_) return Status(FINERMOE_ERROR_BUSY, cat("the ", what_, " is in use by another thread"));
     if (state_.closed.load(std::memory_order_relaxed)) {

@@ -50,6 +50,24 @@ TEST(Allocation, BuffersOutliveTheirMaker) {
   buffer.data<char>()[99] = 1;
 }
 
+TEST(Allocation, BuffersChangeTheirSize) {
+  auto account = std::make_shared<MemoryAccount>(1 << 20);
+  auto buffer = std::move(*Buffer::allocate(account, 5000, "test"));
+  auto* bytes = buffer.data<unsigned char>();
+  for (size_t i = 0; i < 5000; i++) bytes[i] = static_cast<unsigned char>(i);
+  EXPECT_TRUE(buffer.resize(100'000, "test").ok());
+  EXPECT_EQ(account->used(), 100'000u);
+  bytes = buffer.data<unsigned char>();
+  for (size_t i = 0; i < 100'000; i++) ASSERT_EQ(bytes[i], i < 5000 ? static_cast<unsigned char>(i) : 0) << i;
+  EXPECT_EQ(buffer.resize(2 << 20, "test").code(), FINERMOE_ERROR_MEMORY_LIMIT);
+  EXPECT_EQ(buffer.size(), 100'000u);
+  EXPECT_EQ(account->used(), 100'000u);
+  EXPECT_TRUE(buffer.resize(10, "test").ok());
+  EXPECT_EQ(buffer.size(), 10u);
+  EXPECT_EQ(account->used(), 10u);
+  EXPECT_EQ(buffer.data<unsigned char>()[9], 9);
+}
+
 TEST(Allocation, ManyThreads) {
   auto account = std::make_shared<MemoryAccount>(64 * 100);
   std::vector<std::thread> threads;

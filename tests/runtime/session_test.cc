@@ -420,6 +420,44 @@ TEST_F(Sessions, ObjectsCanBeFreedInAnyOrder) {
   append(fork.get(), prompt);
 }
 
+TEST_F(Sessions, KeptLogitsAreGivenBack) {
+  auto runtime =
+      make<RuntimeHandle>([&](auto** out, auto** e) { return finermoe_model_get_runtime(model.get(), out, e); });
+  auto used = [&] {
+    finermoe_runtime_info info{};
+    info.struct_size = sizeof info;
+    EXPECT_DONE(finermoe_runtime_get_info(runtime.get(), &info, e));
+    return info.memory_used;
+  };
+  auto session = open_session(model.get(), 64);
+  append(session.get(), prompt, FINERMOE_LOGITS_LAST);
+  const uint64_t row = 320 * sizeof(float), least = used();  // room for one row stays
+  auto keep_all = [&] {
+    append(session.get(), prompt, FINERMOE_LOGITS_ALL);
+    EXPECT_EQ(used(), least + (prompt.size() - 1) * row);
+  };
+  keep_all();
+  EXPECT_DONE(finermoe_session_reset(session.get(), e));
+  EXPECT_EQ(used(), least);
+  EXPECT_EQ(info_of(session.get()).n_logits, 0u);
+  keep_all();
+  EXPECT_DONE(finermoe_session_truncate(session.get(), 3, e));
+  EXPECT_EQ(used(), least);
+  keep_all();
+  const std::vector<size_t> rows = {0, 4, 11};
+  EXPECT_DONE(finermoe_session_append_rows(session.get(), prompt.data(), prompt.size(), rows.data(), 3, nullptr, e));
+  EXPECT_EQ(used(), least + 2 * row);
+  append(session.get(), {1}, FINERMOE_LOGITS_NONE);
+  EXPECT_EQ(used(), least);
+  keep_all();
+  // A call that is refused takes nothing away.
+  const int32_t no_token = 320;
+  EXPECT_EQ(finermoe_session_append(session.get(), &no_token, 1, FINERMOE_LOGITS_NONE, nullptr, nullptr),
+            FINERMOE_ERROR_TOKEN_OUT_OF_RANGE);
+  EXPECT_EQ(info_of(session.get()).n_logits, prompt.size());
+  EXPECT_EQ(used(), least + (prompt.size() - 1) * row);
+}
+
 TEST_F(Sessions, ClosingTheModelStopsItsSessions) {
   auto session = open_session(model.get());
   finermoe_model_close(model.get());

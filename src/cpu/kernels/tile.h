@@ -19,8 +19,12 @@ static inline void pack_rows(const char* const* rows, size_t begin, size_t depth
     Vec v[lanes];
 #pragma GCC unroll 16
     for (size_t i = 0; i < lanes; i++) {
+      if (rows[i] == nullptr) {
+        v[i] = zero();
+        continue;
+      }
       const char* p = rows[i] + bytes_of<D>(begin + k);
-      v[i] = rows[i] == nullptr ? zero() : count == lanes ? load_as<D>(p) : load_first_as<D>(p, count);
+      v[i] = count == lanes ? load_as<D>(p) : load_first_as<D>(p, count);
     }
     transpose(v);
     for (size_t i = 0; i < count; i++) store(out + (k + i) * stride, v[i]);
