@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/printable.h"
 #include "base/progress.h"
 #include "base/status.h"
 #include "base/thread_pool.h"
@@ -98,12 +99,18 @@ namespace finermoe::api {
 // Gives the status to the caller: its code, and an error object if the caller wants one.
 int32_t report(finermoe_error** error, Status status) noexcept;
 
+// With what it quotes made safe to show.
+inline Status shown(Status status) {
+  if (status.ok()) return status;
+  return Status(status.code(), printable(status.message()), printable(status.expected()), printable(status.found()));
+}
+
 // Runs a function's body: under the default floating-point environment, and with no exception going further.
 template <class Body>
 int32_t guarded(finermoe_error** error, Body&& body) noexcept {
   const DefaultFloatEnvironment environment;
   try {
-    return report(error, body());
+    return report(error, shown(body()));
   } catch (const std::bad_alloc&) {
     return report(error, Status(FINERMOE_ERROR_OUT_OF_MEMORY, "the system refused memory"));
   } catch (const std::exception& exception) {

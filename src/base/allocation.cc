@@ -13,6 +13,8 @@ Status MemoryAccount::reserve(uint64_t bytes, std::string_view what) {
                   cat(what, " needs ", bytes, " bytes, ", used_, " are in use, and the memory limit is ", limit_),
                   cat("at most ", limit_, " bytes"), cat(used_, " + ", bytes, " bytes"));
   }
+  if (bytes > UINT64_MAX - used_)
+    return Status(FINERMOE_ERROR_OUT_OF_MEMORY, cat("no system has ", bytes, " bytes for ", what));
   used_ += bytes;
   peak_ = std::max(peak_, used_);
   return {};

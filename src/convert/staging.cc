@@ -14,6 +14,8 @@
 #include <filesystem>
 #include <vector>
 
+#include "convert/replaceable.h"
+
 namespace finermoe {
 namespace {
 
@@ -52,16 +54,6 @@ bool lock_directory(int fd, const std::string& path) {
 
 bool is_within(const fs::path& inner, const fs::path& outer) {
   return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
-}
-
-// An overwritten directory is removed with all that it holds: one that does not look like a model is spared.
-bool may_replace(const fs::path& path) {
-  std::error_code error;
-  if (!fs::is_directory(path, error)) return fs::is_regular_file(path, error);
-  if (fs::exists(path / "config.json", error)) return true;
-  for (fs::directory_iterator entry(path, error), end; !error && entry != end; entry.increment(error))
-    if (!entry->is_regular_file(error)) return false;
-  return !error;
 }
 
 }  // namespace
@@ -124,9 +116,7 @@ Result<Staging> Staging::plan(const std::string& out_path, const std::string& in
                   cat("there is no directory ", out.parent_path().native(), " for the output ", out_path));
   if (fs::exists(fs::symlink_status(out, error))) {
     if (!overwrite) return Status(FINERMOE_ERROR_FILE_EXISTS, cat(out_path, " exists already"));
-    if (!may_replace(out))
-      return Status(FINERMOE_ERROR_FILE_EXISTS,
-                    cat(out_path, " holds directories but no config.json: not a model, so it is not replaced"));
+    FM_TRY(may_replace(out.native(), out_path, out.extension() == ".safetensors"));
   }
   Staging staging;
   staging.out_ = out.native();

@@ -5,6 +5,7 @@
 
 #include "backend/profiled_backend.h"
 #include "base/allocation.h"
+#include "base/printable.h"
 #include "base/status.h"
 #include "base/thread_pool.h"
 
@@ -31,7 +32,7 @@ class Runtime {
   const std::shared_ptr<MemoryAccount>& account() const { return account_; }
   const std::shared_ptr<Profile>& profile() const { return profile_; }  // null: nothing is measured
   void log(int32_t level, const std::string& message) const {
-    if (options_.log != nullptr) options_.log(options_.log_user, level, message.c_str());
+    if (options_.log != nullptr) options_.log(options_.log_user, level, printable(message).c_str());
   }
 
  private:
