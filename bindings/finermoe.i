@@ -164,6 +164,7 @@ struct finermoe_##Name {};
 %handle(quantize_options, QuantizeOptions)
 %handle(verification, Verification)
 
+%readout(system_info, info, SystemInfo, (void), (void))
 %readout(runtime_info, info, RuntimeInfo, (void), (void))
 %readout(runtime_operation, operation, RuntimeOperation, (void), (void))
 %readout(config_info, info, ConfigInfo, (void), (void))

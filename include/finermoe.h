@@ -144,7 +144,8 @@ typedef struct finermoe_error finermoe_error;
 FINERMOE_API const char* finermoe_status_name(int32_t status);
 /** @return the code; FINERMOE_OK for NULL. @since 0.1 */
 FINERMOE_API int32_t finermoe_error_code(const finermoe_error* error);
-/** @return one line of text for a person; "" for NULL. Lives as long as the error; so do the next two. @since 0.1 */
+/** @return one line of text for a person, control characters written out; "" for NULL. Lives as long as the error; so
+ * do the next two. @since 0.1 */
 FINERMOE_API const char* finermoe_error_message(const finermoe_error* error);
 /** @return what the library expected, "" where that says nothing. @since 0.1 */
 FINERMOE_API const char* finermoe_error_expected(const finermoe_error* error);
@@ -195,6 +196,22 @@ enum {
   FINERMOE_ISA_AVX2 = 2,  /**< AVX2, FMA, F16C */
   FINERMOE_ISA_AVX512 = 3 /**< AVX-512 F, BW, VL, DQ, VNNI, BF16 */
 };
+
+/** What the library finds on this machine, and how it was built: what a bug report needs. */
+typedef struct finermoe_system_info {
+  uint32_t struct_size;
+  int32_t isa;               /**< the instruction set that FINERMOE_ISA_AUTO takes */
+  const char* kernels;       /**< its kernels: "portable", "avx2", "avx2-vnni" or "avx512"; static, as the next two */
+  const char* compiler;      /**< "GCC 12.2.0", "Clang 14.0.6" */
+  const char* build;         /**< the type of the build: "release", "debug", "release, address sanitizer" */
+  uint32_t isas;             /**< those that the processor can execute: bit 1 << FINERMOE_ISA_… */
+  uint32_t n_threads;        /**< threads of a runtime that is not told otherwise */
+  double processor_quota;    /**< processors that the control groups of this process grant; 0: no limit */
+  uint64_t memory_quota;     /**< bytes that they grant; 0: no limit */
+  uint64_t memory_available; /**< bytes that this process could use at this moment, that limit included */
+} finermoe_system_info;
+
+FINERMOE_API finermoe_status finermoe_system_get_info(finermoe_system_info* info, finermoe_error** error);
 
 typedef struct finermoe_runtime_options finermoe_runtime_options;
 /** Worker threads and memory accounts, shared by the models opened with it. A model opened without one gets its own. */
@@ -927,7 +944,9 @@ FINERMOE_API finermoe_status finermoe_writer_options_set_seed(finermoe_writer_op
 /** @param bytes  most that a shard may hold; 5,000,000,000 by default */
 FINERMOE_API finermoe_status finermoe_writer_options_set_shard_size(finermoe_writer_options* options, uint64_t bytes,
                                                                     finermoe_error** error);
-/** @param overwrite  1: an existing OUT is replaced, when the new one is whole; 0 (default): it is an error */
+/** @param overwrite  1: an existing OUT is replaced when the new one is whole, if it is a model as the writers make it,
+ * an empty directory or, for a single file, a file; anything else is FINERMOE_ERROR_FILE_EXISTS, and the first thing
+ * that would be lost is named. 0 (default): every existing OUT is */
 FINERMOE_API finermoe_status finermoe_writer_options_set_overwrite(finermoe_writer_options* options, int32_t overwrite,
                                                                    finermoe_error** error);
 FINERMOE_API finermoe_status finermoe_writer_options_set_progress(finermoe_writer_options* options,

@@ -23,13 +23,11 @@ struct BenchFlags {
 
 void declare(CLI::App& app, BenchFlags& flags) {
   add_model(app, flags.model)->required();
-  const auto count = [&](const char* name, size_t& value, const char* description) {
-    app.add_option(name, value, description)->type_name("N")->check(CLI::PositiveNumber);
-  };
-  count("-p,--prompt-tokens", flags.n_prompt, "tokens of the prompt (default 512)");
-  count("-n,--tokens", flags.n_decode, "tokens decoded one by one (default 64)");
-  count("--runs", flags.n_runs, "runs that count, after one that does not (default 3)");
-  count("--sessions", flags.n_sessions, "sessions that decode together, besides the one alone (default 1: none)");
+  add_count(app, "-p,--prompt-tokens", flags.n_prompt, kTokens, "tokens of the prompt (default 512)");
+  add_count(app, "-n,--tokens", flags.n_decode, kTokens, "tokens decoded one by one (default 64)");
+  add_count(app, "--runs", flags.n_runs, {1, 1000000}, "runs that count, after one that does not (default 3)");
+  add_count(app, "--sessions", flags.n_sessions, {1, 65536},
+            "sessions that decode together, besides the one alone (default 1: none)");
   app.add_flag("--profile", flags.compute.profile, "where the time goes: each operation's share and rates");
   app.add_flag("--json", flags.json, "a JSON object");
   flags.compute.precision = "fast";
@@ -170,10 +168,6 @@ std::string for_a_person(const Json& json) {
          (prefill.contains("profile")
               ? profile_for_a_person("prefill", prefill["profile"]) + profile_for_a_person("decode", decode["profile"])
               : "");
-}
-
-const char* isa_name(int32_t isa) {
-  return isa == FINERMOE_ISA_AVX512 ? "avx512" : isa == FINERMOE_ISA_AVX2 ? "avx2" : "portable";
 }
 
 int run_bench(const BenchFlags& flags) {

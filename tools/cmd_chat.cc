@@ -114,14 +114,14 @@ int run_chat(const ChatFlags& flags) {
     } else if (*line == "/reset") {
       conversation.reset();
     } else if (line->front() == '/' && lines.interactive()) {
-      std::fprintf(stderr, "finermoe: no command %s; /help lists them\n", line->c_str());
+      complain("finermoe: no command " + *line + "; /help lists them");
     } else {
       interrupt.reset();
       try {
         conversation.answer(*line, interrupt.cancel());
       } catch (const LibraryError& error) {
         if (!lines.interactive()) throw;
-        std::fprintf(stderr, "finermoe: error: %s\n", error.what());
+        complain(std::string("finermoe: error: ") + error.what());
       }
     }
   }

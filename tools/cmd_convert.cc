@@ -19,7 +19,7 @@ struct WriterFlags {
 };
 
 void add_seed(CLI::App& app, WriterFlags& flags) {
-  app.add_option("--seed", flags.seed, "of every random draw (default 0)")->type_name("N");
+  add_count(app, "--seed", flags.seed, kAnyNumber, "of every random draw (default 0)");
 }
 
 void add_writer(CLI::App& app, WriterFlags& flags) {
@@ -61,7 +61,7 @@ void summarize(const std::string& out, double duration) {
   line += "; " + format_bytes(bytes) + " in " + format_fixed(duration, 1) + " s";
   if (duration >= 0.5)
     line += " (" + format_bytes(static_cast<uint64_t>(static_cast<double>(bytes) / duration)) + "/s)";
-  std::fprintf(stderr, "%s\n", line.c_str());
+  complain(line);
 }
 
 struct UpcycleFlags {
@@ -82,7 +82,7 @@ void declare_upcycle(CLI::App& app, UpcycleFlags& flags) {
              {"finermoe", "c32a2", "s16a4", "drop-upcycling", "nvshard", "no-fg", "inter-fg", "out-fg"},
              "the shape to begin with (default finermoe)");
   const auto size = [&](const char* name, uint64_t& value, const char* description) {
-    app.add_option(name, value, description)->type_name("N")->check(CLI::PositiveNumber);
+    add_count(app, name, value, {1, INT32_MAX}, description);
   };
   size("--g-i", flags.g_i, "G_I, intermediate granularity");
   size("--r-i", flags.r_i, "R_I, intermediate expansion");
@@ -94,8 +94,8 @@ void declare_upcycle(CLI::App& app, UpcycleFlags& flags) {
              "a projection after the concatenation, and how it begins");
   add_choice(app, "--router", flags.router, {"single", "separate"}, "a second router for the output components or not");
   add_choice(app, "--router-init", flags.router_init, {"normal", "virtual-group"}, "how the router begins");
-  app.add_option("--down-scale", flags.down_scale, "factor of the experts' down matrices")->type_name("X");
-  app.add_option("--drop-ratio", flags.drop_ratio, "share of each expert that is drawn anew")->type_name("X");
+  add_real(app, "--down-scale", flags.down_scale, "factor of the experts' down matrices");
+  add_real(app, "--drop-ratio", flags.drop_ratio, "share of each expert that is drawn anew");
   add_seed(app, flags.writer);
   add_writer(app, flags.writer);
 }
@@ -283,7 +283,7 @@ int run_verify(const VerifyFlags& flags) {
   }
   for (const auto& [name, sum] : expected) findings.push_back(name + ": named in " + flags.sums + ", not in the model");
   const bool ok = findings.empty();
-  for (const Json& finding : findings) std::fprintf(stderr, "finermoe: %s\n", finding.get<std::string>().c_str());
+  for (const Json& finding : findings) complain("finermoe: " + finding.get<std::string>());
   print(flags.json ? dump({{"ok", ok}, {"files", files}, {"findings", findings}}, 2) : lines);
   return ok ? kOk : kFound;
 }

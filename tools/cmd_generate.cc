@@ -25,7 +25,7 @@ void declare(CLI::App& app, GenerateFlags& flags) {
   add_input(app, flags.input);
   CLI::Option* chat = app.add_flag("--chat", flags.chat, "the text is a user's message, rendered by the chat template");
   app.add_option("--system", flags.system, "the system message that goes before it")->type_name("TEXT")->needs(chat);
-  app.add_option("--logprobs", flags.top_logprobs, "with --json: the N likeliest tokens at every step")->type_name("N");
+  add_count(app, "--logprobs", flags.top_logprobs, kTokensOrNone, "with --json: the N likeliest tokens at every step");
   app.add_flag("--json", flags.json, "one JSON object instead of the text");
   add_sampling(app, flags.sampling);
   flags.compute.precision = "fast";
@@ -55,7 +55,8 @@ std::vector<int32_t> prompt_ids(const GenerateFlags& flags, const Model& model, 
 
 // Enough for the prompt and what may follow it, so that a long prompt needs no flag.
 uint64_t context_for(const Model& model, size_t n_prompt, size_t max_tokens) {
-  return clamp_context(model, n_prompt + (max_tokens > 0 ? max_tokens : kOpenEndedContext));
+  const uint64_t room = max_tokens > 0 ? max_tokens : kOpenEndedContext;
+  return clamp_context(model, n_prompt + std::min<uint64_t>(room, kMostTokens));
 }
 
 Json alternatives(const finermoe_event& event) {

@@ -4,6 +4,7 @@
 #include "flags.h"
 #include "input.h"
 #include "npy.h"
+#include "output_file.h"
 #include "progress.h"
 
 namespace tool {

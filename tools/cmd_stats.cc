@@ -6,6 +6,7 @@
 #include "flags.h"
 #include "heat_map.h"
 #include "input.h"
+#include "output_file.h"
 #include "progress.h"
 
 namespace tool {
@@ -110,10 +111,8 @@ struct PerplexityFlags {
 void declare_perplexity(CLI::App& app, PerplexityFlags& flags) {
   add_model(app, flags.model)->required();
   add_input(app, flags.input);
-  app.add_option("--window", flags.window,
-                 "ids in a window (default: 2048, or the model's positions where these are fewer)")
-      ->type_name("N")
-      ->check(CLI::Range(size_t{2}, SIZE_MAX));
+  add_count(app, "--window", flags.window, {2, kMostTokens},
+            "ids in a window (default: 2048, or the model's positions where these are fewer)");
   add_compute(app, flags.compute);
 }
 
@@ -166,7 +165,12 @@ int run_perplexity(const PerplexityFlags& flags) {
   }
   if (scored == 0) throw Failure(kError, "expected a window of at least two ids: the first is not scored");
   const double mean = sum / static_cast<double>(scored);
-  print(dump({{"nll_per_token", mean}, {"perplexity", std::exp(mean)}, {"tokens", scored}}));
+  const double perplexity = std::exp(mean);
+  if (!std::isfinite(perplexity)) {
+    throw Failure(kError, "the perplexity is not a finite number: the mean negative log-likelihood of " +
+                              std::to_string(scored) + " tokens is " + format_fixed(mean, 2));
+  }
+  print(dump({{"nll_per_token", mean}, {"perplexity", perplexity}, {"tokens", scored}}));
   return kOk;
 }
 

@@ -1,9 +1,6 @@
 #include "common.h"
 
-#include <fcntl.h>
 #include <signal.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -56,6 +53,10 @@ Interrupt::~Interrupt() {
 }
 
 int Interrupt::signal_number() const { return interrupt_signal; }
+
+void throw_if_interrupted() {
+  if (interrupt_target != nullptr && interrupt_signal != 0) throw Failure(128 + interrupt_signal, "cancelled");
+}
 
 void Interrupt::arm() {
   struct sigaction action {};
@@ -157,6 +158,10 @@ const char* dtype_name(int32_t dtype) {
   return dtype >= 0 && dtype <= FINERMOE_DTYPE_Q4 ? dtype_names[dtype] : "unknown";
 }
 
+const char* isa_name(int32_t isa) {
+  return isa == FINERMOE_ISA_AVX512 ? "avx512" : isa == FINERMOE_ISA_AVX2 ? "avx2" : "portable";
+}
+
 bool parse_size(std::string_view text, uint64_t& bytes) {
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -224,39 +229,37 @@ void print(std::string_view text) {
   }
 }
 
-OutputFile::OutputFile(std::string path) : path_(std::move(path)), temporary_(path_ + ".XXXXXX") {
-  descriptor_ = mkstemp(temporary_.data());
-  if (descriptor_ < 0) fail("create");
-  const mode_t mask = umask(0);  // mkstemp gives 0600; the user asked for an ordinary file
-  umask(mask);
-  fchmod(descriptor_, 0666 & ~mask);
-}
+namespace {
 
-OutputFile::~OutputFile() {
-  if (descriptor_ < 0) return;
-  close(descriptor_);
-  unlink(temporary_.c_str());
-}
-
-void OutputFile::fail(const char* what) const {
-  throw Failure(kError, std::string("cannot ") + what + " " + path_ + ": " + std::strerror(errno));
-}
-
-void OutputFile::write(const void* data, size_t size) {
-  const char* bytes = static_cast<const char*>(data);
-  while (size > 0) {
-    const ssize_t written = ::write(descriptor_, bytes, size);
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) fail("write");
-    bytes += written;
-    size -= static_cast<size_t>(written);
+// Bytes of the character that the text begins with, and whether a terminal shows it as it is.
+std::pair<size_t, bool> first_character(std::string_view text) {
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
+  if (byte(0) < 0x80) return {1, byte(0) >= 0x20 && byte(0) != 0x7f};
+  const size_t n = byte(0) >= 0xf0 ? 4 : byte(0) >= 0xe0 ? 3 : 2;
+  if (byte(0) < 0xc2 || byte(0) > 0xf4 || n > text.size()) return {1, false};
+  for (size_t i = 1; i < n; ++i) {
+    if ((byte(i) & 0xc0) != 0x80) return {1, false};
   }
+  return {n, !(byte(0) == 0xc2 && byte(1) < 0xa0)};  // the controls U+0080 to U+009F
 }
 
-void OutputFile::finish() {
-  if (fsync(descriptor_) != 0 && errno != EINVAL) fail("write");
-  if (rename(temporary_.c_str(), path_.c_str()) != 0) fail("write");
-  close(std::exchange(descriptor_, -1));
+}  // namespace
+
+std::string printable(std::string_view text) {
+  std::string out;
+  while (!text.empty()) {
+    const auto [n, shown] = first_character(text);
+    if (shown) out += text.substr(0, n);
+    for (const char c : text.substr(0, shown ? 0 : n)) {
+      char escape[8];
+      std::snprintf(escape, sizeof escape, "\\x%02x", static_cast<unsigned>(static_cast<unsigned char>(c)));
+      out += c == '\n' ? "\\n" : c == '\t' ? "\\t" : escape;
+    }
+    text.remove_prefix(n);
+  }
+  return out;
 }
+
+void complain(std::string_view message) { std::fprintf(stderr, "%s\n", printable(message).c_str()); }
 
 }  // namespace tool

@@ -142,6 +142,8 @@ class Interrupt {
   Cancel cancel_;
 };
 
+void throw_if_interrupted();  // Failure, where an Interrupt lives that has seen a signal
+
 // Flags of every command that computes.
 struct ComputeFlags {
   uint32_t threads = 0;
@@ -170,6 +172,8 @@ finermoe_config_info model_info(const Model& model);
 int32_t dtype_code(const std::string& name);  // "f32", "f16", "bf16", "q8", "q4" to FINERMOE_DTYPE_…
 const char* dtype_name(int32_t dtype);
 
+const char* isa_name(int32_t isa);  // the value of --isa that stands for FINERMOE_ISA_…
+
 bool parse_size(std::string_view text, uint64_t& bytes);  // "24GB", "512MiB", "1000"
 std::string format_bytes(uint64_t bytes);                 // "1.23 GB"
 std::string format_count(uint64_t count);                 // "1.23 B", "7.7 M"
@@ -183,20 +187,9 @@ std::string dump(const Json& json, int indent = -1);
 // Results: to standard output, seen to be written. Throws where it cannot.
 void print(std::string_view text);
 
-// Writes a file beside its destination and renames it when it is whole; removes it otherwise.
-class OutputFile {
- public:
-  explicit OutputFile(std::string path);
-  ~OutputFile();
-  OutputFile(const OutputFile&) = delete;
-  OutputFile& operator=(const OutputFile&) = delete;
-  void write(const void* data, size_t size);
-  void finish();
-
- private:
-  [[noreturn]] void fail(const char* what) const;
-  std::string path_, temporary_;
-  int descriptor_ = -1;
-};
+// What others wrote, as one line that is safe to show on a terminal: control characters become \n, \x1b and so on.
+std::string printable(std::string_view text);
+// A line on standard error.
+void complain(std::string_view message);
 
 }  // namespace tool

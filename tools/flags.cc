@@ -1,9 +1,47 @@
 #include "flags.h"
 
+#include <charconv>
+#include <cmath>
+
 namespace tool {
 
 CLI::Option* add_model(CLI::App& app, std::string& path) {
   return app.add_option("MODEL", path, "model directory, or a single .safetensors file")->type_name("");
+}
+
+namespace {
+
+[[noreturn]] void refuse(const std::string& flag, const std::string& expected, const std::string& text) {
+  constexpr size_t kShown = 40;
+  const std::string found = text.size() <= kShown ? text : text.substr(0, kShown) + "...";
+  throw Failure(kUsage, flag.substr(flag.rfind(',') + 1) + ": expected " + expected + ", found " + found);
+}
+
+}  // namespace
+
+uint64_t parse_count(const std::string& flag, const std::string& text, Range range) {
+  const bool hexadecimal = text.size() > 2 && text[0] == '0' && (text[1] == 'x' || text[1] == 'X');
+  const char* const end = text.data() + text.size();
+  uint64_t value = 0;
+  const auto [stop, error] = std::from_chars(text.data() + (hexadecimal ? 2 : 0), end, value, hexadecimal ? 16 : 10);
+  if (error != std::errc() || stop != end || value < range.least || value > range.most) {
+    refuse(flag, "a whole number from " + std::to_string(range.least) + " to " + std::to_string(range.most), text);
+  }
+  return value;
+}
+
+double parse_real(const std::string& flag, const std::string& text) {
+  const char* const end = text.data() + text.size();
+  double value = 0;
+  const auto [stop, error] = std::from_chars(text.data(), end, value);
+  if (error != std::errc() || stop != end || !std::isfinite(value)) refuse(flag, "a number such as 0.5", text);
+  return value;
+}
+
+CLI::Option* add_real(CLI::App& app, const std::string& name, std::optional<double>& value,
+                      const std::string& description) {
+  const auto parse = [&value, name](const std::string& text) { value = parse_real(name, text); };
+  return app.add_option_function<std::string>(name, parse, description)->type_name("X");
 }
 
 CLI::Option* add_size(CLI::App& app, const std::string& name, uint64_t& bytes, const std::string& description) {
@@ -11,7 +49,7 @@ CLI::Option* add_size(CLI::App& app, const std::string& name, uint64_t& bytes, c
       .add_option_function<std::string>(
           name,
           [&bytes, name](const std::string& text) {
-            if (!parse_size(text, bytes)) throw CLI::ValidationError(name, "not a size: " + text + " (try 24GB)");
+            if (!parse_size(text, bytes) || bytes == 0) refuse(name, "a size such as 24GB", text);
           },
           description)
       ->type_name("SIZE");
@@ -49,19 +87,14 @@ void add_residency(CLI::App& app, ComputeFlags& flags) {
 }
 
 void add_session(CLI::App& app, ComputeFlags& flags) {
-  app.add_option("--context", flags.context, "tokens that a session can hold")
-      ->type_name("N")
-      ->check(CLI::PositiveNumber)
-      ->group("Computing");
+  add_count(app, "--context", flags.context, kTokens, "tokens that a session can hold")->group("Computing");
   add_choice(app, "--kv-dtype", flags.kv_dtype, {"f32", "f16", "bf16", "q8"},
              "storage type of the KV cache (default f32)")
       ->group("Computing");
 }
 
 void add_threads(CLI::App& app, ComputeFlags& flags) {
-  app.add_option("--threads", flags.threads, "threads that compute (default: all this process may use)")
-      ->type_name("N")
-      ->check(CLI::PositiveNumber)
+  add_count(app, "--threads", flags.threads, {1, 4096}, "threads that compute (default: all this process may use)")
       ->group("Computing");
 }
 

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "common.h"
@@ -26,6 +27,15 @@ CLI::App* add_command(CommandLine& line, const std::string& name, const std::str
   return command;
 }
 
+template <class T>
+struct NumberOf {
+  using Type = T;
+};
+template <class T>
+struct NumberOf<std::optional<T>> {
+  using Type = T;
+};
+
 enum ComputeParts { kThreadsOnly, kWithSession };
 
 CLI::Option* add_model(CLI::App& app, std::string& path);
@@ -35,6 +45,26 @@ void add_session(CLI::App& app, ComputeFlags& flags);  // --context and --kv-dty
 void add_memory_limit(CLI::App& app, ComputeFlags& flags);
 void add_expert_budget(CLI::App& app, ComputeFlags& flags);
 void add_residency(CLI::App& app, ComputeFlags& flags);  // --copy, --lock, --expert-budget and --prefetch
+// Whole numbers in decimal digits, or in hexadecimal ones after 0x.
+struct Range {
+  uint64_t least, most;
+};
+constexpr uint64_t kMostTokens = INT32_MAX;  // no model has more positions, and no vocabulary more ids
+constexpr Range kTokens{1, kMostTokens}, kTokensOrNone{0, kMostTokens}, kAnyNumber{0, UINT64_MAX};
+uint64_t parse_count(const std::string& flag, const std::string& text, Range range);  // throws Failure
+double parse_real(const std::string& flag, const std::string& text);                  // finite; throws Failure
+
+// `value` is a number, or an optional one.
+template <class Count>
+CLI::Option* add_count(CLI::App& app, const std::string& name, Count& value, Range range,
+                       const std::string& description) {
+  const auto parse = [&value, name, range](const std::string& text) {
+    value = static_cast<typename NumberOf<Count>::Type>(parse_count(name, text, range));
+  };
+  return app.add_option_function<std::string>(name, parse, description)->type_name("N");
+}
+CLI::Option* add_real(CLI::App& app, const std::string& name, std::optional<double>& value,
+                      const std::string& description);
 CLI::Option* add_size(CLI::App& app, const std::string& name, uint64_t& bytes, const std::string& description);
 CLI::Option* add_choice(CLI::App& app, const std::string& name, std::string& value,
                         const std::vector<std::string>& choices, const std::string& description);
@@ -54,6 +84,7 @@ void add_quantize(CommandLine& line);
 void add_verify(CommandLine& line);
 void add_plan(CommandLine& line);
 void add_bench(CommandLine& line);
+void add_system(CommandLine& line);
 void add_completion(CommandLine& line);
 
 }  // namespace tool

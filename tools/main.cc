@@ -1,5 +1,7 @@
 // finermoe: run, inspect, upcycle and talk to FineRMoE models. Built on finermoe.h alone.
+#include <fcntl.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -78,8 +80,8 @@ int report_usage(const CLI::App& app, const CLI::ParseError& error) {
     if (const std::string name = suggest(app, unknown.front()); !name.empty())
       message += "; did you mean " + name + "?";
   }
-  std::fprintf(stderr, "finermoe: error: %s\nTry finermoe %s--help\n", message.c_str(),
-               used.empty() ? "" : (used.back()->get_name() + " ").c_str());
+  complain("finermoe: error: " + message);
+  complain("Try finermoe " + (used.empty() ? "" : used.back()->get_name() + " ") + "--help");
   return kUsage;
 }
 
@@ -92,9 +94,9 @@ void build(CommandLine& line) {
   line.app.set_version_flag("--version", std::string("finermoe ") + finermoe_version(), "print the version");
   line.app.footer("finermoe COMMAND --help tells more about a command.");
   line.app.require_subcommand(1);
-  for (auto add :
-       {add_info, add_generate, add_chat, add_tokenize, add_detokenize, add_logits, add_route, add_stats,
-        add_perplexity, add_upcycle, add_synthesize, add_quantize, add_verify, add_plan, add_bench, add_completion}) {
+  for (auto add : {add_info, add_generate, add_chat, add_tokenize, add_detokenize, add_logits, add_route, add_stats,
+                   add_perplexity, add_upcycle, add_synthesize, add_quantize, add_verify, add_plan, add_bench,
+                   add_system, add_completion}) {
     add(line);
   }
 }
@@ -117,22 +119,31 @@ int run(int argc, char** argv) {
   }
 }
 
+// A standard descriptor that the parent closed would be taken by the next file that is opened, which results or
+// messages would then be written into. Opened the wrong way round, so that using it stays an error.
+void fill_standard_descriptors() {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
+    if (fcntl(fd, F_GETFD) < 0) open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+  }
+}
+
 }  // namespace
 
 }  // namespace tool
 
 int main(int argc, char** argv) {
+  tool::fill_standard_descriptors();
   signal(SIGPIPE, SIG_DFL);  // a reader that goes away ends the program in silence, whatever the parent set
   try {
     return tool::run(argc, argv);
   } catch (const tool::Failure& failure) {
     const bool cancelled = failure.exit_code() > 128;
-    std::fprintf(stderr, "finermoe: %s%s\n", cancelled ? "" : "error: ", failure.what());
+    tool::complain(std::string(cancelled ? "finermoe: " : "finermoe: error: ") + failure.what());
     return failure.exit_code();
   } catch (const std::bad_alloc&) {
     std::fputs("finermoe: error: out of memory\n", stderr);
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "finermoe: error: %s\n", error.what());
+    tool::complain(std::string("finermoe: error: ") + error.what());
   }
   return tool::kError;
 }

@@ -2,30 +2,33 @@
 
 #include <charconv>
 
+#include "flags.h"
+
 namespace tool {
 
 void add_sampling(CLI::App& app, SamplingFlags& flags) {
   const std::string group = "Choosing tokens (defaults: the model's generation_config.json, else greedy)";
-  const auto number = [&](const char* name, auto& value, const char* description) {
-    app.add_option(name, value, description)->type_name("X")->group(group);
+  const auto number = [&](const char* name, std::optional<double>& value, const char* description) {
+    add_real(app, name, value, description)->group(group);
+  };
+  const auto count = [&](const char* name, auto& value, Range range, const char* description) {
+    add_count(app, name, value, range, description)->group(group);
   };
   const auto list = [&](const char* name, auto& values, const char* type, const char* description) {
     // One value each time, taken as it is.
     app.add_option(name, values, description)->type_name(type)->group(group)->allow_extra_args(false);
   };
-  app.add_option("-n,--max-tokens", flags.max_tokens, "most tokens to generate; 0: until a stop")
-      ->type_name("N")
-      ->group(group);
-  app.add_option("--min-tokens", flags.min_tokens, "nothing stops it before this many")->type_name("N")->group(group);
+  count("-n,--max-tokens", flags.max_tokens, kTokensOrNone, "most tokens to generate; 0: until a stop");
+  count("--min-tokens", flags.min_tokens, kTokensOrNone, "nothing stops it before this many");
   number("--temp", flags.temperature, "temperature; 0 is greedy");
-  app.add_option("--top-k", flags.top_k, "keep the k likeliest; 0: all")->type_name("N")->group(group);
+  count("--top-k", flags.top_k, kTokensOrNone, "keep the k likeliest; 0: all");
   number("--top-p", flags.top_p, "keep the smallest set that reaches probability p; 1: all");
   number("--min-p", flags.min_p, "drop what is less likely than p times the likeliest; 0: nothing");
   number("--typical-p", flags.typical_p, "locally typical sampling; 1: off");
   number("--repetition-penalty", flags.repetition_penalty, "divides logits of tokens seen in prompt or output; 1: off");
   number("--frequency-penalty", flags.frequency_penalty, "subtracted for each time a token was generated; 0: off");
   number("--presence-penalty", flags.presence_penalty, "subtracted once from tokens that were generated; 0: off");
-  app.add_option("--seed", flags.seed, "of the random stream")->type_name("N")->group(group);
+  count("--seed", flags.seed, kAnyNumber, "of the random stream");
   list("--logit-bias", flags.logit_biases, "ID=BIAS", "added to a token's logit; repeatable");
   list("--ban", flags.banned, "ID", "a token never to be chosen; repeatable");
   list("--stop", flags.stops, "TEXT", "ends the text before this string; repeatable");
@@ -76,8 +79,15 @@ GenerationOptions generation_options(const Model& model, const SamplingFlags& fl
   set(finermoe_generation_options_set_presence_penalty, flags.presence_penalty);
   set(finermoe_generation_options_set_seed, flags.seed);
   for (const std::string& bias : flags.logit_biases) add_logit_bias(options, bias);
-  for (const int32_t id : flags.banned) call(finermoe_generation_options_add_banned_token, options, id);
-  for (const int32_t id : flags.stop_ids) call(finermoe_generation_options_add_stop_token, options, id);
+  const auto id_of = [](const char* flag, const std::string& text) {
+    return static_cast<int32_t>(parse_count(flag, text, kTokensOrNone));
+  };
+  for (const std::string& id : flags.banned) {
+    call(finermoe_generation_options_add_banned_token, options, id_of("--ban", id));
+  }
+  for (const std::string& id : flags.stop_ids) {
+    call(finermoe_generation_options_add_stop_token, options, id_of("--stop-id", id));
+  }
   for (const std::string& stop : flags.stops) {
     call(finermoe_generation_options_add_stop_string, options, stop.data(), stop.size());
   }

@@ -16,7 +16,7 @@ struct SamplingFlags {
   std::optional<double> repetition_penalty, frequency_penalty, presence_penalty;
   std::optional<uint64_t> seed;
   std::vector<std::string> logit_biases;  // "ID=BIAS"
-  std::vector<int32_t> banned, stop_ids;
+  std::vector<std::string> banned, stop_ids;
   std::vector<std::string> stops;
   bool ignore_eos = false;
   bool show_special = false;

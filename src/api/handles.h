@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/printable.h"
 #include "base/progress.h"
 #include "base/status.h"
 #include "base/thread_pool.h"
@@ -101,12 +102,18 @@ int32_t report(finermoe_error** error, Status status) noexcept;
 // The same for the exception that is being handled. Nothing in a handler may count on memory: it has just run out.
 int32_t report_exception(finermoe_error** error) noexcept;
 
+// With what it quotes made safe to show.
+inline Status shown(Status status) {
+  if (status.ok()) return status;
+  return Status(status.code(), printable(status.message()), printable(status.expected()), printable(status.found()));
+}
+
 // Runs a function's body: under the default floating-point environment, and with no exception going further.
 template <class Body>
 int32_t guarded(finermoe_error** error, Body&& body) noexcept {
   const DefaultFloatEnvironment environment;
   try {
-    return report(error, body());
+    return report(error, shown(body()));
   } catch (...) {
     return report_exception(error);
   }

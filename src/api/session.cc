@@ -100,6 +100,7 @@ int32_t finermoe_session_append(finermoe_session* session, const int32_t* ids, s
     FM_TRY(require_array(ids, n_ids, "ids"));
     FM_TRY(require_range(logits, logits >= FINERMOE_LOGITS_NONE && logits <= FINERMOE_LOGITS_ALL, "logits",
                          "one of FINERMOE_LOGITS_NONE, _LAST and _ALL"));
+    FM_TRY(s.check_room(n_ids, s.length()));
     const size_t n_rows = logits == FINERMOE_LOGITS_ALL ? n_ids : logits == FINERMOE_LOGITS_LAST && n_ids != 0;
     std::vector<size_t> rows(n_rows);
     for (size_t i = 0; i < n_rows; i++) rows[i] = n_ids - n_rows + i;
@@ -112,6 +113,7 @@ int32_t finermoe_session_append_rows(finermoe_session* session, const int32_t* i
   return on_session(session, error, [&](Session& s) -> Status {
     FM_TRY(require_array(ids, n_ids, "ids"));
     FM_TRY(require_array(rows, n_rows, "rows"));
+    FM_TRY(s.check_room(n_ids, s.length()));
     for (size_t i = 0; i < n_rows; i++) {
       if (rows[i] >= n_ids || (i > 0 && rows[i] <= rows[i - 1])) {
         return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat("rows[", i, "] is ", rows[i]),

@@ -9,11 +9,13 @@ namespace finermoe {
 Status MemoryAccount::reserve(uint64_t bytes, std::string_view what) {
   uint64_t used = used_.load(std::memory_order_relaxed);
   do {
-    const uint64_t limit = limit_ != 0 ? limit_ : UINT64_MAX;
-    if (bytes > limit || used > limit - bytes) {
+    if (limit_ != 0 && (bytes > limit_ || used > limit_ - bytes)) {
       return Status(FINERMOE_ERROR_MEMORY_LIMIT,
-                    cat(what, " needs ", bytes, " bytes, ", used, " are in use, and the memory limit is ", limit),
-                    cat("at most ", limit, " bytes"), cat(used, " + ", bytes, " bytes"));
+                    cat(what, " needs ", bytes, " bytes, ", used, " are in use, and the memory limit is ", limit_),
+                    cat("at most ", limit_, " bytes"), cat(used, " + ", bytes, " bytes"));
+    }
+    if (bytes > UINT64_MAX - used) {
+      return Status(FINERMOE_ERROR_OUT_OF_MEMORY, cat("no system has ", bytes, " bytes for ", what));
     }
   } while (!used_.compare_exchange_weak(used, used + bytes, std::memory_order_relaxed));
   uint64_t peak = peak_.load(std::memory_order_relaxed);

@@ -1,6 +1,7 @@
 #include "base/control_group.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <string_view>
 
@@ -49,6 +50,33 @@ bool read_numbers(const std::string& path, long long (&numbers)[2]) {
   const std::string text = read_system_file(path.c_str());
   numbers[0] = numbers[1] = -1;
   return sscanf(text.c_str(), "%lld %lld", &numbers[0], &numbers[1]) >= 0;
+}
+
+double processor_quota() {
+  double quota = INFINITY;
+  long long numbers[2], period[2];
+  for (const std::string& group : control_groups("cpu")) {
+    if (read_numbers(group + "/cpu.max", numbers) && numbers[0] > 0 && numbers[1] > 0) {
+      quota = std::min(quota, double(numbers[0]) / double(numbers[1]));
+    }
+    // Version 1: two files, -1 for none.
+    if (read_numbers(group + "/cpu.cfs_quota_us", numbers) && numbers[0] > 0 &&
+        read_numbers(group + "/cpu.cfs_period_us", period) && period[0] > 0) {
+      quota = std::min(quota, double(numbers[0]) / double(period[0]));
+    }
+  }
+  return quota;
+}
+
+uint64_t memory_quota() {
+  uint64_t bytes = UINT64_MAX;
+  for (const std::string& group : control_groups("memory")) {
+    for (const char* name : {"/memory.max", "/memory.limit_in_bytes"}) {
+      long long limit[2];
+      if (read_numbers(group + name, limit) && limit[0] >= 0) bytes = std::min(bytes, static_cast<uint64_t>(limit[0]));
+    }
+  }
+  return bytes;
 }
 
 }  // namespace finermoe

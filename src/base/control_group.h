@@ -1,6 +1,7 @@
 // The limits that control groups set for this process, in either version of their interface.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -12,5 +13,8 @@ std::vector<std::string> control_groups(const char* controller);
 
 // The first two numbers of a small file, -1 where a word ("max") or nothing stands. False if there is no such file.
 bool read_numbers(const std::string& path, long long (&numbers)[2]);
+
+double processor_quota();  // processors that the groups leave this process; infinity if all
+uint64_t memory_quota();   // bytes; UINT64_MAX if all
 
 }  // namespace finermoe

@@ -15,13 +15,7 @@ uint64_t available_memory() {
   const size_t line = text.find("MemAvailable:");
   unsigned long long kib = 0;
   if (line != text.npos && sscanf(text.c_str() + line, "MemAvailable: %llu", &kib) == 1) bytes = uint64_t{kib} << 10;
-  for (const std::string& group : control_groups("memory")) {
-    for (const char* name : {"/memory.max", "/memory.limit_in_bytes"}) {
-      long long limit[2];
-      if (read_numbers(group + name, limit) && limit[0] >= 0) bytes = std::min(bytes, static_cast<uint64_t>(limit[0]));
-    }
-  }
-  return bytes;
+  return std::min(bytes, memory_quota());
 }
 
 }  // namespace finermoe

@@ -31,23 +31,6 @@ void pause_briefly() {
 #endif
 }
 
-// The processors that the quotas of this process's control groups leave; infinity if all.
-double cgroup_quota() {
-  double quota = INFINITY;
-  long long numbers[2], period[2];
-  for (const std::string& group : control_groups("cpu")) {
-    if (read_numbers(group + "/cpu.max", numbers) && numbers[0] > 0 && numbers[1] > 0) {
-      quota = std::min(quota, double(numbers[0]) / double(numbers[1]));
-    }
-    // Version 1: two files, -1 for none.
-    if (read_numbers(group + "/cpu.cfs_quota_us", numbers) && numbers[0] > 0 &&
-        read_numbers(group + "/cpu.cfs_period_us", period) && period[0] > 0) {
-      quota = std::min(quota, double(numbers[0]) / double(period[0]));
-    }
-  }
-  return quota;
-}
-
 // The tasks of one run, claimed one by one. An exception (std::bad_alloc) leaves none of the threads that take part: it
 // ends the claiming, and is thrown again where run() was called.
 struct Tasks {
@@ -74,7 +57,7 @@ uint32_t available_processors() {
   } else if (long online = sysconf(_SC_NPROCESSORS_ONLN); online > 0) {  // more processors than a cpu_set_t holds
     count = static_cast<uint32_t>(online);
   }
-  double quota = cgroup_quota();
+  const double quota = processor_quota();
   if (quota < count) count = static_cast<uint32_t>(quota);
   return std::max(count, 1u);
 }

@@ -16,6 +16,8 @@
 #include <utility>
 #include <vector>
 
+#include "convert/replaceable.h"
+
 namespace finermoe {
 namespace {
 
@@ -106,21 +108,6 @@ Result<std::string> place_of(const std::string& out_path) {
 
 bool is_within(const std::string& inner, const std::string& outer) {
   return inner == outer || outer == "/" || inner.starts_with(cat(outer, "/"));
-}
-
-// An overwritten directory is removed with all that it holds: one that does not look like a model is spared.
-Result<bool> may_replace(const std::string& path, mode_t mode) {
-  struct stat info;
-  if (!S_ISDIR(mode)) return S_ISREG(mode);
-  if (::stat(cat(path, "/config.json").c_str(), &info) == 0) return true;
-  const DirectoryStream entries = read_directory(Descriptor::open(path.c_str(), O_RDONLY | O_DIRECTORY));
-  if (entries == nullptr) return cannot_look_at(path, errno);
-  while (const dirent* entry = readdir(entries.get())) {
-    const std::string_view name = entry->d_name;
-    if (name == "." || name == "..") continue;
-    if (::fstatat(dirfd(entries.get()), entry->d_name, &info, 0) != 0 || !S_ISREG(info.st_mode)) return false;
-  }
-  return true;
 }
 
 enum class Lock { held, refused, unsupported };
@@ -217,10 +204,7 @@ Result<Staging> Staging::plan(const std::string& out_path, const std::string& in
   FM_ASSIGN(const std::optional<mode_t> mode, mode_of(out));
   if (mode) {
     if (!overwrite) return Status(FINERMOE_ERROR_FILE_EXISTS, cat(out_path, " exists already"));
-    FM_ASSIGN(const bool may, may_replace(out, *mode));
-    if (!may)
-      return Status(FINERMOE_ERROR_FILE_EXISTS,
-                    cat(out_path, " holds directories but no config.json: not a model, so it is not replaced"));
+    FM_TRY(may_replace(out, out_path, out.ends_with(".safetensors")));
   }
   Staging staging;
   staging.single_file_ = out.ends_with(".safetensors");

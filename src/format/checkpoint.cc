@@ -319,6 +319,16 @@ Result<std::optional<std::string>> Checkpoint::text(const std::string& file_name
   return find_text(embedded_, file_name);
 }
 
+bool is_model_text(std::string_view name) {
+  constexpr std::string_view texts[] = {
+      "generation_config.json",  "chat_template.jinja", "chat_template.json", "added_tokens.json",
+      "special_tokens_map.json", "vocab.json",          "merges.txt"};
+  constexpr std::string_view beginnings[] = {"tokenizer", "LICENSE", "LICENCE", "COPYING", "NOTICE"};
+  return std::find(std::begin(texts), std::end(texts), name) != std::end(texts) ||
+         std::any_of(std::begin(beginnings), std::end(beginnings),
+                     [&](std::string_view beginning) { return name.starts_with(beginning); });
+}
+
 Result<std::vector<std::string>> Checkpoint::text_names() const {
   std::vector<std::string> all, names;
   if (directory_) {
@@ -328,13 +338,7 @@ Result<std::vector<std::string>> Checkpoint::text_names() const {
     std::sort(all.begin(), all.end());
   }
   for (std::string& name : all) {
-    constexpr std::string_view texts[] = {
-        "generation_config.json",  "chat_template.jinja", "chat_template.json", "added_tokens.json",
-        "special_tokens_map.json", "vocab.json",          "merges.txt"};
-    constexpr std::string_view beginnings[] = {"tokenizer", "LICENSE", "LICENCE", "COPYING", "NOTICE"};
-    bool carried = std::find(std::begin(texts), std::end(texts), name) != std::end(texts);
-    for (std::string_view beginning : beginnings) carried = carried || name.starts_with(beginning);
-    if (carried) names.push_back(std::move(name));
+    if (is_model_text(name)) names.push_back(std::move(name));
   }
   return names;
 }

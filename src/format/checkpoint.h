@@ -57,7 +57,7 @@ class Checkpoint {
   // A text of the model by its file name in a Hugging Face directory ("tokenizer.json", "tokenizer_config.json",
   // "chat_template.jinja", "config.json", …), read at this call; nullopt if the model has none.
   Result<std::optional<std::string>> text(const std::string& file_name) const;
-  // The names of all texts that a writer should carry over (tokenizer files, generation_config.json, licences).
+  // The names of all texts that a writer should carry over (is_model_text).
   Result<std::vector<std::string>> text_names() const;
 
  private:
@@ -73,6 +73,9 @@ class Checkpoint {
   std::optional<File> directory_;                              // of a Hugging Face directory
   std::vector<std::pair<std::string, std::string>> embedded_;  // texts of a single-file model
 };
+
+// Is this the name of a text that writers carry over: a tokenizer file, generation_config.json, a licence?
+bool is_model_text(std::string_view name);
 
 // A text by its name out of a directory, a single-file model, or the very file `path` names: for tokenizers and
 // configurations without weights. nullopt if there is none.

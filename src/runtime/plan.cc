@@ -1,6 +1,7 @@
 #include "runtime/plan.h"
 
 #include "base/blocks.h"
+#include "base/saturating.h"
 
 namespace finermoe {
 
@@ -46,9 +47,16 @@ Result<Plan> make_plan(const Config& config, const PlanOptions& options) {
     return Status();
   }));
   const uint32_t n_threads = options.n_threads != 0 ? options.n_threads : available_processors();
-  plan.kv_cache = options.n_sessions * kv_cache_bytes(config, session.context_length, session.kv_dtype);
-  plan.scratch = Scratch::bytes(config, session.chunk, session.context_length, n_threads) +
-                 options.n_sessions * config.vocab_size * sizeof(float);
+  plan.kv_cache =
+      saturating_product(options.n_sessions, kv_cache_bytes(config, session.context_length, session.kv_dtype));
+  plan.scratch = saturating_sum(Scratch::bytes(config, session.chunk, session.context_length, n_threads),
+                                saturating_product(options.n_sessions, config.vocab_size * sizeof(float)));
+  if (saturating_sum(plan.kv_cache, plan.scratch) == UINT64_MAX) {
+    return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
+                  cat(options.n_sessions, " sessions of ", session.context_length,
+                      " tokens take more bytes than 64 bits can count"),
+                  "fewer or shorter sessions", cat(options.n_sessions));
+  }
   return plan;
 }
 

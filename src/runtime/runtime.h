@@ -5,6 +5,7 @@
 
 #include "backend/profiled_backend.h"
 #include "base/allocation.h"
+#include "base/printable.h"
 #include "base/status.h"
 #include "base/thread_pool.h"
 
@@ -33,7 +34,7 @@ class Runtime {
   // STATE in a child of fork(): the threads are not there, and what other threads held at that moment is held for ever.
   Status check_process() const;
   void log(int32_t level, const std::string& message) const {
-    if (options_.log != nullptr) options_.log(options_.log_user, level, message.c_str());
+    if (options_.log != nullptr) options_.log(options_.log_user, level, printable(message).c_str());
   }
 
  private:

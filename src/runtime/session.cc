@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "backend/kv_cache.h"
+#include "base/saturating.h"
 #include "runtime/step.h"
 
 namespace finermoe {
@@ -23,7 +24,8 @@ Result<SessionOptions> SessionOptions::resolved(const Config& config) const {
 }
 
 uint64_t kv_cache_bytes(const Config& config, uint64_t context_length, DType dtype) {
-  return config.n_layers * 2 * config.n_kv_heads * KvLayout(dtype, config.head_size).head_bytes(context_length);
+  const uint64_t head_bytes = KvLayout(dtype, config.head_size).head_bytes(context_length);
+  return saturating_product(config.n_layers * 2 * config.n_kv_heads, head_bytes);
 }
 
 Result<std::shared_ptr<Session>> Session::create(std::shared_ptr<LoadedModel> model, const SessionOptions& options) {
@@ -40,7 +42,15 @@ Result<std::shared_ptr<Session>> Session::create(std::shared_ptr<LoadedModel> mo
   return session;
 }
 
+Status Session::check_room(size_t n_more, size_t n_before) const {
+  if (n_more <= capacity() - n_before) return {};
+  return Status(FINERMOE_ERROR_CONTEXT_LENGTH,
+                cat(n_more, " more tokens do not fit: the session holds ", n_before, " of ", capacity()),
+                cat("at most ", capacity() - n_before, " tokens"), cat(n_more));
+}
+
 Status Session::check_ids(std::span<const int32_t> ids, size_t n_before) const {
+  FM_TRY(check_room(ids.size(), n_before));
   const uint64_t vocab = model_->config().vocab_size;
   for (size_t i = 0; i < ids.size(); i++) {
     if (ids[i] < 0 || static_cast<uint64_t>(ids[i]) >= vocab) {
@@ -48,11 +58,6 @@ Status Session::check_ids(std::span<const int32_t> ids, size_t n_before) const {
                     cat("token id ", ids[i], " at index ", i, " is not in the vocabulary of ", vocab),
                     cat("0 to ", vocab - 1), cat(ids[i]));
     }
-  }
-  if (ids.size() > capacity() - n_before) {
-    return Status(FINERMOE_ERROR_CONTEXT_LENGTH,
-                  cat(ids.size(), " more tokens do not fit: the session holds ", n_before, " of ", capacity()),
-                  cat("at most ", capacity() - n_before, " tokens"), cat(ids.size()));
   }
   return {};
 }

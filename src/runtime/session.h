@@ -26,7 +26,7 @@ struct SessionOptions {
   Result<SessionOptions> resolved(const Config& config) const;
 };
 
-// Bytes of one session's cache.
+// Bytes of one session's cache; UINT64_MAX where they are more than that.
 uint64_t kv_cache_bytes(const Config& config, uint64_t context_length, DType dtype);
 
 // The caller of every function holds `use` (class Use), except where a function says otherwise.
@@ -60,7 +60,10 @@ class Session {
   void reserve(size_t n);
   // After a step computed these tokens at the end of the cache.
   void extend(std::span<const int32_t> ids) { tokens_.insert(tokens_.end(), ids.begin(), ids.end()); }
-  // Whether ids can stand behind the first n_before tokens: TOKEN_OUT_OF_RANGE, CONTEXT_LENGTH
+  // Whether so many more tokens fit behind the first n_before: CONTEXT_LENGTH. Asked before anything is copied or read
+  // that is there only because the caller says so.
+  Status check_room(size_t n_more, size_t n_before) const;
+  // Whether ids can stand there: CONTEXT_LENGTH, TOKEN_OUT_OF_RANGE
   Status check_ids(std::span<const int32_t> ids, size_t n_before) const;
 
  private:

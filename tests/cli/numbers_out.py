@@ -180,6 +180,18 @@ class Perplexity(unittest.TestCase):
             total = score(held[:100]) + score(held[100:200]) + score(held[200:250])
             self.assertAlmostEqual(found["nll_per_token"], total / found["tokens"], places=6)
 
+    def test_what_is_not_finite_is_an_error(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for file in DENSE.iterdir():
+                pathlib.Path(folder, file.name).write_bytes(file.read_bytes())
+            weights = pathlib.Path(folder, "model.safetensors")
+            data = bytearray(weights.read_bytes())
+            begin = 8 + int.from_bytes(data[:8], "little")
+            place = begin + json.loads(data[8:begin])["model.norm.weight"]["data_offsets"][0]
+            data[place:place + 2] = b"\xc0\x7f"  # BF16: a NaN
+            weights.write_bytes(data)
+            self.assertIn("not a finite number", error("perplexity", folder, "--ids", "1,2,3"))
+
     def test_text(self):
         content = "In the beginning God created the heaven and the earth.\n"
         from_text = value("perplexity", TRAINED, stdin=content.encode())

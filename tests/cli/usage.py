@@ -11,7 +11,7 @@ import unittest
 from support import COMMAND, ROOT, SHAPES, TRAINED, arguments, error, main, run, text
 
 COMMANDS = ["info", "generate", "chat", "tokenize", "detokenize", "logits", "route", "stats", "perplexity", "upcycle",
-            "synthesize", "quantize", "verify", "plan", "bench", "completion"]
+            "synthesize", "quantize", "verify", "plan", "bench", "system", "completion"]
 
 
 def flags_of(command):
@@ -56,7 +56,7 @@ class Usage(unittest.TestCase):
         self.assertIn("--file", error("generate", TRAINED, "-p", "x", "--file", "y", code=2))
         self.assertIn("1,2,3", error("generate", TRAINED, "--ids", "1,x", code=2))
         self.assertIn("ID=BIAS", error("generate", TRAINED, "-p", "x", "--logit-bias", "7", code=2))
-        self.assertIn("not a size", error("plan", TRAINED, "--memory-limit", "24XB", code=2))
+        self.assertIn("a size such as 24GB", error("plan", TRAINED, "--memory-limit", "24XB", code=2))
         self.assertIn("MODEL", error("plan", code=2))
         self.assertIn("MODEL", error("info", code=2))
 

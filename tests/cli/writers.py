@@ -93,6 +93,46 @@ class Upcycle(unittest.TestCase):
         error("upcycle", DENSE, out, "--preset", "c33", code=2)
         error("upcycle", "/nonexistent-model", self.folder / "other")
 
+    def test_force_replaces_models_alone(self):
+        out = self.folder / "out"
+
+        def kept(why, to=out):
+            before = content(to) if to.is_dir() else to.read_bytes()
+            message = error("upcycle", DENSE, to, "--g-i", 8, "--force")
+            self.assertIn("FINERMOE_ERROR_FILE_EXISTS", message)
+            self.assertIn(why, message)
+            self.assertEqual(content(to) if to.is_dir() else to.read_bytes(), before)
+
+        out.mkdir()
+        run("upcycle", DENSE, out, "--g-i", 8, "--force")  # an empty directory
+        run("upcycle", DENSE, out, "--g-i", 8, "--force")  # what the writer made
+        for name in ("notes.txt", "README.md", ".gitattributes", "training.log", "a.json"):
+            (out / name).write_text("mine")
+            kept(name)
+            (out / name).unlink()
+        (out / ".git").mkdir()
+        message = error("upcycle", DENSE, out, "--g-i", 8, "--force")
+        self.assertIn(".git", message)
+        (out / ".git").rmdir()
+        for name in ("LICENSE", "chat_template.jinja", "vocab.json"):
+            (out / name).write_text("of a model")
+        run("quantize", DENSE, out, "--force")
+        (out / "config.json").unlink()
+        kept("config.json")
+        texts = self.folder / "texts"
+        texts.mkdir()
+        for name in ("a.txt", "b.txt"):
+            (texts / name).write_text("mine")
+        kept("a.txt", texts)
+        kept("it is a file", texts / "a.txt")
+        single = self.folder / "one.safetensors"
+        run("upcycle", DENSE, single, "--g-i", 8)
+        single.chmod(0o640)
+        run("upcycle", DENSE, single, "--g-i", 8, "--force")
+        (self.folder / "two.safetensors").mkdir()
+        self.assertIn("FINERMOE_ERROR_FILE_EXISTS",
+                      error("upcycle", DENSE, self.folder / "two.safetensors", "--g-i", 8, "--force"))
+
     def interrupted(self, *parts, leaves):
         """Sends SIGINT as soon as the writer has begun a file, and sees what is left."""
         process = subprocess.Popen(arguments(*parts), stderr=subprocess.PIPE)

@@ -366,6 +366,77 @@ TEST(Misuse, TheHostsFloatingPointEnvironmentIsItsOwn) {
   EXPECT_EQ(strange, usual);
 }
 
+// Counts as large as their type holds: nothing is read, allocated or added up for them.
+TEST(Misuse, AbsurdCounts) {
+  auto model = open_model(golden::source_root() + "/tests/data/shapes/finermoe-32-1-2-2");
+  auto session = open_session(model.get(), 16);
+  const int32_t ids[] = {1, 2, 3};
+  const size_t row = 0;
+  EXPECT_DONE(finermoe_session_append(session.get(), ids, 3, FINERMOE_LOGITS_NONE, nullptr, e));
+  for (const size_t n : {size_t{14}, SIZE_MAX / 8, SIZE_MAX / 4 + 1, SIZE_MAX - 2, SIZE_MAX}) {
+    for (const int32_t logits : {FINERMOE_LOGITS_NONE, FINERMOE_LOGITS_LAST, FINERMOE_LOGITS_ALL}) {
+      EXPECT_EQ(finermoe_session_append(session.get(), ids, n, logits, nullptr, nullptr),
+                FINERMOE_ERROR_CONTEXT_LENGTH);
+    }
+    EXPECT_EQ(finermoe_session_append_rows(session.get(), ids, n, &row, 1, nullptr, nullptr),
+              FINERMOE_ERROR_CONTEXT_LENGTH);
+    finermoe_generation* none = nullptr;
+    EXPECT_EQ(finermoe_generation_create(session.get(), nullptr, ids, n, &none, nullptr),
+              FINERMOE_ERROR_CONTEXT_LENGTH);
+    EXPECT_EQ(finermoe_session_truncate(session.get(), n, nullptr), FINERMOE_ERROR_INVALID_ARGUMENT);
+    auto options = make<SessionOptions>([](auto** out, auto** e) { return finermoe_session_options_create(out, e); });
+    if (n > 512) {
+      EXPECT_EQ(finermoe_session_options_set_chunk(options.get(), n, nullptr), n <= 65536 ? 0 : -1);
+      EXPECT_DONE(finermoe_session_options_set_context_length(options.get(), n, e));
+      finermoe_session* nothing = nullptr;
+      EXPECT_EQ(finermoe_session_create(model.get(), options.get(), &nothing, nullptr), FINERMOE_ERROR_CONTEXT_LENGTH);
+    }
+  }
+  auto options = generation_options(model.get());
+  EXPECT_DONE(finermoe_generation_options_set_max_tokens(options.get(), SIZE_MAX, e));
+  EXPECT_DONE(finermoe_generation_options_set_min_tokens(options.get(), SIZE_MAX, e));
+  EXPECT_DONE(finermoe_generation_options_set_top_k(options.get(), SIZE_MAX, e));
+  EXPECT_DONE(finermoe_generation_options_set_top_logprobs(options.get(), SIZE_MAX, e));
+  auto generation = generate(session.get(), options.get(), {4});
+  const finermoe_event event = next_event(generation.get());
+  EXPECT_EQ(event.n_top, 320u);
+}
+
+// The largest shape that a configuration may have: the bytes of its caches pass what 64 bits can count.
+TEST(Misuse, APlanThatNothingCouldHold) {
+  const std::string json = golden::read_file(golden::source_root() + "/tests/data/shapes/dense-tied/config.json");
+  auto config = make<ConfigHandle>([&](auto** out, auto** e) {
+    std::string huge = json;
+    const auto replace = [&](const std::string& key, const std::string& value) {
+      const size_t at = huge.find("\"" + key + "\":"), end = huge.find_first_of(",\n}", at);
+      huge.replace(at, end - at, "\"" + key + "\": " + value);
+    };
+    replace("num_hidden_layers", "65536");
+    replace("max_position_embeddings", "134217728");
+    return finermoe_config_open_memory(huge.data(), huge.size(), out, e);
+  });
+  auto session = make<SessionOptions>([](auto** out, auto** e) { return finermoe_session_options_create(out, e); });
+  EXPECT_DONE(finermoe_session_options_set_context_length(session.get(), 134217728, e));
+  auto options = make<PlanOptions>([](auto** out, auto** e) { return finermoe_plan_options_create(out, e); });
+  EXPECT_DONE(finermoe_plan_options_set_session(options.get(), session.get(), e));
+  EXPECT_EQ(finermoe_plan_options_set_sessions(options.get(), SIZE_MAX, nullptr), FINERMOE_ERROR_INVALID_ARGUMENT);
+  EXPECT_DONE(finermoe_plan_options_set_sessions(options.get(), 1 << 20, e));
+  finermoe_plan plan{};
+  plan.struct_size = sizeof plan;
+  const Failure failure =
+      failure_of([&](finermoe_error** e) { return finermoe_plan_compute(config.get(), options.get(), &plan, e); });
+  EXPECT_EQ(failure.code, FINERMOE_ERROR_INVALID_ARGUMENT) << failure.message;
+  EXPECT_EQ(plan.kv_cache, 0u);
+}
+
+TEST(Misuse, MessagesAreOneLineThatIsSafeToShow) {
+  const std::string path = "/nonexistent/\x1b[31m\n\xff";
+  finermoe_model* none = nullptr;
+  const Failure failure =
+      failure_of([&](finermoe_error** e) { return finermoe_model_open(path.c_str(), nullptr, &none, e); });
+  EXPECT_NE(failure.message.find("/nonexistent/\\x1b[31m\\n\\xff"), std::string::npos) << failure.message;
+}
+
 TEST(Misuse, ATraceBelongsToItsModel) {
   auto one = open_model(golden::source_root() + "/tests/data/shapes/finermoe-32-1-2-2");
   auto other = open_model(golden::source_root() + "/tests/data/shapes/c32a2");

@@ -1,0 +1,173 @@
+// finermoe system: the machine and the build, as a bug report needs them.
+#include <sched.h>
+#include <sys/resource.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+
+#include "bandwidth.h"
+#include "flags.h"
+
+namespace tool {
+
+namespace {
+
+constexpr size_t kBandwidthBytes = 256u << 20;  // beyond the caches of most machines
+
+struct SystemFlags {
+  ComputeFlags compute;
+  bool bandwidth = false, json = false;
+};
+
+void declare(CLI::App& app, SystemFlags& flags) {
+  app.add_flag("--bandwidth", flags.bandwidth, "measure how fast memory is read (some seconds, 256 MB)");
+  app.add_flag("--json", flags.json, "a JSON object");
+  add_threads(app, flags.compute);
+}
+
+// What stands behind "key :" in the first line of a file that begins so; "" where there is none.
+std::string first_value(const char* path, const std::string& key) {
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    const size_t colon = line.find(':');
+    if (line.compare(0, key.size(), key) != 0 || colon == line.npos) continue;
+    const size_t begin = line.find_first_not_of(" \t", colon + 1);
+    return begin == line.npos ? "" : line.substr(begin);
+  }
+  return "";
+}
+
+// The word in brackets of "always [madvise] never"; "" where the system does not say.
+std::string huge_pages() {
+  std::ifstream file("/sys/kernel/mm/transparent_hugepage/enabled");
+  std::string line;
+  std::getline(file, line);
+  const size_t begin = line.find('['), end = line.find(']');
+  return begin == line.npos || end == line.npos ? "" : line.substr(begin + 1, end - begin - 1);
+}
+
+std::string system_name() {
+  utsname names{};
+  if (uname(&names) != 0) return "unknown";
+  return std::string(names.sysname) + " " + names.release + " " + names.machine;
+}
+
+Json limit_of(decltype(RLIMIT_AS) resource) {
+  rlimit limit{};
+  if (getrlimit(resource, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) {
+    return nullptr;
+  }
+  return static_cast<uint64_t>(limit.rlim_cur);
+}
+
+Json processors_allowed() {
+  cpu_set_t set;
+  return sched_getaffinity(0, sizeof set, &set) == 0 ? Json(CPU_COUNT(&set)) : Json(nullptr);
+}
+
+Json names_of(uint32_t isas) {
+  Json names = Json::array();
+  for (const int32_t isa : {FINERMOE_ISA_PORTABLE, FINERMOE_ISA_AVX2, FINERMOE_ISA_AVX512}) {
+    if ((isas >> isa & 1) != 0) names.push_back(isa_name(isa));
+  }
+  return names;
+}
+
+finermoe_system_info read_system() {
+  finermoe_system_info info{};
+  info.struct_size = sizeof info;
+  call(finermoe_system_get_info, &info);
+  return info;
+}
+
+Json describe(const finermoe_system_info& info) {
+  const auto or_null = [](const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); };
+  const std::string memory = first_value("/proc/meminfo", "MemTotal");
+  const uint64_t memory_total = memory.empty() ? 0 : std::strtoull(memory.c_str(), nullptr, 10) * 1024;
+  return {{"version", finermoe_version()},
+          {"abi_version", finermoe_abi_version()},
+          {"compiler", info.compiler},
+          {"build", info.build},
+          {"system", system_name()},
+          {"processor",
+           {{"name", or_null(first_value("/proc/cpuinfo", "model name"))},
+            {"isas", names_of(info.isas)},
+            {"isa", isa_name(info.isa)},
+            {"kernels", info.kernels}}},
+          {"threads",
+           {{"default", info.n_threads},
+            {"processors", sysconf(_SC_NPROCESSORS_ONLN)},
+            {"affinity", processors_allowed()},
+            {"quota", info.processor_quota > 0 ? Json(info.processor_quota) : Json(nullptr)}}},
+          {"memory",
+           {{"total", memory_total > 0 ? Json(memory_total) : Json(nullptr)},
+            {"available", info.memory_available},
+            {"quota", info.memory_quota > 0 ? Json(info.memory_quota) : Json(nullptr)},
+            {"page_size", sysconf(_SC_PAGESIZE)},
+            {"huge_pages", or_null(huge_pages())}}},
+          {"limits",
+           {{"locked_memory", limit_of(RLIMIT_MEMLOCK)},
+            {"address_space", limit_of(RLIMIT_AS)},
+            {"open_files", limit_of(RLIMIT_NOFILE)}}},
+          {"devices", Json::array({{{"name", "cpu"}, {"memory", info.memory_available}}})}};
+}
+
+std::string for_a_person(const Json& json) {
+  const auto row = [](const std::string& name, const std::string& text) {
+    return name + std::string(14 - name.size(), ' ') + text + "\n";
+  };
+  const auto text = [](const Json& value) { return value.is_null() ? "unknown" : value.get<std::string>(); };
+  const auto bytes = [](const Json& value, const char* none) {
+    return value.is_null() ? none : format_bytes(value.get<uint64_t>());
+  };
+  const Json &processor = json["processor"], &threads = json["threads"], &memory = json["memory"],
+             &limits = json["limits"];
+  std::string isas;
+  for (const Json& isa : processor["isas"]) isas += (isas.empty() ? "" : ", ") + isa.get<std::string>();
+  const std::string quota =
+      threads["quota"].is_null() ? "no quota" : "quota " + format_fixed(threads["quota"].get<double>(), 2);
+  std::string out = row("finermoe", text(json["version"]) + ", ABI " + json["abi_version"].dump());
+  out += row("build", text(json["build"]) + ", " + text(json["compiler"]));
+  out += row("system", text(json["system"]));
+  out += row("processor", text(processor["name"]));
+  out += row("instructions", isas + "; kernels: " + text(processor["kernels"]));
+  out += row("threads", threads["default"].dump() + " (processors: " + threads["processors"].dump() +
+                            ", affinity: " + threads["affinity"].dump() + ", " + quota + ")");
+  out += row("memory", bytes(memory["total"], "unknown") + ", " + bytes(memory["available"], "unknown") +
+                           " available, quota: " + bytes(memory["quota"], "none"));
+  out += row("pages", memory["page_size"].dump() + " B, huge pages: " + text(memory["huge_pages"]));
+  out += row("limits", "locked memory " + bytes(limits["locked_memory"], "unlimited") + ", address space " +
+                           bytes(limits["address_space"], "unlimited") + ", open files " +
+                           (limits["open_files"].is_null() ? "unlimited" : limits["open_files"].dump()));
+  out += row("devices", "cpu");
+  if (json.contains("read_gb_per_second")) {
+    out += row("memory reads", format_fixed(json["read_gb_per_second"].get<double>(), 2) + " GB/s on " +
+                                   json["read_threads"].dump() + " threads");
+  }
+  return out;
+}
+
+int run_system(const SystemFlags& flags) {
+  const finermoe_system_info info = read_system();
+  Json json = describe(info);
+  if (flags.bandwidth) {
+    const unsigned n_threads = flags.compute.threads != 0 ? flags.compute.threads : info.n_threads;
+    json["read_gb_per_second"] = ReadBandwidth(kBandwidthBytes, n_threads).measure() / 1e9;
+    json["read_threads"] = n_threads;
+  }
+  print(flags.json ? dump(json, 2) : for_a_person(json));
+  return kOk;
+}
+
+}  // namespace
+
+void add_system(CommandLine& line) {
+  add_command<SystemFlags>(line, "system", "what this machine and this build are: for bug reports",
+                           "  finermoe system\n"
+                           "  finermoe system --bandwidth --json\n",
+                           declare, run_system);
+}
+
+}  // namespace tool
