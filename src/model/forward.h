@@ -20,8 +20,8 @@ struct Model {
   std::shared_ptr<Backend> backend;
   std::shared_ptr<ExpertPages> expert_pages;  // null: the system alone decides which are in memory
 
-  AttentionShape attention_shape() const {
-    return {config.hidden_size, config.n_heads, config.n_kv_heads, config.head_size};
+  AttentionShape attention_shape(size_t layer) const {
+    return {config.hidden_size, config.n_heads, config.n_kv_heads, config.head_size, config.window_of(layer)};
   }
 };
 
@@ -40,6 +40,7 @@ class Scratch {
   float* q = nullptr;         // [n_rows, n_heads * d]
   float* attended = nullptr;  // [n_rows, n_heads * d]
   float* routed = nullptr;    // [n_rows, h] concatenated experts, where a concat projection follows
+  float* rope_frequencies = nullptr;  // [d / 2]
   float* rope_cos = nullptr;  // [n_rows, d / 2]
   float* rope_sin = nullptr;
   Route route;                     // [n_rows, …]
