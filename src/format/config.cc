@@ -129,7 +129,8 @@ Status parse_sliding_layers(const Fields& fields, std::string_view name, bool us
     const Json& type = (*types)[layer];
     if (!type.is_string()) return fields.wrong("layer_types", "a list of strings");
     config.is_sliding_layer[layer] = type == "sliding_attention";
-    if (type == "sliding_attention" || type == "full_attention" || type == "attention") continue;  // the last one is old
+    if (type == "sliding_attention" || type == "full_attention" || type == "attention")
+      continue;  // the last one is old
     return Status(FINERMOE_ERROR_CONFIG_VALUE,
                   cat(name, ": layer_types asks for \"", type.get_ref<const std::string&>(), "\""),
                   "\"full_attention\" or \"sliding_attention\"", type.get_ref<const std::string&>());

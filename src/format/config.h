@@ -53,7 +53,7 @@ struct Config {
   double rms_norm_eps = 0;
   Rope rope;
   std::vector<bool> is_sliding_layer;  // [n_layers]
-  uint64_t sliding_window = 0;         // positions that a row of a sliding layer sees, its own included; 0: no such layer
+  uint64_t sliding_window = 0;  // positions that a row of a sliding layer sees, its own included; 0: no such layer
   double initializer_range = 0.02;
   bool tied_embeddings = false;
   std::optional<Quantization> quantization;  // where there is one, matrices may be in block formats

@@ -12,9 +12,9 @@ namespace {
 
 constexpr double most_positions = 1 << 27, most = 1e6;
 
-Status not_supported(std::string_view name, std::string found) {
+Status not_supported(std::string_view name, const std::string& found) {
   return Status(FINERMOE_ERROR_ROPE_SCALING, cat(name, ": the rope scaling \"", found, "\" is not supported"),
-                "\"default\", \"linear\", \"yarn\" or \"llama3\"", std::move(found));
+                "\"default\", \"linear\", \"yarn\" or \"llama3\"", found);
 }
 
 Result<RopeScaling> parse_scaling(const Fields& in, std::string_view name) {

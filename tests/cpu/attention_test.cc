@@ -66,8 +66,8 @@ struct Queries {
     for (size_t i = 0; i < n; i++) q.push_back(&values[i * d]), out.push_back(&part.out[i * d]);
     kernels.attention({q.data(), out.data(), visible.data(), window, n, d, head.layout.width(),
                        head.layout.panel_bytes(), head.keys.data(), head.values.data(), head.dtype, begin, end,
-                       float(1 / std::sqrt(double(d))), narrowed, whole ? nullptr : part.largest.data(), whole ? nullptr : part.total.data(),
-                       scratch.data()});
+                       float(1 / std::sqrt(double(d))), narrowed, whole ? nullptr : part.largest.data(),
+                       whole ? nullptr : part.total.data(), scratch.data()});
     return part;
   }
   std::vector<float> run(const Kernels& kernels, const RandomHead& head, bool narrowed = false) const {

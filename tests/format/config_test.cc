@@ -86,7 +86,7 @@ TEST(Config, OldAndCurrentSpellings) {
 
 TEST(Config, NotJson) {
   auto code = [](std::string_view text) { return Config::parse(text, "config.json").status().code(); };
-  for (const char* text : {"", "{", "[]", "3", "{\"hidden_size\": }", "{} {}", "\xff", "{\"a\": \"\xff\"}", "NaN",
+  for (const char* text : {"", "{", "[]", "3", "{\"hidden_size\": }", "{} {}", "\xff", "{\"a\": \"\xff\"}",
                            "{\"a\": NaNx}", "{\"a\": nan}", "{\"a\": -NaN}", "{NaN: 1}", "{\"a\": \"NaN\", 3}"}) {
     EXPECT_EQ(code(text), FINERMOE_ERROR_CONFIG_MALFORMED) << text;
   }
@@ -152,7 +152,6 @@ TEST(Config, BadValues) {
                                                 {"mlp_only_layers", 3},
                                                 {"mlp_only_layers", {1.5}},
                                                 {"head_dim", 0},
-                                                {"sliding_window", "4"},
                                                 {"max_window_layers", 1.5},
                                                 {"per_layer_config", {{"0", {{"sliding_window", 3}}}}},
                                                 {"layer_types", {"linear_attention"}},
@@ -201,17 +200,23 @@ TEST(Config, Inconsistent) {
 TEST(Config, NotSupported) {
   expect_error(parse_status(with({{"model_type", "llama"}})), FINERMOE_ERROR_MODEL_TYPE, {"llama", "finer_moe"});
   for (const char* type : {"dynamic", "longrope", "mrope", "proportional", "su"}) {
-    expect_error(parse_status(with({{"rope_scaling", {{"type", type}, {"factor", 2.0}}}})),
-                 FINERMOE_ERROR_ROPE_SCALING, {type});
+    expect_error(parse_status(with({{"rope_scaling", {{"type", type}, {"factor", 2.0}}}})), FINERMOE_ERROR_ROPE_SCALING,
+                 {type});
     expect_error(parse_status(with({{"rope_parameters", {{"rope_type", type}, {"rope_theta", 1e4}}}})),
                  FINERMOE_ERROR_ROPE_SCALING, {type});
   }
   expect_error(parse_status(with({{"rope_parameters", {{"full_attention", {{"rope_theta", 1e4}}}}}})),
                FINERMOE_ERROR_ROPE_SCALING, {"each type of layer"});
-  expect_error(parse_status(with({{"rope_scaling", {{"type", "linear"}, {"factor", 2}}}, {"partial_rotary_factor", .5}})),
-               FINERMOE_ERROR_ROPE_SCALING, {"partial_rotary_factor 0.5"});
-  expect_error(parse_status(with({{"rope_scaling", {{"type", "yarn"}, {"factor", 2}, {"rope_theta", 1}}}})),
-               FINERMOE_ERROR_ROPE_SCALING, {"yarn", "finite"});
+  expect_error(
+      parse_status(with({{"rope_scaling", {{"type", "linear"}, {"factor", 2}}}, {"partial_rotary_factor", .5}})),
+      FINERMOE_ERROR_ROPE_SCALING, {"partial_rotary_factor 0.5"});
+  constexpr double first_wavelength = 2.5464790894703255;  // 16 / (2 pi): 0 / 0 in a ramp of no width
+  expect_error(parse_status(with({{"rope_scaling",
+                                   {{"type", "llama3"},
+                                    {"factor", 2},
+                                    {"low_freq_factor", first_wavelength},
+                                    {"high_freq_factor", first_wavelength}}}})),
+               FINERMOE_ERROR_ROPE_SCALING, {"llama3", "finite"});
   expect_error(parse_status(with({{"quantization_config", {{"quant_method", "gptq"}}}})), FINERMOE_ERROR_UNSUPPORTED,
                {"quantization_config"});
 }
@@ -220,10 +225,13 @@ TEST(Config, WindowsThatMakeNoSense) {
   constexpr Code code = FINERMOE_ERROR_SLIDING_WINDOW;
   const std::pair<const char*, Json> sliding = {"layer_types", {"sliding_attention"}};
   expect_error(parse_status(with({sliding})), code, {"use_sliding_window"});
-  expect_error(parse_status(with({sliding, {"use_sliding_window", true}, {"sliding_window", nullptr}})), code, {"null"});
+  expect_error(parse_status(with({sliding, {"use_sliding_window", true}, {"sliding_window", nullptr}})), code,
+               {"null"});
   expect_error(parse_status(with({{"use_sliding_window", true}, {"sliding_window", nullptr}})), code, {"null"});
   expect_error(parse_status(with({{"use_sliding_window", true}, {"sliding_window", 0}})), code, {"window of 0"});
   expect_error(parse_status(with({{"use_sliding_window", true}, {"sliding_window", -1}})), code, {"window of -1"});
+  expect_error(parse_status(with({{"use_sliding_window", true}, {"sliding_window", "4"}})), FINERMOE_ERROR_CONFIG_VALUE,
+               {"sliding_window", "\"4\""});
   // Where no layer has one, it does not matter.
   for (const Json& window : {Json(0), Json(-1), Json(nullptr), Json(16)}) {
     const Config config =
@@ -234,7 +242,9 @@ TEST(Config, WindowsThatMakeNoSense) {
 }
 
 TEST(Config, PositionsThatARopeScalingIsFor) {
-  auto positions = [](Json scaling) { return parse_config(with({{"rope_scaling", std::move(scaling)}})).max_positions; };
+  auto positions = [](Json scaling) {
+    return parse_config(with({{"rope_scaling", std::move(scaling)}})).max_positions;
+  };
   EXPECT_EQ(positions(nullptr), 16u);
   EXPECT_EQ(positions({{"type", "linear"}, {"factor", 4.0}}), 64u);
   EXPECT_EQ(positions({{"type", "yarn"}, {"factor", 4.0}}), 64u);  // as Qwen2.5 documents it

@@ -120,8 +120,7 @@ TEST_P(RopeAndWindows, SessionsOfAnyLengthsInOneStep) {
   std::vector<GenerationHandle> generations;
   for (size_t p = 0; p < ids.size(); p += stride) {
     sessions.push_back(open_session(model.get(), 0, 5 + p % 32));
-    generations.push_back(
-        generate(sessions.back().get(), options.get(), {ids.begin(), ids.begin() + long(p + 1)}));
+    generations.push_back(generate(sessions.back().get(), options.get(), {ids.begin(), ids.begin() + long(p + 1)}));
     EXPECT_DONE(finermoe_batch_add(batch.get(), generations.back().get(), e));
   }
   std::vector<Generated> results(generations.size());
@@ -152,8 +151,7 @@ TEST_P(RopeAndWindows, SavedRestoredAndForkedSessionsGoOn) {
   auto forked = make<SessionHandle>([&](auto** out, auto** e) { return finermoe_session_fork(session.get(), out, e); });
   const std::vector<float> want(expected.begin() + long(first / stride * vocab), expected.end());
   for (finermoe_session* one : {session.get(), restored.get(), forked.get()}) {
-    EXPECT_DONE(
-        finermoe_session_append(one, ids.data() + first, ids.size() - first, FINERMOE_LOGITS_ALL, nullptr, e));
+    EXPECT_DONE(finermoe_session_append(one, ids.data() + first, ids.size() - first, FINERMOE_LOGITS_ALL, nullptr, e));
     std::vector<float> all(first * vocab);
     const auto logits = all_logits(one);
     all.insert(all.end(), logits.begin(), logits.end());

@@ -15,7 +15,9 @@ namespace {
 constexpr size_t kv_panel = panel_rows, query_group = block_vectors;
 
 // How many of its visible positions a query does not see: those before its window.
-inline size_t hidden_of(const AttentionTask& t, size_t i) { return t.visible[i] > t.window ? t.visible[i] - t.window : 0; }
+inline size_t hidden_of(const AttentionTask& t, size_t i) {
+  return t.visible[i] > t.window ? t.visible[i] - t.window : 0;
+}
 
 // Queries that are multiplied together. One of them sees the positions up to `visible`, the others end before or there;
 // all of them begin at `hidden` or after.
@@ -44,8 +46,8 @@ inline size_t group_queries(const AttentionTask& t, QueryGroup* groups) {
 }
 
 // Turns the scores of one query into shares relative to the largest score so far, and rescales what has been summed.
-// `depth` scores are used by the products; those before `hidden` and from `visible` on become zeros, up to whole vectors
-// of pairs.
+// `depth` scores are used by the products; those before `hidden` and from `visible` on become zeros, up to whole
+// vectors of pairs.
 inline void soften(float* scores, size_t hidden, size_t visible, size_t depth, float* largest_score, float* total,
                    float* sums, size_t width) {
   size_t p = visible / lanes * lanes;

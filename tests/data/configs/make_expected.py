@@ -89,8 +89,9 @@ def variants():
         yield base
         yield {"model_type": base["model_type"]}
         for key in base:
-            if key not in ("model_type", "num_attention_heads"):
+            if key not in ("model_type", "num_attention_heads", "num_key_value_heads"):  # whose defaults do not fit
                 yield without(base, key)
+        yield without({**base, "num_attention_heads": 32 if base is DENSE else 16}, "num_key_value_heads")
         yield {**base, "num_key_value_heads": 4, "num_attention_heads": 8}
         yield {**base, "num_key_value_heads": None}
         yield {**base, "rope_scaling": None, "sliding_window": None}
