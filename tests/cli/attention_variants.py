@@ -199,7 +199,7 @@ class AttentionVariants(unittest.TestCase):
 
     def test_quantized_models_mean_the_same(self):
         model = self.synthesize({**DENSE, "head_dim": 32, "rope_scaling": YARN, **WINDOW, "max_window_layers": 2})
-        run("quantize", model, self.folder / "q8", "--weights", "q8")
+        run("quantize", model, self.folder / "q8", "--dtype", "q8")
         before, after = (value("info", path, "--json")["shape"] for path in (model, self.folder / "q8"))
         self.assertEqual(before, after)
         found, expected = self.logits(self.folder / "q8"), self.logits(model)

@@ -62,8 +62,8 @@ class RopeAndWindows : public testing::TestWithParam<const char*> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Cases, RopeAndWindows, testing::Values("linear", "llama3", "sliding-window", "yarn"),
-                         [](const auto& info) {
-                           std::string name = info.param;
+                         [](const auto& one) {
+                           std::string name = one.param;
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });
