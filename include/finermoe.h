@@ -114,13 +114,13 @@ enum {
   FINERMOE_ERROR_TENSOR_MISSING = -49,  /**< the first three are named, and how many more */
   FINERMOE_ERROR_INDEX_MALFORMED = -50, /**< model.safetensors.index.json */
   /* config.json */
-  FINERMOE_ERROR_CONFIG_MALFORMED = -60,    /**< not JSON, or a duplicate key */
+  FINERMOE_ERROR_CONFIG_MALFORMED = -60,    /**< not JSON, or not an object */
   FINERMOE_ERROR_CONFIG_MISSING = -61,      /**< a value that is needed is not there */
   FINERMOE_ERROR_CONFIG_VALUE = -62,        /**< a value of the wrong type, negative, zero or huge */
   FINERMOE_ERROR_CONFIG_INCONSISTENT = -63, /**< values that do not multiply out, with the numbers */
   FINERMOE_ERROR_MODEL_TYPE = -64,          /**< a model_type that is not finer_moe, qwen2 or qwen2_moe */
-  FINERMOE_ERROR_SLIDING_WINDOW = -65,      /**< use_sliding_window is true */
-  FINERMOE_ERROR_ROPE_SCALING = -66,        /**< a rope scaling that is not supported */
+  FINERMOE_ERROR_SLIDING_WINDOW = -65,      /**< layers with a sliding window and no sensible length for it */
+  FINERMOE_ERROR_ROPE_SCALING = -66,        /**< a rope scaling that is not supported, or makes no numbers */
   /* Text */
   FINERMOE_ERROR_TOKENIZER_MALFORMED = -70, /**< not JSON, ids out of range, a token twice */
   FINERMOE_ERROR_TOKENIZER_MERGES = -71,    /**< merges missing, or naming tokens that the vocabulary lacks */
@@ -317,9 +317,9 @@ typedef struct finermoe_config_info {
   uint64_t n_moe_layers;
   uint64_t n_heads;
   uint64_t n_kv_heads;
-  uint64_t head_size;
-  uint64_t vocab_size; /**< rows of the embedding; may exceed the tokenizer's ids */
-  uint64_t max_positions;
+  uint64_t head_size;           /**< hidden_size / n_heads, or what head_dim says */
+  uint64_t vocab_size;          /**< rows of the embedding; may exceed the tokenizer's ids */
+  uint64_t max_positions;       /**< max_position_embeddings, or more: those that a rope scaling is for */
   uint64_t granularity_inter;   /**< G_I; 0 in a dense model, as all of the next eight */
   uint64_t expansion_inter;     /**< R_I */
   uint64_t granularity_output;  /**< G_O */
@@ -335,8 +335,15 @@ typedef struct finermoe_config_info {
   int32_t tied_embeddings;
   double rms_norm_eps;
   double rope_theta;
-  uint64_t parameters_total;  /**< in the checkpoint: embeddings and head counted as stored */
-  uint64_t parameters_active; /**< of these, the ones that one token uses */
+  uint64_t parameters_total;        /**< in the checkpoint: embeddings and head counted as stored */
+  uint64_t parameters_active;       /**< of these, the ones that one token uses */
+  const char* rope_scaling;         /**< of the rotary frequencies: "none", "linear", "yarn", "llama3"; static */
+  double rope_factor;               /**< 1 without a scaling, as the next but one */
+  uint64_t rope_original_positions; /**< that the model was trained for ("yarn", "llama3"), else 0 */
+  double rope_attention_factor;     /**< of queries and keys ("yarn") */
+  uint64_t sliding_window; /**< positions that a token sees in a layer with a window, itself included; 0: no such
+                                layer */
+  uint64_t n_sliding_layers;
 } finermoe_config_info;
 
 FINERMOE_API finermoe_status finermoe_config_get_info(const finermoe_config* config, finermoe_config_info* info,

@@ -24,12 +24,12 @@ Json describe_shape(const finermoe_config_info& info) {
                 {"moe_layers", info.n_moe_layers},
                 {"heads", info.n_heads},
                 {"kv_heads", info.n_kv_heads},
-                {"head_size", info.head_size},
                 {"vocab_size", info.vocab_size},
                 {"max_positions", info.max_positions},
                 {"rms_norm_eps", info.rms_norm_eps},
                 {"rope_theta", info.rope_theta},
                 {"tied_embeddings", info.tied_embeddings != 0}};
+  shape.update(describe_attention(info));
   if (info.n_experts == 0) return shape;
   shape.update(Json{{"G_I", info.granularity_inter},
                     {"R_I", info.expansion_inter},
@@ -81,6 +81,7 @@ std::string for_a_person(const Json& json) {
   text += row("width", value("hidden_size") + " (dense FFN " + value("intermediate_size") + ")");
   text += row("attention", value("heads") + " heads, " + value("kv_heads") + " KV heads of " + value("head_size"));
   text += row("positions", value("max_positions"));
+  for (const auto& [name, more] : attention_rows(shape)) text += row(name, more);
   text += row("vocabulary", value("vocab_size") + (shape["tied_embeddings"].get<bool>() ? ", head tied" : ""));
   if (shape.contains("experts")) {
     text += row("experts", value("experts") + ", " + value("experts_per_token") + " per token, " +

@@ -26,6 +26,34 @@ Json describe_weights(const finermoe_plan& plan) {
           {"router", plan.weights_router}};
 }
 
+Json describe_attention(const finermoe_config_info& info) {
+  Json attention = {{"head_size", info.head_size}, {"rope_scaling", nullptr}, {"sliding_window", nullptr}};
+  if (info.rope_scaling != std::string_view("none")) {
+    Json& scaling = attention["rope_scaling"] = {
+        {"type", info.rope_scaling}, {"factor", info.rope_factor}, {"attention_factor", info.rope_attention_factor}};
+    scaling["original_positions"] =
+        info.rope_original_positions == 0 ? Json(nullptr) : Json(info.rope_original_positions);
+  }
+  if (info.sliding_window != 0) {
+    attention["sliding_window"] = {{"positions", info.sliding_window}, {"layers", info.n_sliding_layers}};
+  }
+  return attention;
+}
+
+std::vector<std::pair<std::string, std::string>> attention_rows(const Json& attention) {
+  std::vector<std::pair<std::string, std::string>> rows;
+  const Json &scaling = attention["rope_scaling"], &window = attention["sliding_window"];
+  if (!scaling.is_null()) {
+    std::string text = scaling["type"].get<std::string>() + ", factor " + scaling["factor"].dump();
+    if (!scaling["original_positions"].is_null()) text += " of " + scaling["original_positions"].dump() + " positions";
+    rows.emplace_back("rope scaling", std::move(text));
+  }
+  if (!window.is_null()) {
+    rows.emplace_back("window", window["positions"].dump() + " positions, in " + window["layers"].dump() + " layers");
+  }
+  return rows;
+}
+
 namespace {
 
 struct PlanFlags {
@@ -73,7 +101,7 @@ std::string for_a_person(const Residency& residency, const finermoe_plan& plan) 
   return text;
 }
 
-std::string for_a_person(const finermoe_plan& plan, const PlanFlags& flags, bool fits) {
+std::string for_a_person(const finermoe_plan& plan, const Json& attention, const PlanFlags& flags, bool fits) {
   const auto row = [](const std::string& name, uint64_t bytes) {
     return name + std::string(22 - name.size(), ' ') + format_bytes(bytes) + "\n";
   };
@@ -86,6 +114,10 @@ std::string for_a_person(const finermoe_plan& plan, const PlanFlags& flags, bool
   }
   text += row("allocated", plan.allocated_total) + row("  KV cache", plan.kv_cache) + row("  scratch", plan.scratch);
   text += row("read per token", plan.bytes_per_token) + row("memory available", plan.memory_available);
+  text += "head size" + std::string(13, ' ') + attention["head_size"].dump() + "\n";
+  for (const auto& [name, value] : attention_rows(attention)) {
+    text += name + std::string(22 - name.size(), ' ') + value + "\n";
+  }
   text += for_a_person(Residency(plan, flags.compute.expert_budget), plan);
   if (flags.compute.memory_limit > 0) {
     text += row("memory limit", flags.compute.memory_limit);
@@ -102,8 +134,9 @@ int run_plan(const PlanFlags& flags) {
   const finermoe_plan plan = compute_plan(config, flags.compute, flags.sessions);
   const uint64_t limit = flags.compute.memory_limit;
   const bool fits = limit == 0 || plan.allocated_total <= limit;
+  const Json attention = describe_attention(read_info<finermoe_config_info>(finermoe_config_get_info, config.get()));
   if (!flags.json) {
-    print(for_a_person(plan, flags, fits));
+    print(for_a_person(plan, attention, flags, fits));
     return fits ? kOk : kFound;
   }
   Json json = {{"weights", describe_weights(plan)},
@@ -111,7 +144,8 @@ int run_plan(const PlanFlags& flags) {
                {"scratch", plan.scratch},
                {"allocated_total", plan.allocated_total},
                {"bytes_per_token", plan.bytes_per_token},
-               {"sessions", flags.sessions}};
+               {"sessions", flags.sessions},
+               {"attention", attention}};
   const Residency residency(plan, flags.compute.expert_budget);
   json["resident"] = {{"every_token", residency.every_token}, {"experts", residency.experts}};
   json["memory_available"] = plan.memory_available;

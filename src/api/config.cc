@@ -70,9 +70,15 @@ int32_t finermoe_config_get_info(const finermoe_config* config, finermoe_config_
     out.norm_topk_prob = c.router.norm_topk_prob;
     out.tied_embeddings = c.tied_embeddings;
     out.rms_norm_eps = c.rms_norm_eps;
-    out.rope_theta = c.rope_theta;
+    out.rope_theta = c.rope.theta;
     out.parameters_total = parameters.total;
     out.parameters_active = parameters.active;
+    out.rope_scaling = c.rope.scaling_name();
+    out.rope_factor = c.rope.factor;
+    out.rope_original_positions = static_cast<uint64_t>(c.rope.original_positions);
+    out.rope_attention_factor = c.rope.attention_factor;
+    out.sliding_window = c.sliding_window;
+    out.n_sliding_layers = c.n_sliding_layers();
     return put_struct(out, info);
   });
 }

@@ -41,7 +41,7 @@ struct RaggedBatch {
   std::span<const uint32_t> positions;  // [n]
   std::span<const uint32_t> sessions;   // [n] index into caches
   std::span<const KvCacheView> caches;
-  // [n, head_size / 2] each: cosine and sine of every row's rotary angles
+  // [n, head_size / 2] each: cosine and sine of every row's rotary angles, scaled as the model's rope asks
   const float* rope_cos = nullptr;
   const float* rope_sin = nullptr;
   size_t n() const { return tokens.size(); }
@@ -49,11 +49,12 @@ struct RaggedBatch {
 
 struct AttentionShape {
   uint64_t hidden_size = 0, n_heads = 0, n_kv_heads = 0, head_size = 0;
+  uint64_t window = 0;  // positions that a row sees, its own the last of them; 0: all
 };
 
 struct QkvWeights {
   WeightView q, k, v;                 // [n_heads * d, h], [n_kv_heads * d, h], the same
-  WeightView q_bias, k_bias, v_bias;  // vectors
+  WeightView q_bias, k_bias, v_bias;  // vectors, or empty
 };
 
 struct FfnWeights {
@@ -104,7 +105,7 @@ class Backend {
   virtual Status qkv(const float* x, const QkvWeights& weights, const AttentionShape& shape, const RaggedBatch& batch,
                      uint64_t layer, float* q_out, Workspace& workspace) = 0;
 
-  // Causal attention of each row over its session's cache, its own position included.
+  // Causal attention of each row over its session's cache, its own position included, or over a window that ends there.
   //                                                                       q, out [n, n_heads * d]
   virtual Status attention(const float* q, const AttentionShape& shape, const RaggedBatch& batch, uint64_t layer,
                            float* out, Workspace& workspace) = 0;

@@ -47,12 +47,15 @@ class ProfiledBackend final : public Backend {
   Status attention(const float* q, const AttentionShape& shape, const RaggedBatch& batch, uint64_t layer, float* out,
                    Workspace& workspace) override {
     uint64_t bytes = 0, visible = 0;
-    for (size_t row = 0; row < batch.n(); row++) {
-      visible += batch.positions[row] + uint64_t{1};
+    const uint64_t window = shape.window == 0 ? UINT32_MAX : std::min<uint64_t>(shape.window, UINT32_MAX);
+    for (size_t row = 0, first = 0; row < batch.n(); row++) {
+      if (row > 0 && batch.sessions[row] != batch.sessions[row - 1]) first = row;
+      visible += std::min(batch.positions[row] + uint64_t{1}, window);
       const bool last_of_session = row + 1 == batch.n() || batch.sessions[row + 1] != batch.sessions[row];
       if (!last_of_session) continue;
       const KvLayout layout(batch.caches[batch.sessions[row]].dtype, shape.head_size);
-      bytes += 2 * shape.n_kv_heads * layout.head_bytes(batch.positions[row] + uint64_t{1});
+      const uint64_t end = batch.positions[row] + uint64_t{1};
+      bytes += 2 * shape.n_kv_heads * layout.head_bytes(std::min(end, end - batch.positions[first] - 1 + window));
     }
     return timed(Profile::attention, bytes, 2 * visible * shape.n_heads * shape.head_size,
                  [&] { return backend_->attention(q, shape, batch, layer, out, workspace); });

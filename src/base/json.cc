@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include "base/json_sax.h"
 
@@ -15,7 +18,7 @@ constexpr uint64_t max_size = 256 << 20;
 
 }  // namespace
 
-// Builds the document; an object that holds a key twice, or nests too deep, ends it.
+// Builds the document; one that nests too deep ends it. Of a key that stands twice the last value counts.
 class JsonBuilder : public JsonSax {
  public:
   JsonBuilder(std::string_view name, Code code) : name_(name), code_(code) {}
@@ -33,21 +36,17 @@ class JsonBuilder : public JsonSax {
   bool end_array() override { return close(); }
 
   bool key(string_t& name) override {
-    auto [place, is_new] = std::get<Json::Object>(open_.back()->value_).try_emplace(std::move(name));
-    value_of_key_ = &place->second;
-    if (!is_new) {
-      status = Status(code_, cat(name_, ": the key \"", place->first, "\" stands twice in one object"), "each key once",
-                      place->first);
-    }
-    return is_new;
+    value_of_key_ = &std::get<Json::Object>(open_.back()->value_)[std::move(name)];
+    return true;
   }
   bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception&) override {
-    status = json_error(name_, code_, position);
+    error_position = position;
     return false;
   }
 
   Json root;
   Status status;
+  std::optional<size_t> error_position;  // of a syntax error
 
  private:
   bool add(Json value) {
@@ -81,6 +80,47 @@ class JsonBuilder : public JsonSax {
 };
 
 namespace {
+
+// A text whose bare NaN, Infinity and -Infinity are objects.
+class TaggedFloats {
+ public:
+  explicit TaggedFloats(std::string_view from) {
+    for (bool in_string = false; !from.empty();) {
+      const std::string_view literal = in_string ? "" : literal_at(from);
+      if (!literal.empty()) {
+        text_.append(before).append(literal).append(after);
+        ends_.push_back(text_.size());
+        from.remove_prefix(literal.size());
+        continue;
+      }
+      const size_t n = in_string && from[0] == '\\' && from.size() > 1 ? 2 : 1;  // an escaped quote ends no string
+      if (from[0] == '"') in_string = !in_string;
+      text_.append(from.substr(0, n));
+      from.remove_prefix(n);
+    }
+  }
+  const std::string& text() const { return text_; }
+  bool has_any() const { return !ends_.empty(); }
+  // Where the original has what is at `position`.
+  size_t original(size_t position) const {
+    const auto n = std::upper_bound(ends_.begin(), ends_.end(), position) - ends_.begin();
+    return position - static_cast<size_t>(n) * (before.size() + after.size());
+  }
+
+ private:
+  static constexpr std::string_view before = "{\"__float__\":\"", after = "\"}";
+
+  static std::string_view literal_at(std::string_view text) {
+    for (std::string_view literal : {"NaN", "Infinity", "-Infinity"}) {
+      if (text.starts_with(literal)) return literal;
+    }
+    return {};
+  }
+
+  std::string text_;
+  std::vector<size_t> ends_;  // of the objects, ascending
+};
+
 
 // Takes a character off the text; U+FFFD stands for a byte that begins no UTF-8.
 char32_t take_character(std::string_view& text) {
@@ -272,10 +312,14 @@ Result<Json> parse_json(std::string_view text, std::string_view name, Code code)
                   cat("at most ", max_size, " bytes"), cat(text.size(), " bytes"));
   }
   JsonBuilder builder(name, code);
-  if (!parse_json_events(text.begin(), text.end(), &builder)) {
-    return builder.status.ok() ? json_error(name, code, 0) : builder.status;
-  }
-  return std::move(builder.root);
+  if (parse_json_events(text.begin(), text.end(), &builder)) return std::move(builder.root);
+  if (!builder.error_position) return builder.status;
+  const TaggedFloats tagged(text);
+  if (!tagged.has_any()) return json_error(name, code, *builder.error_position);
+  JsonBuilder second(name, code);
+  const std::string& again = tagged.text();
+  if (parse_json_events(again.begin(), again.end(), &second)) return std::move(second.root);
+  return second.error_position ? json_error(name, code, tagged.original(*second.error_position)) : second.status;
 }
 
 }  // namespace finermoe

@@ -1,4 +1,6 @@
-// JSON that may be hostile: bounded in size and depth, no key twice, errors as values.
+// JSON that may be hostile: bounded in size and depth, errors as values. What Python's json module takes is taken,
+// since such files are its work: of a key that stands twice the last value counts, and a bare NaN, Infinity or
+// -Infinity is the object that transformers 5 writes in its place, {"__float__": "NaN"}.
 #pragma once
 
 #include <concepts>

@@ -69,18 +69,30 @@ Result<std::string> upcycled_config(const Checkpoint& dense, const UpcycleOption
   out["tie_word_embeddings"] = false;
   out.erase("auto_map");  // names classes of the dense model
 
+  // Where Qwen2Config, which the dense model is read with, and Qwen2MoeConfig differ in what an absent key means.
+  out["hidden_size"] = config.hidden_size;
+  out["intermediate_size"] = config.intermediate_size;
+  out["num_hidden_layers"] = config.n_layers;
+  out["num_attention_heads"] = config.n_heads;
+  out["num_key_value_heads"] = config.n_kv_heads;
+  out["use_sliding_window"] = config.sliding_window != 0;
+  if (config.sliding_window != 0) {
+    out["sliding_window"] = config.sliding_window;
+    Json& types = out["layer_types"] = Json::array();
+    for (bool slides : config.is_sliding_layer) types.push_back(slides ? "sliding_attention" : "full_attention");
+  }
+
   // What newer versions of transformers write under other names or leave out, where their code and the authors' differ.
   auto complete = [&out](const char* key, Json value) {
     if (!out.contains(key)) out[key] = std::move(value);
   };
   complete("torch_dtype", torch_name(config.dtype));
-  complete("rope_theta", config.rope_theta);
-  complete("num_key_value_heads", config.n_kv_heads);
-  complete("max_position_embeddings", config.max_positions);
+  out["rope_theta"] = config.rope.theta;
+  const bool has_scaling = out.contains("rope_scaling") && !out["rope_scaling"].empty();
+  if (config.rope.scaling != RopeScaling::none && !has_scaling) out["rope_scaling"] = out["rope_parameters"];
   complete("rms_norm_eps", config.rms_norm_eps);
   complete("initializer_range", config.initializer_range);
   complete("hidden_act", "silu");
-  complete("use_sliding_window", false);
   return out.dump(2) + "\n";
 }
 

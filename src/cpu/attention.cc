@@ -15,6 +15,12 @@ std::byte* head_of(const KvCacheView& cache, const AttentionShape& shape, uint64
   return cache.data + index * KvLayout(cache.dtype, shape.head_size).head_bytes(cache.capacity);
 }
 
+// The first position that a row sees, or some before it: where the kernels begin a block of positions.
+size_t first_block(const AttentionShape& shape, size_t position) {
+  if (shape.window == 0 || position < shape.window) return 0;
+  return (position + 1 - shape.window) / attention_key_block * attention_key_block;
+}
+
 }  // namespace
 
 // A task computes a head of queries, keys or values, or as many as fill whole panels, for some rows.
@@ -44,7 +50,11 @@ Status CpuBackend::qkv(const float* x, const QkvWeights& weights, const Attentio
       x_rows[i] = input_row(inputs, weight.dtype, first + i);
       out_rows[i] =
           is_query ? q_out + ((first + i) * shape.n_heads + head) * d : scratch.rows(worker) + i * n_heads * d;
-      kernels_.widen(bias.data + head * d * size_of(bias.dtype), bias.dtype, n_heads * d, out_rows[i]);
+      if (bias) {
+        kernels_.widen(bias.data + head * d * size_of(bias.dtype), bias.dtype, n_heads * d, out_rows[i]);
+      } else {
+        std::fill_n(out_rows[i], n_heads * d, 0.0f);
+      }
     }
     const WeightView rows = rows_of(weight, head * d, n_heads * d);
     kernels_.matmul({x_rows, is_narrowed(inputs, weight.dtype), out_rows, count, rows.data, rows.dtype, rows.rows,
@@ -70,8 +80,7 @@ Status CpuBackend::qkv(const float* x, const QkvWeights& weights, const Attentio
 }
 
 // Cuts the rows into blocks of one session each. The positions of a session with few rows are divided among tasks: into
-// as many parts as follows from the last row's position alone, so that the sums have one order for any number of
-// threads.
+// as many parts as follows from the rows' positions alone, so that the sums have one order for any number of threads.
 std::span<AttentionBlock> CpuBackend::attention_blocks(const AttentionShape& shape, const RaggedBatch& batch,
                                                        CpuWorkspace& scratch) const {
   const size_t most_rows = std::max<size_t>(1, attention_max_queries / (shape.n_heads / shape.n_kv_heads));
@@ -79,7 +88,7 @@ std::span<AttentionBlock> CpuBackend::attention_blocks(const AttentionShape& sha
   size_t n_blocks = 0;
   for (size_t begin = 0, end; begin < batch.n(); begin = end) {
     for (end = begin + 1; end < batch.n() && batch.sessions[end] == batch.sessions[begin];) end++;
-    const size_t n_positions = batch.positions[end - 1] + size_t{1};
+    const size_t n_positions = batch.positions[end - 1] + size_t{1} - first_block(shape, batch.positions[begin]);
     const size_t n_parts = end - begin <= most_rows ? attention_parts(n_positions) : 1;
     for (size_t row = begin; row < end; row += most_rows) {
       const size_t n_rows = std::min(most_rows, end - row);
@@ -119,10 +128,12 @@ void CpuBackend::attend(const AttentionBlock& block, size_t part, size_t kv_head
   const size_t d = shape.head_size, group = shape.n_heads / shape.n_kv_heads, n = block.n_rows * group;
   const KvCacheView& cache = batch.caches[batch.sessions[block.row]];
   const KvLayout layout(cache.dtype, d);
-  const size_t n_positions = batch.positions[block.row + block.n_rows - 1] + size_t{1};
-  const size_t of_part = ceil_div(ceil_div(n_positions, block.n_parts), attention_key_block) * attention_key_block;
+  const size_t end = batch.positions[block.row + block.n_rows - 1] + size_t{1};
+  const size_t begin = first_block(shape, batch.positions[block.row]);
+  const size_t of_part = ceil_div(ceil_div(end - begin, block.n_parts), attention_key_block) * attention_key_block;
   const size_t partial = block.first_partial + (kv_head * block.n_parts + part) * n;
   const bool whole = block.n_parts == 1;
+  const size_t window = shape.window == 0 ? SIZE_MAX : shape.window;
 
   const float* q_vectors[attention_max_queries];
   float* out_vectors[attention_max_queries];
@@ -135,10 +146,10 @@ void CpuBackend::attend(const AttentionBlock& block, size_t part, size_t kv_head
       out_vectors[i - first] = whole ? out + (row * shape.n_heads + head) * d : scratch.sums + (partial + i) * d;
       visible[i - first] = batch.positions[row] + size_t{1};
     }
-    kernels_.attention({q_vectors, out_vectors, visible, i - first, d, layout.width(), layout.panel_bytes(),
+    kernels_.attention({q_vectors, out_vectors, visible, window, i - first, d, layout.width(), layout.panel_bytes(),
                         head_of(cache, shape, layer, KvKind::key, kv_head),
-                        head_of(cache, shape, layer, KvKind::value, kv_head), cache.dtype, part * of_part,
-                        std::min(n_positions, (part + 1) * of_part), 1.0f / std::sqrt(static_cast<float>(d)),
+                        head_of(cache, shape, layer, KvKind::value, kv_head), cache.dtype, begin + part * of_part,
+                        std::min(end, begin + (part + 1) * of_part), 1.0f / std::sqrt(static_cast<float>(d)),
                         scratch.precision == Precision::fast, whole ? nullptr : scratch.largest + partial + first,
                         whole ? nullptr : scratch.totals + partial + first, scratch.attention(worker)});
   }

@@ -50,11 +50,12 @@ struct Matmul {
 };
 
 // Softmax-weighted sums of values for n query vectors of the heads that share one key-value head, over the positions
-// [begin, end) as far as a query sees them.
+// [begin, end) as far as a query sees them: the last `window` of its `visible` positions.
 struct AttentionTask {
   const float* const* q;                 // [n] pointers to [head_size]
   float* const* out;                     // [n] pointers to [head_size]
-  const size_t* visible;                 // [n] positions that each query sees, from 0 on
+  const size_t* visible;                 // [n] positions up to that of each query, which is the last one it sees
+  size_t window;                         // positions that a query sees at most; SIZE_MAX: all
   size_t n;                              // at most attention_max_queries
   size_t head_size, width, panel_bytes;  // of backend/kv_cache.h
   const void *keys, *values;             // of one head, in panels

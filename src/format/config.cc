@@ -13,6 +13,18 @@ constexpr uint64_t max_width = 1 << 24, max_vocab = (1u << 31) - 1, most_positio
 constexpr uint64_t max_layers = 1 << 16, max_experts = 1 << 20, max_tensors = 1 << 24;
 constexpr double max_elements = 0x1p50;
 
+// What the classes of transformers 5 have where a key is absent, Qwen2Config and Qwen2MoeConfig, of which the authors'
+// FineRMoeConfig is one.
+struct Defaults {
+  uint64_t hidden_size, intermediate_size, n_layers, n_heads, n_kv_heads;
+};
+constexpr Defaults dense_defaults{4096, 22016, 32, 32, 32}, moe_defaults{2048, 5632, 24, 16, 16};
+constexpr uint64_t default_vocab_size = 151936, default_max_positions = 32768;
+constexpr double default_rms_norm_eps = 1e-6;
+constexpr int64_t default_sliding_window = 4096, default_max_window_layers = 28;
+constexpr uint64_t default_n_experts = 60, default_n_experts_per_token = 4;
+constexpr uint64_t default_expert_width = 1408, default_shared_expert_width = 5632;
+
 Status inconsistent(std::string_view name, std::string message, std::string expected, std::string found) {
   return Status(FINERMOE_ERROR_CONFIG_INCONSISTENT, cat(name, ": ", message), std::move(expected), std::move(found));
 }
@@ -45,39 +57,6 @@ Result<DType> parse_dtype(const Fields& fields) {
   return fields.wrong(key, "\"bfloat16\", \"float16\" or \"float32\"");
 }
 
-// The base of the rotary angles: at top level (older transformers) or in "rope_parameters" (current ones). Any scaling
-// but "default", which is none, is refused.
-Status parse_rope(const Fields& fields, std::string_view name, Config& config) {
-  constexpr double least = 1, most = 1e18;
-  bool found = fields.find("rope_theta") != nullptr;
-  if (found) {
-    FM_ASSIGN(config.rope_theta, fields.real("rope_theta", least, most));
-  }
-  for (const char* key : {"rope_scaling", "rope_parameters"}) {
-    const Json* value = fields.find(key);
-    if (value == nullptr) continue;
-    if (!value->is_object()) return fields.wrong(key, "an object or null");
-    Fields rope(*value, key);
-    FM_ASSIGN(std::string older, rope.text("type", "default"));
-    FM_ASSIGN(std::string type, rope.text("rope_type", older));
-    FM_ASSIGN(double rotated, rope.real("partial_rotary_factor", 0, 1, 1));
-    if (type != "default" || rotated != 1) {
-      std::string what = type != "default" ? type : cat("partial_rotary_factor ", rotated);
-      return Status(FINERMOE_ERROR_ROPE_SCALING, cat(name, ": the rope scaling \"", what, "\" is not supported"),
-                    "none, or \"default\"", what);
-    }
-    if (rope.find("rope_theta") == nullptr) continue;
-    FM_ASSIGN(double theta, rope.real("rope_theta", least, most));
-    if (found && theta != config.rope_theta) {
-      return inconsistent(name, cat("rope_theta is ", config.rope_theta, ", and ", theta, " in ", key),
-                          cat(config.rope_theta), cat(theta));
-    }
-    config.rope_theta = theta;
-    found = true;
-  }
-  return found ? Status() : fields.missing("rope_theta");
-}
-
 Result<std::optional<Quantization>> parse_quantization(const Fields& fields, std::string_view name) {
   const Json* value = fields.find("quantization_config");
   if (value == nullptr) return std::optional<Quantization>();
@@ -87,30 +66,11 @@ Result<std::optional<Quantization>> parse_quantization(const Fields& fields, std
 }
 
 // What would change the computation and is not computed here is refused, not ignored.
-Status check_supported(const Fields& fields, std::string_view name, const Config& config) {
+Status check_supported(const Fields& fields) {
   FM_ASSIGN(std::string activation, fields.text("hidden_act", "silu"));
-  if (activation != "silu") return fields.wrong("hidden_act", "\"silu\"");
-  FM_ASSIGN(bool has_qkv_bias, fields.flag("qkv_bias", true));
-  if (!has_qkv_bias) return fields.wrong("qkv_bias", "true");
-  FM_ASSIGN(bool slides, fields.flag("use_sliding_window", false));
-  if (slides) {
-    return Status(FINERMOE_ERROR_SLIDING_WINDOW, cat(name, ": \"use_sliding_window\" is true, and not supported"),
-                  "false", "true");
-  }
-  if (const Json* types = fields.find("layer_types")) {
-    if (!types->is_array()) return fields.wrong("layer_types", "a list of strings");
-    if (types->size() != config.n_layers) {
-      return inconsistent(name,
-                          cat("layer_types has ", types->size(), " entries, num_hidden_layers is ", config.n_layers),
-                          cat(config.n_layers, " entries"), cat(types->size(), " entries"));
-    }
-    for (const Json& type : *types) {
-      if (!type.is_string()) return fields.wrong("layer_types", "a list of strings");
-      if (type == "full_attention") continue;
-      const auto& found = type.get_ref<const std::string&>();
-      return Status(FINERMOE_ERROR_SLIDING_WINDOW, cat(name, ": layer_types asks for \"", found, "\""),
-                    "\"full_attention\" in every layer", found);
-    }
+  if (activation != "silu" && activation != "swish") return fields.wrong("hidden_act", "\"silu\" or \"swish\"");
+  if (const Json* layers = fields.find("per_layer_config"); layers != nullptr && !layers->empty()) {
+    return fields.wrong("per_layer_config", "absent: all layers have one configuration");
   }
   if (const Json* architectures = fields.find("architectures")) {
     bool good = architectures->is_string() || architectures->is_array();
@@ -122,33 +82,90 @@ Status check_supported(const Fields& fields, std::string_view name, const Config
   return {};
 }
 
-Status parse_attention(const Fields& fields, std::string_view name, Config& config) {
-  FM_ASSIGN(config.n_heads, fields.whole("num_attention_heads", 1, max_width));
+Status parse_attention(const Fields& fields, std::string_view name, const Defaults& defaults, Config& config) {
+  FM_ASSIGN(config.n_heads, fields.whole("num_attention_heads", 1, max_width, defaults.n_heads));
   // An explicit null is transformers' word for "as many as there are heads".
-  FM_ASSIGN(config.n_kv_heads, fields.whole("num_key_value_heads", 1, max_width, config.n_heads));
-  FM_TRY(check_divides(name, "num_attention_heads", config.n_heads, "hidden_size", config.hidden_size));
+  const uint64_t as_many = fields.is_null("num_key_value_heads") ? config.n_heads : defaults.n_kv_heads;
+  FM_ASSIGN(config.n_kv_heads, fields.whole("num_key_value_heads", 1, max_width, as_many));
   FM_TRY(check_divides(name, "num_key_value_heads", config.n_kv_heads, "num_attention_heads", config.n_heads));
-  config.head_size = config.hidden_size / config.n_heads;
-  FM_ASSIGN(uint64_t head_dim, fields.whole("head_dim", 1, max_width, config.head_size));
-  if (head_dim != config.head_size) {
-    return inconsistent(name,
-                        cat("head_dim = ", head_dim, " is not hidden_size / num_attention_heads = ", config.hidden_size,
-                            " / ", config.n_heads, " = ", config.head_size),
-                        cat(config.head_size), cat(head_dim));
-  }
-  if (config.head_size % 2 != 0) {
-    return inconsistent(name,
-                        cat("the head size hidden_size / num_attention_heads = ", config.hidden_size, " / ",
-                            config.n_heads, " = ", config.head_size, " is odd, and rotary angles need pairs"),
+  FM_ASSIGN(config.head_size, fields.whole("head_dim", 1, max_width, config.hidden_size / config.n_heads));
+  if (config.head_size == 0 || config.head_size % 2 != 0) {
+    const std::string from = fields.find("head_dim") != nullptr
+                                 ? cat("head_dim = ", config.head_size)
+                                 : cat("the head size hidden_size / num_attention_heads = ", config.hidden_size, " / ",
+                                       config.n_heads, " = ", config.head_size);
+    return inconsistent(name, cat(from, " is ", config.head_size == 0 ? "0" : "odd", ", and rotary angles need pairs"),
                         "an even head size", cat(config.head_size));
   }
+  if (config.q_width() > max_width) {
+    return Status(FINERMOE_ERROR_CONFIG_VALUE,
+                  cat(name, ": ", config.n_heads, " heads of ", config.head_size, " are wider than ", max_width),
+                  cat("at most ", max_width), cat(config.q_width()));
+  }
+  if (config.model_type == ModelType::qwen2) return {};  // whose class does not read the next key
+  FM_ASSIGN(config.has_qkv_bias, fields.flag("qkv_bias", true));
+  return {};
+}
+
+// layer_types, or what the class of the model type makes of use_sliding_window and max_window_layers.
+Status parse_sliding_layers(const Fields& fields, std::string_view name, bool uses_window, Config& config) {
+  config.is_sliding_layer.assign(config.n_layers, false);
+  const Json* types = fields.find("layer_types");
+  if (types == nullptr) {
+    FM_ASSIGN(const int64_t limit, fields.integer("max_window_layers", default_max_window_layers));
+    for (uint64_t layer = 0; layer < config.n_layers && uses_window; layer++) {
+      const bool below = static_cast<int64_t>(layer) < limit;
+      config.is_sliding_layer[layer] = config.model_type == ModelType::qwen2 ? !below : below && layer % 2 == 0;
+    }
+    return {};
+  }
+  if (!types->is_array()) return fields.wrong("layer_types", "a list of strings");
+  if (types->size() != config.n_layers) {
+    return inconsistent(name,
+                        cat("layer_types has ", types->size(), " entries, num_hidden_layers is ", config.n_layers),
+                        cat(config.n_layers, " entries"), cat(types->size(), " entries"));
+  }
+  for (uint64_t layer = 0; layer < config.n_layers; layer++) {
+    const Json& type = (*types)[layer];
+    if (!type.is_string()) return fields.wrong("layer_types", "a list of strings");
+    config.is_sliding_layer[layer] = type == "sliding_attention";
+    if (type == "sliding_attention" || type == "full_attention" || type == "attention")
+      continue;  // the last one is old
+    return Status(FINERMOE_ERROR_CONFIG_VALUE,
+                  cat(name, ": layer_types asks for \"", type.get_ref<const std::string&>(), "\""),
+                  "\"full_attention\" or \"sliding_attention\"", type.get_ref<const std::string&>());
+  }
+  return {};
+}
+
+Status parse_windows(const Fields& fields, std::string_view name, Config& config) {
+  FM_ASSIGN(const bool uses_window, fields.flag("use_sliding_window", false));
+  const bool has_window = uses_window && !fields.is_null("sliding_window");
+  // With a null window Qwen2Config makes all layers full, Qwen2MoeConfig does not.
+  const bool by_rule = config.model_type == ModelType::qwen2 ? has_window : uses_window;
+  FM_TRY(parse_sliding_layers(fields, name, by_rule, config));
+  if (config.n_sliding_layers() == 0) return {};
+  if (!has_window) {
+    const std::string found = uses_window ? "\"sliding_window\" is null" : "\"use_sliding_window\" is not true";
+    return Status(FINERMOE_ERROR_SLIDING_WINDOW, cat(name, ": layers have a sliding window, and ", found),
+                  "use_sliding_window and sliding_window", found);
+  }
+  FM_ASSIGN(const int64_t window, fields.integer("sliding_window", default_sliding_window));
+  if (window < 1) {
+    return Status(FINERMOE_ERROR_SLIDING_WINDOW,
+                  cat(name, ": in a sliding window of ", window, " positions a token does not even see itself"),
+                  "at least 1", cat(window));
+  }
+  config.sliding_window = static_cast<uint64_t>(window);
   return {};
 }
 
 Status parse_router(const Fields& fields, std::string_view name, Config& config) {
   RouterShape& router = config.router;
-  FM_ASSIGN(uint64_t n_experts, fields.whole("num_experts", 1, max_experts));
-  FM_ASSIGN(uint64_t per_token, fields.whole("num_experts_per_tok", 1, max_experts));
+  const bool may_be_dense = config.model_type == ModelType::qwen2_moe;
+  FM_ASSIGN(uint64_t n_experts, fields.whole("num_experts", may_be_dense ? 0 : 1, max_experts, default_n_experts));
+  if (n_experts == 0) return {};
+  FM_ASSIGN(uint64_t per_token, fields.whole("num_experts_per_tok", 1, max_experts, default_n_experts_per_token));
   FM_ASSIGN(router.norm_topk_prob, fields.flag("norm_topk_prob", false));
   if (config.model_type == ModelType::qwen2_moe) {
     router.granularity_inter = n_experts;
@@ -195,18 +212,21 @@ Status parse_moe_layers(const Fields& fields, Config& config) {
   if (dense == nullptr) return {};
   if (!dense->is_array()) return fields.wrong("mlp_only_layers", "a list of layers");
   for (const Json& layer : *dense) {
-    if (!layer.is_number_unsigned()) return fields.wrong("mlp_only_layers", "a list of layers");
-    // Layers beyond the last are harmless, and stand in files made from deeper models.
-    if (layer.get<uint64_t>() < config.n_layers) config.is_moe_layer[layer.get<uint64_t>()] = false;
+    if (!layer.is_number_integer()) return fields.wrong("mlp_only_layers", "a list of layers");
+    // Layers that there are not are harmless, and stand in files made from deeper models.
+    const bool exists = layer.is_number_unsigned() && layer.get<uint64_t>() < config.n_layers;
+    if (exists) config.is_moe_layer[layer.get<uint64_t>()] = false;
   }
   return {};
 }
 
 Status parse_moe(const Fields& fields, std::string_view name, Config& config) {
   FM_TRY(parse_router(fields, name, config));
+  if (!config.is_moe()) return {};
   FM_TRY(parse_moe_layers(fields, config));
-  FM_ASSIGN(config.expert_width, fields.whole("moe_intermediate_size", 1, max_width));
-  FM_ASSIGN(config.shared_expert_width, fields.whole("shared_expert_intermediate_size", 0, max_width));
+  FM_ASSIGN(config.expert_width, fields.whole("moe_intermediate_size", 1, max_width, default_expert_width));
+  FM_ASSIGN(config.shared_expert_width,
+            fields.whole("shared_expert_intermediate_size", 0, max_width, default_shared_expert_width));
   FM_ASSIGN(config.has_concat_proj, fields.flag("moe_concat_proj", false));
   if (config.model_type == ModelType::qwen2_moe) {
     if (config.has_concat_proj) return fields.wrong("moe_concat_proj", "false in a qwen2_moe model");
@@ -219,8 +239,8 @@ Status parse_moe(const Fields& fields, std::string_view name, Config& config) {
 template <class Number>
 std::pair<Number, Number> count(const Config& config) {
   auto n = [](uint64_t size) { return static_cast<Number>(size); };
-  Number h = n(config.hidden_size), kv = n(config.kv_width());
-  Number attention = 2 * h * h + h + 2 * (kv * h + kv);
+  Number h = n(config.hidden_size), q = n(config.q_width()), kv = n(config.kv_width());
+  Number attention = 2 * q * h + 2 * kv * h + (config.has_qkv_bias ? q + 2 * kv : 0);
   Number moe_layers = n(config.n_moe_layers()), dense_layers = n(config.n_layers) - moe_layers;
   Number total = n(config.vocab_size) * h * (config.tied_embeddings ? 1 : 2) + h;
   total += n(config.n_layers) * (attention + 2 * h) + dense_layers * 3 * n(config.intermediate_size) * h;
@@ -258,6 +278,10 @@ uint64_t Config::n_moe_layers() const {
   return static_cast<uint64_t>(std::count(is_moe_layer.begin(), is_moe_layer.end(), true));
 }
 
+uint64_t Config::n_sliding_layers() const {
+  return static_cast<uint64_t>(std::count(is_sliding_layer.begin(), is_sliding_layer.end(), true));
+}
+
 DType Config::type_of(const TensorSpec& spec) const {
   const std::optional<DType> blocks = quantization ? quantization->type_of(spec.kind, spec.name) : std::nullopt;
   return blocks.value_or(dtype);
@@ -275,18 +299,22 @@ Result<Config> Config::parse(std::string_view json, std::string_view name) {
   Fields fields(document, name);
   Config config;
   FM_ASSIGN(config.model_type, parse_model_type(fields));
+  const Defaults& defaults = config.model_type == ModelType::qwen2 ? dense_defaults : moe_defaults;
   FM_ASSIGN(config.dtype, parse_dtype(fields));
-  FM_ASSIGN(config.hidden_size, fields.whole("hidden_size", 1, max_width));
-  FM_ASSIGN(config.intermediate_size, fields.whole("intermediate_size", 1, max_width));
-  FM_ASSIGN(config.n_layers, fields.whole("num_hidden_layers", 1, max_layers));
-  FM_ASSIGN(config.vocab_size, fields.whole("vocab_size", 1, max_vocab));
-  FM_ASSIGN(config.max_positions, fields.whole("max_position_embeddings", 1, most_positions));
-  FM_ASSIGN(config.rms_norm_eps, fields.real("rms_norm_eps", 1e-30, 1));
+  FM_ASSIGN(config.hidden_size, fields.whole("hidden_size", 1, max_width, defaults.hidden_size));
+  FM_ASSIGN(config.intermediate_size, fields.whole("intermediate_size", 1, max_width, defaults.intermediate_size));
+  FM_ASSIGN(config.n_layers, fields.whole("num_hidden_layers", 1, max_layers, defaults.n_layers));
+  FM_ASSIGN(config.vocab_size, fields.whole("vocab_size", 1, max_vocab, default_vocab_size));
+  FM_ASSIGN(const uint64_t max_positions,
+            fields.whole("max_position_embeddings", 1, most_positions, default_max_positions));
+  FM_ASSIGN(config.rms_norm_eps, fields.real("rms_norm_eps", 0, 1, default_rms_norm_eps));
   FM_ASSIGN(config.initializer_range, fields.real("initializer_range", 0, 1e6, config.initializer_range));
   FM_ASSIGN(config.tied_embeddings, fields.flag("tie_word_embeddings", false));
-  FM_TRY(parse_attention(fields, name, config));
-  FM_TRY(parse_rope(fields, name, config));
-  FM_TRY(check_supported(fields, name, config));
+  FM_TRY(parse_attention(fields, name, defaults, config));
+  FM_ASSIGN(config.rope, Rope::parse(fields, name, max_positions, config.head_size));
+  config.max_positions = config.rope.scaled_positions(max_positions);
+  FM_TRY(parse_windows(fields, name, config));
+  FM_TRY(check_supported(fields));
   FM_ASSIGN(config.quantization, parse_quantization(fields, name));
   config.is_moe_layer.assign(config.n_layers, false);
   if (config.model_type != ModelType::qwen2) FM_TRY(parse_moe(fields, name, config));

@@ -11,6 +11,7 @@
 #include "base/function_ref.h"
 #include "base/status.h"
 #include "format/quantization.h"
+#include "format/rope.h"
 
 namespace finermoe {
 
@@ -45,11 +46,14 @@ struct Config {
   uint64_t n_layers = 0;
   uint64_t n_heads = 0;
   uint64_t n_kv_heads = 0;
-  uint64_t head_size = 0;  // h / n_heads
+  uint64_t head_size = 0;  // d: h / n_heads, or what head_dim says
+  bool has_qkv_bias = true;
   uint64_t vocab_size = 0;
-  uint64_t max_positions = 0;
+  uint64_t max_positions = 0;  // with a rope scaling, those that it is for
   double rms_norm_eps = 0;
-  double rope_theta = 0;
+  Rope rope;
+  std::vector<bool> is_sliding_layer;  // [n_layers]
+  uint64_t sliding_window = 0;  // positions that a row of a sliding layer sees, its own included; 0: no such layer
   double initializer_range = 0.02;
   bool tied_embeddings = false;
   std::optional<Quantization> quantization;  // where there is one, matrices may be in block formats
@@ -62,7 +66,11 @@ struct Config {
 
   bool is_moe() const { return router.granularity_output != 0; }
   uint64_t expert_output_width() const { return hidden_size / router.granularity_output; }  // h_e
+  uint64_t q_width() const { return n_heads * head_size; }
   uint64_t kv_width() const { return n_kv_heads * head_size; }
+  // 0: a row sees all positions up to its own.
+  uint64_t window_of(size_t layer) const { return is_sliding_layer[layer] ? sliding_window : 0; }
+  uint64_t n_sliding_layers() const;
   uint64_t n_moe_layers() const;
   const char* model_type_name() const;
   // A tensor's type as far as config.json tells it; what an open checkpoint's tensor has is what counts.

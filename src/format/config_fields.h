@@ -22,6 +22,12 @@ class Fields {
     return place == object_.end() || place->is_null() ? nullptr : &*place;
   }
 
+  // Whether the key is there and its value null, where that means something else than no key.
+  bool is_null(std::string_view key) const {
+    auto place = object_.find(key);
+    return place != object_.end() && place->is_null();
+  }
+
   Status missing(std::string_view key) const {
     return Status(FINERMOE_ERROR_CONFIG_MISSING, cat(name_, ": \"", key, "\" is missing"), std::string(key), "nothing");
   }
@@ -42,6 +48,14 @@ class Fields {
       return wrong(key, cat("a whole number from ", least, " to ", most));
     }
     return value->get<uint64_t>();
+  }
+  // Of either sign.
+  Result<int64_t> integer(std::string_view key, int64_t otherwise) const {
+    const Json* value = find(key);
+    if (value == nullptr) return otherwise;
+    const bool fits = value->is_number_unsigned() ? value->get<uint64_t>() <= INT64_MAX : value->is_number_integer();
+    if (!fits) return wrong(key, "a whole number");
+    return value->get<int64_t>();
   }
   Result<double> real(std::string_view key, double least, double most, std::optional<double> otherwise = {}) const {
     const Json* value = find(key);

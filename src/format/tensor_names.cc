@@ -31,19 +31,23 @@ class Visitor {
   }
 
   Status attention() {
-    constexpr TensorKind matrix = TensorKind::attention, bias = TensorKind::bias, norm = TensorKind::norm;
-    constexpr std::string_view kv_matrix = "[num_key_value_heads * head_size, hidden_size]";
-    constexpr std::string_view kv_bias = "[num_key_value_heads * head_size]", square = "[hidden_size, hidden_size]";
-    uint64_t kv = config_.kv_width();
+    constexpr TensorKind matrix = TensorKind::attention, norm = TensorKind::norm;
+    constexpr std::string_view heads = "[num_attention_heads * head_size, hidden_size]";
+    constexpr std::string_view kv_heads = "[num_key_value_heads * head_size, hidden_size]";
+    const uint64_t q = config_.q_width(), kv = config_.kv_width();
     FM_TRY(emit("input_layernorm.weight", norm, h_, 0, "[hidden_size]"));
-    FM_TRY(emit("self_attn.q_proj.weight", matrix, h_, h_, square));
-    FM_TRY(emit("self_attn.q_proj.bias", bias, h_, 0, "[hidden_size]"));
-    FM_TRY(emit("self_attn.k_proj.weight", matrix, kv, h_, kv_matrix));
-    FM_TRY(emit("self_attn.k_proj.bias", bias, kv, 0, kv_bias));
-    FM_TRY(emit("self_attn.v_proj.weight", matrix, kv, h_, kv_matrix));
-    FM_TRY(emit("self_attn.v_proj.bias", bias, kv, 0, kv_bias));
-    FM_TRY(emit("self_attn.o_proj.weight", matrix, h_, h_, square));
+    FM_TRY(emit("self_attn.q_proj.weight", matrix, q, h_, heads));
+    FM_TRY(bias("self_attn.q_proj.bias", q, "[num_attention_heads * head_size]"));
+    FM_TRY(emit("self_attn.k_proj.weight", matrix, kv, h_, kv_heads));
+    FM_TRY(bias("self_attn.k_proj.bias", kv, "[num_key_value_heads * head_size]"));
+    FM_TRY(emit("self_attn.v_proj.weight", matrix, kv, h_, kv_heads));
+    FM_TRY(bias("self_attn.v_proj.bias", kv, "[num_key_value_heads * head_size]"));
+    FM_TRY(emit("self_attn.o_proj.weight", matrix, h_, q, "[hidden_size, num_attention_heads * head_size]"));
     return emit("post_attention_layernorm.weight", norm, h_, 0, "[hidden_size]");
+  }
+
+  Status bias(std::string_view name, uint64_t rows, std::string_view formula) {
+    return config_.has_qkv_bias ? emit(name, TensorKind::bias, rows, 0, formula) : Status();
   }
 
   Status dense() {

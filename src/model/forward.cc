@@ -8,13 +8,13 @@ namespace {
 // Rotary angles of every row, as the authors compute them: frequencies and angles in float32.
 void fill_rope(const Config& config, const RaggedBatch& batch, Scratch& s) {
   const size_t half = config.head_size / 2;
-  for (size_t i = 0; i < half; i++) {
-    float exponent = static_cast<float>(2 * i) / static_cast<float>(config.head_size);
-    float frequency = 1.0f / static_cast<float>(std::pow(config.rope_theta, static_cast<double>(exponent)));
-    for (size_t row = 0; row < batch.n(); row++) {
-      float angle = static_cast<float>(batch.positions[row]) * frequency;
-      s.rope_cos[row * half + i] = std::cos(angle);
-      s.rope_sin[row * half + i] = std::sin(angle);
+  const auto factor = static_cast<float>(config.rope.attention_factor);
+  config.rope.frequencies(config.head_size, {s.rope_frequencies, half});
+  for (size_t row = 0; row < batch.n(); row++) {
+    for (size_t i = 0; i < half; i++) {
+      const float angle = static_cast<float>(batch.positions[row]) * s.rope_frequencies[i];
+      s.rope_cos[row * half + i] = std::cos(angle) * factor;
+      s.rope_sin[row * half + i] = std::sin(angle) * factor;
     }
   }
 }
@@ -22,7 +22,7 @@ void fill_rope(const Config& config, const RaggedBatch& batch, Scratch& s) {
 Status attention_layer(const Model& model, const LayerWeights& layer, size_t index, const RaggedBatch& batch,
                        Scratch& s) {
   Backend& backend = *model.backend;
-  const AttentionShape shape = model.attention_shape();
+  const AttentionShape shape = model.attention_shape(index);
   FM_TRY(backend.rms_norm(s.x, layer.input_norm, model.config.rms_norm_eps, batch.n(), s.normed));
   FM_TRY(backend.qkv(s.normed, layer.qkv, shape, batch, index, s.q, *s.workspace));
   FM_TRY(backend.attention(s.q, shape, batch, index, s.attended, *s.workspace));

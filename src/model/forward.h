@@ -20,8 +20,8 @@ struct Model {
   std::shared_ptr<Backend> backend;
   std::shared_ptr<ExpertPages> expert_pages;  // null: the system alone decides which are in memory
 
-  AttentionShape attention_shape() const {
-    return {config.hidden_size, config.n_heads, config.n_kv_heads, config.head_size};
+  AttentionShape attention_shape(size_t layer) const {
+    return {config.hidden_size, config.n_heads, config.n_kv_heads, config.head_size, config.window_of(layer)};
   }
 };
 
@@ -35,12 +35,13 @@ class Scratch {
   size_t n_rows = 0;         // most rows that a step with it can have
   uint64_t n_positions = 0;  // longest session that it can serve
 
-  float* x = nullptr;         // [n_rows, h] the residual stream
-  float* normed = nullptr;    // [n_rows, h] after a norm
-  float* q = nullptr;         // [n_rows, n_heads * d]
-  float* attended = nullptr;  // [n_rows, n_heads * d]
-  float* routed = nullptr;    // [n_rows, h] concatenated experts, where a concat projection follows
-  float* rope_cos = nullptr;  // [n_rows, d / 2]
+  float* x = nullptr;                 // [n_rows, h] the residual stream
+  float* normed = nullptr;            // [n_rows, h] after a norm
+  float* q = nullptr;                 // [n_rows, n_heads * d]
+  float* attended = nullptr;          // [n_rows, n_heads * d]
+  float* routed = nullptr;            // [n_rows, h] concatenated experts, where a concat projection follows
+  float* rope_frequencies = nullptr;  // [d / 2]
+  float* rope_cos = nullptr;          // [n_rows, d / 2]
   float* rope_sin = nullptr;
   Route route;                     // [n_rows, …]
   int32_t* run_experts = nullptr;  // [n_rows, k] those of the route that are used together, -1 in place of others

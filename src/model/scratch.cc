@@ -4,7 +4,8 @@ namespace finermoe {
 
 // Where each array begins in one allocation, in bytes; every array is aligned to 64.
 struct Scratch::Layout {
-  uint64_t x, normed, q, attended, routed, rope_cos, rope_sin, logits, experts, weights, groups, run_experts, total = 0;
+  uint64_t x, normed, q, attended, routed, rope_frequencies, rope_cos, rope_sin, logits, experts, weights, groups,
+      run_experts, total = 0;
 
   Layout(const Config& config, size_t n) {
     const uint64_t h = config.hidden_size, heads = config.n_heads * config.head_size;
@@ -15,6 +16,7 @@ struct Scratch::Layout {
     q = add(n * heads);
     attended = add(n * heads);
     routed = add(config.has_concat_proj ? n * h : 0);
+    rope_frequencies = add(config.head_size / 2);
     rope_cos = add(n * config.head_size / 2);
     rope_sin = add(n * config.head_size / 2);
     logits = add(moe ? n * router.n_experts() : 0);
@@ -52,6 +54,7 @@ Result<std::unique_ptr<Scratch>> Scratch::make(const Model& model, size_t n_rows
   scratch->q = floats(layout.q);
   scratch->attended = floats(layout.attended);
   scratch->routed = floats(layout.routed);
+  scratch->rope_frequencies = floats(layout.rope_frequencies);
   scratch->rope_cos = floats(layout.rope_cos);
   scratch->rope_sin = floats(layout.rope_sin);
   scratch->route = {floats(layout.logits), integers(layout.experts), floats(layout.weights), integers(layout.groups)};

@@ -90,8 +90,12 @@ Result<std::string> LoadedModel::compute_fingerprint() const {
     hash.update(std::as_bytes(std::span("\n", 1)));
   };
   const Config& c = config();
-  add_text(cat(c.model_type_name(), " ", c.rms_norm_eps, " ", c.rope_theta, " ", c.n_heads, " ", c.n_kv_heads, " ",
+  add_text(cat(c.model_type_name(), " ", c.rms_norm_eps, " ", c.rope.theta, " ", c.n_heads, " ", c.n_kv_heads, " ",
                c.router.top_inter, " ", c.router.softmax_over_all ? 1 : 0, c.router.norm_topk_prob ? 1 : 0));
+  add_text(cat(c.rope.scaling_name(), " ", c.rope.factor, " ", c.rope.attention_factor, " ", c.rope.original_positions,
+               " ", c.rope.beta_fast, " ", c.rope.beta_slow, " ", c.rope.truncate ? 1 : 0, " ", c.rope.low_freq_factor,
+               " ", c.rope.high_freq_factor, " ", c.sliding_window));
+  for (size_t layer = 0; layer < c.n_layers; layer++) add_text(c.is_sliding_layer[layer] ? "1" : "0");
   FM_TRY(for_each_tensor(c, [&](const TensorSpec& spec) {
     const Tensor& tensor = *model_.checkpoint->find(spec.name);
     add_text(cat(spec.name, " ", name_of(tensor.dtype), " ", tensor.rows, " ", tensor.columns));

@@ -45,6 +45,7 @@ struct Queries {
   size_t n, d;
   std::vector<float> values;
   std::vector<size_t> visible;
+  size_t window = SIZE_MAX;
 
   // Neighbouring rows of `group` heads, the last of which sees all positions.
   Queries(size_t count, size_t group, const RandomHead& head, uint32_t seed)
@@ -63,10 +64,10 @@ struct Queries {
     std::vector<const float*> q;
     std::vector<float*> out;
     for (size_t i = 0; i < n; i++) q.push_back(&values[i * d]), out.push_back(&part.out[i * d]);
-    kernels.attention({q.data(), out.data(), visible.data(), n, d, head.layout.width(), head.layout.panel_bytes(),
-                       head.keys.data(), head.values.data(), head.dtype, begin, end, float(1 / std::sqrt(double(d))),
-                       narrowed, whole ? nullptr : part.largest.data(), whole ? nullptr : part.total.data(),
-                       scratch.data()});
+    kernels.attention({q.data(), out.data(), visible.data(), window, n, d, head.layout.width(),
+                       head.layout.panel_bytes(), head.keys.data(), head.values.data(), head.dtype, begin, end,
+                       float(1 / std::sqrt(double(d))), narrowed, whole ? nullptr : part.largest.data(),
+                       whole ? nullptr : part.total.data(), scratch.data()});
     return part;
   }
   std::vector<float> run(const Kernels& kernels, const RandomHead& head, bool narrowed = false) const {
@@ -76,7 +77,7 @@ struct Queries {
     std::vector<double> out(n * d);
     for (size_t i = 0; i < n; i++) {
       double total = 0;
-      for (size_t p = 0; p < visible[i]; p++) {
+      for (size_t p = visible[i] > window ? visible[i] - window : 0; p < visible[i]; p++) {
         const std::vector<float> key = head.decoded(KvKind::key, p), value = head.decoded(KvKind::value, p);
         const double score = std::inner_product(key.begin(), key.end(), &values[i * d], 0.0);
         const double share = std::exp(score / std::sqrt(double(d)) - 20);
@@ -126,10 +127,56 @@ TEST_P(AttentionTest, IsThatOfThePortableKernelForEveryTypeAndOddSize) {
   }
 }
 
-TEST_P(AttentionTest, PartsOfThePositionsJoinToTheWhole) {
+TEST_P(AttentionTest, AWindowHidesWhatLiesBeforeIt) {
   for (DType dtype : cache_dtypes) {
+    for (size_t d : {4, 36, 64}) {
+      for (size_t positions : {1, 33, 130, 300}) {
+        const RandomHead head(dtype, d, positions, 80);
+        for (size_t n : {1, 5, 13, 96}) {
+          for (size_t window : {1, 2, 16, 31, 64, 65, 100, 1000}) {
+            SCOPED_TRACE(cat(name_of(dtype), " ", n, " queries of ", d, " over ", window, " of ", positions));
+            Queries queries(n, n < 10 ? 1 : 3, head, 81);
+            queries.window = window;
+            const std::vector<double> expected = queries.expected(head);
+            for (bool narrowed : {false, true}) {
+              expect_close(queries.run(kernels(), head, narrowed).data(), expected, tolerance_of(narrowed));
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(AttentionTest, KeysBeforeAWindowDoNotMatter) {
+  const std::vector<float> bad(32, NAN);
+  for (DType dtype : cache_dtypes) {
+    for (size_t n : {3, 40}) {
+      for (bool narrowed : {false, true}) {
+        RandomHead head(dtype, 32, 200, 82);
+        Queries queries(n, n, head, 83);
+        queries.window = 90;
+        const std::vector<float> expected = queries.run(kernels(), head, narrowed);
+        for (size_t p = 0; p < 110; p++) head.put(KvKind::key, bad.data(), p);
+        for (size_t p = 0; p < 64; p++) head.put(KvKind::value, bad.data(), p);  // a block that nobody sees
+        EXPECT_EQ(expected, queries.run(kernels(), head, narrowed)) << name_of(dtype) << ", " << n;
+        head.put(KvKind::key, bad.data(), 110);
+        for (float value : queries.run(kernels(), head, narrowed)) ASSERT_TRUE(std::isnan(value)) << name_of(dtype);
+      }
+    }
+  }
+}
+
+TEST_P(AttentionTest, PartsOfThePositionsJoinToTheWhole) {
+  for (auto [dtype, window] : {std::pair{DType::f32, SIZE_MAX},
+                               {DType::f16, SIZE_MAX},
+                               {DType::bf16, SIZE_MAX},
+                               {DType::q8, SIZE_MAX},
+                               {DType::f32, size_t{100}},
+                               {DType::q8, size_t{30}}}) {
     const RandomHead head(dtype, 20, 300, 30);
-    const Queries queries(7, 1, head, 31);
+    Queries queries(7, 1, head, 31);
+    queries.window = window;
     for (bool narrowed : {false, true}) {
       const std::vector<float> whole = queries.run(kernels(), head, narrowed);
       std::vector<double> sums(whole.size()), totals(queries.n);
@@ -242,7 +289,9 @@ struct RaggedCase {
     }
   }
 
+  bool has_bias = true;
   QkvWeights weights() const {
+    if (!has_bias) return {q.view(), k.view(), v.view(), {}, {}, {}};
     return {q.view(), k.view(), v.view(), q_bias.vector(), k_bias.vector(), v_bias.vector()};
   }
 
@@ -322,7 +371,8 @@ struct RaggedCase {
       const uint64_t kv_head = head / (n_heads / n_kv_heads);
       const std::vector<double> query = projected(q, q_bias, session, position, head, true);
       double total = 0;
-      for (uint32_t p = 0; p <= position; p++) {
+      const uint64_t seen = shape.window == 0 ? position + 1 : std::min<uint64_t>(shape.window, position + 1);
+      for (auto p = uint32_t(position + 1 - seen); p <= position; p++) {
         const std::vector<double> key = projected(k, k_bias, session, p, kv_head, true);
         const double share =
             std::exp(std::inner_product(key.begin(), key.end(), query.begin(), 0.0) / std::sqrt(double(d)) - 60);
@@ -342,8 +392,14 @@ TEST_P(AttentionTest, RaggedBatches) {
   c.k = RandomMatrix(DType::bf16, c.n_kv_heads * c.d, c.h, 21, 0.1f);
   const uint64_t width = c.n_heads * c.d;
   const double rounding[] = {1e-5, 3e-3, 2e-2, 2e-2};  // of the sessions' types of cache
-  for (Precision precision : {Precision::exact, Precision::fast}) {
+  for (auto [precision, window] : {std::pair{Precision::exact, 0},
+                                   {Precision::fast, 0},
+                                   {Precision::exact, 10},
+                                   {Precision::exact, 300},
+                                   {Precision::fast, 300}}) {
+    SCOPED_TRACE(cat("window ", window));
     c.precision = precision;
+    c.shape.window = uint64_t(window);
     std::vector<float> first_out;
     for (uint32_t n_threads : {1, 2, 3, 8}) {
       auto device = backend(n_threads);
@@ -375,13 +431,16 @@ TEST_P(AttentionTest, RaggedBatches) {
 TEST_P(AttentionTest, ChunksAgreeWithTheWhole) {
   RaggedCase c;
   auto device = backend();
-  const std::vector<float> whole = c.step(*device, {{0, 0, 400}});
-  std::vector<float> chunks;
-  for (auto [begin, end] : {std::pair{0u, 1u}, {1u, 40u}, {40u, 41u}, {41u, 350u}, {350u, 400u}}) {
-    const std::vector<float> part = c.step(*device, {{0, begin, end}});
-    chunks.insert(chunks.end(), part.begin(), part.end());
+  for (uint64_t window : {0, 1, 64, 130}) {
+    c.shape.window = window;
+    const std::vector<float> whole = c.step(*device, {{0, 0, 400}});
+    std::vector<float> chunks;
+    for (auto [begin, end] : {std::pair{0u, 1u}, {1u, 40u}, {40u, 41u}, {41u, 350u}, {350u, 400u}}) {
+      const std::vector<float> part = c.step(*device, {{0, begin, end}});
+      chunks.insert(chunks.end(), part.begin(), part.end());
+    }
+    expect_close(chunks.data(), whole, 1e-4);
   }
-  expect_close(chunks.data(), whole, 1e-4);
 }
 
 TEST_P(AttentionTest, DecodingTogetherGivesTheSameBitsAsAlone) {
@@ -389,8 +448,10 @@ TEST_P(AttentionTest, DecodingTogetherGivesTheSameBitsAsAlone) {
   auto device = backend();
   for (uint32_t session = 0; session < 4; session++) c.step(*device, {{session, 0, c.capacity}});
   const std::vector<uint32_t> sessions = {0, 1, 2, 3}, positions = {699, 70, 300, 520};
-  for (Precision precision : {Precision::exact, Precision::fast}) {
+  for (auto [precision, window] :
+       {std::pair{Precision::exact, 0}, {Precision::fast, 0}, {Precision::exact, 100}, {Precision::fast, 500}}) {
     c.precision = precision;
+    c.shape.window = uint64_t(window);
     std::vector<float> alone;
     for (uint32_t session : sessions) {
       const std::vector<float> out = c.decode(*device, {session}, {positions[session]});
@@ -398,6 +459,16 @@ TEST_P(AttentionTest, DecodingTogetherGivesTheSameBitsAsAlone) {
     }
     EXPECT_EQ(alone, c.decode(*device, sessions, positions));
   }
+}
+
+TEST_P(AttentionTest, WithoutBiases) {
+  RaggedCase c, zeros;
+  for (RandomMatrix* bias : {&zeros.q_bias, &zeros.k_bias, &zeros.v_bias}) {
+    *bias = RandomMatrix(DType::f32, bias->view().rows, 1, 1, 0);
+  }
+  c.has_bias = false;
+  auto device = backend();
+  EXPECT_EQ(c.step(*device, {{0, 0, 70}, {3, 0, 2}}), zeros.step(*device, {{0, 0, 70}, {3, 0, 2}}));
 }
 
 TEST_P(AttentionTest, ManyQueryHeadsShareOneKeyValueHead) {  // more than one kernel call holds

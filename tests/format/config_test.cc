@@ -24,7 +24,7 @@ TEST(Config, EveryShapeOfTheSpecification) {
     EXPECT_EQ(config.model_type_name(), raw["model_type"].get<std::string>());
     EXPECT_EQ(config.hidden_size, raw["hidden_size"]);
     EXPECT_EQ(config.tied_embeddings, raw["tie_word_embeddings"]);
-    EXPECT_EQ(config.rope_theta, 1e6);
+    EXPECT_EQ(config.rope.theta, 1e6);
     EXPECT_EQ(config.head_size * config.n_heads, config.hidden_size);
     EXPECT_EQ(config.router.n_experts(), raw.value("num_experts", uint64_t{0})) << path;
     EXPECT_EQ(config.router.n_experts_per_token(), raw.value("num_experts_per_tok", uint64_t{0})) << path;
@@ -74,38 +74,57 @@ TEST(Config, OldAndCurrentSpellings) {
   current["rope_parameters"] = {{"rope_theta", 500000}, {"rope_type", "default"}};
   current["layer_types"] = {"full_attention"};
   current["architectures"] = "FineRMoeForCausalLM";
-  current["head_dim"] = 2;
+  current["head_dim"] = 8;
   Config config = parse_config(current);
   EXPECT_EQ(config.dtype, DType::f32);
-  EXPECT_EQ(config.rope_theta, 500000);
+  EXPECT_EQ(config.head_size, 8u);
+  EXPECT_EQ(config.rope.theta, 500000);
   EXPECT_EQ(parse_config(with({{"torch_dtype", "torch.float16"}})).dtype, DType::f16);
-  EXPECT_EQ(parse_config(with({{"rope_scaling", nullptr}, {"architectures", {"A", "B"}}})).rope_theta, 10000);
-  EXPECT_EQ(parse_config(with({{"rope_scaling", {{"type", "default"}}}})).rope_theta, 10000);
+  EXPECT_EQ(parse_config(with({{"rope_scaling", nullptr}, {"architectures", {"A", "B"}}})).rope.theta, 10000);
+  EXPECT_EQ(parse_config(with({{"rope_scaling", {{"type", "default"}}}})).rope.theta, 10000);
   EXPECT_EQ(parse_config(with({{"num_key_value_heads", nullptr}})).n_kv_heads, 2u);
   EXPECT_FALSE(parse_config(small_config()).tied_embeddings);
 }
 
 TEST(Config, NotJson) {
   auto code = [](std::string_view text) { return Config::parse(text, "config.json").status().code(); };
-  for (const char* text : {"", "{", "[]", "3", "{\"hidden_size\": }", "{} {}", "\xff", "{\"a\": \"\xff\"}"}) {
+  for (const char* text : {"", "{", "[]", "3", "{\"hidden_size\": }", "{} {}", "\xff", "{\"a\": \"\xff\"}",
+                           "{\"a\": NaNx}", "{\"a\": nan}", "{\"a\": -NaN}", "{NaN: 1}", "{\"a\": \"NaN\", 3}"}) {
     EXPECT_EQ(code(text), FINERMOE_ERROR_CONFIG_MALFORMED) << text;
   }
-  expect_error(Config::parse(R"({"model_type": "qwen2", "model_type": "qwen2"})", "config.json").status(),
-               FINERMOE_ERROR_CONFIG_MALFORMED, {"model_type", "twice"});
   EXPECT_EQ(code("{\"a\": " + std::string(100, '[') + std::string(100, ']') + "}"), FINERMOE_ERROR_CONFIG_MALFORMED);
   EXPECT_EQ(code("{\"a\": " + std::string(1000000, '[')), FINERMOE_ERROR_CONFIG_MALFORMED);
   EXPECT_EQ(code("{\"a\": 1e999}"), FINERMOE_ERROR_CONFIG_MALFORMED);
 }
 
+// As Python's json module reads it, with which such files are written.
+TEST(Config, WhatPythonWrites) {
+  std::string text = small_config().dump();
+  text.back() = ',';
+  const Config config = *Config::parse(text + R"("a": NaN, "b": [Infinity, -Infinity], "c": "NaN \" Infinity",
+    "hidden_size": 3, "hidden_size": 8, "rope_scaling": {"type": "dynamic"}, "rope_scaling": null})",
+                                       "config.json");
+  EXPECT_EQ(config.hidden_size, 8u);
+  const Json document = *parse_json(R"({"a": NaN, "b": [-Infinity, "NaN"], "a": Infinity, "\"": 1})", "x", -1);
+  EXPECT_EQ(document, Json::parse(R"({"a": {"__float__": "Infinity"}, "b": [{"__float__": "-Infinity"}, "NaN"],
+                                      "\"": 1})"));
+  // Where a number is needed, NaN is none; and an error stands where it is in the file.
+  expect_error(Config::parse(text + R"("rms_norm_eps": NaN})", "config.json").status(), FINERMOE_ERROR_CONFIG_VALUE,
+               {"rms_norm_eps", "NaN"});
+  expect_error(parse_json(R"({"a": NaN, "b": Infinity, !})", "x", FINERMOE_ERROR_CONFIG_MALFORMED).status(),
+               FINERMOE_ERROR_CONFIG_MALFORMED, {"byte 27"});
+}
+
 TEST(Config, Missing) {
-  for (const char* key :
-       {"model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size",
-        "max_position_embeddings", "rms_norm_eps", "rope_theta", "G_I", "R_I", "G_O", "R_O", "num_experts",
-        "num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size"}) {
+  for (const char* key : {"model_type", "G_I", "R_I", "G_O", "R_O"}) {
     Json config = small_config();
     config.erase(key);
     expect_error(parse_status(config), FINERMOE_ERROR_CONFIG_MISSING, {key});
   }
+  expect_error(parse_status(with({{"rope_scaling", {{"type", "yarn"}}}})), FINERMOE_ERROR_CONFIG_MISSING,
+               {"rope_scaling", "factor"});
+  expect_error(parse_status(with({{"rope_parameters", {{"rope_type", "llama3"}, {"factor", 8.0}}}})),
+               FINERMOE_ERROR_CONFIG_MISSING, {"rope_parameters", "low_freq_factor"});
 }
 
 TEST(Config, BadValues) {
@@ -118,7 +137,7 @@ TEST(Config, BadValues) {
     }
   }
   for (const char* key : {"rms_norm_eps", "rope_theta"}) {
-    for (const Json& value : {Json(-1.0), Json(0), Json("1"), Json(1e300)}) {
+    for (const Json& value : {Json(-1.0), Json(-1), Json("1"), Json(1e300)}) {
       expect_error(parse_status(with({{key, value}})), FINERMOE_ERROR_CONFIG_VALUE, {key});
     }
   }
@@ -133,11 +152,18 @@ TEST(Config, BadValues) {
                                                 {"architectures", 3},
                                                 {"architectures", {"A", 3}},
                                                 {"mlp_only_layers", 3},
-                                                {"mlp_only_layers", {-1}},
+                                                {"mlp_only_layers", {1.5}},
+                                                {"head_dim", 0},
+                                                {"max_window_layers", 1.5},
+                                                {"per_layer_config", {{"0", {{"sliding_window", 3}}}}},
+                                                {"layer_types", {"linear_attention"}},
                                                 {"layer_types", "full_attention"},
                                                 {"layer_types", {3}},
                                                 {"rope_scaling", "default"},
-                                                {"qkv_bias", false},
+                                                {"qkv_bias", 0},
+                                                {"rope_scaling", {{"type", "linear"}, {"factor", 0}}},
+                                                {"rope_scaling", {{"type", "linear"}, {"factor", "4"}}},
+                                                {"rope_scaling", {{"type", 4}}},
                                                 {"initializer_range", -0.1}};
   for (const auto& [key, value] : wrong) {
     expect_error(parse_status(with({{key, value}})), FINERMOE_ERROR_CONFIG_VALUE, {key});
@@ -166,26 +192,68 @@ TEST(Config, Inconsistent) {
   expect_error(parse_status(with({{"num_experts_per_tok", 4}})), code, {"4 / 2 = 2", "1 * 1 = 1"});
   expect_error(parse_status(with({{"num_attention_heads", 4}, {"num_key_value_heads", 3}, {"hidden_size", 8}})), code,
                {"num_attention_heads = 4", "num_key_value_heads = 3"});
-  expect_error(parse_status(with({{"num_attention_heads", 3}})), code, {"hidden_size = 4", "num_attention_heads = 3"});
+  expect_error(parse_status(with({{"num_attention_heads", 3}})), code, {"4 / 3 = 1", "odd"});
+  expect_error(parse_status(with({{"num_attention_heads", 8}})), code, {"4 / 8 = 0", "pairs"});
   expect_error(parse_status(with({{"num_attention_heads", 4}})), code, {"4 / 4 = 1", "odd"});
-  expect_error(parse_status(with({{"head_dim", 8}})), code, {"head_dim = 8", "4 / 2 = 2"});
-  expect_error(parse_status(with({{"rope_parameters", {{"rope_theta", 5.0}}}})), code, {"10000", "5"});
+  expect_error(parse_status(with({{"head_dim", 7}})), code, {"head_dim = 7", "odd"});
   expect_error(parse_status(with({{"layer_types", {"full_attention", "full_attention"}}})), code, {"2 entries", "1"});
 }
 
 TEST(Config, NotSupported) {
   expect_error(parse_status(with({{"model_type", "llama"}})), FINERMOE_ERROR_MODEL_TYPE, {"llama", "finer_moe"});
-  expect_error(parse_status(with({{"use_sliding_window", true}})), FINERMOE_ERROR_SLIDING_WINDOW,
-               {"use_sliding_window"});
-  expect_error(parse_status(with({{"layer_types", {"sliding_attention"}}})), FINERMOE_ERROR_SLIDING_WINDOW,
-               {"sliding_attention"});
-  expect_error(parse_status(with({{"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}}})),
-               FINERMOE_ERROR_ROPE_SCALING, {"linear"});
-  expect_error(parse_status(with({{"rope_scaling", {{"rope_type", "yarn"}}}})), FINERMOE_ERROR_ROPE_SCALING, {"yarn"});
-  expect_error(parse_status(with({{"rope_parameters", {{"rope_type", "dynamic"}, {"rope_theta", 1e4}}}})),
-               FINERMOE_ERROR_ROPE_SCALING, {"dynamic"});
+  for (const char* type : {"dynamic", "longrope", "mrope", "proportional", "su"}) {
+    expect_error(parse_status(with({{"rope_scaling", {{"type", type}, {"factor", 2.0}}}})), FINERMOE_ERROR_ROPE_SCALING,
+                 {type});
+    expect_error(parse_status(with({{"rope_parameters", {{"rope_type", type}, {"rope_theta", 1e4}}}})),
+                 FINERMOE_ERROR_ROPE_SCALING, {type});
+  }
+  expect_error(parse_status(with({{"rope_parameters", {{"full_attention", {{"rope_theta", 1e4}}}}}})),
+               FINERMOE_ERROR_ROPE_SCALING, {"each type of layer"});
+  expect_error(
+      parse_status(with({{"rope_scaling", {{"type", "linear"}, {"factor", 2}}}, {"partial_rotary_factor", .5}})),
+      FINERMOE_ERROR_ROPE_SCALING, {"partial_rotary_factor 0.5"});
+  constexpr double first_wavelength = 2.5464790894703255;  // 16 / (2 pi): 0 / 0 in a ramp of no width
+  expect_error(parse_status(with({{"rope_scaling",
+                                   {{"type", "llama3"},
+                                    {"factor", 2},
+                                    {"low_freq_factor", first_wavelength},
+                                    {"high_freq_factor", first_wavelength}}}})),
+               FINERMOE_ERROR_ROPE_SCALING, {"llama3", "finite"});
   expect_error(parse_status(with({{"quantization_config", {{"quant_method", "gptq"}}}})), FINERMOE_ERROR_UNSUPPORTED,
                {"quantization_config"});
+}
+
+TEST(Config, WindowsThatMakeNoSense) {
+  constexpr Code code = FINERMOE_ERROR_SLIDING_WINDOW;
+  const std::pair<const char*, Json> sliding = {"layer_types", {"sliding_attention"}};
+  expect_error(parse_status(with({sliding})), code, {"use_sliding_window"});
+  expect_error(parse_status(with({sliding, {"use_sliding_window", true}, {"sliding_window", nullptr}})), code,
+               {"null"});
+  expect_error(parse_status(with({{"use_sliding_window", true}, {"sliding_window", nullptr}})), code, {"null"});
+  expect_error(parse_status(with({{"use_sliding_window", true}, {"sliding_window", 0}})), code, {"window of 0"});
+  expect_error(parse_status(with({{"use_sliding_window", true}, {"sliding_window", -1}})), code, {"window of -1"});
+  expect_error(parse_status(with({{"use_sliding_window", true}, {"sliding_window", "4"}})), FINERMOE_ERROR_CONFIG_VALUE,
+               {"sliding_window", "\"4\""});
+  // Where no layer has one, it does not matter.
+  for (const Json& window : {Json(0), Json(-1), Json(nullptr), Json(16)}) {
+    const Config config =
+        parse_config(with({{"use_sliding_window", true}, {"sliding_window", window}, {"max_window_layers", 0}}));
+    EXPECT_EQ(config.n_sliding_layers(), 0u);
+    EXPECT_EQ(config.window_of(0), 0u);
+  }
+}
+
+TEST(Config, PositionsThatARopeScalingIsFor) {
+  auto positions = [](Json scaling) {
+    return parse_config(with({{"rope_scaling", std::move(scaling)}})).max_positions;
+  };
+  EXPECT_EQ(positions(nullptr), 16u);
+  EXPECT_EQ(positions({{"type", "linear"}, {"factor", 4.0}}), 64u);
+  EXPECT_EQ(positions({{"type", "yarn"}, {"factor", 4.0}}), 64u);  // as Qwen2.5 documents it
+  EXPECT_EQ(positions({{"type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 4}}), 16u);
+  EXPECT_EQ(positions({{"type", "yarn"}, {"factor", 1e6}}), 16000000u);
+  EXPECT_EQ(positions({{"type", "linear"}, {"factor", .5}}), 16u);
+  EXPECT_EQ(positions({{"rope_type", "llama3"}, {"factor", 8}, {"low_freq_factor", 1}, {"high_freq_factor", 4}}), 16u);
 }
 
 TEST(GenerationDefaults, StopIds) {

@@ -14,10 +14,20 @@ namespace {
 
 constexpr size_t kv_panel = panel_rows, query_group = block_vectors;
 
-// Queries that are multiplied together; one of them sees `visible` positions, the others fewer or as many.
+// How many of its visible positions a query does not see: those before its window.
+inline size_t hidden_of(const AttentionTask& t, size_t i) {
+  return t.visible[i] > t.window ? t.visible[i] - t.window : 0;
+}
+
+// Queries that are multiplied together. One of them sees the positions up to `visible`, the others end before or there;
+// all of them begin at `hidden` or after.
 struct QueryGroup {
-  size_t first, n, visible;
-  size_t depth(size_t begin) const { return visible > begin ? smaller(visible - begin, attention_key_block) : 0; }
+  size_t first, n, visible, hidden;
+  // Positions of the block at `begin` that are needed, from its first one on.
+  size_t depth(size_t begin) const {
+    const bool sees = visible > begin && hidden < begin + attention_key_block;
+    return sees ? smaller(visible - begin, attention_key_block) : 0;
+  }
 };
 
 // Groups of even size.
@@ -25,19 +35,21 @@ inline size_t group_queries(const AttentionTask& t, QueryGroup* groups) {
   const size_t n_groups = (t.n + query_group - 1) / query_group;
   for (size_t g = 0; g < n_groups; g++) {
     const size_t first = g * t.n / n_groups, end = (g + 1) * t.n / n_groups;
-    groups[g] = {first, end - first, 0};
+    groups[g] = {first, end - first, 0, hidden_of(t, first)};
     for (size_t i = first; i < end; i++) {
       const size_t visible = smaller(t.visible[i], t.end);
       if (visible > groups[g].visible) groups[g].visible = visible;
+      groups[g].hidden = smaller(groups[g].hidden, hidden_of(t, i));
     }
   }
   return n_groups;
 }
 
 // Turns the scores of one query into shares relative to the largest score so far, and rescales what has been summed.
-// `depth` scores are used by the products; those from `visible` on become zeros, up to whole vectors of pairs.
-inline void soften(float* scores, size_t visible, size_t depth, float* largest_score, float* total, float* sums,
-                   size_t width) {
+// `depth` scores are used by the products; those before `hidden` and from `visible` on become zeros, up to whole
+// vectors of pairs.
+inline void soften(float* scores, size_t hidden, size_t visible, size_t depth, float* largest_score, float* total,
+                   float* sums, size_t width) {
   size_t p = visible / lanes * lanes;
   if (const size_t rest = visible - p; rest != 0) {
     const Vec last = load_first_as<DType::f32>(scores + p, rest);
@@ -47,6 +59,7 @@ inline void soften(float* scores, size_t visible, size_t depth, float* largest_s
   }
   for (size_t q = p; q < round_up(depth, 2 * lanes); q += lanes) store(scores + q, zero());
   if (visible == 0) return;
+  for (size_t q = 0; q < hidden; q++) scores[q] = -__builtin_inff();
   Vec most = broadcast(*largest_score);
   for (size_t q = 0; q < p; q += lanes) most = max(load(scores + q), most);  // a NaN shows in its share
   const float top = largest(most);
@@ -63,6 +76,10 @@ inline void soften(float* scores, size_t visible, size_t depth, float* largest_s
     if (q + lanes > visible) {
       share = load_first_as<DType::f32>(scores + q, visible - q);
       store(scores + q, share);
+    }
+    if (q < hidden) {
+      for (size_t i = q; i < smaller(hidden, q + lanes); i++) scores[i] = 0;
+      share = load(scores + q);
     }
     added = add(added, share);
   }
@@ -100,8 +117,10 @@ void attend(const AttentionTask& t) {
     for (size_t g = 0; g < n_groups; g++) {
       const size_t depth = groups[g].depth(begin);
       for (size_t i = groups[g].first; depth != 0 && i < groups[g].first + groups[g].n; i++) {
-        const size_t visible = t.visible[i] > begin ? smaller(t.visible[i] - begin, depth) : 0;
-        soften(scores + i * attention_key_block, visible, depth, &largest_score[i], totals + i * lanes,
+        size_t hidden = hidden_of(t, i), visible = t.visible[i] > begin ? smaller(t.visible[i] - begin, depth) : 0;
+        hidden = hidden > begin ? hidden - begin : 0;
+        if (hidden >= visible) hidden = visible = 0;
+        soften(scores + i * attention_key_block, hidden, visible, depth, &largest_score[i], totals + i * lanes,
                sums + i * t.width, t.width);
       }
     }

@@ -286,8 +286,11 @@ void attention(const AttentionTask& t) {
       layout.decode(KvKind::value, static_cast<const std::byte*>(t.values), begin + p, values + p * d);
     }
     for (size_t i = 0; i < t.n; i++) {
-      if (t.visible[i] <= begin) continue;
-      attend(t, i, keys, values, std::min(n, t.visible[i] - begin), &largest[i], &total[i]);
+      const size_t hidden = t.visible[i] > t.window ? t.visible[i] - t.window : 0;  // positions before the window
+      const size_t first = hidden > begin ? hidden - begin : 0;
+      const size_t last = t.visible[i] > begin ? std::min(n, t.visible[i] - begin) : 0;
+      if (first >= last) continue;
+      attend(t, i, keys + first * d, values + first * d, last - first, &largest[i], &total[i]);
     }
   }
   for (size_t i = 0; i < t.n; i++) {
