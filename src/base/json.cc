@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 
+#include "base/foreign_file.h"
 #include "base/json_sax.h"
 
 namespace finermoe {
@@ -18,7 +19,7 @@ constexpr uint64_t max_size = 256 << 20;
 // Builds the document; an object that holds a key twice, or nests too deep, ends it.
 class JsonBuilder : public JsonSax {
  public:
-  JsonBuilder(std::string_view name, Code code) : name_(name), code_(code) {}
+  JsonBuilder(std::string_view text, std::string_view name, Code code) : text_(text), name_(name), code_(code) {}
 
   bool null() override { return add(Json()); }
   bool boolean(bool value) override { return add(Json(value)); }
@@ -42,7 +43,7 @@ class JsonBuilder : public JsonSax {
     return is_new;
   }
   bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception&) override {
-    status = json_error(name_, code_, position);
+    status = json_error(text_, name_, code_, position);
     return false;
   }
 
@@ -74,7 +75,7 @@ class JsonBuilder : public JsonSax {
     return true;
   }
 
-  const std::string_view name_;
+  const std::string_view text_, name_;
   const Code code_;
   std::vector<Json*> open_;
   Json* value_of_key_ = nullptr;
@@ -262,7 +263,8 @@ std::string Json::show() const {
   return out;
 }
 
-Status json_error(std::string_view name, Code code, size_t position) {
+Status json_error(std::string_view text, std::string_view name, Code code, size_t position) {
+  if (const auto foreign = recognise_foreign_file(text)) return foreign_file_error(*foreign, name, code, "JSON");
   return Status(code, cat(name, ": not JSON at byte ", position), "JSON", cat("an error at byte ", position));
 }
 
@@ -271,9 +273,9 @@ Result<Json> parse_json(std::string_view text, std::string_view name, Code code)
     return Status(code, cat(name, " has ", text.size(), " bytes, more than ", max_size),
                   cat("at most ", max_size, " bytes"), cat(text.size(), " bytes"));
   }
-  JsonBuilder builder(name, code);
+  JsonBuilder builder(text, name, code);
   if (!parse_json_events(text.begin(), text.end(), &builder)) {
-    return builder.status.ok() ? json_error(name, code, 0) : builder.status;
+    return builder.status.ok() ? json_error(text, name, code, 0) : builder.status;
   }
   return std::move(builder.root);
 }

@@ -61,6 +61,7 @@ Status run_step(LoadedModel& model, std::span<const StepPart> parts, float* logi
   FM_TRY(stop.check());
   FM_TRY(model.model().checkpoint->check_unchanged());
   const Rows rows(parts);
+  if (!rows.logit_rows.empty()) FM_TRY(model.settle_head());
   FM_ASSIGN(auto scratch, model.borrow_scratch(rows.tokens.size(), rows.longest));
   (*scratch).workspace->precision = parts[0].session->options().precision;
 
