@@ -301,7 +301,9 @@ FINERMOE_API finermoe_status finermoe_config_open(const char* path, finermoe_con
 /** @param json  the text of a config.json */
 FINERMOE_API finermoe_status finermoe_config_open_memory(const char* json, size_t json_length, finermoe_config** config,
                                                          finermoe_error** error);
-/** The configuration of an open model. The caller frees it. */
+/** The configuration of an open model. The caller frees it. tied_embeddings is what counts: 0 also where config.json
+ * ties the head and the files hold another lm_head.weight, which are compared at the first call of this or of what
+ * computes logits. */
 FINERMOE_API finermoe_status finermoe_config_open_model(const finermoe_model* model, finermoe_config** config,
                                                         finermoe_error** error);
 FINERMOE_API void finermoe_config_free(finermoe_config* config);
@@ -445,7 +447,8 @@ FINERMOE_API finermoe_status finermoe_model_options_set_progress(finermoe_model_
 FINERMOE_API finermoe_status finermoe_model_options_set_cancel(finermoe_model_options* options, finermoe_cancel* cancel,
                                                                finermoe_error** error);
 
-/** Opens a checkpoint. Reads headers only; weights are read when they are first used.
+/** Opens a checkpoint. Reads headers only; weights are read when they are first used. What is wrong with a file that
+ * the model can do without (tokenizer, chat template, generation_config.json) is the error of the calls that need it.
  * @param path     a Hugging Face directory or a single .safetensors file (docs/format.md)
  * @param options  NULL for the defaults
  * @return any code of the sections Files, safetensors and config.json */
@@ -456,7 +459,7 @@ FINERMOE_API finermoe_status finermoe_model_open(const char* path, const finermo
 FINERMOE_API finermoe_status finermoe_model_open_fd(int fd, const finermoe_model_options* options,
                                                     finermoe_model** model, finermoe_error** error);
 /** The same from a single-file model in memory. Ownership: `data` stays the caller's, is not copied (unless asked for),
- * and must outlive the model and all that was made from it. */
+ * and must outlive the model and all that was made from it. It may begin at any address. */
 FINERMOE_API finermoe_status finermoe_model_open_memory(const void* data, size_t size,
                                                         const finermoe_model_options* options, finermoe_model** model,
                                                         finermoe_error** error);
@@ -742,7 +745,10 @@ typedef struct finermoe_generation finermoe_generation;
 
 /** Options that begin with the defaults of the model's generation_config.json (its stop ids among them; those outside
  * its vocabulary are left aside, since they cannot be chosen). They can be used with other models: a banned, biased or
- * stop token that the model of a session does not have is an error of the finermoe_generation_create… call. */
+ * stop token that the model of a session does not have is an error of the finermoe_generation_create… call.
+ * @param model  NULL for neutral options: greedy, no penalties, no stop tokens, no limit
+ * @return FINERMOE_ERROR_CONFIG_VALUE naming a default that makes no sense, FINERMOE_ERROR_CONFIG_MALFORMED or what
+ *         kept the file from being read */
 FINERMOE_API finermoe_status finermoe_generation_options_create(const finermoe_model* model,
                                                                 finermoe_generation_options** options,
                                                                 finermoe_error** error);
@@ -832,7 +838,7 @@ FINERMOE_API finermoe_status finermoe_generation_options_get_info(const finermoe
  * of the options too, are compared with the vocabulary of the session's model here; an error leaves the session as it
  * was.
  * The session is "in use" only during calls; to use it otherwise between them is allowed, and changes what follows.
- * @param options  NULL for the model's defaults; copied
+ * @param options  NULL for the model's defaults, with the errors of finermoe_generation_options_create; copied
  * @param ids      [n_ids]; at least one, unless the session holds a token to continue from
  * @return FINERMOE_ERROR_TOKEN_OUT_OF_RANGE for an id of the prompt or the options that the model does not have,
  *         FINERMOE_ERROR_CONTEXT_LENGTH where the prompt does not fit */

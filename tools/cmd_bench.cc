@@ -99,7 +99,7 @@ Run measure(const Session& session, const Runtime& runtime, const std::vector<in
 double measure_together(const Model& model, const BenchFlags& flags, const std::vector<int32_t>& first_ids,
                         finermoe_cancel* cancel) {
   GenerationOptions options;
-  call(finermoe_generation_options_create, model.get(), options.out());
+  call(finermoe_generation_options_create, static_cast<const finermoe_model*>(nullptr), options.out());
   call(finermoe_generation_options_set_max_tokens, options.get(), flags.n_decode + 1);
   call(finermoe_generation_options_set_min_tokens, options.get(), flags.n_decode + 1);
   call(finermoe_generation_options_set_temperature, options.get(), 0.0);

@@ -1,4 +1,6 @@
 // finermoe generate: the completion of a prompt.
+#include <cstdio>
+
 #include "flags.h"
 #include "input.h"
 #include "progress.h"
@@ -102,7 +104,9 @@ int run_generate(const GenerateFlags& flags) {
   const Model model = open_model(flags.model, flags.compute, nullptr);
   const Chat chat = read_chat(flags);
   const std::vector<int32_t> prompt = prompt_ids(flags, model, chat);
-  const bool has_text = static_cast<bool>(find_tokenizer(model));
+  std::string fault;
+  const bool has_text = static_cast<bool>(find_tokenizer(model, &fault));
+  if (!fault.empty()) std::fprintf(stderr, "finermoe: token ids instead of text: %s\n", fault.c_str());
   const GenerationOptions options = generation_options(model, flags.sampling, kDefaultTokens);
   call(finermoe_generation_options_set_top_logprobs, options.get(), flags.top_logprobs);
   const size_t max_tokens =

@@ -46,8 +46,10 @@ Json describe_shape(const finermoe_config_info& info) {
   return shape;
 }
 
-Json describe_tokenizer(const Tokenizer& tokenizer) {
-  if (!tokenizer) return nullptr;
+Json describe_tokenizer(const Model& model) {
+  std::string fault;
+  const Tokenizer tokenizer = find_tokenizer(model, &fault);
+  if (!tokenizer) return fault.empty() ? Json(nullptr) : Json{{"error", fault}};
   const auto info = read_info<finermoe_tokenizer_info>(finermoe_tokenizer_get_info, tokenizer.get());
   const auto id = [](int32_t value) { return value < 0 ? Json(nullptr) : Json(value); };
   return {{"vocab_size", info.vocab_size}, {"added_tokens", info.n_added}, {"bos_id", id(info.bos_id)},
@@ -56,7 +58,11 @@ Json describe_tokenizer(const Tokenizer& tokenizer) {
 
 Json describe_generation(const Model& model) {
   GenerationOptions options;
-  call(finermoe_generation_options_create, model.get(), options.out());
+  try {
+    call(finermoe_generation_options_create, model.get(), options.out());
+  } catch (const LibraryError& error) {
+    return {{"error", error.what()}};
+  }
   const auto info = read_info<finermoe_generation_options_info>(finermoe_generation_options_get_info, options.get());
   return {{"max_tokens", info.max_tokens == 0 ? Json(nullptr) : Json(info.max_tokens)},
           {"temperature", info.temperature},
@@ -83,6 +89,7 @@ std::string for_a_person(const Json& json) {
   text += row("positions", value("max_positions"));
   for (const auto& [name, more] : attention_rows(shape)) text += row(name, more);
   text += row("vocabulary", value("vocab_size") + (shape["tied_embeddings"].get<bool>() ? ", head tied" : ""));
+  if (json.value("unties_head", false)) text += row("head", kUntiedHead);
   if (shape.contains("experts")) {
     text += row("experts", value("experts") + ", " + value("experts_per_token") + " per token, " +
                                value("expert_width") + " wide, " + value("expert_output_width") + " out");
@@ -96,8 +103,11 @@ std::string for_a_person(const Json& json) {
   text += row("weights", format_bytes(json["bytes"]["weights"]["total"].get<uint64_t>()));
   text += row("per token", format_bytes(json["bytes"]["per_token"].get<uint64_t>()) + " of weights read");
   if (!json.contains("tokenizer")) return text;
-  const Json& tokenizer = json["tokenizer"];
+  const Json &tokenizer = json["tokenizer"], &generation = json["generation"];
+  if (generation.contains("error")) text += row("generation", "no defaults: " + generation["error"].get<std::string>());
   if (tokenizer.is_null()) return text + row("tokenizer", "none");
+  if (tokenizer.contains("error"))
+    return text + row("tokenizer", "not usable: " + tokenizer["error"].get<std::string>());
   return text + row("tokenizer", tokenizer["vocab_size"].dump() + " ids, chat template: " + yes_no(tokenizer["chat"]));
 }
 
@@ -120,7 +130,8 @@ int run_info(const InfoFlags& flags) {
                {"shape", describe_shape(info)},
                {"bytes", {{"weights", describe_weights(plan)}, {"per_token", plan.bytes_per_token}}}};
   if (model) {
-    json["tokenizer"] = describe_tokenizer(find_tokenizer(model));
+    json["unties_head"] = unties_head(flags.model, model);
+    json["tokenizer"] = describe_tokenizer(model);
     json["generation"] = describe_generation(model);
   }
   print(flags.json ? dump(json, 2) : for_a_person(json));

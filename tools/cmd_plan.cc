@@ -127,10 +127,26 @@ std::string for_a_person(const finermoe_plan& plan, const Json& attention, const
   return text;
 }
 
+// Where a model ties its head, its weights tell whether it has one of its own all the same. A plan needs no weights:
+// without them config.json's word counts.
+Config open_config(const std::string& path, bool may_have_weights) {
+  Config config;
+  call(finermoe_config_open, path.c_str(), config.out());
+  const auto info = read_info<finermoe_config_info>(finermoe_config_get_info, config.get());
+  if (!may_have_weights || info.tied_embeddings == 0) return config;
+  try {
+    const Model model = open_model(path, {}, nullptr);
+    Config resolved;
+    call(finermoe_config_open_model, model.get(), resolved.out());
+    return resolved;
+  } catch (const LibraryError&) {
+    return config;
+  }
+}
+
 int run_plan(const PlanFlags& flags) {
   if (flags.model.empty() && flags.config.empty()) throw Failure(kUsage, "plan: expected MODEL or --config FILE");
-  Config config;
-  call(finermoe_config_open, (flags.model.empty() ? flags.config : flags.model).c_str(), config.out());
+  const Config config = open_config(flags.model.empty() ? flags.config : flags.model, !flags.model.empty());
   const finermoe_plan plan = compute_plan(config, flags.compute, flags.sessions);
   const uint64_t limit = flags.compute.memory_limit;
   const bool fits = limit == 0 || plan.allocated_total <= limit;

@@ -122,14 +122,21 @@ Session open_session(const Model& model, const ComputeFlags& flags, uint64_t con
   return session;
 }
 
-Tokenizer find_tokenizer(const Model& model) {
+Tokenizer find_tokenizer(const Model& model, std::string* fault) {
   Tokenizer tokenizer;
   try {
     call(finermoe_tokenizer_open_model, model.get(), tokenizer.out());
   } catch (const LibraryError& error) {
-    if (error.status() != FINERMOE_ERROR_NO_TOKENIZER) throw;
+    if (error.status() != FINERMOE_ERROR_NO_TOKENIZER && fault != nullptr) *fault = error.what();
   }
   return tokenizer;
+}
+
+bool unties_head(const std::string& path, const Model& model) {
+  Config config;
+  call(finermoe_config_open, path.c_str(), config.out());
+  const bool is_tied = read_info<finermoe_config_info>(finermoe_config_get_info, config.get()).tied_embeddings != 0;
+  return is_tied && model_info(model).tied_embeddings == 0;
 }
 
 finermoe_config_info model_info(const Model& model) {

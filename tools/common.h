@@ -163,8 +163,13 @@ Model open_model(const std::string& path, const ComputeFlags& flags, finermoe_ca
 // progress: shows long prefills; must outlive the session; may be null.
 Session open_session(const Model& model, const ComputeFlags& flags, uint64_t context, Progress* progress = nullptr);
 SessionOptions session_options(const ComputeFlags& flags, uint64_t context);
-// The model's own tokenizer; empty where the model came without one.
-Tokenizer find_tokenizer(const Model& model);
+// The model's own tokenizer; empty where it has none that can be used, and then `fault` says what is wrong with one
+// that it has.
+Tokenizer find_tokenizer(const Model& model, std::string* fault = nullptr);
+// Whether the model's lm_head.weight is used although its config.json, at `path`, ties the head to the embeddings.
+bool unties_head(const std::string& path, const Model& model);
+constexpr const char* kUntiedHead =
+    "lm_head.weight differs from the embeddings that config.json ties it to, and is used";
 // The smaller of `wanted` and what the model's positions allow.
 uint64_t clamp_context(const Model& model, uint64_t wanted);
 finermoe_config_info model_info(const Model& model);

@@ -34,6 +34,9 @@ void add_sampling(CLI::App& app, SamplingFlags& flags) {
   list("--stop", flags.stops, "TEXT", "ends the text before this string; repeatable");
   list("--stop-id", flags.stop_ids, "ID", "one more stop token; repeatable");
   app.add_flag("--ignore-eos", flags.ignore_eos, "stop tokens do not end it")->group(group);
+  app.add_flag("--no-generation-config", flags.no_generation_config,
+               "greedy, whatever the model's generation_config.json says; stops at the tokenizer's end of text")
+      ->group(group);
   app.add_flag("--show-special", flags.show_special, "special tokens appear in the text")->group(group);
 }
 
@@ -59,8 +62,15 @@ void add_logit_bias(finermoe_generation_options* options, const std::string& tex
 
 GenerationOptions generation_options(const Model& model, const SamplingFlags& flags, size_t default_tokens) {
   GenerationOptions owner;
-  call(finermoe_generation_options_create, model.get(), owner.out());
+  const finermoe_model* const defaults_of = flags.no_generation_config ? nullptr : model.get();
+  call(finermoe_generation_options_create, defaults_of, owner.out());
   finermoe_generation_options* const options = owner.get();
+  if (flags.no_generation_config) {
+    const Tokenizer tokenizer = find_tokenizer(model);
+    const int32_t end =
+        tokenizer ? read_info<finermoe_tokenizer_info>(finermoe_tokenizer_get_info, tokenizer.get()).eos_id : -1;
+    if (end >= 0) call(finermoe_generation_options_add_stop_token, options, end);
+  }
   const auto defaults = read_info<finermoe_generation_options_info>(finermoe_generation_options_get_info, options);
   if (defaults.max_tokens == 0) call(finermoe_generation_options_set_max_tokens, options, default_tokens);
 

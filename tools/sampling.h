@@ -20,11 +20,12 @@ struct SamplingFlags {
   std::vector<std::string> stops;
   bool ignore_eos = false;
   bool show_special = false;
+  bool no_generation_config = false;
 };
 
 void add_sampling(CLI::App& app, SamplingFlags& flags);
 
-// The model's own defaults, then the flags.
+// The model's own defaults, or the tokenizer's end of text as the only stop; then the flags.
 // default_tokens: most tokens where neither says; 0: until a stop.
 GenerationOptions generation_options(const Model& model, const SamplingFlags& flags, size_t default_tokens);
 

@@ -31,7 +31,10 @@ int32_t finermoe_config_open_model(const finermoe_model* model, finermoe_config*
   return guarded(error, [&]() -> Status {
     FM_TRY(require(model, "model"));
     FM_TRY(model->model->runtime()->check_process());
-    return give(config, model->model->config());
+    const auto loaded = model->model;
+    FM_TRY(loaded->settle_head());
+    FM_ASSIGN(auto resolved, loaded->model().checkpoint->resolved_config());
+    return give(config, std::move(resolved));
   });
 }
 void finermoe_config_free(finermoe_config* config) { delete config; }

@@ -6,10 +6,11 @@ using namespace finermoe::api;
 
 namespace {
 
-GenerationOptions options_of(const finermoe_generation_options* options, const Session& session) {
+Result<GenerationOptions> options_of(const finermoe_generation_options* options, const Session& session) {
   if (options != nullptr) return options->options;
   const LoadedModel& model = *session.model();
-  return GenerationOptions::from_defaults(model.model().checkpoint->generation_defaults(), model.config().vocab_size);
+  FM_ASSIGN(const GenerationDefaults defaults, model.model().checkpoint->generation_defaults());
+  return GenerationOptions::from_defaults(defaults, model.config().vocab_size);
 }
 
 // What the three ways to create one have in common; `make` is given the session, held.
@@ -61,7 +62,8 @@ int32_t finermoe_generation_create(finermoe_session* session, const finermoe_gen
   return create(session, generation, error, [&](const std::shared_ptr<Session>& s) -> Created {
     FM_TRY(require_array(ids, n_ids, "ids"));
     FM_TRY(s->check_room(n_ids, s->length()));
-    return Generation::create(s, options_of(options, *s), std::vector<int32_t>(ids, ids + n_ids));
+    FM_ASSIGN(auto chosen, options_of(options, *s));
+    return Generation::create(s, std::move(chosen), std::vector<int32_t>(ids, ids + n_ids));
   });
 }
 
@@ -76,7 +78,8 @@ int32_t finermoe_generation_create_text(finermoe_session* session, const finermo
     std::vector<int32_t> ids;
     FM_TRY(tokenizer->encode(text_of(text, text_length), encode_options(flags),
                              [&](int32_t id, ByteRange) { ids.push_back(id); }));
-    return Generation::create(s, options_of(options, *s), std::move(ids));
+    FM_ASSIGN(auto chosen, options_of(options, *s));
+    return Generation::create(s, std::move(chosen), std::move(ids));
   });
 }
 
@@ -87,7 +90,7 @@ int32_t finermoe_generation_create_chat(finermoe_session* session, const finermo
     FM_TRY(require(chat, "chat"));
     FM_ASSIGN(const auto tokenizer, s->model()->tokenizer());
     FM_ASSIGN(auto ids, tokenizer->encode_chat(chat->messages, true));
-    GenerationOptions with_end = options_of(options, *s);
+    FM_ASSIGN(GenerationOptions with_end, options_of(options, *s));
     // The template ends its turns itself, whatever stop tokens the model's configuration knows.
     with_end.stop_tokens.push_back(tokenizer->end_of_turn_id());
     return Generation::create_from_start(s, std::move(with_end), std::move(ids));

@@ -19,6 +19,9 @@ int32_t set(finermoe_generation_options* options, finermoe_error** error, Status
   });
 }
 
+// Of options that were made without a model: their ids are compared with a vocabulary where they are used.
+constexpr uint64_t any_vocabulary = uint64_t{1} << 31;
+
 Status require_id(const finermoe_generation_options* options, int32_t id) {
   if (options == nullptr || (id >= 0 && static_cast<uint64_t>(id) < options->vocab_size)) return {};
   return Status(FINERMOE_ERROR_TOKEN_OUT_OF_RANGE,
@@ -33,11 +36,11 @@ bool is_penalty(double value) { return std::isfinite(value) && std::abs(value) <
 int32_t finermoe_generation_options_create(const finermoe_model* model, finermoe_generation_options** options,
                                            finermoe_error** error) {
   return guarded(error, [&]() -> Status {
-    FM_TRY(require(model, "model"));
+    if (model == nullptr) return give(options, GenerationOptions::from_defaults({}, any_vocabulary), any_vocabulary);
     const auto loaded = model->model;
     FM_TRY(loaded->runtime()->check_process());
     const uint64_t vocab_size = loaded->config().vocab_size;
-    const GenerationDefaults& defaults = loaded->model().checkpoint->generation_defaults();
+    FM_ASSIGN(const GenerationDefaults defaults, loaded->model().checkpoint->generation_defaults());
     return give(options, GenerationOptions::from_defaults(defaults, vocab_size), vocab_size);
   });
 }

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "finermoe.h"
 
@@ -53,6 +54,18 @@ constexpr uint16_t float_to_f16(float value) {
   }
   uint32_t rounded = magnitude + 0xfffu + ((magnitude >> 13) & 1u);
   return static_cast<uint16_t>(sign | ((rounded - 0x38000000u) >> 13));
+}
+
+// Element `index` of data that may lie at any address.
+inline float load_element(DType dtype, const std::byte* data, uint64_t index) {
+  if (dtype == DType::f32) {
+    float value;
+    std::memcpy(&value, data + index * sizeof value, sizeof value);
+    return value;
+  }
+  uint16_t bits;
+  std::memcpy(&bits, data + index * sizeof bits, sizeof bits);
+  return dtype == DType::bf16 ? bf16_to_float(bits) : f16_to_float(bits);
 }
 
 }  // namespace finermoe

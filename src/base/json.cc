@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/foreign_file.h"
 #include "base/json_sax.h"
 
 namespace finermoe {
@@ -21,7 +22,7 @@ constexpr uint64_t max_size = 256 << 20;
 // Builds the document; one that nests too deep ends it. Of a key that stands twice the last value counts.
 class JsonBuilder : public JsonSax {
  public:
-  JsonBuilder(std::string_view name, Code code) : name_(name), code_(code) {}
+  JsonBuilder(std::string_view text, std::string_view name, Code code) : text_(text), name_(name), code_(code) {}
 
   bool null() override { return add(Json()); }
   bool boolean(bool value) override { return add(Json(value)); }
@@ -73,7 +74,7 @@ class JsonBuilder : public JsonSax {
     return true;
   }
 
-  const std::string_view name_;
+  const std::string_view text_, name_;
   const Code code_;
   std::vector<Json*> open_;
   Json* value_of_key_ = nullptr;
@@ -302,7 +303,8 @@ std::string Json::show() const {
   return out;
 }
 
-Status json_error(std::string_view name, Code code, size_t position) {
+Status json_error(std::string_view text, std::string_view name, Code code, size_t position) {
+  if (const auto foreign = recognise_foreign_file(text)) return foreign_file_error(*foreign, name, code, "JSON");
   return Status(code, cat(name, ": not JSON at byte ", position), "JSON", cat("an error at byte ", position));
 }
 
@@ -311,15 +313,15 @@ Result<Json> parse_json(std::string_view text, std::string_view name, Code code)
     return Status(code, cat(name, " has ", text.size(), " bytes, more than ", max_size),
                   cat("at most ", max_size, " bytes"), cat(text.size(), " bytes"));
   }
-  JsonBuilder builder(name, code);
+  JsonBuilder builder(text, name, code);
   if (parse_json_events(text.begin(), text.end(), &builder)) return std::move(builder.root);
   if (!builder.error_position) return builder.status;
   const TaggedFloats tagged(text);
-  if (!tagged.has_any()) return json_error(name, code, *builder.error_position);
-  JsonBuilder second(name, code);
+  if (!tagged.has_any()) return json_error(text, name, code, *builder.error_position);
+  JsonBuilder second(text, name, code);
   const std::string& again = tagged.text();
   if (parse_json_events(again.begin(), again.end(), &second)) return std::move(second.root);
-  return second.error_position ? json_error(name, code, tagged.original(*second.error_position)) : second.status;
+  return second.error_position ? json_error(text, name, code, tagged.original(*second.error_position)) : second.status;
 }
 
 }  // namespace finermoe

@@ -124,7 +124,8 @@ class Json {
 // `code` is the error of a text that is not such JSON, `name` stands for it in messages.
 Result<Json> parse_json(std::string_view text, std::string_view name, Code code);
 
-// One line about a syntax error at `position`; the parser's own text quotes the input, which may be anything.
-Status json_error(std::string_view name, Code code, size_t position);
+// One line about a text that has a syntax error at `position`: what it is instead, where that shows. the
+// parser's own message quotes the input, which may be anything.
+Status json_error(std::string_view text, std::string_view name, Code code, size_t position);
 
 }  // namespace finermoe

@@ -9,9 +9,9 @@
 
 namespace finermoe {
 
-// Tokenizer files, generation_config.json, licences and notices.
+// Tokenizer files, generation_config.json, licences and notices; none that cannot be read.
 Result<std::vector<PlannedText>> carried_texts(const Checkpoint& source);
 // Of a directory or single file without regard to its weights: tokenizer files and generation_config.json.
-Result<std::vector<PlannedText>> carried_texts(const std::string& path);
+std::vector<PlannedText> carried_texts(const std::string& path);
 
 }  // namespace finermoe

@@ -19,7 +19,8 @@ void sum_rows(const Tensor& matrix, ThreadPool& pool, std::vector<Sums>& out) {
   out.assign(matrix.rows, {});
   pool.run(matrix.rows, [&](size_t row, size_t) {
     Sums sums;
-    for (uint64_t i = 0; i < matrix.columns; ++i) add(sums, load(matrix.dtype, matrix.data, row * matrix.columns + i));
+    for (uint64_t i = 0; i < matrix.columns; ++i)
+      add(sums, load_element(matrix.dtype, matrix.data, row * matrix.columns + i));
     out[row] = sums;
   });
 }
@@ -33,7 +34,7 @@ void sum_columns(const Tensor& matrix, uint64_t parts, ThreadPool& pool, std::ve
     uint64_t end = std::min((task + 1) * width, matrix.columns);
     for (uint64_t row = 0; row < matrix.rows; ++row)
       for (uint64_t i = task * width; i < end; ++i)
-        add(out[row / rows * matrix.columns + i], load(matrix.dtype, matrix.data, row * matrix.columns + i));
+        add(out[row / rows * matrix.columns + i], load_element(matrix.dtype, matrix.data, row * matrix.columns + i));
   });
 }
 
@@ -90,7 +91,7 @@ Fill drop_fill(const Slice& slice, std::shared_ptr<const DropExpert> expert, siz
       at = row_end;
     }
     if (scale == 1) return;
-    for (uint64_t i = 0; i < end - begin; ++i) store(dtype, out, i, load(dtype, out, i) * scale);
+    for (uint64_t i = 0; i < end - begin; ++i) store(dtype, out, i, load_element(dtype, out, i) * scale);
   };
 }
 

@@ -23,17 +23,6 @@ void Slice::copy(uint64_t begin, uint64_t end, std::byte* out) const {
   }
 }
 
-float load(DType dtype, const std::byte* data, uint64_t index) {
-  if (dtype == DType::f32) {
-    float value;
-    std::memcpy(&value, data + index * sizeof value, sizeof value);
-    return value;
-  }
-  uint16_t bits;
-  std::memcpy(&bits, data + index * sizeof bits, sizeof bits);
-  return dtype == DType::bf16 ? bf16_to_float(bits) : f16_to_float(bits);
-}
-
 void store(DType dtype, std::byte* data, uint64_t index, float value) {
   if (dtype == DType::f32) {
     std::memcpy(data + index * sizeof value, &value, sizeof value);
@@ -48,7 +37,7 @@ Fill copy_fill(const Slice& slice, float scale) {
   return [slice, scale](uint64_t begin, uint64_t end, std::byte* out) {
     slice.copy(begin, end, out);
     DType dtype = slice.source->dtype;
-    for (uint64_t i = 0; i < end - begin; ++i) store(dtype, out, i, load(dtype, out, i) * scale);
+    for (uint64_t i = 0; i < end - begin; ++i) store(dtype, out, i, load_element(dtype, out, i) * scale);
   };
 }
 

@@ -24,7 +24,6 @@ struct Slice {
   void copy(uint64_t begin, uint64_t end, std::byte* out) const;  // elements [begin, end) of the slice
 };
 
-float load(DType dtype, const std::byte* data, uint64_t index);
 void store(DType dtype, std::byte* data, uint64_t index, float value);
 
 // Each element times `scale`, in float32, rounded to the type of the source.

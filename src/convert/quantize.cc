@@ -29,7 +29,7 @@ void load_block(const Tensor& matrix, uint64_t row, uint64_t column, BlockWeight
       std::memcpy(bits, from, sizeof bits);
       for (size_t c = 0; c < block_columns; c++) out[r][c] = bf16_to_float(bits[c]);
     } else {
-      for (size_t c = 0; c < columns; c++) out[r][c] = load(matrix.dtype, from, c);
+      for (size_t c = 0; c < columns; c++) out[r][c] = load_element(matrix.dtype, from, c);
     }
   }
 }
@@ -125,10 +125,12 @@ Status check_patterns(const Config& config, const Quantization& types) {
   return {};
 }
 
-Result<std::string> quantized_config(const Checkpoint& source, const Quantization& types) {
+// `resolved`: of the source
+Result<std::string> quantized_config(const Checkpoint& source, const Config& resolved, const Quantization& types) {
   FM_ASSIGN(std::optional<std::string> text, source.text("config.json"));
   FM_ASSIGN(Json config, parse_json(text.value_or(""), "config.json", FINERMOE_ERROR_CONFIG_MALFORMED));
   config["quantization_config"] = types.to_json();
+  if (!resolved.tied_embeddings) config["tie_word_embeddings"] = false;
   return config.dump(2) + "\n";
 }
 
@@ -142,12 +144,13 @@ Status quantize(const std::string& path, const std::string& out_path, const Quan
   open.progress.cancel = writer_options.progress.cancel;
   FM_ASSIGN(std::shared_ptr<const Checkpoint> source, Checkpoint::open(path, open));
   FM_TRY(refuse_quantized(*source, path));
-  FM_TRY(check_patterns(source->config(), types));
+  FM_ASSIGN(const Config resolved, source->resolved_config());
+  FM_TRY(check_patterns(resolved, types));
 
   PlannedCheckpoint result;
-  FM_ASSIGN(result.config_json, quantized_config(*source, types));
+  FM_ASSIGN(result.config_json, quantized_config(*source, resolved, types));
   Quantizer quantizer(*source, types);
-  FM_TRY(for_each_tensor(source->config(), [&quantizer](const TensorSpec& spec) {
+  FM_TRY(for_each_tensor(resolved, [&quantizer](const TensorSpec& spec) {
     quantizer.plan(spec);
     return Status();
   }));

@@ -58,7 +58,7 @@ Status synthesize(const std::string& config_path, const std::string& out_path, s
   bool is_file = config_path.ends_with(".json");
   size_t slash = config_path.rfind('/');
   std::string beside = !is_file ? config_path : slash == config_path.npos ? "." : config_path.substr(0, slash + 1);
-  FM_ASSIGN(result.texts, carried_texts(beside));
+  result.texts = carried_texts(beside);
   return write_checkpoint(std::move(staging), result, writer_options);
 }
 

@@ -31,8 +31,8 @@ constexpr Preset presets[] = {
 // Plans one tensor after the other, in the order of for_each_tensor.
 class Upcycler {
  public:
-  Upcycler(const Checkpoint& dense, const Config& config, const UpcycleOptions& options, uint64_t seed)
-      : dense_(dense), config_(config), options_(options), seed_(seed) {
+  Upcycler(const Checkpoint& dense, bool is_tied, const Config& config, const UpcycleOptions& options, uint64_t seed)
+      : dense_(dense), is_tied_(is_tied), config_(config), options_(options), seed_(seed) {
     double scale = options.down_scale;
     if (scale == 0) scale = options.shared_expert ? 1 : static_cast<double>(options.granularity_inter);
     down_scale_ = static_cast<float>(scale);
@@ -83,7 +83,7 @@ class Upcycler {
       std::string part = "shared_expert.";
       name.erase(name.find(part), part.size());
     }
-    if (spec.kind == TensorKind::head && !dense_.find(name)) name = "model.embed_tokens.weight";
+    if (spec.kind == TensorKind::head && is_tied_) name = "model.embed_tokens.weight";
     FM_ASSIGN(const Tensor* source, find(name));
     tensor.dtype = source->dtype;
     tensor.fill = copy_fill(Slice::whole(*source));
@@ -127,6 +127,7 @@ class Upcycler {
   }
 
   const Checkpoint& dense_;
+  const bool is_tied_;    // the dense model's head, to its embeddings
   const Config& config_;  // of the result
   const UpcycleOptions& options_;
   const uint64_t seed_;
@@ -191,7 +192,8 @@ Status upcycle(const std::string& dense_path, const std::string& out_path, const
   PlannedCheckpoint result;
   FM_ASSIGN(result.config_json, upcycled_config(*dense, options));
   FM_ASSIGN(Config config, Config::parse(result.config_json, "the upcycled config.json"));
-  Upcycler upcycler(*dense, config, options, writer_options.seed);
+  FM_ASSIGN(const Config resolved, dense->resolved_config());
+  Upcycler upcycler(*dense, resolved.tied_embeddings, config, options, writer_options.seed);
   FM_TRY(for_each_tensor(config, [&upcycler](const TensorSpec& spec) { return upcycler.plan(spec); }));
   result.tensors = upcycler.take();
   FM_ASSIGN(result.texts, carried_texts(*dense));

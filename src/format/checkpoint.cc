@@ -1,7 +1,10 @@
 #include "format/checkpoint.h"
 
 #include <algorithm>
+#include <cstring>
+#include <unordered_set>
 
+#include "format/other_models.h"
 #include "format/safetensors.h"
 #include "format/shard_index.h"
 
@@ -11,6 +14,7 @@ namespace {
 constexpr uint64_t max_text_size = 256 << 20;
 constexpr const char* whole_name = "model.safetensors";
 constexpr const char* index_name = "model.safetensors.index.json";
+constexpr std::string_view embedding_name = "model.embed_tokens.weight", head_name = "lm_head.weight";
 
 // A text of a directory; nullopt if it has no such file.
 Result<std::optional<std::string>> read_text(const File& directory, const std::string& name) {
@@ -27,14 +31,15 @@ Result<Buffer> read_header(const File& file, std::shared_ptr<MemoryAccount> acco
     return Status(FINERMOE_ERROR_FILE_UNREADABLE, cat(file.name(), " is a directory"), "a safetensors file",
                   "a directory");
   }
-  std::byte prefix[safetensors_prefix_size] = {};
-  FM_TRY(file.read(0, std::span(prefix).first(std::min(file.size(), safetensors_prefix_size))));
+  std::byte bytes[safetensors_beginning_size] = {};
+  const auto beginning = std::span(bytes).first(std::min(file.size(), safetensors_beginning_size));
+  FM_TRY(file.read(0, beginning));
   auto read_rest = [&](uint64_t size) -> Result<std::string> {
     std::string text(size, '\0');
     FM_TRY(file.read(safetensors_prefix_size, std::as_writable_bytes(std::span(text))));
     return text;
   };
-  FM_ASSIGN(uint64_t size, safetensors_header_size(prefix, file.size(), file.name(), read_rest));
+  FM_ASSIGN(uint64_t size, safetensors_header_size(beginning, file.size(), file.name(), read_rest));
   FM_ASSIGN(Buffer header, Buffer::allocate(std::move(account), size, cat("the header of ", file.name())));
   FM_TRY(file.read(safetensors_prefix_size, std::span(header.data(), size)));
   return header;
@@ -91,23 +96,26 @@ class CheckpointReader {
     auto read_rest = [&](uint64_t n) -> Result<std::string> {
       return std::string(static_cast<const char*>(data) + safetensors_prefix_size, n);
     };
-    FM_ASSIGN(uint64_t header_size, safetensors_header_size(std::span(bytes->data(), bytes->size()), bytes->size(),
-                                                            bytes->name(), read_rest));
+    const auto beginning = std::span(bytes->data(), std::min(bytes->size(), safetensors_beginning_size));
+    FM_ASSIGN(uint64_t header_size, safetensors_header_size(beginning, bytes->size(), bytes->name(), read_rest));
     FM_TRY(add_bytes(bytes, {static_cast<const char*>(data) + safetensors_prefix_size, header_size}));
     FM_TRY(read_texts(bytes->name()));
     return finish();
   }
 
  private:
-  Status parse_texts(const std::string& config, const std::optional<std::string>& generation, std::string_view name) {
+  Status parse_texts(const std::string& config, const Result<std::optional<std::string>>& generation,
+                     std::string_view name) {
     FM_ASSIGN(checkpoint_->config_, Config::parse(config, name));
-    FM_ASSIGN(checkpoint_->generation_defaults_, GenerationDefaults::parse(generation.value_or(""), config));
+    checkpoint_->generation_defaults_ =
+        generation.ok() ? GenerationDefaults::parse(*generation, config) : generation.status();
     return {};
   }
 
   // The configuration of a single-file model, out of its metadata.
   Status read_texts(const std::string& name) {
     std::optional<std::string> config = find_text(checkpoint_->embedded_, "config.json");
+    if (!config && has_adapter_tensors()) return adapter_error(name);
     if (!config) {
       return Status(FINERMOE_ERROR_CONFIG_MISSING,
                     cat(name, " has no ", embedded_prefix,
@@ -121,10 +129,13 @@ class CheckpointReader {
 
   Status read_directory() {
     const File& directory = *checkpoint_->directory_;
-    FM_ASSIGN(File config_file, directory.open_at("config.json"));
-    FM_ASSIGN(std::string config, config_file.read_all(max_text_size));
-    FM_ASSIGN(std::optional<std::string> generation, read_text(directory, "generation_config.json"));
-    FM_TRY(parse_texts(config, generation, config_file.name()));
+    Result<File> config_file = directory.open_at("config.json");
+    if (config_file.status().code() == FINERMOE_ERROR_FILE_NOT_FOUND) {
+      return missing_file_error(directory, "config.json");
+    }
+    if (!config_file.ok()) return config_file.status();
+    FM_ASSIGN(std::string config, config_file->read_all(max_text_size));
+    FM_TRY(parse_texts(config, read_text(directory, "generation_config.json"), config_file->name()));
     std::vector<File> files;
     Result<File> whole = directory.open_at(whole_name);
     if (whole.ok()) {
@@ -141,35 +152,62 @@ class CheckpointReader {
   Status open_shards(std::vector<File>& files) {
     const File& directory = *checkpoint_->directory_;
     FM_ASSIGN(std::optional<std::string> text, read_text(directory, index_name));
-    if (!text) {
-      return Status(FINERMOE_ERROR_FILE_NOT_FOUND,
-                    cat(directory.name(), " has neither ", whole_name, " nor ", index_name), whole_name, "neither");
-    }
+    if (!text) return missing_file_error(directory, cat(whole_name, " and no ", index_name));
     FM_ASSIGN(index_, ShardIndex::parse(*text, cat(directory.name(), "/", index_name)));
-    for (const std::string& name : index_.files) {
+    for (size_t i = 0; i < index_.files.size();) {
+      const std::string& name = index_.files[i];
       Result<File> file = directory.open_at(name);
-      if (file.status().code() == FINERMOE_ERROR_FILE_NOT_FOUND) {
+      if (file.ok()) {
+        files.push_back(std::move(*file));
+        i++;
+      } else if (file.status().code() != FINERMOE_ERROR_FILE_NOT_FOUND) {
+        return file.status();
+      } else if (holds_needed(static_cast<uint32_t>(i))) {
         return Status(FINERMOE_ERROR_SHARD_NOT_FOUND,
                       cat(directory.name(), ": ", index_name, " names ", name, ", which is not there"), name,
                       "nothing");
+      } else {
+        index_.erase(static_cast<uint32_t>(i));
       }
-      if (!file.ok()) return file.status();
-      files.push_back(std::move(*file));
     }
     return {};
   }
 
-  // What the index says of each tensor is so: its files are the checkpoint's, in the same order.
-  Status check_index() const {
+  // Whether the index names a tensor that the model needs in a file. Whether a tied model needs its head shows only
+  // when both are there to be compared.
+  bool holds_needed(uint32_t file) {
+    return std::any_of(index_.tensors.begin(), index_.tensors.end(), [&](const auto& tensor) {
+      return tensor.second == file && (needs(tensor.first) || tensor.first == head_name);
+    });
+  }
+
+  bool needs(const std::string& name) {
+    if (needed_.empty()) {
+      static_cast<void>(for_each_tensor(checkpoint_->config_, [&](const TensorSpec& spec) {
+        needed_.emplace(spec.name);
+        return Status();
+      }));
+    }
+    return needed_.contains(name);
+  }
+
+  // What the index says of each tensor that the model needs is so: its files are the checkpoint's, in the same order.
+  Status check_index() {
     for (const auto& [name, file] : index_.tensors) {
       const Tensor* tensor = checkpoint_->find(name);
       if (tensor ? tensor->file == file : foreign_.contains(name)) continue;
+      if (!needs(name)) continue;
       const std::string& said = index_.files[file];
       return Status(FINERMOE_ERROR_INDEX_MALFORMED,
                     cat(checkpoint_->directory_->name(), "/", index_name, ": tensor ", name, " is not in ", said), said,
                     tensor ? checkpoint_->files_[tensor->file]->name() : "nowhere");
     }
     return {};
+  }
+
+  bool has_adapter_tensors() const {
+    return std::any_of(checkpoint_->tensors_.begin(), checkpoint_->tensors_.end(),
+                       [](const Tensor& tensor) { return is_adapter_tensor(tensor.name); });
   }
 
   Status add_files(std::vector<File> files) {
@@ -270,9 +308,24 @@ class CheckpointReader {
     return {};
   }
 
+  // A tied model may be stored under the name of its head alone; where it has both, both are checked.
+  Config find_head() {
+    Config stored = checkpoint_->config_;
+    if (!stored.tied_embeddings) return stored;
+    const auto head = checkpoint_->index_.find(head_name);
+    if (head == checkpoint_->index_.end()) return stored;
+    if (foreign_.contains(embedding_name) || !checkpoint_->index_.emplace(embedding_name, head->second).second) {
+      checkpoint_->tied_head_ = &checkpoint_->tensors_[head->second];
+      stored.tied_embeddings = false;
+    }
+    return stored;
+  }
+
   Result<std::shared_ptr<const Checkpoint>> finish() {
-    FM_TRY(for_each_tensor(checkpoint_->config_, [&](const TensorSpec& spec) { return check_tensor(spec); }));
+    const Config stored = find_head();
+    FM_TRY(for_each_tensor(stored, [&](const TensorSpec& spec) { return check_tensor(spec); }));
     if (n_missing_ != 0) {
+      if (has_adapter_tensors()) return adapter_error(checkpoint_->files_[0]->name());
       std::string more = n_missing_ > 3 ? cat(" and ", n_missing_ - 3, " more") : "";
       return Status(FINERMOE_ERROR_TENSOR_MISSING, cat("tensors are missing: ", missing_, more), missing_,
                     cat(n_missing_, " missing"));
@@ -285,6 +338,7 @@ class CheckpointReader {
   std::vector<uint64_t> ranks_;                                // of checkpoint_->tensors_
   std::unordered_map<std::string_view, std::string> foreign_;  // tensors of other dtypes, and which
   ShardIndex index_;                                           // empty where there is none
+  std::unordered_set<std::string> needed_;                     // names; filled when first asked for
   uint64_t n_missing_ = 0;
   std::string missing_;  // the first three
 };
@@ -307,6 +361,32 @@ Result<std::shared_ptr<const Checkpoint>> Checkpoint::open_memory(const void* da
 const Tensor* Checkpoint::find(std::string_view name) const {
   auto place = index_.find(name);
   return place == index_.end() ? nullptr : &tensors_[place->second];
+}
+
+namespace {
+
+// Values, whatever their types: a block format's are equal where its bytes are.
+bool are_equal(const Tensor& a, const Tensor& b) {
+  if (a.dtype == b.dtype) return std::memcmp(a.data, b.data, a.bytes()) == 0;
+  if (is_blocked(a.dtype) || is_blocked(b.dtype)) return false;
+  for (uint64_t i = 0; i < a.elements(); i++) {
+    if (load_element(a.dtype, a.data, i) != load_element(b.dtype, b.data, i)) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+Result<Config> Checkpoint::resolved_config() const {
+  Config resolved = config_;
+  if (tied_head_ == nullptr) return resolved;
+  const std::lock_guard lock(head_mutex_);
+  if (!head_differs_) {
+    FM_TRY(check_unchanged());
+    head_differs_ = !are_equal(*tied_head_, *find(embedding_name));
+  }
+  resolved.tied_embeddings = !*head_differs_;
+  return resolved;
 }
 
 Status Checkpoint::check_unchanged() const {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <list>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -46,11 +47,19 @@ class Checkpoint {
   static Result<std::shared_ptr<const Checkpoint>> open_fd(int fd, const Options& options);
   static Result<std::shared_ptr<const Checkpoint>> open_memory(const void* data, size_t size, const Options& options);
 
+  // As config.json has it; tied_embeddings, too: see resolved_config().
   const Config& config() const { return config_; }
-  const GenerationDefaults& generation_defaults() const { return generation_defaults_; }
+  // What is wrong with generation_config.json is the error of those who ask for it.
+  const Result<GenerationDefaults>& generation_defaults() const { return generation_defaults_; }
   const std::vector<Tensor>& tensors() const { return tensors_; }
   const Tensor* find(std::string_view name) const;  // null if absent
   const std::vector<std::shared_ptr<const Bytes>>& files() const { return files_; }
+
+  // Where config.json ties the head to the embeddings and the files hold an lm_head.weight all the same, a head that
+  // differs is used, and one that is equal is tied, as in transformers. Both are compared when this is first asked, up
+  // to the first difference. Thread-safe.
+  bool stores_tied_head() const { return tied_head_ != nullptr; }
+  Result<Config> resolved_config() const;  // whose tied_embeddings is what counts
   // The mapped files are as long as they were: looked at before each step.
   Status check_unchanged() const;
 
@@ -64,7 +73,7 @@ class Checkpoint {
   Checkpoint() = default;
   friend class CheckpointReader;  // checkpoint.cc
   Config config_;
-  GenerationDefaults generation_defaults_;
+  Result<GenerationDefaults> generation_defaults_ = GenerationDefaults();
   std::vector<Tensor> tensors_;
   std::unordered_map<std::string_view, uint32_t> index_;
   std::vector<std::shared_ptr<const Bytes>> files_;
@@ -72,6 +81,9 @@ class Checkpoint {
   std::list<std::string> escaped_names_;                       // names that a header writes with escapes
   std::optional<File> directory_;                              // of a Hugging Face directory
   std::vector<std::pair<std::string, std::string>> embedded_;  // texts of a single-file model
+  const Tensor* tied_head_ = nullptr;                          // beside the embeddings of a tied model
+  mutable std::mutex head_mutex_;
+  mutable std::optional<bool> head_differs_;  // from the embeddings; once compared
 };
 
 // Is this the name of a text that writers carry over: a tokenizer file, generation_config.json, a licence?

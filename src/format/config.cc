@@ -61,8 +61,7 @@ Result<std::optional<Quantization>> parse_quantization(const Fields& fields, std
   const Json* value = fields.find("quantization_config");
   if (value == nullptr) return std::optional<Quantization>();
   if (!value->is_object()) return fields.wrong("quantization_config", "an object");
-  FM_ASSIGN(Quantization quantization, Quantization::parse(*value, name));
-  return std::optional(std::move(quantization));
+  return Quantization::parse(*value, name);
 }
 
 // What would change the computation and is not computed here is refused, not ignored.

@@ -124,7 +124,7 @@ struct ParameterCount {
 };
 ParameterCount count_parameters(const Config& config);
 
-// generation_config.json; absent values are absent.
+// generation_config.json, and the defaults of what it does not say.
 struct GenerationDefaults {
   std::vector<int32_t> stop_ids;  // eos_token_id: a number or a list; config.json's where the file has none
   bool do_sample = false;
@@ -132,8 +132,10 @@ struct GenerationDefaults {
   uint64_t top_k = 50;          // Hugging Face's default, used only with do_sample
   uint64_t max_new_tokens = 0;  // 0: not given
   uint64_t min_new_tokens = 0;
-  // Either text may be empty. Out-of-range values are an error.
-  static Result<GenerationDefaults> parse(std::string_view generation_config_json, std::string_view config_json);
+  // As GenerationConfig of transformers reads them: 20.0 is 20, 1 is true, -1 is off or none; keys that are not known
+  // are left aside. A value that makes no sense is CONFIG_VALUE.
+  static Result<GenerationDefaults> parse(std::optional<std::string_view> generation_config_json,
+                                          std::string_view config_json);
 };
 
 }  // namespace finermoe

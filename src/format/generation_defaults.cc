@@ -1,27 +1,90 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
 #include "format/config.h"
 #include "format/config_fields.h"
 
 namespace finermoe {
 namespace {
 
-// Keeps `ids` where the object has no eos_token_id.
-Status parse_stop_ids(const Fields& fields, std::vector<int32_t>& ids) {
-  constexpr uint64_t largest = (1u << 31) - 1;
-  const Json* value = fields.find("eos_token_id");
+constexpr uint64_t most_tokens = std::numeric_limits<int32_t>::max();
+
+// A number as Python compares it: true is 1, false is 0.
+std::optional<double> number_of(const Json& value) {
+  if (value.is_boolean()) return value.get<bool>() ? 1 : 0;
+  return value.is_number() ? std::optional(value.get<double>()) : std::nullopt;
+}
+
+std::optional<int64_t> whole_of(const Json& value) {
+  const std::optional<double> number = number_of(value);
+  if (!number || std::trunc(*number) != *number || std::abs(*number) > 1e15) return std::nullopt;
+  return static_cast<int64_t>(*number);
+}
+
+// A value that is absent or null leaves `out` as it is, and -1 sets it to `off`, which is what it stands for.
+Status read_count(const Fields& fields, std::string_view key, uint64_t off, uint64_t& out) {
+  const Json* value = fields.find(key);
+  if (value == nullptr) return {};
+  const auto count = whole_of(*value);
+  if (!count || *count < -1 || *count > static_cast<int64_t>(most_tokens)) {
+    return fields.wrong(key, cat("a whole number from 0 to ", most_tokens, ", or -1 for none"));
+  }
+  out = *count == -1 ? off : static_cast<uint64_t>(*count);
+  return {};
+}
+
+Status read_share(const Fields& fields, std::string_view key, double off, double& out) {
+  const Json* value = fields.find(key);
+  if (value == nullptr) return {};
+  const auto share = number_of(*value);
+  if (!share || !((*share >= 0 && *share <= 1) || *share == -1)) {
+    return fields.wrong(key, "a number from 0 to 1, or -1 for off");
+  }
+  out = *share == -1 ? off : *share;
+  return {};
+}
+
+Status read_number(const Fields& fields, std::string_view key, double least, double most, double& out) {
+  const Json* value = fields.find(key);
+  if (value == nullptr) return {};
+  const auto number = number_of(*value);
+  if (!number || !(*number >= least && *number <= most)) {
+    return fields.wrong(key, cat("a number from ", least, " to ", most));
+  }
+  out = *number;
+  return {};
+}
+
+Status read_flag(const Fields& fields, std::string_view key, bool& out) {
+  const Json* value = fields.find(key);
+  if (value == nullptr) return {};
+  const auto number = number_of(*value);
+  if (!number || (*number != 0 && *number != 1)) return fields.wrong(key, "true or false");
+  out = *number == 1;
+  return {};
+}
+
+// An id, or a list of them; -1 is none. Which ids the vocabulary has is not known here.
+Status read_stop_ids(const Fields& fields, std::vector<int32_t>& ids) {
+  constexpr std::string_view key = "eos_token_id";
+  const Json* value = fields.find(key);
   if (value == nullptr) return {};
   ids.clear();
-  const Json list = value->is_array() ? *value : Json::array({*value});
-  for (const Json& id : list) {
-    if (!id.is_number_unsigned() || id.get<uint64_t>() > largest) {
-      return fields.wrong("eos_token_id", "a token id or a list of them");
+  const auto add = [&](const Json& one) -> Status {
+    const auto id = whole_of(one);
+    if (!id || one.is_boolean() || *id < -1 || *id > static_cast<int64_t>(most_tokens)) {
+      return fields.wrong(key, "a token id, a list of them, or -1 for none");
     }
-    ids.push_back(id.get<int32_t>());
-  }
+    if (*id != -1) ids.push_back(static_cast<int32_t>(*id));
+    return {};
+  };
+  if (!value->is_array()) return add(*value);
+  for (const Json& one : *value) FM_TRY(add(one));
   return {};
 }
 
 Result<Json> parse_object(std::string_view text, std::string_view name) {
-  if (text.empty()) return Json::object();
   FM_ASSIGN(Json document, parse_json(text, name, FINERMOE_ERROR_CONFIG_MALFORMED));
   if (document.is_object()) return document;
   return Status(FINERMOE_ERROR_CONFIG_MALFORMED, cat(name, ": not an object"), "a JSON object", document.type_name());
@@ -29,24 +92,24 @@ Result<Json> parse_object(std::string_view text, std::string_view name) {
 
 }  // namespace
 
-Result<GenerationDefaults> GenerationDefaults::parse(std::string_view generation_config_json,
+Result<GenerationDefaults> GenerationDefaults::parse(std::optional<std::string_view> generation_config_json,
                                                      std::string_view config_json) {
-  constexpr uint64_t most_tokens = (1u << 31) - 1;
-  FM_ASSIGN(Json config, parse_object(config_json, "config.json"));
-  FM_ASSIGN(Json generation, parse_object(generation_config_json, "generation_config.json"));
+  constexpr std::string_view config_name = "config.json", name = "generation_config.json";
+  FM_ASSIGN(const Json config, parse_object(config_json, config_name));
+  FM_ASSIGN(const Json generation, parse_object(generation_config_json.value_or("{}"), name));
   GenerationDefaults defaults;
-  FM_TRY(parse_stop_ids(Fields(config, "config.json"), defaults.stop_ids));
-  Fields fields(generation, "generation_config.json");
-  FM_TRY(parse_stop_ids(fields, defaults.stop_ids));
-  FM_ASSIGN(defaults.do_sample, fields.flag("do_sample", defaults.do_sample));
-  FM_ASSIGN(defaults.temperature, fields.real("temperature", 0, 1e6, defaults.temperature));
-  FM_ASSIGN(defaults.top_k, fields.whole("top_k", 0, most_tokens, defaults.top_k));
-  FM_ASSIGN(defaults.top_p, fields.real("top_p", 0, 1, defaults.top_p));
-  FM_ASSIGN(defaults.min_p, fields.real("min_p", 0, 1, defaults.min_p));
-  FM_ASSIGN(defaults.typical_p, fields.real("typical_p", 0, 1, defaults.typical_p));
-  FM_ASSIGN(defaults.repetition_penalty, fields.real("repetition_penalty", 1e-6, 1e6, defaults.repetition_penalty));
-  FM_ASSIGN(defaults.max_new_tokens, fields.whole("max_new_tokens", 0, most_tokens, defaults.max_new_tokens));
-  FM_ASSIGN(defaults.min_new_tokens, fields.whole("min_new_tokens", 0, most_tokens, defaults.min_new_tokens));
+  FM_TRY(read_stop_ids(Fields(config, config_name), defaults.stop_ids));
+  const Fields fields(generation, name);
+  FM_TRY(read_stop_ids(fields, defaults.stop_ids));
+  FM_TRY(read_flag(fields, "do_sample", defaults.do_sample));
+  FM_TRY(read_number(fields, "temperature", 0, 1e6, defaults.temperature));
+  FM_TRY(read_count(fields, "top_k", 0, defaults.top_k));
+  FM_TRY(read_share(fields, "top_p", 1, defaults.top_p));
+  FM_TRY(read_share(fields, "min_p", 0, defaults.min_p));
+  FM_TRY(read_share(fields, "typical_p", 1, defaults.typical_p));
+  FM_TRY(read_number(fields, "repetition_penalty", 1e-6, 1e6, defaults.repetition_penalty));
+  FM_TRY(read_count(fields, "max_new_tokens", 0, defaults.max_new_tokens));
+  FM_TRY(read_count(fields, "min_new_tokens", 0, defaults.min_new_tokens));
   return defaults;
 }
 

@@ -18,6 +18,40 @@ Result<std::optional<DType>> parse_type(const Fields& fields, std::string_view k
   return fields.wrong(key, "\"q8\", \"q4\" or \"source\"");
 }
 
+// bitsandbytes leaves its settings behind also where nothing was quantised.
+bool is_switched_off(const Fields& fields, std::string_view method) {
+  if (!method.empty() && method != "bitsandbytes") return false;
+  bool says_so = false;
+  for (const char* key : {"load_in_4bit", "load_in_8bit", "_load_in_4bit", "_load_in_8bit"}) {
+    const Json* value = fields.find(key);
+    if (value == nullptr) continue;
+    if (*value != false && *value != 0) return false;
+    says_so = true;
+  }
+  return says_so;
+}
+
+// As people know it.
+std::string name_of_method(const Fields& fields, const std::string& method) {
+  constexpr struct {
+    std::string_view method, name;
+  } known[] = {{"gptq", "GPTQ"},
+               {"awq", "AWQ"},
+               {"fp8", "FP8"},
+               {"fbgemm_fp8", "FP8 (FBGEMM)"},
+               {"compressed-tensors", "compressed-tensors"},
+               {"bitsandbytes", "bitsandbytes"}};
+  for (const auto& one : known) {
+    if (method == one.method) return std::string(one.name);
+  }
+  if (!method.empty()) return cat("\"", method, "\"");
+  for (const char* key : {"load_in_4bit", "load_in_8bit"}) {
+    if (fields.find(key) != nullptr) return "bitsandbytes";
+  }
+  if (fields.find("group_size") != nullptr && fields.find("bits") != nullptr) return "MLX";
+  return "a method without a name";
+}
+
 }  // namespace
 
 bool matches(std::string_view pattern, std::string_view name) {
@@ -47,21 +81,30 @@ std::optional<DType> Quantization::type_of(TensorKind kind, std::string_view nam
   return kind == TensorKind::embedding || kind == TensorKind::head ? embeddings : weights;
 }
 
-Result<Quantization> Quantization::parse(const Json& value, std::string_view file_name) {
+Result<std::optional<Quantization>> Quantization::parse(const Json& value, std::string_view file_name) {
   const std::string name = cat(file_name, ": quantization_config");
   const Fields fields(value, name);
   FM_ASSIGN(std::string method, fields.text("quant_method", ""));
-  FM_ASSIGN(uint64_t version, fields.whole("version", 0, UINT32_MAX, 0));
-  if (method != "finermoe" || version != 1) {
+  if (is_switched_off(fields, method)) return std::optional<Quantization>();
+  if (method != "finermoe") {
+    const std::string known = name_of_method(fields, method);
     return Status(
-        FINERMOE_ERROR_UNSUPPORTED, cat(name, ": the method \"", method, "\", version ", version, ", is not supported"),
-        "weights in BF16, F16 or F32, or \"finermoe\", version 1", cat("\"", method, "\", version ", version));
+        FINERMOE_ERROR_UNSUPPORTED,
+        cat(name, ": weights quantised by ", known,
+            " are not supported: use the model in BF16, F16 or F32, and `finermoe quantize` where it is to be "
+            "smaller"),
+        "weights in BF16, F16 or F32, or \"finermoe\", version 1", known);
+  }
+  FM_ASSIGN(uint64_t version, fields.whole("version", 0, UINT32_MAX, 0));
+  if (version != 1) {
+    return Status(FINERMOE_ERROR_UNSUPPORTED, cat(name, ": version ", version, " of \"finermoe\" is not supported"),
+                  "version 1", cat("version ", version));
   }
   Quantization out;
   FM_ASSIGN(out.weights, parse_type(fields, "weights"));
   FM_ASSIGN(out.embeddings, parse_type(fields, "embeddings"));
   const Json* overrides = fields.find("overrides");
-  if (overrides == nullptr) return out;
+  if (overrides == nullptr) return std::optional(std::move(out));
   if (!overrides->is_array()) return fields.wrong("overrides", "a list of {\"pattern\", \"type\"}");
   for (const Json& one : *overrides) {
     if (!one.is_object()) return fields.wrong("overrides", "a list of {\"pattern\", \"type\"}");
@@ -70,7 +113,7 @@ Result<Quantization> Quantization::parse(const Json& value, std::string_view fil
     FM_ASSIGN(next.pattern, entry.text("pattern"));
     FM_ASSIGN(next.dtype, parse_type(entry, "type"));
   }
-  return out;
+  return std::optional(std::move(out));
 }
 
 Json Quantization::to_json() const {

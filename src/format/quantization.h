@@ -26,8 +26,9 @@ struct Quantization {
   // Of everything that may be in blocks; nullopt where a tensor keeps its type.
   std::optional<DType> type_of(TensorKind kind, std::string_view name) const;
 
-  // UNSUPPORTED for other methods and versions than ours. `file_name` is used in messages.
-  static Result<Quantization> parse(const Json& value, std::string_view file_name);
+  // UNSUPPORTED for other methods and versions than ours; nullopt for what bitsandbytes leaves behind with all of it
+  // switched off. `file_name` is used in messages.
+  static Result<std::optional<Quantization>> parse(const Json& value, std::string_view file_name);
   Json to_json() const;
 };
 

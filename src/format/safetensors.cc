@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/foreign_file.h"
 #include "base/json.h"
 #include "base/json_sax.h"
 
@@ -118,7 +119,7 @@ class Handler : public JsonSax {
   }
 
   bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception&) override {
-    status_ = json_error(cat(file_name_, ": header"), FINERMOE_ERROR_HEADER_MALFORMED, position);
+    status_ = json_error(json_, cat(file_name_, ": header"), FINERMOE_ERROR_HEADER_MALFORMED, position);
     return false;
   }
 
@@ -270,18 +271,28 @@ Result<SafetensorsHeader> SafetensorsHeader::parse(std::string_view json, uint64
   return std::move(handler.header);
 }
 
-Result<uint64_t> safetensors_header_size(std::span<const std::byte> prefix, uint64_t file_size,
+Result<uint64_t> safetensors_header_size(std::span<const std::byte> beginning, uint64_t file_size,
                                          std::string_view file_name,
                                          FunctionRef<Result<std::string>(uint64_t size)> read_text) {
-  if (file_size < safetensors_prefix_size) {
+  const std::string_view text_beginning(reinterpret_cast<const char*>(beginning.data()), beginning.size());
+  const auto foreign = recognise_foreign_file(text_beginning);
+  if (file_size < safetensors_prefix_size && !foreign) {
     return Status(
         FINERMOE_ERROR_HEADER_TRUNCATED,
         cat(file_name, " has ", file_size, " bytes, and a safetensors file begins with the 8 of its header's length"),
         "at least 8 bytes", cat(file_size, " bytes"));
   }
-  uint64_t size = 0, room = file_size - safetensors_prefix_size;
-  for (size_t i = safetensors_prefix_size; i-- > 0;) size = size << 8 | std::to_integer<uint64_t>(prefix[i]);
-  if (size <= room && size <= max_header_size) return size;
+  uint64_t size = 0, room = file_size - std::min(file_size, safetensors_prefix_size);
+  for (size_t i = std::min<size_t>(safetensors_prefix_size, beginning.size()); i-- > 0;) {
+    size = size << 8 | std::to_integer<uint64_t>(beginning[i]);
+  }
+  const bool fits = size <= room && size <= max_header_size;
+  const bool is_json =
+      text_beginning.size() > safetensors_prefix_size && text_beginning[safetensors_prefix_size] == '{';
+  if (foreign && !(fits && is_json)) {
+    return foreign_file_error(*foreign, file_name, FINERMOE_ERROR_HEADER_MALFORMED, "a safetensors file");
+  }
+  if (fits) return size;
   bool cut_off = false;
   if (size <= max_header_size) {
     Result<std::string> text = read_text(room);

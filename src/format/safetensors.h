@@ -34,11 +34,13 @@ struct SafetensorsHeader {
 };
 
 constexpr uint64_t safetensors_prefix_size = 8;
+// What safetensors_header_size looks at: enough to tell what a file is that is no safetensors file.
+constexpr uint64_t safetensors_beginning_size = 512;
 
-// The header's length out of the first bytes of a file, checked against the file's size.
+// The header's length out of the beginning of a file, checked against the file's size.
 // `read_text` answers up to the number of bytes asked for, from behind the length; it is asked only where the length
 // does not fit, to tell a file that was cut off from a length that is wrong.
-Result<uint64_t> safetensors_header_size(std::span<const std::byte> prefix, uint64_t file_size,
+Result<uint64_t> safetensors_header_size(std::span<const std::byte> beginning, uint64_t file_size,
                                          std::string_view file_name,
                                          FunctionRef<Result<std::string>(uint64_t size)> read_text);
 

@@ -15,7 +15,7 @@ constexpr int max_depth = 64;
 // Fills the tables as the text goes by: for 11,000 tensors a document in memory would take longer than all the rest.
 class Handler : public JsonSax {
  public:
-  explicit Handler(std::string_view name) : name_(name) {}
+  Handler(std::string_view json, std::string_view name) : json_(json), name_(name) {}
   ShardIndex index;
   Status status;
   bool saw_map = false;
@@ -54,7 +54,7 @@ class Handler : public JsonSax {
     return leave();
   }
   bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception&) override {
-    status = json_error(name_, FINERMOE_ERROR_INDEX_MALFORMED, position);
+    status = json_error(json_, name_, FINERMOE_ERROR_INDEX_MALFORMED, position);
     return false;
   }
 
@@ -72,7 +72,7 @@ class Handler : public JsonSax {
     return true;
   }
 
-  const std::string_view name_;
+  const std::string_view json_, name_;
   std::unordered_map<std::string, uint32_t> files_;
   int depth_ = 0;
   bool at_map_ = false, in_map_ = false;
@@ -97,8 +97,14 @@ void sort_files(ShardIndex& index) {
 
 }  // namespace
 
+void ShardIndex::erase(uint32_t file) {
+  files.erase(files.begin() + file);
+  std::erase_if(tensors, [file](const auto& tensor) { return tensor.second == file; });
+  for (auto& [name, other] : tensors) other -= other > file;
+}
+
 Result<ShardIndex> ShardIndex::parse(std::string_view json, std::string_view name) {
-  Handler handler(name);
+  Handler handler(json, name);
   if (!parse_json_events(json.begin(), json.end(), &handler)) return handler.status;
   const char* wrong = nullptr;
   if (handler.index.tensors.empty()) wrong = "no weight_map that names files";

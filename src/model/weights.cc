@@ -46,6 +46,8 @@ WeightView* place_of(const TensorSpec& spec, Weights& weights) {
   return nullptr;
 }
 
+WeightView view_of(const Tensor& tensor) { return {tensor.data, tensor.dtype, tensor.rows, tensor.columns}; }
+
 }  // namespace
 
 Weights Weights::bind(const Checkpoint& checkpoint) {
@@ -62,13 +64,14 @@ Weights Weights::bind(const Checkpoint& checkpoint) {
     next += n_experts;
   }
   Status bound = for_each_tensor(config, [&](const TensorSpec& spec) {
-    const Tensor* tensor = checkpoint.find(spec.name);
-    *place_of(spec, weights) = {tensor->data, tensor->dtype, tensor->rows, tensor->columns};
+    *place_of(spec, weights) = view_of(*checkpoint.find(spec.name));
     return Status();
   });
   static_cast<void>(bound);  // the visitor has no errors
   if (config.tied_embeddings) weights.head = weights.embedding;
   return weights;
 }
+
+WeightView Weights::head_of(const Checkpoint& checkpoint) { return view_of(*checkpoint.find("lm_head.weight")); }
 
 }  // namespace finermoe

@@ -35,8 +35,10 @@ struct Weights {
   std::vector<LayerWeights> layers;
   std::vector<FfnWeights> experts;  // of all layers; LayerWeights::moe.experts are parts of it
 
-  // The checkpoint was checked when it was opened: every tensor is there.
+  // The checkpoint was checked when it was opened: every tensor is there. A head that config.json ties to the
+  // embeddings is taken to be them, until Checkpoint::resolved_config() says otherwise.
   static Weights bind(const Checkpoint& checkpoint);
+  static WeightView head_of(const Checkpoint& checkpoint);  // that is stored
 };
 
 }  // namespace finermoe

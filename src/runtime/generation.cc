@@ -81,15 +81,13 @@ Result<std::shared_ptr<Generation>> Generation::create_behind(std::shared_ptr<Se
   FM_TRY(session->check_ids(prompt, n_kept));
   FM_TRY(options.check_ids(vocab_size));
   std::shared_ptr<Generation> generation(new Generation);
-  auto tokenizer = model.tokenizer();
-  if (tokenizer.ok()) {
-    generation->tokenizer_ = *tokenizer;
-  } else if (tokenizer.status().code() != FINERMOE_ERROR_NO_TOKENIZER || !options.stop_strings.empty()) {
-    return tokenizer.status();
+  if (options.stop_strings.empty()) {
+    generation->tokenizer_ = model.usable_tokenizer();
+  } else {
+    FM_ASSIGN(generation->tokenizer_, model.tokenizer());
   }
-  FM_ASSIGN(auto never, model.padding_ids());
   FM_ASSIGN(generation->logits_, Buffer::allocate(model.runtime()->account(), vocab_size * sizeof(float), "logits"));
-  generation->sampler_.emplace(options.sampling, std::move(never));
+  generation->sampler_.emplace(options.sampling, model.padding_ids());
   generation->stop_strings_.emplace(options.stop_strings);
   for (size_t i = 0; i < n_kept; i++) generation->sampler_->saw_prompt(session->tokens()[i]);
   for (int32_t id : prompt) generation->sampler_->saw_prompt(id);

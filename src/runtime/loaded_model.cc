@@ -20,24 +20,46 @@ Result<std::shared_ptr<LoadedModel>> LoadedModel::load(std::shared_ptr<const Che
   return loaded;
 }
 
-Result<std::shared_ptr<const Tokenizer>> LoadedModel::tokenizer() {
-  std::lock_guard lock(text_mutex_);
-  if (tokenizer_) return tokenizer_;
-  const Checkpoint& checkpoint = *model_.checkpoint;
-  const auto read = [&](const std::string& name) { return checkpoint.text(name); };
-  FM_ASSIGN(tokenizer_, Tokenizer::open("the model", read));
-  return tokenizer_;
+Status LoadedModel::settle_head() {
+  if (head_settled_.load(std::memory_order_acquire)) return {};
+  const std::lock_guard lock(head_mutex_);
+  if (head_settled_.load(std::memory_order_relaxed)) return {};
+  FM_ASSIGN(const Config resolved, model_.checkpoint->resolved_config());
+  if (!resolved.tied_embeddings) model_.weights.head = Weights::head_of(*model_.checkpoint);
+  if (model_.checkpoint->stores_tied_head()) {
+    runtime_->log(1, resolved.tied_embeddings
+                         ? "lm_head.weight equals the embeddings, to which config.json ties it"
+                         : "lm_head.weight differs from the embeddings, to which config.json ties it: it is used");
+  }
+  head_settled_.store(true, std::memory_order_release);
+  return {};
 }
 
-Result<std::vector<int32_t>> LoadedModel::padding_ids() {
-  std::vector<int32_t> ids;
-  auto found = tokenizer();
-  if (!found.ok()) {
-    if (found.status().code() == FINERMOE_ERROR_NO_TOKENIZER) return ids;
-    return found.status();
+Result<std::shared_ptr<const Tokenizer>> LoadedModel::tokenizer() {
+  std::lock_guard lock(text_mutex_);
+  if (tokenizer_) return *tokenizer_;
+  const auto read = [&](const std::string& name) { return model_.checkpoint->text(name); };
+  auto opened = Tokenizer::open("the model", read);
+  const Code code = opened.status().code();
+  if (code == FINERMOE_ERROR_OUT_OF_MEMORY) return opened;  // another time it may work
+  if (code != FINERMOE_OK && code != FINERMOE_ERROR_NO_TOKENIZER) {
+    runtime_->log(2, cat("only token ids can be used with the model: ", opened.status().message()));
   }
+  tokenizer_ = opened;
+  return opened;
+}
+
+std::shared_ptr<const Tokenizer> LoadedModel::usable_tokenizer() {
+  auto found = tokenizer();
+  return found.ok() ? *found : nullptr;
+}
+
+std::vector<int32_t> LoadedModel::padding_ids() {
+  std::vector<int32_t> ids;
+  const auto found = usable_tokenizer();
+  if (!found) return ids;
   for (int32_t id = 0; static_cast<uint64_t>(id) < config().vocab_size; id++) {
-    if ((*found)->kind(id) == TokenKind::unused) ids.push_back(id);
+    if (found->kind(id) == TokenKind::unused) ids.push_back(id);
   }
   return ids;
 }
@@ -84,6 +106,7 @@ Result<std::string> LoadedModel::fingerprint() {
 }
 
 Result<std::string> LoadedModel::compute_fingerprint() const {
+  FM_ASSIGN(const Config resolved, model_.checkpoint->resolved_config());
   Sha256 hash;
   auto add_text = [&](std::string_view text) {
     hash.update(std::as_bytes(std::span(text.data(), text.size())));
@@ -96,7 +119,7 @@ Result<std::string> LoadedModel::compute_fingerprint() const {
                " ", c.rope.beta_fast, " ", c.rope.beta_slow, " ", c.rope.truncate ? 1 : 0, " ", c.rope.low_freq_factor,
                " ", c.rope.high_freq_factor, " ", c.sliding_window));
   for (size_t layer = 0; layer < c.n_layers; layer++) add_text(c.is_sliding_layer[layer] ? "1" : "0");
-  FM_TRY(for_each_tensor(c, [&](const TensorSpec& spec) {
+  FM_TRY(for_each_tensor(resolved, [&](const TensorSpec& spec) {
     const Tensor& tensor = *model_.checkpoint->find(spec.name);
     add_text(cat(spec.name, " ", name_of(tensor.dtype), " ", tensor.rows, " ", tensor.columns));
     const bool small = spec.kind == TensorKind::norm || spec.kind == TensorKind::bias ||

@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "model/forward.h"
@@ -23,13 +24,18 @@ class LoadedModel {
 
   const Model& model() const { return model_; }
   const Config& config() const { return model_.config; }
+  // Finds out which head a tied model has that stores one all the same (Checkpoint::resolved_config), at the first
+  // call: before logits are computed. Tells the log.
+  Status settle_head();
   const std::shared_ptr<Runtime>& runtime() const { return runtime_; }
   std::atomic<bool> closed{false};
 
-  // Parsed at the first call; NO_TOKENIZER for a model without one.
+  // Parsed at the first call; NO_TOKENIZER for a model without one, and what is wrong with one that cannot be used.
   Result<std::shared_ptr<const Tokenizer>> tokenizer();
+  // The same, or null where there is none that can be used: what needs no text goes on without.
+  std::shared_ptr<const Tokenizer> usable_tokenizer();
   // Ids that a generation must never choose: rows of the vocabulary without a token. Empty without a tokenizer.
-  Result<std::vector<int32_t>> padding_ids();
+  std::vector<int32_t> padding_ids();
 
   // What a saved session must agree with: SHA-256 of the configuration, the tensor table, and the values of norms,
   // biases and routers.
@@ -60,8 +66,11 @@ class LoadedModel {
   Model model_;
   std::shared_ptr<Runtime> runtime_;
 
+  std::mutex head_mutex_;
+  std::atomic<bool> head_settled_{false};
+
   std::mutex text_mutex_;
-  std::shared_ptr<const Tokenizer> tokenizer_;
+  std::optional<Result<std::shared_ptr<const Tokenizer>>> tokenizer_;
   std::string fingerprint_;
 
   std::mutex scratch_mutex_;

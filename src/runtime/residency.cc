@@ -14,9 +14,8 @@ struct Range {
 };
 
 // The ranges of the tensors to lock, ascending, neighbours joined.
-std::vector<Range> ranges_to_lock(const Checkpoint& checkpoint, Lock lock) {
+std::vector<Range> ranges_to_lock(const Checkpoint& checkpoint, const Config& config, Lock lock) {
   constexpr uint64_t page = 4096;  // smaller gaps are not worth a range of their own
-  const Config& config = checkpoint.config();
   std::vector<Range> ranges;
   Status visited = for_each_tensor(config, [&](const TensorSpec& spec) {
     if (lock == Lock::all || is_read_by_every_token(config, spec.kind)) {
@@ -56,7 +55,8 @@ bool is_read_by_every_token(const Config& config, TensorKind kind) {
 Status lock_weights(const Checkpoint& checkpoint, Lock lock, const Progress& progress) {
   if (lock == Lock::none) return {};
   constexpr uint64_t piece = 64 << 20;  // between two looks at the progress
-  const std::vector<Range> ranges = ranges_to_lock(checkpoint, lock);
+  FM_ASSIGN(const Config config, checkpoint.resolved_config());
+  const std::vector<Range> ranges = ranges_to_lock(checkpoint, config, lock);
   uint64_t total = 0, done = 0;
   for (const Range& range : ranges) total += range.end - range.begin;
   // A control group that runs out of memory ends the process instead of refusing.

@@ -23,12 +23,7 @@ void read_row(const WeightView& weight, uint64_t row, std::span<float> out) {
     std::memcpy(out.data(), from, out.size_bytes());
     return;
   }
-  for (float& value : out) {  // a file may hold its tensors at any address
-    uint16_t bits;
-    std::memcpy(&bits, from, sizeof bits);
-    from += sizeof bits;
-    value = weight.dtype == DType::bf16 ? bf16_to_float(bits) : f16_to_float(bits);
-  }
+  for (size_t i = 0; i < out.size(); i++) out[i] = load_element(weight.dtype, from, i);
 }
 
 std::array<const WeightView*, 3> matrices(const FfnWeights& expert) { return {&expert.gate, &expert.up, &expert.down}; }

@@ -81,6 +81,7 @@ Status run_step(LoadedModel& model, std::span<StepPart> parts, float* logits, co
   FM_TRY(model.model().checkpoint->check_unchanged());
   const Rows rows(parts);
   for (const StepPart& part : parts) part.session->reserve(part.tokens.size());
+  if (!rows.logit_rows.empty()) FM_TRY(model.settle_head());
   FM_ASSIGN(auto scratch, model.borrow_scratch(rows.tokens.size(), rows.longest));
   (*scratch).workspace->precision = parts[0].session->options().precision;
   Recording recording;

@@ -13,8 +13,8 @@ constexpr size_t kMaxDepth = 64;
 class Reader final : public JsonSax {
  public:
   // In tokenizer.json the vocabulary is a part of the document; vocab.json is nothing else.
-  Reader(std::string_view name, bool is_vocab, TokenizerFile& lists)
-      : name_(name), is_vocab_(is_vocab), lists_(lists) {}
+  Reader(std::string_view text, std::string_view name, bool is_vocab, TokenizerFile& lists)
+      : text_(text), name_(name), is_vocab_(is_vocab), lists_(lists) {}
 
   Status status() const { return status_; }
   Json take() { return std::move(root_); }
@@ -72,7 +72,7 @@ class Reader final : public JsonSax {
   }
 
   bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception&) override {
-    status_ = json_error(name_, FINERMOE_ERROR_TOKENIZER_MALFORMED, position);
+    status_ = json_error(text_, name_, FINERMOE_ERROR_TOKENIZER_MALFORMED, position);
     return false;
   }
 
@@ -140,7 +140,7 @@ class Reader final : public JsonSax {
     return true;
   }
 
-  const std::string_view name_;
+  const std::string_view text_, name_;
   const bool is_vocab_;
   TokenizerFile& lists_;
   Status status_;
@@ -155,13 +155,13 @@ class Reader final : public JsonSax {
 }  // namespace
 
 Result<Json> read_tokenizer_document(std::string_view text, TokenizerFile& file) {
-  Reader reader("tokenizer.json", false, file);
+  Reader reader(text, "tokenizer.json", false, file);
   if (!parse_json_events(text.begin(), text.end(), &reader)) return reader.status();
   return reader.take();
 }
 
 Status read_vocabulary(std::string_view text, TokenizerFile& file) {
-  Reader reader("vocab.json", true, file);
+  Reader reader(text, "vocab.json", true, file);
   if (!parse_json_events(text.begin(), text.end(), &reader)) return reader.status();
   if (!reader.take().is_object() || file.tokens.size() == 0) {
     return Status(FINERMOE_ERROR_TOKENIZER_MALFORMED, "vocab.json is not an object of tokens and their ids");

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <climits>
 
+#include "base/foreign_file.h"
 #include "text/added_tokens.h"
 #include "text/bpe.h"
 #include "text/chat_template.h"
@@ -368,6 +369,9 @@ Status BpeTokenizer::build_chat(const Result<TokenizerConfig>& config, const Tok
     FM_ASSIGN(source, chat_template_of(*config));
   }
   if (!source) return Status(FINERMOE_ERROR_CHAT_TEMPLATE, "this model has no chat template");
+  if (const auto foreign = recognise_foreign_file(*source)) {
+    return foreign_file_error(*foreign, "the chat template", FINERMOE_ERROR_CHAT_TEMPLATE, "a template");
+  }
   FM_ASSIGN(chat_, recognise_chat_template(*source));
   chat_start_ = vocabulary_.find(kChatStart);
   chat_end_ = vocabulary_.find(kChatEnd);

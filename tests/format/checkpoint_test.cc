@@ -142,7 +142,21 @@ TEST(Checkpoint, IndexThatIsNotSo) {
   expect_error(open(model.path).status(), FINERMOE_ERROR_INDEX_MALFORMED, {"lm_head.weight", ShardedModel::second});
   invented["weight_map"]["no.such.tensor"] = ShardedModel::second;
   model.write_index(invented);
-  expect_error(open(model.path).status(), FINERMOE_ERROR_INDEX_MALFORMED, {"no.such.tensor"});
+  EXPECT_TRUE(open(model.path).ok());  // the model does not need it
+  invented["weight_map"]["rotary.inv_freq"] = "model-00005-of-00005.safetensors";
+  model.write_index(invented);  // nor the file, which is not there
+  auto checkpoint = open(model.path);
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status().message();
+  EXPECT_EQ((*checkpoint)->files().size(), 4u);
+  for (const char* first : {"a.safetensors", "z.safetensors"}) {  // whichever place it has among the files
+    Json moved = index;
+    moved["weight_map"]["no.such.tensor"] = first;
+    model.write_index(moved);
+    EXPECT_TRUE(open(model.path).ok()) << first;
+    moved["weight_map"]["model.norm.weight"] = first;
+    model.write_index(moved);
+    expect_error(open(model.path).status(), FINERMOE_ERROR_SHARD_NOT_FOUND, {first});
+  }
 }
 
 TEST(Checkpoint, IndexThatLeavesTheDirectory) {
@@ -217,7 +231,7 @@ TEST(Checkpoint, SingleFile) {
   auto checkpoint = open(directory / "m.safetensors");
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status().message();
   EXPECT_EQ((*checkpoint)->config().hidden_size, 4u);
-  EXPECT_EQ((*checkpoint)->generation_defaults().stop_ids, std::vector<int32_t>({3}));
+  EXPECT_EQ((*checkpoint)->generation_defaults()->stop_ids, std::vector<int32_t>({3}));
   EXPECT_EQ(**(*checkpoint)->text("tokenizer.json"), "{\"a\": \"\xc3\xa9\"}");
   EXPECT_FALSE((*checkpoint)->text("chat_template.jinja")->has_value());
   EXPECT_EQ(*(*checkpoint)->text_names(), std::vector<std::string>({"generation_config.json", "tokenizer.json"}));
@@ -269,6 +283,82 @@ TEST(ReadModelText, FromEveryKindOfPath) {
   EXPECT_EQ(read(directory / "m.safetensors", "tokenizer.json"), "{\"a\": \"\xc3\xa9\"}");
   EXPECT_EQ(read(directory / "m.safetensors", "chat_template.jinja"), std::nullopt);
   EXPECT_EQ(read_model_text(directory / "none", "config.json").status().code(), FINERMOE_ERROR_FILE_NOT_FOUND);
+}
+
+// Files that are no safetensors file, given as a model and inside of its directory.
+TEST(Checkpoint, OtherFilesAreRecognised) {
+  using namespace std::string_literals;
+  const std::tuple<std::string, const char*, const char*> others[] = {
+      {"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 988097824\n", "Git LFS", "git lfs pull"},
+      {"GGUF\3\0\0\0\x7b\0\0\0\0\0\0\0"s + std::string(200, 'x'), "GGUF", "safetensors"},
+      {"PK\3\4\0\0\0\0\0\0"s + std::string(200, '\0'), "PyTorch", "save_pretrained"},
+      {"\x80\2}q\0X\4\0\0\0"s + std::string(200, 'x'), "pickle", "save_pretrained"},
+      {"\x80\2\x8a\nl\xfc\x9c\x46\xf9 j\xa8P\x19.\x80\2M"s, "pickle", "save_pretrained"},
+      {"<!DOCTYPE html>\n<html lang=\"en\">", "HTML", "download"},
+      {"\xef\xbb\xbf \n<HTML><body>Sign in</body></HTML>", "HTML", "download"},
+      {"\x89HDF\r\n\x1a\n"s + std::string(100, '\0'), "HDF5", "safetensors"},
+      {"\x1f\x8b\x08\0\0\0\0\0\0\3"s, "gzip", "unpack"},
+      {"Entry not found", "failed download", "again"}};
+  for (const auto& [bytes, what, remedy] : others) {
+    TemporaryDirectory directory;
+    write_file(directory / "model", bytes);
+    expect_error(open(directory / "model").status(), FINERMOE_ERROR_HEADER_MALFORMED, {what, remedy});
+    expect_error(Checkpoint::open_memory(bytes.data(), bytes.size(), options()).status(),
+                 FINERMOE_ERROR_HEADER_MALFORMED, {what, remedy});
+    write_file(directory / "config.json", small_config().dump());
+    write_file(directory / "model.safetensors", bytes);
+    expect_error(open(directory.path).status(), FINERMOE_ERROR_HEADER_MALFORMED, {"model.safetensors", what, remedy});
+    // Texts that are not JSON, too.
+    fs::remove(directory / "model.safetensors");
+    write_file(directory / "model.safetensors.index.json", bytes);
+    expect_error(open(directory.path).status(), FINERMOE_ERROR_INDEX_MALFORMED, {"index.json", what, remedy});
+    write_file(directory / "config.json", bytes);
+    expect_error(open(directory.path).status(), FINERMOE_ERROR_CONFIG_MALFORMED, {"config.json", what, remedy});
+  }
+}
+
+// A header whose length looks like another file's beginning is a header all the same.
+TEST(Checkpoint, HeaderOfALengthThatLooksLikeAnotherFile) {
+  const Json header = tensors_of(parse_config(small_config()));
+  std::string text = header.dump();
+  ASSERT_LT(text.size(), 0x8b1fu);
+  text.append(0x8b1f - text.size(), ' ');  // a gzip archive begins with 1f 8b
+  TemporaryDirectory directory;
+  write_file(directory / "config.json", small_config().dump());
+  const uint64_t size = text.size();
+  write_file(directory / "model.safetensors", std::string(reinterpret_cast<const char*>(&size), sizeof size) + text +
+                                                  std::string(data_size(header), '\0'));
+  EXPECT_TRUE(open(directory.path).ok()) << open(directory.path).status().message();
+}
+
+TEST(Checkpoint, OtherDirectoriesAreRecognised) {
+  for (const auto& [name, remedy] : {std::pair{"pytorch_model.bin", "save_pretrained"},
+                                     {"model-q4.gguf", "GGUF"},
+                                     {"consolidated.00.pth", "save_pretrained"},
+                                     {"tf_model.h5", "HDF5"},
+                                     {"weights.safetensors", "model.safetensors"}}) {
+    TemporaryDirectory directory;
+    write_file(directory / name, "");
+    expect_error(open(directory.path).status(), FINERMOE_ERROR_FILE_NOT_FOUND, {"config.json", name, remedy});
+    write_file(directory / "config.json", small_config().dump());
+    expect_error(open(directory.path).status(), FINERMOE_ERROR_FILE_NOT_FOUND, {"model.safetensors", name, remedy});
+  }
+}
+
+TEST(Checkpoint, Adapters) {
+  const Json lora = {{"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight",
+                      {{"dtype", "F32"}, {"shape", {1, 4}}, {"data_offsets", {0, 16}}}}};
+  TemporaryDirectory directory;
+  write_file(directory / "adapter_model.safetensors", safetensors_file(lora));
+  expect_error(open(directory / "adapter_model.safetensors").status(), FINERMOE_ERROR_UNSUPPORTED,
+               {"LoRA", "merge_and_unload"});
+  write_file(directory / "adapter_config.json", "{}");
+  expect_error(open(directory.path).status(), FINERMOE_ERROR_UNSUPPORTED, {"LoRA", "merge_and_unload"});
+  write_file(directory / "config.json", small_config().dump());
+  expect_error(open(directory.path).status(), FINERMOE_ERROR_UNSUPPORTED, {"LoRA", "merge_and_unload"});
+  fs::remove(directory / "adapter_config.json");
+  write_file(directory / "model.safetensors", safetensors_file(lora));
+  expect_error(open(directory.path).status(), FINERMOE_ERROR_UNSUPPORTED, {"model.safetensors", "LoRA"});
 }
 
 }  // namespace

@@ -256,22 +256,57 @@ TEST(Config, PositionsThatARopeScalingIsFor) {
   EXPECT_EQ(positions({{"rope_type", "llama3"}, {"factor", 8}, {"low_freq_factor", 1}, {"high_freq_factor", 4}}), 16u);
 }
 
+// Of other tools: what each writes is known by its name.
+TEST(Config, OtherQuantizations) {
+  const auto status = [](const Json& quantization) {
+    return parse_status(with({{"quantization_config", quantization}}));
+  };
+  const std::pair<Json, const char*> refused[] = {
+      {{{"quant_method", "gptq"}, {"bits", 4}, {"group_size", 128}, {"version", "2"}}, "GPTQ"},
+      {{{"quant_method", "awq"}, {"bits", 4}, {"version", "gemm"}}, "AWQ"},
+      {{{"quant_method", "fp8"}, {"fmt", "e4m3"}}, "FP8"},
+      {{{"quant_method", "fbgemm_fp8"}}, "FP8"},
+      {{{"quant_method", "compressed-tensors"}, {"version", "0.9"}}, "compressed-tensors"},
+      {{{"quant_method", "bitsandbytes"}, {"load_in_4bit", true}, {"load_in_8bit", false}}, "bitsandbytes"},
+      {{{"load_in_8bit", true}}, "bitsandbytes"},
+      {{{"group_size", 64}, {"bits", 4}}, "MLX"},
+      {{{"quant_method", "other"}}, "other"},
+      {Json::object(), "without a name"}};
+  for (const auto& [quantization, name] : refused) {
+    expect_error(status(quantization), FINERMOE_ERROR_UNSUPPORTED, {"quantization_config", name});
+  }
+  for (const Json& left_behind :
+       {Json{{"quant_method", "bitsandbytes"},
+             {"load_in_4bit", false},
+             {"load_in_8bit", false},
+             {"llm_int8_threshold", 6}},
+        Json{{"_load_in_4bit", false}, {"_load_in_8bit", false}, {"quant_method", "bitsandbytes"}},
+        Json{{"load_in_4bit", false}, {"load_in_8bit", nullptr}}}) {
+    EXPECT_TRUE(status(left_behind).ok()) << status(left_behind).message();
+    EXPECT_FALSE(parse_config(with({{"quantization_config", left_behind}})).quantization.has_value());
+  }
+}
+
 TEST(GenerationDefaults, StopIds) {
-  auto ids = [](const char* generation, const char* config) {
+  auto ids = [](std::optional<std::string_view> generation, const char* config) {
     auto defaults = GenerationDefaults::parse(generation, config);
     EXPECT_TRUE(defaults.ok()) << defaults.status().message();
     return defaults->stop_ids;
   };
-  EXPECT_EQ(ids("", ""), std::vector<int32_t>());
-  EXPECT_EQ(ids("", R"({"eos_token_id": 7})"), std::vector<int32_t>({7}));
+  EXPECT_EQ(ids({}, "{}"), std::vector<int32_t>());
+  EXPECT_EQ(ids({}, R"({"eos_token_id": 7})"), std::vector<int32_t>({7}));
+  EXPECT_EQ(ids("{}", R"({"eos_token_id": 7})"), std::vector<int32_t>({7}));
   EXPECT_EQ(ids(R"({"eos_token_id": [3, 4]})", R"({"eos_token_id": 7})"), std::vector<int32_t>({3, 4}));
   EXPECT_EQ(ids(R"({"eos_token_id": null})", R"({"eos_token_id": 7})"), std::vector<int32_t>({7}));
+  EXPECT_EQ(ids(R"({"eos_token_id": -1})", R"({"eos_token_id": 7})"), std::vector<int32_t>());
+  EXPECT_EQ(ids(R"({"eos_token_id": [-1, 3.0, 2147483647]})", "{}"), std::vector<int32_t>({3, 2147483647}));
+  EXPECT_EQ(ids({}, R"({"eos_token_id": -1})"), std::vector<int32_t>());
 }
 
 TEST(GenerationDefaults, Values) {
   auto defaults = GenerationDefaults::parse(
       R"({"do_sample": true, "temperature": 0.7, "top_p": 0.8, "top_k": 20, "repetition_penalty": 1.05,
-          "max_new_tokens": 128, "transformers_version": "4.46.3"})",
+          "max_new_tokens": 128, "transformers_version": "4.46.3", "suppress_tokens": [1, [2]], "x": {"y": null}})",
       "{}");
   ASSERT_TRUE(defaults.ok()) << defaults.status().message();
   EXPECT_TRUE(defaults->do_sample);
@@ -280,14 +315,63 @@ TEST(GenerationDefaults, Values) {
   EXPECT_EQ(defaults->top_k, 20u);
   EXPECT_EQ(defaults->repetition_penalty, 1.05);
   EXPECT_EQ(defaults->max_new_tokens, 128u);
-  auto code = [](const char* text) { return GenerationDefaults::parse(text, "{}").status().code(); };
-  for (const char* text : {R"({"temperature": -1})", R"({"top_p": 1.5})", R"({"top_k": -1})", R"({"min_p": "0"})",
-                           R"({"repetition_penalty": 0})", R"({"eos_token_id": -1})", R"({"eos_token_id": [1, "2"]})",
-                           R"({"eos_token_id": 4294967296})", R"({"do_sample": 1})", R"({"max_new_tokens": 1.5})"}) {
-    EXPECT_EQ(code(text), FINERMOE_ERROR_CONFIG_VALUE) << text;
+}
+
+// Python takes 20.0 for 20 and 1 for true; -1 switches off, and null is as good as nothing.
+TEST(GenerationDefaults, AsPythonReadsThem) {
+  const auto parse = [](const char* text) {
+    auto defaults = GenerationDefaults::parse(text, "{}");
+    EXPECT_TRUE(defaults.ok()) << text << ": " << defaults.status().message();
+    return defaults.ok() ? *defaults : GenerationDefaults();
+  };
+  EXPECT_EQ(parse(R"({"top_k": 20.0})").top_k, 20u);
+  EXPECT_EQ(parse(R"({"max_new_tokens": 1e2})").max_new_tokens, 100u);
+  EXPECT_EQ(parse(R"({"temperature": 1})").temperature, 1);
+  EXPECT_TRUE(parse(R"({"do_sample": 1})").do_sample);
+  EXPECT_FALSE(parse(R"({"do_sample": 0})").do_sample);
+  EXPECT_FALSE(parse(R"({"do_sample": 0.0})").do_sample);
+  EXPECT_EQ(parse(R"({"top_k": -1})").top_k, 0u);
+  EXPECT_EQ(parse(R"({"top_k": -1.0})").top_k, 0u);
+  EXPECT_EQ(parse(R"({"top_p": -1})").top_p, 1);
+  EXPECT_EQ(parse(R"({"min_p": -1})").min_p, 0);
+  EXPECT_EQ(parse(R"({"typical_p": -1})").typical_p, 1);
+  EXPECT_EQ(parse(R"({"max_new_tokens": -1, "min_new_tokens": -1})").max_new_tokens, 0u);
+  const GenerationDefaults nothing =
+      parse(R"({"top_k": null, "top_p": null, "do_sample": null, "temperature": null, "max_new_tokens": null})");
+  EXPECT_EQ(nothing.top_k, 50u);
+  EXPECT_EQ(nothing.top_p, 1);
+  EXPECT_FALSE(nothing.do_sample);
+  EXPECT_EQ(nothing.temperature, 1);
+  EXPECT_EQ(nothing.max_new_tokens, 0u);
+}
+
+// The message names the file, the key and the value.
+TEST(GenerationDefaults, WhatMakesNoSense) {
+  const std::tuple<const char*, const char*, const char*> cases[] = {
+      {R"({"temperature": -1})", "temperature", "-1"},
+      {R"({"top_p": 1.1})", "top_p", "1.1"},
+      {R"({"top_p": -0.5})", "top_p", "-0.5"},
+      {R"({"top_k": -2})", "top_k", "-2"},
+      {R"({"top_k": 20.5})", "top_k", "20.5"},
+      {R"({"top_k": 1e300})", "top_k", "1e+300"},
+      {R"({"min_p": "0"})", "min_p", "\"0\""},
+      {R"({"typical_p": []})", "typical_p", "[]"},
+      {R"({"repetition_penalty": 0})", "repetition_penalty", "0"},
+      {R"({"eos_token_id": [1, "2"]})", "eos_token_id", "[1,\"2\"]"},
+      {R"({"eos_token_id": 4294967296})", "eos_token_id", "4294967296"},
+      {R"({"eos_token_id": -2})", "eos_token_id", "-2"},
+      {R"({"eos_token_id": true})", "eos_token_id", "true"},
+      {R"({"do_sample": "yes"})", "do_sample", "yes"},
+      {R"({"do_sample": 2})", "do_sample", "2"},
+      {R"({"max_new_tokens": 1.5})", "max_new_tokens", "1.5"}};
+  for (const auto& [text, key, value] : cases) {
+    expect_error(GenerationDefaults::parse(text, "{}").status(), FINERMOE_ERROR_CONFIG_VALUE,
+                 {"generation_config.json", key, value});
   }
-  EXPECT_EQ(code("[]"), FINERMOE_ERROR_CONFIG_MALFORMED);
-  EXPECT_EQ(code("{"), FINERMOE_ERROR_CONFIG_MALFORMED);
+  const auto code = [](const char* text) { return GenerationDefaults::parse(text, "{}").status().code(); };
+  for (const char* text : {"[]", "{", "", "3", "null"}) EXPECT_EQ(code(text), FINERMOE_ERROR_CONFIG_MALFORMED) << text;
+  expect_error(GenerationDefaults::parse({}, R"({"eos_token_id": "a"})").status(), FINERMOE_ERROR_CONFIG_VALUE,
+               {"config.json", "eos_token_id"});
 }
 
 }  // namespace

@@ -134,7 +134,7 @@ TEST(Quantized, OnlyWithOurConfiguration) {
     return status_of(single_file(header, config));
   };
   expect_error(with("version", 2), FINERMOE_ERROR_UNSUPPORTED, {"quantization_config", "version 2"});
-  expect_error(with("quant_method", "gptq"), FINERMOE_ERROR_UNSUPPORTED, {"gptq"});
+  expect_error(with("quant_method", "gptq"), FINERMOE_ERROR_UNSUPPORTED, {"GPTQ"});
   EXPECT_EQ(with("version", -1).code(), FINERMOE_ERROR_CONFIG_VALUE);
   EXPECT_EQ(with("version", "1").code(), FINERMOE_ERROR_CONFIG_VALUE);
   EXPECT_EQ(with("weights", "q5").code(), FINERMOE_ERROR_CONFIG_VALUE);
@@ -192,11 +192,12 @@ TEST(Quantization, TheLastPatternThatMatchesCounts) {
        {TensorKind::router, TensorKind::concat_gate, TensorKind::shared_gate, TensorKind::norm, TensorKind::bias}) {
     EXPECT_EQ(types.type_of(never, "any"), std::nullopt);
   }
-  auto back = Quantization::parse(types.to_json(), "config.json");
-  ASSERT_TRUE(back.ok()) << back.status().message();
-  EXPECT_EQ(back->to_json(), types.to_json());
-  EXPECT_EQ(back->type_of(TensorKind::attention, query), std::nullopt);
-  EXPECT_EQ(back->weights, DType::q4);
+  auto parsed = Quantization::parse(types.to_json(), "config.json");
+  ASSERT_TRUE(parsed.ok() && *parsed) << parsed.status().message();
+  const Quantization& back = **parsed;
+  EXPECT_EQ(back.to_json(), types.to_json());
+  EXPECT_EQ(back.type_of(TensorKind::attention, query), std::nullopt);
+  EXPECT_EQ(back.weights, DType::q4);
 }
 
 }  // namespace

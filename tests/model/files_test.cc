@@ -1,4 +1,5 @@
 // Models in files as other tools write them, from the file to the logits.
+#include <algorithm>
 #include <cmath>
 
 #include "../support/golden.h"
@@ -153,6 +154,192 @@ TEST(ModelFiles, ExpertsOfUnalignedWeightsAreCompared) {
     EXPECT_DONE(finermoe_model_expert_similarity(model.get(), 0, nullptr, &similarity[i], e));
   }
   EXPECT_EQ(similarity[0], similarity[1]);
+}
+
+// A tied model whose index names a head that no file holds.
+TEST(ModelFiles, IndexThatNamesATiedHead) {
+  const std::string source = shape("dense-tied");
+  const Directory model(source);
+  files::fs::rename(model / weights_name, model / "model-00001-of-00001.safetensors");
+  const Safetensors weights = Safetensors::load(model / "model-00001-of-00001.safetensors");
+  Json map;
+  for (const auto& [name, tensor] : weights.header.items()) {
+    if (name != "__metadata__") map[name] = "model-00001-of-00001.safetensors";
+  }
+  map["lm_head.weight"] = "model-00001-of-00001.safetensors";
+  files::write(model / "model.safetensors.index.json", Json({{"weight_map", map}}).dump());
+  expect_authors_logits(logits_of(open_model(model.path).get(), prompt_of(source)), source);
+}
+
+// A tied model, and what its file holds as a head.
+class TiedHead : public testing::Test {
+ protected:
+  const std::string source = shape("dense-tied");
+  const std::vector<int32_t> prompt = prompt_of(source);
+  Directory model{source};
+  Safetensors weights = Safetensors::load(source + "/model.safetensors");
+  const std::string embeddings = weights.bytes_of("model.embed_tokens.weight");
+  // Not those of the embeddings.
+  const std::string stray = Safetensors::load(golden::source_root() + "/tests/data/stray-head/lm_head.safetensors")
+                                .bytes_of("lm_head.weight");
+
+  void store_head(const char* dtype, const std::string& bytes) {
+    weights.add("lm_head.weight", dtype, {320, 64}, bytes);
+    weights.save(model / weights_name);
+  }
+
+  // The authors' model with the same two matrices, not tied.
+  std::vector<float> untied_logits(const std::string& path) {
+    const Directory untied(path);
+    Json config = Json::parse(files::read(untied / "config.json"));
+    config["tie_word_embeddings"] = false;
+    files::write(untied / "config.json", config.dump());
+    return logits_of(open_model(untied.path).get(), prompt);
+  }
+
+  static bool is_tied(finermoe_model* opened) {
+    auto config = make<ConfigHandle>([&](auto** out, auto** e) { return finermoe_config_open_model(opened, out, e); });
+    finermoe_config_info info{};
+    info.struct_size = sizeof info;
+    EXPECT_DONE(finermoe_config_get_info(config.get(), &info, e));
+    return info.tied_embeddings != 0;
+  }
+
+  // The messages that the log hears while `use` has the model.
+  template <class Use>
+  static std::vector<std::string> log_of(const std::string& path, Use&& use) {
+    std::vector<std::string> messages;
+    auto options = make<RuntimeOptions>([](auto** out, auto** e) { return finermoe_runtime_options_create(out, e); });
+    EXPECT_DONE(finermoe_runtime_options_set_log(
+        options.get(),
+        [](void* user, int32_t level, const char* message) {
+          if (level == 1 && std::string(message).find("lm_head") != std::string::npos) {
+            static_cast<std::vector<std::string>*>(user)->push_back(message);
+          }
+        },
+        &messages, e));
+    auto runtime =
+        make<RuntimeHandle>([&](auto** out, auto** e) { return finermoe_runtime_create(options.get(), out, e); });
+    auto opened = open_model(path, runtime.get());
+    EXPECT_TRUE(messages.empty()) << "opening reads no weights";
+    use(opened.get());
+    return messages;
+  }
+
+  // What quantisation and upcycling make of the model, with their logits.
+  void expect_writers_untie(bool untied) {
+    const Directory out;
+    const std::string quantized = out / "q8", upcycled = out / "moe";
+    using QuantizeOptions = std::unique_ptr<finermoe_quantize_options, FreeWith<finermoe_quantize_options_free>>;
+    auto types = make<QuantizeOptions>(
+        [](auto** made, auto** e) { return finermoe_quantize_options_create(FINERMOE_DTYPE_Q8, made, e); });
+    EXPECT_DONE(finermoe_quantize_options_add_override(types.get(), "*", -1, e));  // all as in the source
+    EXPECT_DONE(finermoe_quantize_run(model.path.c_str(), quantized.c_str(), types.get(), nullptr, e));
+    EXPECT_EQ(logits_of(open_model(quantized).get(), prompt), logits_of(open_model(model.path).get(), prompt));
+    const Json config = Json::parse(files::read(quantized + "/config.json"));
+    EXPECT_EQ(config["tie_word_embeddings"], !untied);
+    const Safetensors written = Safetensors::load(quantized + "/model.safetensors");
+    EXPECT_EQ(written.header.contains("lm_head.weight"), untied);
+
+    using UpcycleOptions = std::unique_ptr<finermoe_upcycle_options, FreeWith<finermoe_upcycle_options_free>>;
+    auto options =
+        make<UpcycleOptions>([](auto** made, auto** e) { return finermoe_upcycle_options_create(nullptr, made, e); });
+    EXPECT_DONE(finermoe_upcycle_options_set_shape(options.get(), 4, 1, 2, 2, 1, e));
+    EXPECT_DONE(finermoe_upcycle_run(model.path.c_str(), upcycled.c_str(), options.get(), nullptr, e));
+    const Safetensors moe = Safetensors::load(upcycled + "/model.safetensors");
+    EXPECT_EQ(moe.bytes_of("lm_head.weight"), untied ? stray : embeddings);
+    EXPECT_EQ(moe.bytes_of("model.embed_tokens.weight"), embeddings);
+  }
+};
+
+TEST_F(TiedHead, OneThatDiffersIsUsed) {
+  store_head("BF16", stray);
+  auto opened = open_model(model.path);
+  // What transformers 5.23 finds likeliest behind each of these tokens.
+  const auto logits = logits_of(opened.get(), {5, 6, 7});
+  std::vector<int32_t> likeliest;
+  for (size_t row = 0; row < 3; row++) {
+    const auto first = logits.begin() + static_cast<ptrdiff_t>(row * 320);
+    likeliest.push_back(static_cast<int32_t>(std::max_element(first, first + 320) - first));
+  }
+  EXPECT_EQ(likeliest, std::vector<int32_t>({314, 125, 125}));
+  EXPECT_FALSE(is_tied(opened.get()));
+  EXPECT_EQ(logits_of(opened.get(), prompt), untied_logits(model.path));
+  expect_writers_untie(true);
+  const auto log = log_of(model.path, [&](finermoe_model* m) {
+    for (int i = 0; i < 2; i++) logits_of(m, prompt);
+  });
+  ASSERT_EQ(log.size(), 1u);
+  EXPECT_NE(log[0].find("differs"), std::string::npos) << log[0];
+}
+
+TEST_F(TiedHead, OneThatDiffersInItsLastElementIsUsed) {
+  std::string almost = embeddings;
+  almost.back() = static_cast<char>(almost.back() ^ 1);
+  store_head("BF16", almost);
+  EXPECT_FALSE(is_tied(open_model(model.path).get()));
+  EXPECT_EQ(logits_of(open_model(model.path).get(), prompt), untied_logits(model.path));
+}
+
+TEST_F(TiedHead, OneThatIsEqualIsTied) {
+  store_head("BF16", embeddings);
+  EXPECT_TRUE(is_tied(open_model(model.path).get()));
+  expect_authors_logits(logits_of(open_model(model.path).get(), prompt), source);
+  expect_writers_untie(false);
+  const auto log = log_of(model.path, [&](finermoe_model* m) { logits_of(m, prompt); });
+  ASSERT_EQ(log.size(), 1u);
+  EXPECT_NE(log[0].find("equals"), std::string::npos) << log[0];
+}
+
+TEST_F(TiedHead, OneOfAnotherTypeIsComparedByItsValues) {
+  std::string wide;  // BF16 as float32: two bytes of zeros below
+  for (size_t i = 0; i < embeddings.size(); i += 2) wide += std::string(2, '\0') + embeddings.substr(i, 2);
+  store_head("F32", wide);
+  EXPECT_TRUE(is_tied(open_model(model.path).get()));
+  wide[0] = 1;
+  Safetensors changed = Safetensors::load(source + "/model.safetensors");
+  changed.add("lm_head.weight", "F32", {320, 64}, wide);
+  changed.save(model / weights_name);
+  EXPECT_FALSE(is_tied(open_model(model.path).get()));
+}
+
+TEST_F(TiedHead, OneOfAnotherShapeIsAnError) {
+  weights.add("lm_head.weight", "BF16", {319, 64}, stray.substr(0, 319 * 128));
+  weights.save(model / weights_name);
+  const Failure failure = failure_of([&](finermoe_error** e) {
+    finermoe_model* out = nullptr;
+    return finermoe_model_open(model.path.c_str(), nullptr, &out, e);
+  });
+  EXPECT_EQ(failure.code, FINERMOE_ERROR_TENSOR_SHAPE);
+  EXPECT_NE(failure.message.find("lm_head.weight"), std::string::npos) << failure.message;
+}
+
+// Some savers keep the head and drop the embeddings.
+TEST_F(TiedHead, AloneItIsTheEmbeddings) {
+  weights.rename("model.embed_tokens.weight", "lm_head.weight");
+  weights.save(model / weights_name);
+  auto opened = open_model(model.path);
+  EXPECT_TRUE(is_tied(opened.get()));
+  expect_authors_logits(logits_of(opened.get(), prompt), source);
+  expect_writers_untie(false);
+  EXPECT_TRUE(log_of(model.path, [&](finermoe_model* m) { logits_of(m, prompt); }).empty());
+}
+
+TEST_F(TiedHead, SavedSessionsKnowTheHeadThatIsUsed) {
+  store_head("BF16", stray);
+  const Directory out;
+  const std::string saved = out / "session";
+  auto opened = open_model(model.path);
+  auto session = open_session(opened.get());
+  EXPECT_DONE(finermoe_session_append(session.get(), prompt.data(), prompt.size(), FINERMOE_LOGITS_NONE, nullptr, e));
+  EXPECT_DONE(finermoe_session_save(session.get(), saved.c_str(), e));
+  const auto restore = [&](const std::string& path) {
+    auto other = open_model(path);
+    auto fresh = open_session(other.get());
+    return failure_of([&](finermoe_error** e) { return finermoe_session_restore(fresh.get(), saved.c_str(), e); }).code;
+  };
+  EXPECT_EQ(restore(model.path), FINERMOE_OK);
+  EXPECT_EQ(restore(source), FINERMOE_ERROR_SESSION_MISMATCH);
 }
 
 }  // namespace

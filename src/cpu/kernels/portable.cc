@@ -10,17 +10,8 @@
 namespace finermoe::portable {
 namespace {
 
-// Weights may lie at any address: a file aligns its tensors to nothing.
 float element(const void* data, DType dtype, size_t i) {
-  const auto* bytes = static_cast<const std::byte*>(data) + i * size_of(dtype);
-  if (dtype == DType::f32) {
-    float value;
-    std::memcpy(&value, bytes, sizeof value);
-    return value;
-  }
-  uint16_t bits;
-  std::memcpy(&bits, bytes, sizeof bits);
-  return dtype == DType::bf16 ? bf16_to_float(bits) : f16_to_float(bits);
+  return load_element(dtype, static_cast<const std::byte*>(data), i);
 }
 
 // Sixteen partial sums, so that a compiler can use whatever vectors the processor has without changing the order.
