@@ -1,14 +1,13 @@
 // From logits to a token: processors in Hugging Face's order, then one draw. docs/sampling.md is its description.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 #include <span>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include "base/status.h"
+#include "runtime/distribution.h"
 
 namespace finermoe {
 
@@ -54,44 +53,38 @@ class Sampler {
       : options_(std::move(options)), never_(std::move(never)), random_(options_.seed) {}
 
   // A token that stands in the prompt, or was generated: what the penalties count.
-  void saw_prompt(int32_t id) { seen_.insert(id); }
-  void saw_generated(int32_t id) {
-    seen_.insert(id);
-    generated_[id]++;
-  }
+  void saw_prompt(int32_t id) { saw(id, 0); }
+  void saw_generated(int32_t id) { saw(id, 1); }
 
   // logits [vocab] of the model; forbidden: more ids that cannot be chosen now.
   Result<int32_t> choose(std::span<const float> logits, std::span<const int32_t> forbidden);
 
  private:
-  struct Candidate {
-    int32_t id;
-    float logit;  // less the largest, over the temperature
-    double probability;
+  // Ids that were seen, and how often each was generated.
+  struct Seen {
+    std::vector<int32_t> ids;           // each once
+    std::vector<bool> contains;         // [id]
+    std::vector<uint32_t> n_generated;  // [id]
   };
+
+  bool has_penalties() const {
+    return options_.repetition_penalty != 1 || options_.frequency_penalty != 0 || options_.presence_penalty != 0;
+  }
+  void saw(int32_t id, uint32_t n_generated);
   void process(std::span<const int32_t> forbidden);
-  void collect_candidates(float largest);
-  void keep_top_p();
-  void keep_min_p();
-  void keep_typical();
-  void compute_probabilities();
-  int32_t draw();
 
   SamplingOptions options_;
   std::vector<int32_t> never_;
   Pcg32 random_;
-  std::unordered_set<int32_t> seen_;
-  std::unordered_map<int32_t, uint32_t> generated_;
-  std::vector<float> logits_;          // [vocab] being processed
-  std::vector<Candidate> candidates_;  // what the warpers left
+  Seen seen_;                  // empty without penalties
+  std::vector<float> logits_;  // [vocab] being processed
+  Distribution distribution_;  // of what is left of them
 };
 
 // Log-probabilities of a model's own distribution.
 class LogProbabilities {
  public:
   explicit LogProbabilities(std::span<const float> logits);
-  // Whether they are a distribution: no logit is NaN or +infinity, and not all are -infinity.
-  bool are_finite() const { return std::isfinite(log_sum_); }
   float of(int32_t id) const { return static_cast<float>(logits_[static_cast<size_t>(id)] - log_sum_); }
   // The n likeliest ids, likeliest first, lower ids first among equals.
   std::vector<int32_t> top(size_t n) const;

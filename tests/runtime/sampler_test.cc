@@ -3,9 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <map>
+#include <random>
 
 namespace finermoe {
 namespace {
@@ -200,6 +203,111 @@ TEST(Sampler, TheSmallestTemperaturesAreGreedy) {
   SamplingOptions options;
   options.temperature = std::numeric_limits<double>::denorm_min();
   EXPECT_EQ(frequencies(options, {3, 1, 3}, 200).size(), 2u);  // equals share, as the limit of a softmax does
+}
+
+// docs/sampling.md from temperature to draw, word for word: everything sorted, in double precision.
+class Definition {
+ public:
+  explicit Definition(const SamplingOptions& options) : options_(options), random_(options.seed) {}
+
+  int32_t choose(const std::vector<float>& logits) {
+    const float largest = *std::max_element(logits.begin(), logits.end());
+    std::vector<float> sorted = logits;
+    std::sort(sorted.begin(), sorted.end(), std::greater<>());
+    const bool is_cut = options_.top_k != 0 && options_.top_k < logits.size();
+    const float least = is_cut ? sorted[options_.top_k - 1] : -infinity;
+    left_.clear();
+    for (size_t i = 0; i < logits.size(); i++) {
+      if (logits[i] < least || logits[i] == -infinity) continue;
+      const double x = logits[i] == largest ? 0 : (double{logits[i]} - largest) / options_.temperature;
+      left_.push_back({static_cast<int32_t>(i), std::exp(double{static_cast<float>(x)})});
+    }
+    keep_top_p();
+    keep_min_p();
+    keep_typical();
+    normalize();
+    const double u = random_.uniform();
+    double sum = 0;
+    for (const Candidate& c : left_) {
+      if (u < (sum += c.probability)) return c.id;
+    }
+    return left_.back().id;
+  }
+
+ private:
+  struct Candidate {
+    int32_t id;
+    double probability;
+  };
+  void normalize() {
+    double sum = 0;
+    for (const Candidate& c : left_) sum += c.probability;
+    for (Candidate& c : left_) c.probability /= sum;
+  }
+  void keep_top_p() {
+    if (options_.top_p >= 1) return;
+    normalize();
+    std::stable_sort(left_.begin(), left_.end(), [](auto& a, auto& b) { return a.probability > b.probability; });
+    size_t n = 0;
+    for (double sum = 0; n < left_.size() && (n == 0 || sum < options_.top_p); n++) sum += left_[n].probability;
+    left_.resize(n);
+    std::sort(left_.begin(), left_.end(), [](auto& a, auto& b) { return a.id < b.id; });
+  }
+  void keep_min_p() {
+    double most = 0;
+    for (const Candidate& c : left_) most = std::max(most, c.probability);
+    std::erase_if(left_, [&](const Candidate& c) { return c.probability < options_.min_p * most; });
+  }
+  void keep_typical() {
+    if (options_.typical_p >= 1) return;
+    normalize();
+    double entropy = 0;
+    for (const Candidate& c : left_) entropy -= c.probability == 0 ? 0 : c.probability * std::log(c.probability);
+    const auto distance = [&](const Candidate& c) { return std::abs(-std::log(c.probability) - entropy); };
+    std::vector<Candidate> sorted = left_;
+    std::stable_sort(sorted.begin(), sorted.end(), [&](auto& a, auto& b) { return distance(a) < distance(b); });
+    size_t last = 0;
+    for (double sum = sorted[0].probability; sum < options_.typical_p && last + 1 < sorted.size();) {
+      sum += sorted[++last].probability;
+    }
+    std::erase_if(left_, [&](const Candidate& c) { return distance(c) > distance(sorted[last]) * (1 + 1e-12); });
+  }
+
+  SamplingOptions options_;
+  Pcg32 random_;
+  std::vector<Candidate> left_;
+};
+
+TEST(Sampler, ChoosesWhatTheDefinitionChooses) {
+  std::mt19937 random(1);
+  const auto one_of = [&](auto... values) {
+    const std::array all{static_cast<double>(values)...};
+    return all[random() % all.size()];
+  };
+  for (int round = 0; round < 600; round++) {
+    SamplingOptions options;
+    options.temperature = one_of(0.05, 0.7, 1, 3);
+    options.top_k = static_cast<uint64_t>(one_of(0, 0, 1, 5, 50, 3000));
+    options.top_p = one_of(1, 1, 0.1, 0.95, 0.9999);
+    options.min_p = one_of(0, 0, 0.02, 0.5, 1);
+    options.typical_p = one_of(1, 1, 0.2, 0.95);
+    options.seed = random();
+    const size_t vocab = static_cast<size_t>(one_of(1, 2, 7, 1000, 5003));
+    const float spread = static_cast<float>(one_of(0, 1e-3, 1, 5, 40));
+    std::normal_distribution<float> normal(static_cast<float>(one_of(-100, 0, 20)), 1);
+    std::vector<float> logits(vocab);
+    Sampler sampler(options, {});
+    Definition definition(options);
+    for (int token = 0; token < 10; token++) {
+      const bool is_coarse = round % 3 == 0;  // full of ties
+      for (float& x : logits) x = is_coarse ? std::round(spread * normal(random)) : spread * normal(random);
+      if (round % 5 == 0) logits[random() % vocab] = vocab == 1 ? 0 : -infinity;
+      EXPECT_EQ(*sampler.choose(logits, {}), definition.choose(logits))
+          << "round " << round << ", " << vocab << " ids, spread " << spread << ", temperature " << options.temperature
+          << ", top-k " << options.top_k << ", top-p " << options.top_p << ", min-p " << options.min_p << ", typical "
+          << options.typical_p;
+    }
+  }
 }
 
 TEST(LogProbabilities, AreALogSoftmax) {
