@@ -159,6 +159,7 @@ struct finermoe_##Name {};
 %handle(generation_options, GenerationOptions)
 %handle(generation, Generation)
 %handle(batch, Batch)
+%handle(sampler, Sampler)
 %handle(writer_options, WriterOptions)
 %handle(upcycle_options, UpcycleOptions)
 %handle(quantize_options, QuantizeOptions)

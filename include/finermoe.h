@@ -903,6 +903,29 @@ FINERMOE_API finermoe_status finermoe_generation_get_logits(const finermoe_gener
 FINERMOE_API finermoe_status finermoe_generation_set_logits(finermoe_generation* generation, const float* logits,
                                                             size_t n_logits, finermoe_error** error);
 
+/** The choice of tokens alone, for logits that come from elsewhere: bias, penalties, bans, temperature and filters of
+ * some options, and a random stream (docs/sampling.md). One thread at a time. */
+typedef struct finermoe_sampler finermoe_sampler;
+
+/** @param options  copied; NULL: greedy. What ends or reports a generation means nothing here. Rows of the vocabulary
+ *                  that have no token are for the host to forbid, as -INFINITY among the logits. */
+FINERMOE_API finermoe_status finermoe_sampler_create(const finermoe_generation_options* options,
+                                                     finermoe_sampler** sampler, finermoe_error** error);
+FINERMOE_API void finermoe_sampler_free(finermoe_sampler* sampler);
+/** Tokens of a prompt: the repetition penalty counts them, frequency and presence penalty do not. @param ids  [n_ids]
+ */
+FINERMOE_API finermoe_status finermoe_sampler_accept_prompt(finermoe_sampler* sampler, const int32_t* ids, size_t n_ids,
+                                                            finermoe_error** error);
+/** A token that was generated, chosen here or elsewhere. All penalties count it, and so does the minimum length, below
+ * which stop tokens cannot be chosen. */
+FINERMOE_API finermoe_status finermoe_sampler_accept(finermoe_sampler* sampler, int32_t id, finermoe_error** error);
+/** Chooses a token and takes as much of the random stream as a generation would; does not accept it.
+ * @param logits  [n_logits], one for each id of the vocabulary
+ * @return FINERMOE_ERROR_TOKEN_OUT_OF_RANGE where options or accepted tokens name an id that is not below n_logits,
+ *         FINERMOE_ERROR_NOT_FINITE for a NaN, FINERMOE_ERROR_STATE where every token is forbidden */
+FINERMOE_API finermoe_status finermoe_sampler_choose(finermoe_sampler* sampler, const float* logits, size_t n_logits,
+                                                     int32_t* id, finermoe_error** error);
+
 typedef struct finermoe_generation_info {
   uint32_t struct_size;
   int32_t finish_reason;

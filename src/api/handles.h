@@ -78,6 +78,11 @@ struct finermoe_generation_options {
 struct finermoe_generation {
   std::shared_ptr<finermoe::Generation> generation;
 };
+struct finermoe_sampler {
+  finermoe::GenerationOptions options;
+  finermoe::Sampler sampler;
+  size_t n_generated = 0;
+};
 struct finermoe_batch {
   std::shared_ptr<finermoe::Batch> batch;
 };

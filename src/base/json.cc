@@ -122,7 +122,6 @@ class TaggedFloats {
   std::vector<size_t> ends_;  // of the objects, ascending
 };
 
-
 // Takes a character off the text; U+FFFD stands for a byte that begins no UTF-8.
 char32_t take_character(std::string_view& text) {
   const auto byte = [&](size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };

@@ -89,8 +89,8 @@ Result<std::shared_ptr<Generation>> Generation::create_behind(std::shared_ptr<Se
   FM_ASSIGN(generation->logits_, Buffer::allocate(model.runtime()->account(), vocab_size * sizeof(float), "logits"));
   generation->sampler_.emplace(options.sampling, model.padding_ids());
   generation->stop_strings_.emplace(options.stop_strings);
-  for (size_t i = 0; i < n_kept; i++) generation->sampler_->saw_prompt(session->tokens()[i]);
-  for (int32_t id : prompt) generation->sampler_->saw_prompt(id);
+  generation->sampler_->saw_prompt(std::span(session->tokens()).first(n_kept));
+  generation->sampler_->saw_prompt(prompt);
   generation->n_prompt_ = n_prompt;
   generation->pending_ = std::move(prompt);
   generation->options_ = std::move(options);
@@ -167,10 +167,7 @@ Status Generation::choose_token() {
     return Status(FINERMOE_ERROR_NOT_FINITE, "the model's logits are not finite: no token can be chosen",
                   "finite logits", "NaN or infinity");
   }
-  const bool too_early = n_generated_ < options_.min_tokens;
-  std::span<const int32_t> forbidden;
-  if (too_early && !options_.ignore_eos) forbidden = options_.stop_tokens;
-  FM_ASSIGN(const int32_t token, sampler_->choose(logits(), forbidden));
+  FM_ASSIGN(const int32_t token, sampler_->choose(logits(), options_.forbidden(n_generated_)));
 
   event_ = GenerationEvent{};
   event_.token = token;

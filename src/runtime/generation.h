@@ -24,6 +24,10 @@ struct GenerationOptions {
 
   // Stop ids outside the vocabulary are left aside: what cannot be chosen cannot stop.
   static GenerationOptions from_defaults(const GenerationDefaults& defaults, uint64_t vocab_size);
+  // Stop tokens that cannot be chosen yet, after this many.
+  std::span<const int32_t> forbidden(size_t n_generated) const {
+    return n_generated < min_tokens && !ignore_eos ? std::span(stop_tokens) : std::span<const int32_t>();
+  }
   // TOKEN_OUT_OF_RANGE for a biased, banned or stop id outside a vocabulary.
   Status check_ids(uint64_t vocab_size) const;
 };

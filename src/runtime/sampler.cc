@@ -40,7 +40,7 @@ using Words = uint32_t __attribute__((vector_size(16)));
 // e^x for x <= 0 within 2 units in the last place; NaN stays NaN. Below -87 it is e^-87.
 Lanes exp_below_zero(Lanes x) {
   constexpr float round_by = 0x1.8p23f, least = -87;  // the first added and taken away: rounds to a whole number
-  const Words is_less = reinterpret_cast<Words>(x < least);
+  const Words is_less = reinterpret_cast<Words>(x < least), is_nan = reinterpret_cast<Words>(x != x);
   x = reinterpret_cast<Lanes>((is_less & std::bit_cast<uint32_t>(least)) | (~is_less & reinterpret_cast<Words>(x)));
   const Lanes shifted = x * 1.44269504f + round_by, n = shifted - round_by;
   const Lanes r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts, the first exact in few bits
@@ -51,7 +51,7 @@ Lanes exp_below_zero(Lanes x) {
   p = p * r + 0.5f;
   p = p * r + 1.0f;
   p = p * r + 1.0f;
-  return reinterpret_cast<Lanes>(reinterpret_cast<Words>(p) + (reinterpret_cast<Words>(shifted) << 23));
+  return reinterpret_cast<Lanes>((reinterpret_cast<Words>(p) + (reinterpret_cast<Words>(shifted) << 23)) | is_nan);
 }
 
 // The sum of exp(x - largest).
@@ -76,16 +76,21 @@ double sum_of_exponentials(std::span<const float> x, float largest) {
 
 }  // namespace
 
-void Sampler::saw(int32_t id, uint32_t n_generated) {
+void Sampler::saw_prompt(std::span<const int32_t> ids) {
   if (!has_penalties()) return;
-  const auto place = static_cast<size_t>(id);
-  if (place >= seen_.contains.size()) {
-    seen_.contains.resize(place + 1);
-    seen_.n_generated.resize(place + 1);
-  }
-  if (!seen_.contains[place]) seen_.ids.push_back(id);
-  seen_.contains[place] = true;
-  seen_.n_generated[place] += n_generated;
+  for (int32_t id : ids) seen_.push_back({id, 0});
+  // Equal ids become neighbours, the one that has been counted before the others.
+  std::sort(seen_.begin(), seen_.end(),
+            [](const Seen& a, const Seen& b) { return a.id != b.id ? a.id < b.id : a.n_generated > b.n_generated; });
+  const auto same = [](const Seen& a, const Seen& b) { return a.id == b.id; };
+  seen_.erase(std::unique(seen_.begin(), seen_.end(), same), seen_.end());
+}
+
+void Sampler::saw_generated(int32_t id) {
+  if (!has_penalties()) return;
+  auto place = std::lower_bound(seen_.begin(), seen_.end(), id, [](const Seen& s, int32_t i) { return s.id < i; });
+  if (place == seen_.end() || place->id != id) place = seen_.insert(place, {id, 0});
+  place->n_generated++;
 }
 
 // Hugging Face's order: bias, repetition penalty, (frequency and presence, which it does not have), banned words,
@@ -95,11 +100,10 @@ void Sampler::process(std::span<const int32_t> forbidden) {
   for (auto [id, bias] : options_.logit_bias) at(id) += bias;
   if (options_.repetition_penalty != 1) {
     const float penalty = static_cast<float>(options_.repetition_penalty);
-    for (int32_t id : seen_.ids) at(id) = at(id) < 0 ? at(id) * penalty : at(id) / penalty;
+    for (const Seen& s : seen_) at(s.id) = at(s.id) < 0 ? at(s.id) * penalty : at(s.id) / penalty;
   }
   if (options_.frequency_penalty != 0 || options_.presence_penalty != 0) {
-    for (int32_t id : seen_.ids) {
-      const uint32_t n = seen_.n_generated[static_cast<size_t>(id)];
+    for (auto [id, n] : seen_) {
       if (n > 0) at(id) -= static_cast<float>(options_.frequency_penalty * n + options_.presence_penalty);
     }
   }

@@ -1,6 +1,7 @@
 // From logits to a token: processors in Hugging Face's order, then one draw. docs/sampling.md is its description.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <span>
 #include <unordered_map>
@@ -52,31 +53,30 @@ class Sampler {
   Sampler(SamplingOptions options, std::vector<int32_t> never)
       : options_(std::move(options)), never_(std::move(never)), random_(options_.seed) {}
 
-  // A token that stands in the prompt, or was generated: what the penalties count.
-  void saw_prompt(int32_t id) { saw(id, 0); }
-  void saw_generated(int32_t id) { saw(id, 1); }
+  // Tokens of the prompt, and one that was generated: what the penalties count.
+  void saw_prompt(std::span<const int32_t> ids);
+  void saw_generated(int32_t id);
+  // The largest id that the penalties count, or -1: choose() wants logits for it.
+  int32_t largest_seen() const { return seen_.empty() ? -1 : seen_.back().id; }
 
   // logits [vocab] of the model; forbidden: more ids that cannot be chosen now.
   Result<int32_t> choose(std::span<const float> logits, std::span<const int32_t> forbidden);
 
  private:
-  // Ids that were seen, and how often each was generated.
   struct Seen {
-    std::vector<int32_t> ids;           // each once
-    std::vector<bool> contains;         // [id]
-    std::vector<uint32_t> n_generated;  // [id]
+    int32_t id;
+    uint32_t n_generated;
   };
 
   bool has_penalties() const {
     return options_.repetition_penalty != 1 || options_.frequency_penalty != 0 || options_.presence_penalty != 0;
   }
-  void saw(int32_t id, uint32_t n_generated);
   void process(std::span<const int32_t> forbidden);
 
   SamplingOptions options_;
   std::vector<int32_t> never_;
   Pcg32 random_;
-  Seen seen_;                  // empty without penalties
+  std::vector<Seen> seen_;     // ascending by id; empty without penalties
   std::vector<float> logits_;  // [vocab] being processed
   Distribution distribution_;  // of what is left of them
 };
@@ -85,6 +85,8 @@ class Sampler {
 class LogProbabilities {
  public:
   explicit LogProbabilities(std::span<const float> logits);
+  // Whether they are a distribution: no logit is NaN or +infinity, and not all are -infinity.
+  bool are_finite() const { return std::isfinite(log_sum_); }
   float of(int32_t id) const { return static_cast<float>(logits_[static_cast<size_t>(id)] - log_sum_); }
   // The n likeliest ids, likeliest first, lower ids first among equals.
   std::vector<int32_t> top(size_t n) const;

@@ -124,10 +124,10 @@ TEST(Sampler, RepetitionPenaltyDividesAndMultiplies) {
   SamplingOptions options;
   options.repetition_penalty = 2;
   Sampler sampler(options, {});
-  sampler.saw_prompt(0);
+  sampler.saw_prompt(std::array{0});
   EXPECT_EQ(*sampler.choose(std::vector<float>{3, 2, -9}, {}), 1);  // 3 becomes 1.5
   Sampler negative(options, {});
-  negative.saw_prompt(0);
+  negative.saw_prompt(std::array{0});
   EXPECT_EQ(*negative.choose(std::vector<float>{-1, -1.5, -9}, {}), 1);  // -1 becomes -2
 }
 
@@ -135,7 +135,7 @@ TEST(Sampler, FrequencyAndPresenceCountWhatWasGenerated) {
   SamplingOptions options;
   options.frequency_penalty = 0.5;
   Sampler frequency(options, {});
-  frequency.saw_prompt(0);  // the prompt does not count
+  frequency.saw_prompt(std::array{0});  // the prompt does not count
   EXPECT_EQ(*frequency.choose(std::vector<float>{2, 1.2f}, {}), 0);
   frequency.saw_generated(0);
   EXPECT_EQ(*frequency.choose(std::vector<float>{2, 1.2f}, {}), 0);  // 1.5
@@ -155,7 +155,7 @@ TEST(Sampler, BiasComesBeforeTheRepetitionPenalty) {
   options.repetition_penalty = 2;
   options.logit_bias[0] = 4;
   Sampler sampler(options, {});
-  sampler.saw_prompt(0);
+  sampler.saw_prompt(std::array{0});
   EXPECT_EQ(*sampler.choose(std::vector<float>{0, 2.5f}, {}), 1);  // (0 + 4) / 2; the other order would give 4
 }
 

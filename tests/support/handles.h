@@ -32,6 +32,7 @@ using SessionHandle = std::unique_ptr<finermoe_session, FreeWith<finermoe_sessio
 using TraceHandle = std::unique_ptr<finermoe_trace, FreeWith<finermoe_trace_free>>;
 using GenerationOptions = std::unique_ptr<finermoe_generation_options, FreeWith<finermoe_generation_options_free>>;
 using GenerationHandle = std::unique_ptr<finermoe_generation, FreeWith<finermoe_generation_free>>;
+using SamplerHandle = std::unique_ptr<finermoe_sampler, FreeWith<finermoe_sampler_free>>;
 using BatchHandle = std::unique_ptr<finermoe_batch, FreeWith<finermoe_batch_free>>;
 
 // What a failed call said.
