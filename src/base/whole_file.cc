@@ -103,14 +103,14 @@ Status WholeFile::open_beside() {
     return {};
   }
   for (int attempt = 0; attempt < 100; attempt++) {
-    const std::string name = partial_name();
+    std::string name = partial_name();
     file_ = Descriptor::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL, mode);
     if (!file_.valid() && errno == EEXIST) continue;
     if (!file_.valid()) return write_error(path_, errno);
     // Between the two calls another writer may have taken it for an abandoned one. A file system without locks has no
     // writer that removes anything.
     if ((flock(file_.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) || has_no_name(file_.get())) continue;
-    partial_path_ = name;
+    partial_path_ = std::move(name);  // a copy could fail, and then nobody would know of the file
     return {};
   }
   return write_error(path_, EEXIST);
@@ -180,9 +180,10 @@ Status WholeFile::write(std::span<const std::byte> data) {
 Status WholeFile::commit() {
   if (fsync(file_.get()) != 0) return write_error(path_, errno);
   for (int attempt = 0; partial_path_.empty(); attempt++) {  // a random name that is taken is tried again
-    const std::string own = cat("/proc/self/fd/", file_.get()), name = partial_name();
+    const std::string own = cat("/proc/self/fd/", file_.get());
+    std::string name = partial_name();
     if (linkat(AT_FDCWD, own.c_str(), AT_FDCWD, name.c_str(), AT_SYMLINK_FOLLOW) == 0) {
-      partial_path_ = name;
+      partial_path_ = std::move(name);  // a copy could fail, and then nobody would know of the file
     } else if (errno != EEXIST || attempt == 100) {
       return write_error(path_, errno);
     }
