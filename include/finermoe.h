@@ -36,17 +36,20 @@
  *                later calls answer FINERMOE_ERROR_CLOSED. `_free` while another thread's call runs is safe; a call
  *                that begins during or after `_free` is the caller's bug.
  *   fork()       A child process can free what it inherited, in any order and at once, and use what is plain data
- *                (configuration, tokenizer, decoder, chat, options, cancel, error). Any other call on an inherited
- *                runtime, model, session, generation, batch or trace is FINERMOE_ERROR_STATE; what the child opens
- * itself works in full. Callbacks    come only on the thread that made the call, during that call. Strings      Text is
- * UTF-8, given as pointer and length; paths are NUL-terminated. Strings and arrays come out through (buffer, capacity,
- * needed): *needed receives the full count, and if it exceeds `capacity` the call returns
- * FINERMOE_ERROR_BUFFER_TOO_SMALL, writes nothing else and consumes nothing. `needed` may be NULL. A NULL buffer with
- * capacity 0 asks for the size. Text comes without a terminating NUL; its count is in bytes. Structs      Read-out
- * structs begin with `uint32_t struct_size`, set by the caller to sizeof the struct it was compiled with; the library
- * writes no more than that. New fields are only ever appended. Values       Counts of things are size_t, bytes
- * uint64_t, token and expert ids int32_t (never negative when valid; -1 where there is none). Stability    Symbols,
- * values of constants and field offsets never change within one ABI version.
+ *                (configuration, tokenizer, decoder, chat, sampler, options, cancel, error). Any other call on an
+ *                inherited runtime, model, session, generation, batch or trace is FINERMOE_ERROR_STATE; what the child
+ *                opens itself works in full.
+ *   Callbacks    come only on the thread that made the call, during that call.
+ *   Strings      Text is UTF-8, given as pointer and length; paths are NUL-terminated. Strings and arrays come out
+ *                through (buffer, capacity, needed): *needed receives the full count, and if it exceeds
+ *                `capacity` the call returns FINERMOE_ERROR_BUFFER_TOO_SMALL, writes nothing else and consumes
+ *                nothing. `needed` may be NULL. A NULL buffer with capacity 0 asks for the size. Text comes without
+ *                a terminating NUL; its count is in bytes.
+ *   Structs      Read-out structs begin with `uint32_t struct_size`, set by the caller to sizeof the struct it was
+ *                compiled with; the library writes no more than that. New fields are only ever appended.
+ *   Values       Counts of things are size_t, bytes uint64_t, token and expert ids int32_t (never negative when
+ *                valid; -1 where there is none).
+ *   Stability    Symbols, values of constants and field offsets never change within one ABI version.
  */
 #ifndef FINERMOE_H
 #define FINERMOE_H
@@ -343,8 +346,8 @@ typedef struct finermoe_config_info {
   double rope_factor;               /**< 1 without a scaling, as the next but one */
   uint64_t rope_original_positions; /**< that the model was trained for ("yarn", "llama3"), else 0 */
   double rope_attention_factor;     /**< of queries and keys ("yarn") */
-  uint64_t sliding_window; /**< positions that a token sees in a layer with a window, itself included; 0: no such
-                                layer */
+  uint64_t sliding_window;          /**< positions that a token sees in some layers, itself included; 0: all layers
+                                         see all */
   uint64_t n_sliding_layers;
 } finermoe_config_info;
 

@@ -9,6 +9,8 @@
 namespace finermoe {
 namespace {
 
+using Json = nlohmann::json;
+
 const Json& cases() {
   static const Json all = Json::parse(read_file(source_path("tests/data/configs/expected.json")));
   return all;
