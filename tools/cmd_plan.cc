@@ -66,7 +66,7 @@ struct PlanFlags {
 void declare(CLI::App& app, PlanFlags& flags) {
   CLI::Option* model = add_model(app, flags.model);
   app.add_option("--config", flags.config, "a config.json alone, without weights")->type_name("FILE")->excludes(model);
-  add_count(app, "--sessions", flags.sessions, {1, INT32_MAX}, "sessions that live at once (default 1)");
+  add_count(app, "--sessions", flags.sessions, {1, 1 << 20}, "sessions that live at once (default 1)");
   app.add_flag("--json", flags.json, "a JSON object");
   add_threads(app, flags.compute);
   add_session(app, flags.compute);

@@ -69,11 +69,14 @@ double processor_quota() {
 }
 
 uint64_t memory_quota() {
+  constexpr long long most = 1LL << 62;  // version 1 writes the largest multiple of a page that it holds for no limit
   uint64_t bytes = UINT64_MAX;
   for (const std::string& group : control_groups("memory")) {
     for (const char* name : {"/memory.max", "/memory.limit_in_bytes"}) {
       long long limit[2];
-      if (read_numbers(group + name, limit) && limit[0] >= 0) bytes = std::min(bytes, static_cast<uint64_t>(limit[0]));
+      if (read_numbers(group + name, limit) && limit[0] >= 0 && limit[0] < most) {
+        bytes = std::min(bytes, static_cast<uint64_t>(limit[0]));
+      }
     }
   }
   return bytes;

@@ -29,6 +29,8 @@ class System(unittest.TestCase):
         self.assertEqual(memory["total"] // 1024,
                          int(pathlib.Path("/proc/meminfo").read_text().split("MemTotal:")[1].split()[0]))
         self.assertLessEqual(memory["available"], memory["total"])
+        if memory["quota"] is not None:  # no limit is null, however a control group writes it
+            self.assertLess(memory["quota"], 2**62)
         self.assertEqual(system["limits"]["open_files"], resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self.assertEqual([device["name"] for device in system["devices"]], ["cpu"])
         self.assertNotIn("read_gb_per_second", system)
