@@ -125,14 +125,13 @@ Status parse_sliding_layers(const Fields& fields, std::string_view name, bool us
                         cat(config.n_layers, " entries"), cat(types->size(), " entries"));
   }
   for (uint64_t layer = 0; layer < config.n_layers; layer++) {
-    const Json& type = (*types)[layer];
-    if (!type.is_string()) return fields.wrong("layer_types", "a list of strings");
+    if (!(*types)[layer].is_string()) return fields.wrong("layer_types", "a list of strings");
+    const auto& type = (*types)[layer].get_ref<const std::string&>();
     config.is_sliding_layer[layer] = type == "sliding_attention";
     if (type == "sliding_attention" || type == "full_attention" || type == "attention")
       continue;  // the last one is old
-    return Status(FINERMOE_ERROR_CONFIG_VALUE,
-                  cat(name, ": layer_types asks for \"", type.get_ref<const std::string&>(), "\""),
-                  "\"full_attention\" or \"sliding_attention\"", type.get_ref<const std::string&>());
+    return Status(FINERMOE_ERROR_CONFIG_VALUE, cat(name, ": layer_types asks for \"", type, "\""),
+                  "\"full_attention\" or \"sliding_attention\"", type);
   }
   return {};
 }

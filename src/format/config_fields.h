@@ -24,8 +24,8 @@ class Fields {
 
   // Whether the key is there and its value null, where that means something else than no key.
   bool is_null(std::string_view key) const {
-    auto place = object_.find(key);
-    return place != object_.end() && place->is_null();
+    const Json* value = object_.find(key);
+    return value != nullptr && value->is_null();
   }
 
   Status missing(std::string_view key) const {

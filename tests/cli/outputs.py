@@ -1,5 +1,6 @@
 """Where commands write: pipes, devices, links, modes; descriptors that are closed; messages that quote strange names."""
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -97,19 +98,21 @@ class Outputs(unittest.TestCase):
         before = set(os.listdir(self.folder))
         numbers = ",".join(["7"] * 1500)
         process = subprocess.Popen(arguments("logits", TRAINED, "--ids", numbers, "--out", self.folder / "out"))
-        while process.poll() is None and not any(
-                str(self.folder) in os.readlink(entry) for entry in self.descriptors(process.pid)):
+        while process.poll() is None and not any(str(self.folder) in file for file in self.open_files(process.pid)):
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         self.assertEqual(process.wait(), -signal.SIGKILL)
         self.assertEqual(set(os.listdir(self.folder)), before)
 
     @staticmethod
-    def descriptors(pid):
-        try:
-            return [entry for entry in pathlib.Path(f"/proc/{pid}/fd").iterdir() if os.path.lexists(entry)]
-        except OSError:
-            return []
+    def open_files(pid):
+        """What a process has open; it may close them, and end, while this looks."""
+        files = []
+        with contextlib.suppress(OSError):
+            for entry in os.listdir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):
+                    files.append(os.readlink(f"/proc/{pid}/fd/{entry}"))
+        return files
 
     def test_a_pipe_without_a_reader_can_be_interrupted(self):
         os.mkfifo(self.folder / "pipe")
