@@ -49,7 +49,8 @@ std::vector<std::pair<std::string, std::string>> attention_rows(const Json& atte
     rows.emplace_back("rope scaling", std::move(text));
   }
   if (!window.is_null()) {
-    rows.emplace_back("window", window["positions"].dump() + " positions, in " + window["layers"].dump() + " layers");
+    rows.emplace_back("window", window["positions"].dump() + " positions, in " + window["layers"].dump() +
+                                    (window["layers"] == 1 ? " layer" : " layers"));
   }
   return rows;
 }
