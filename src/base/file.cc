@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 
 #include "base/control_group.h"
 
@@ -166,15 +167,32 @@ Result<std::shared_ptr<const Bytes>> Bytes::map(File file) {
 
 Result<std::shared_ptr<const Bytes>> Bytes::copy(const File& file, std::shared_ptr<MemoryAccount> account,
                                                  FunctionRef<Status(uint64_t done)> on_progress) {
+  auto read = [&](uint64_t offset, std::span<std::byte> out) { return file.read(offset, out); };
+  return copy(file.name(), file.size(), std::move(account), read, on_progress);
+}
+
+Result<std::shared_ptr<const Bytes>> Bytes::copy(const Bytes& other, std::shared_ptr<MemoryAccount> account,
+                                                 FunctionRef<Status(uint64_t done)> on_progress) {
+  auto read = [&](uint64_t offset, std::span<std::byte> out) {
+    std::memcpy(out.data(), other.data() + offset, out.size());
+    return Status();
+  };
+  return copy(other.name(), other.size(), std::move(account), read, on_progress);
+}
+
+Result<std::shared_ptr<const Bytes>> Bytes::copy(const std::string& name, uint64_t size,
+                                                 std::shared_ptr<MemoryAccount> account,
+                                                 FunctionRef<Status(uint64_t offset, std::span<std::byte> out)> read,
+                                                 FunctionRef<Status(uint64_t done)> on_progress) {
   constexpr uint64_t piece = 16 << 20;
   std::shared_ptr<Bytes> bytes(new Bytes);
-  bytes->size_ = file.size();
-  bytes->name_ = file.name();
-  FM_ASSIGN(bytes->buffer_, Buffer::allocate(std::move(account), file.size(), cat("a copy of ", file.name())));
+  bytes->size_ = size;
+  bytes->name_ = name;
+  FM_ASSIGN(bytes->buffer_, Buffer::allocate(std::move(account), size, cat("a copy of ", name)));
   bytes->data_ = bytes->buffer_.data();
   for (uint64_t done = 0; done < bytes->size_;) {
     uint64_t n = std::min(piece, bytes->size_ - done);
-    FM_TRY(file.read(done, std::span(bytes->buffer_.data() + done, n)));
+    FM_TRY(read(done, std::span(bytes->buffer_.data() + done, n)));
     done += n;
     FM_TRY(on_progress(done));
   }

@@ -51,6 +51,8 @@ class Bytes {
   // `on_progress` hears of the bytes done, and may stop it.
   static Result<std::shared_ptr<const Bytes>> copy(const File& file, std::shared_ptr<MemoryAccount> account,
                                                    FunctionRef<Status(uint64_t done)> on_progress);
+  static Result<std::shared_ptr<const Bytes>> copy(const Bytes& other, std::shared_ptr<MemoryAccount> account,
+                                                   FunctionRef<Status(uint64_t done)> on_progress);
   static std::shared_ptr<const Bytes> borrow(const void* data, size_t size, std::string name);
   ~Bytes();
 
@@ -73,6 +75,11 @@ class Bytes {
 
  private:
   Bytes() = default;
+  // `read` fills the given part of the copy, which begins at `offset`.
+  static Result<std::shared_ptr<const Bytes>> copy(const std::string& name, uint64_t size,
+                                                   std::shared_ptr<MemoryAccount> account,
+                                                   FunctionRef<Status(uint64_t offset, std::span<std::byte> out)> read,
+                                                   FunctionRef<Status(uint64_t done)> on_progress);
   const std::byte* data_ = nullptr;
   uint64_t size_ = 0;
   std::string name_;

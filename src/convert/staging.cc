@@ -277,9 +277,17 @@ Status Staging::publish(const std::string& last_name, const std::string& content
     // From here to the end of replace(), two calls away, the whole model is beside OUT.
     if (::rename(waiting.c_str(), place.c_str()) != 0) return write_error("rename", waiting, errno);
   }
+  keep_mode();
   FM_TRY(replace());
   made_.clear();  // they are in OUT now
   return settle(last_name);
+}
+
+// A file that is replaced keeps its mode. Where that cannot be had, the new model is as good with another.
+void Staging::keep_mode() const {
+  struct stat info;
+  if (!single_file_ || !overwrite_ || ::lstat(out_.c_str(), &info) != 0) return;
+  static_cast<void>(::chmod(contents_.c_str(), info.st_mode & 07777));
 }
 
 Status Staging::replace() {

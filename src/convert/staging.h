@@ -52,6 +52,7 @@ class Staging {
  private:
   Staging() = default;
   Status make_directory();
+  void keep_mode() const;
   Status replace();
   Status settle(const std::string& last_name) const;
   std::string out_;

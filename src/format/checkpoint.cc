@@ -91,14 +91,19 @@ class CheckpointReader {
     return finish();
   }
 
-  Result<std::shared_ptr<const Checkpoint>> read_memory(const void* data, size_t size) {
-    std::shared_ptr<const Bytes> bytes = Bytes::borrow(data, size, "the model in memory");
+  Result<std::shared_ptr<const Checkpoint>> read_memory(const void* memory, size_t size) {
+    std::shared_ptr<const Bytes> bytes = Bytes::borrow(memory, size, "the model in memory");
+    if (options_.copy) {
+      auto report = [&](uint64_t done) { return options_.progress.report("copy", done, size); };
+      FM_ASSIGN(bytes, Bytes::copy(*bytes, options_.account, report));
+    }
+    const std::byte* data = bytes->data();
     auto read_rest = [&](uint64_t n) -> Result<std::string> {
-      return std::string(static_cast<const char*>(data) + safetensors_prefix_size, n);
+      return std::string(reinterpret_cast<const char*>(data) + safetensors_prefix_size, n);
     };
     const auto beginning = std::span(bytes->data(), std::min(bytes->size(), safetensors_beginning_size));
     FM_ASSIGN(uint64_t header_size, safetensors_header_size(beginning, bytes->size(), bytes->name(), read_rest));
-    FM_TRY(add_bytes(bytes, {static_cast<const char*>(data) + safetensors_prefix_size, header_size}));
+    FM_TRY(add_bytes(bytes, {reinterpret_cast<const char*>(data) + safetensors_prefix_size, header_size}));
     FM_TRY(read_texts(bytes->name()));
     return finish();
   }

@@ -49,7 +49,9 @@ def test_overwriting_spares_what_is_no_model(folder):
     os.makedirs(f"{folder}/empty")
     run("upcycle", DENSE, f"{folder}/empty/", "--force", 1)
     run("upcycle", DENSE, f"{folder}/file.safetensors")
+    os.chmod(f"{folder}/file.safetensors", 0o640)
     run("upcycle", DENSE, f"{folder}/file.safetensors", "--force", 1)
+    assert os.stat(f"{folder}/file.safetensors").st_mode & 0o7777 == 0o640
     assert opens(f"{folder}/empty") and opens(f"{folder}/file.safetensors")
 
 

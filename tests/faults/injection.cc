@@ -130,6 +130,10 @@ void* mmap64(void* address, size_t size, int protection, int flags, int fd, off6
   if (memory != MAP_FAILED) mappings.fetch_add(1, std::memory_order_relaxed);
   return memory;
 }
+void* mremap(void* address, size_t size, size_t new_size, int flags, ...) noexcept {
+  if (new_size > size && fails(Call::allocate, ENOMEM)) return MAP_FAILED;
+  return reinterpret_cast<void*>(syscall(SYS_mremap, address, size, new_size, flags, nullptr));
+}
 int munmap(void* address, size_t size) noexcept {
   const int result = static_cast<int>(syscall(SYS_munmap, address, size));
   if (result == 0) mappings.fetch_sub(1, std::memory_order_relaxed);

@@ -108,6 +108,20 @@ TEST(ModelFiles, MemoryAtAnyAddress) {
   }
 }
 
+TEST(ModelFiles, ACopyOfMemoryOutlivesIt) {
+  const std::string source = shape("finermoe-32-1-2-2");
+  Safetensors weights = Safetensors::load(source + "/model.safetensors");
+  weights.header["__metadata__"] = {{"finermoe.config.json", files::read(source + "/config.json")}};
+  std::string bytes = weights.bytes();
+  auto options = make<ModelOptions>([](auto** out, auto** e) { return finermoe_model_options_create(out, e); });
+  EXPECT_DONE(finermoe_model_options_set_copy(options.get(), 1, e));
+  auto model = make<ModelHandle>([&](auto** out, auto** e) {
+    return finermoe_model_open_memory(bytes.data(), bytes.size(), options.get(), out, e);
+  });
+  std::fill(bytes.begin(), bytes.end(), '\xff');
+  expect_authors_logits(logits_of(model.get(), prompt_of(source)), source);
+}
+
 // The writers read the same weights, and so write the same bytes.
 TEST(ModelFiles, WritersTakeUnalignedWeights) {
   const std::string aligned = shape("dense-untied-sharded");
