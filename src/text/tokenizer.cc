@@ -247,6 +247,12 @@ Result<std::shared_ptr<const Tokenizer>> BpeTokenizer::build(const TokenizerFile
   FM_TRY(made->build_vocabulary(file, alphabet));
   FM_TRY(made->build_merges(file, alphabet));
   FM_TRY(made->build_added(file));
+  for (const std::vector<int32_t>* around : {&made->before_, &made->after_}) {
+    for (int32_t id : *around) {
+      if (!made->vocabulary_.has(id))
+        return malformed(file, cat("the post_processor adds the id ", id, ", which has no token"));
+    }
+  }
   made->config_status_ = config.ok() ? config->roles : config.status();
   if (made->config_status_.ok()) {
     auto id_of = [&](const char* role) {

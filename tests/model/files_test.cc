@@ -109,7 +109,7 @@ TEST(ModelFiles, MemoryAtAnyAddress) {
 }
 
 TEST(ModelFiles, ACopyOfMemoryOutlivesIt) {
-  const std::string source = shape("finermoe-32-1-2-2");
+  const std::string source = shape("finermoe-odd-width");
   Safetensors weights = Safetensors::load(source + "/model.safetensors");
   weights.header["__metadata__"] = {{"finermoe.config.json", files::read(source + "/config.json")}};
   std::string bytes = weights.bytes();

@@ -155,6 +155,9 @@ TEST(BrokenTokenizer, PostProcessors) {
     json["special_tokens"]["<s>"]["ids"] = {ids};
     expect(kMalformed, "expected numbers", with_processor(json));
   }
+  Json unknown = template_of({bos, text});
+  unknown["special_tokens"]["<s>"]["ids"] = {299};
+  expect(kMalformed, "299", with_processor(unknown));
   expect(kMalformed, "cls", with_processor({{"type", "RobertaProcessing"}, {"sep", {"</s>", 2}}}));
   const Json twice = Json::array({template_of({bos, text}), template_of({text, bos})});
   expect(kComponent, "several", with_processor({{"type", "Sequence"}, {"processors", twice}}));
