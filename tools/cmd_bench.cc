@@ -189,7 +189,7 @@ int run_bench(const BenchFlags& flags) {
   const size_t read_bytes = std::clamp(plan.weights_total, kSmallestBuffer, kLargestBuffer);
   const ReadBandwidth memory(read_bytes, machine.n_threads);
   const std::optional<ReadBandwidth> mapping = ReadBandwidth::of_model(flags.model, read_bytes, machine.n_threads);
-  Progress progress(Progress::kTokens);
+  Progress progress(Progress::kInTokens);
   Run last;
   std::vector<double> prefill_seconds, decode_seconds, together_seconds, read_rates, mapping_rates;
   for (size_t i = 0; i < flags.n_runs; ++i) {

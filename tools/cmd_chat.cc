@@ -100,7 +100,7 @@ class Conversation {
 };
 
 int run_chat(const ChatFlags& flags) {
-  Progress progress(Progress::kTokens);
+  Progress progress(Progress::kInTokens);
   const Model model = open_model(flags.model, flags.compute, nullptr);
   Conversation conversation(flags, model, progress);
   Interrupt interrupt(Interrupt::kPatient);

@@ -133,7 +133,7 @@ int write_model(const WriterFlags& flags, const std::string& out, Write write) {
   const double begin = seconds();
   {
     const Interrupt interrupt;
-    Progress progress(Progress::kBytes);
+    Progress progress(Progress::kInBytes);
     write(writer_options(flags, progress, interrupt.cancel()).get());
   }
   summarize(out, seconds() - begin);
@@ -255,7 +255,7 @@ int run_verify(const VerifyFlags& flags) {
   Verification verification;
   {
     const Interrupt interrupt;
-    Progress progress(Progress::kBytes);
+    Progress progress(Progress::kInBytes);
     call(finermoe_verification_run, flags.model.c_str(), Progress::report, static_cast<void*>(&progress),
          interrupt.cancel(), verification.out());
   }

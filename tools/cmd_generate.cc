@@ -100,7 +100,7 @@ Completion complete(finermoe_generation* generation, finermoe_cancel* cancel, bo
 }
 
 int run_generate(const GenerateFlags& flags) {
-  Progress progress(Progress::kTokens);
+  Progress progress(Progress::kInTokens);
   const Model model = open_model(flags.model, flags.compute, nullptr);
   const Chat chat = read_chat(flags);
   const std::vector<int32_t> prompt = prompt_ids(flags, model, chat);

@@ -28,7 +28,7 @@ void declare_logits(CLI::App& app, LogitsFlags& flags) {
 
 int run_logits(const LogitsFlags& flags) {
   const Interrupt interrupt;
-  Progress progress(Progress::kTokens);
+  Progress progress(Progress::kInTokens);
   const Model model = open_model(flags.model, flags.compute, interrupt.cancel());
   const std::vector<int32_t> ids = read_ids(flags.input, model);
   const Session session = open_session(model, flags.compute, ids.size());
@@ -86,7 +86,7 @@ int run_route(const RouteFlags& flags) {
   Interrupt interrupt;
   const Model model = open_model(flags.model, flags.compute, interrupt.cancel());
   const std::vector<int32_t> ids = read_ids(flags.input, model);
-  Progress progress(Progress::kTokens);
+  Progress progress(Progress::kInTokens);
   const Session session = open_session(model, flags.compute, ids.size(), &progress);
   Trace trace;
   uint32_t what = FINERMOE_TRACE_ROUTES;

@@ -53,7 +53,7 @@ void declare_stats(CLI::App& app, StatsFlags& flags) {
 
 int run_stats(const StatsFlags& flags) {
   Interrupt interrupt;
-  Progress progress(Progress::kTokens);
+  Progress progress(Progress::kInTokens);
   const Model model = open_model(flags.model, flags.compute, interrupt.cancel());
   Trace trace;
   call(finermoe_trace_create, model.get(), static_cast<uint32_t>(FINERMOE_TRACE_USAGE), trace.out());
@@ -141,7 +141,7 @@ double score_window(const Session& session, const std::vector<int32_t>& ids, std
 
 int run_perplexity(const PerplexityFlags& flags) {
   Interrupt interrupt;
-  Progress progress(Progress::kTokens);
+  Progress progress(Progress::kInTokens);
   const Model model = open_model(flags.model, flags.compute, interrupt.cancel());
   const size_t window = flags.window != 0 ? flags.window : default_window(model, flags.compute);
   const auto windows = cut_windows(read_rows(flags.input, model), window);

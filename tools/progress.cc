@@ -54,11 +54,11 @@ void Progress::show(const char* phase, uint64_t done, uint64_t total) {
 
   const double fraction = static_cast<double>(done) / static_cast<double>(total);
   const double speed = static_cast<double>(done - (phase_first_ < done ? phase_first_ : done)) / (now - phase_begin_);
-  const auto format = [this](uint64_t n) { return unit_ == kBytes ? format_bytes(n) : std::to_string(n); };
+  const auto format = [this](uint64_t n) { return unit_ == kInBytes ? format_bytes(n) : std::to_string(n); };
   const auto filled = static_cast<uint64_t>(fraction * static_cast<double>(kBarWidth));
   std::string line = "\r\033[K" + phase_ + " [" + std::string(filled, '#') + std::string(kBarWidth - filled, '-') +
                      "] " + format_fixed(100 * fraction, 0) + " %  " + format(done) + " of " + format(total) +
-                     (unit_ == kTokens ? " tokens" : "");
+                     (unit_ == kInTokens ? " tokens" : "");
   if (speed > 0) {
     line += "  " + format(static_cast<uint64_t>(speed)) + "/s  " +
             format_time(static_cast<double>(total - done) / speed) + " left";

@@ -8,7 +8,7 @@ namespace tool {
 
 class Progress {
  public:
-  enum Unit { kBytes, kTokens };
+  enum Unit { kInBytes, kInTokens };
   explicit Progress(Unit unit);
   ~Progress();  // wipes the bar away
   Progress(const Progress&) = delete;

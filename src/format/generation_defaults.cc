@@ -107,6 +107,11 @@ Result<GenerationDefaults> GenerationDefaults::parse(std::optional<std::string_v
   FM_TRY(read_share(fields, "top_p", 1, defaults.top_p));
   FM_TRY(read_share(fields, "min_p", 0, defaults.min_p));
   FM_TRY(read_share(fields, "typical_p", 1, defaults.typical_p));
+  // As in transformers, a top_p of 0 leaves the likeliest token, a min_p of 1 those that are as likely, and a typical_p
+  // of 0 makes no sense. The options have neither end: what is next to it does the same.
+  defaults.top_p = std::max(defaults.top_p, std::numeric_limits<double>::denorm_min());
+  defaults.min_p = std::min(defaults.min_p, std::nextafter(1.0, 0.0));
+  if (defaults.typical_p == 0) return fields.wrong("typical_p", "a number above 0, up to 1");
   FM_TRY(read_number(fields, "repetition_penalty", 1e-6, 1e6, defaults.repetition_penalty));
   FM_TRY(read_count(fields, "max_new_tokens", 0, defaults.max_new_tokens));
   FM_TRY(read_count(fields, "min_new_tokens", 0, defaults.min_new_tokens));

@@ -289,6 +289,17 @@ TEST(Config, OtherQuantizations) {
   }
 }
 
+// transformers takes both ends, the setters of options neither: the values next to them do the same.
+TEST(GenerationDefaults, EndsOfShares) {
+  const auto defaults =
+      GenerationDefaults::parse(R"({"do_sample": true, "top_p": 0, "min_p": 1, "typical_p": 1})", "{}");
+  ASSERT_TRUE(defaults.ok()) << defaults.status().message();
+  EXPECT_GT(defaults->top_p, 0);
+  EXPECT_LT(defaults->top_p, 1e-300);
+  EXPECT_LT(defaults->min_p, 1);
+  EXPECT_GT(defaults->min_p, 1 - 1e-15);
+}
+
 TEST(GenerationDefaults, StopIds) {
   auto ids = [](std::optional<std::string_view> generation, const char* config) {
     auto defaults = GenerationDefaults::parse(generation, config);
@@ -358,6 +369,7 @@ TEST(GenerationDefaults, WhatMakesNoSense) {
       {R"({"top_k": 1e300})", "top_k", "1e+300"},
       {R"({"min_p": "0"})", "min_p", "\"0\""},
       {R"({"typical_p": []})", "typical_p", "[]"},
+      {R"({"typical_p": 0})", "typical_p", "0"},
       {R"({"repetition_penalty": 0})", "repetition_penalty", "0"},
       {R"({"eos_token_id": [1, "2"]})", "eos_token_id", "[1,\"2\"]"},
       {R"({"eos_token_id": 4294967296})", "eos_token_id", "4294967296"},
