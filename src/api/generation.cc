@@ -61,8 +61,8 @@ int32_t finermoe_generation_create(finermoe_session* session, const finermoe_gen
                                    finermoe_error** error) {
   return create(session, generation, error, [&](const std::shared_ptr<Session>& s) -> Created {
     FM_TRY(require_array(ids, n_ids, "ids"));
-    FM_TRY(s->check_room(n_ids, s->length()));
     FM_ASSIGN(auto chosen, options_of(options, *s));
+    FM_TRY(s->check_room(n_ids, s->length()));
     return Generation::create(s, std::move(chosen), std::vector<int32_t>(ids, ids + n_ids));
   });
 }

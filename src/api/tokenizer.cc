@@ -195,7 +195,11 @@ int32_t finermoe_chat_add(finermoe_chat* chat, const char* role, const char* tex
       return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat("role \"", name, "\" is not known"),
                     "\"system\", \"user\" or \"assistant\"", std::string(name));
     }
-    chat->messages.push_back({std::string(name), std::string(text_of(text, text_length))});
+    std::string content;  // UTF-8 from here on, so that rendering shows what encoding reads
+    Utf8Stream utf8;
+    utf8.push(text_of(text, text_length), content);
+    utf8.flush(content);
+    chat->messages.push_back({std::string(name), std::move(content)});
     return {};
   });
 }
