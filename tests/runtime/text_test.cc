@@ -40,6 +40,22 @@ std::vector<int32_t> encode(const finermoe_tokenizer* tokenizer, const std::stri
   return ids;
 }
 
+TEST(Chat, WhatIsNoUtf8IsReplacedInTextAndIdsAlike) {
+  const auto tokenizer = open_tokenizer(golden::trained("tiny-wordnet-dense"));
+  auto chat = make<ChatHandle>([](auto** out, auto** e) { return finermoe_chat_create(out, e); });
+  EXPECT_DONE(finermoe_chat_add(chat.get(), "user", "a\xE2\x82 b\xFF", 6, e));
+  const auto text =
+      read_array<char>([&](auto... rest) { return finermoe_chat_render(chat.get(), tokenizer.get(), 0, rest...); });
+  const auto ids =
+      read_array<int32_t>([&](auto... rest) { return finermoe_chat_encode(chat.get(), tokenizer.get(), 0, rest...); });
+  const auto decoded = read_array<char>([&](auto... rest) {
+    return finermoe_tokenizer_decode(tokenizer.get(), ids.data(), ids.size(), FINERMOE_TEXT_SHOW_SPECIAL, rest...);
+  });
+  const std::string expected = "<|im_start|>user\na\uFFFD b\uFFFD<|im_end|>\n<|im_start|>assistant\n";
+  EXPECT_EQ(std::string(text.begin(), text.end()), expected);
+  EXPECT_EQ(std::string(decoded.begin(), decoded.end()), expected);
+}
+
 // As the published FineRMoE checkpoints: their configuration knows <|endoftext|> alone.
 class OnlyEndOfText : public testing::Test {
  protected:
