@@ -42,7 +42,8 @@ int32_t finermoe_system_get_info(finermoe_system_info* info, finermoe_error** er
     out.n_threads = available_processors();
     const double quota = processor_quota();
     out.processor_quota = std::isfinite(quota) ? quota : 0;
-    out.memory_quota = memory_quota() == UINT64_MAX ? 0 : memory_quota();
+    const uint64_t memory = memory_quota();
+    out.memory_quota = memory == UINT64_MAX ? 0 : memory;
     out.memory_available = available_memory();
     return put_struct(out, info);
   });

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "../support/temporary_directory.h"
 #include "base/json.h"
 #include "base/sha256.h"
 
@@ -19,17 +20,12 @@ namespace fs = std::filesystem;
 
 class Files : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "finermoe-test-XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    directory = pattern;
-  }
-  void TearDown() override { fs::remove_all(directory); }
   std::string write(const std::string& name, const std::string& text) {
     std::ofstream(directory + "/" + name, std::ios::binary) << text;
     return directory + "/" + name;
   }
-  std::string directory;
+  const TemporaryDirectory temporary;
+  const std::string directory = temporary.path;
 };
 
 TEST_F(Files, OpenAndRead) {

@@ -12,6 +12,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "../support/temporary_directory.h"
 #include "base/file.h"
 
 namespace finermoe {
@@ -21,12 +22,6 @@ namespace fs = std::filesystem;
 
 class WholeFiles : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "finermoe-test-XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    directory = pattern;
-  }
-  void TearDown() override { fs::remove_all(directory); }
   std::string at(const std::string& name) const { return directory + "/" + name; }
   std::string make(const std::string& name, const std::string& text) const {
     std::ofstream(at(name), std::ios::binary) << text;
@@ -49,7 +44,8 @@ class WholeFiles : public testing::Test {
     FM_TRY(file.write(std::as_bytes(std::span(text))));
     return file.commit();
   }
-  std::string directory;
+  const TemporaryDirectory temporary;
+  const std::string directory = temporary.path;
 };
 
 TEST_F(WholeFiles, AppearWhole) {

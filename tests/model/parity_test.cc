@@ -3,23 +3,13 @@
 #include <algorithm>
 #include <cmath>
 
+#include "../support/differences.h"
 #include "../support/golden.h"
 #include "../support/handles.h"
 
 namespace {
 
-constexpr float logit_bound = 2e-4f;
 constexpr double weight_bound = 1e-5;
-
-float worst_difference(const std::vector<float>& a, const std::vector<float>& b) {
-  EXPECT_EQ(a.size(), b.size());
-  float worst = 0;
-  for (size_t i = 0; i < std::min(a.size(), b.size()); i++) {
-    const float difference = std::abs(a[i] - b[i]);
-    if (!(difference <= worst)) worst = difference;  // a NaN is the worst
-  }
-  return worst;
-}
 
 std::vector<float> golden_logits(const std::string& model, size_t prompt) {
   auto logits = golden::npz_array(model + "/expected_logits.npz", "logits_" + std::to_string(prompt));

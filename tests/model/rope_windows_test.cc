@@ -4,39 +4,24 @@
 #include <cmath>
 #include <filesystem>
 
+#include "../support/differences.h"
 #include "../support/golden.h"
 #include "../support/handles.h"
+#include "../support/temporary_directory.h"
 
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr float logit_bound = 2e-4f;
 constexpr size_t stride = 8;  // rows 0, 8, 16 … of the logits are known
 
-float worst_difference(const std::vector<float>& a, const std::vector<float>& b) {
-  EXPECT_EQ(a.size(), b.size());
-  float worst = 0;
-  for (size_t i = 0; i < std::min(a.size(), b.size()); i++) {
-    const float difference = std::abs(a[i] - b[i]);
-    if (!(difference <= worst)) worst = difference;  // a NaN is the worst
-  }
-  return worst;
-}
-
 // A folder with this config.json and the weights of dense-tied; gone with the object.
-struct Variant {
+struct Variant : TemporaryDirectory {
   explicit Variant(const std::string& config_folder) {
-    std::string pattern = (fs::temp_directory_path() / "finermoe-test-XXXXXX").string();
-    if (mkdtemp(pattern.data()) == nullptr) std::abort();
-    path = pattern;
     const std::string weights = golden::source_root() + "/tests/data/shapes/dense-tied";
     fs::copy_file(weights + "/model.safetensors", path + "/model.safetensors");
     fs::copy_file(config_folder + "/config.json", path + "/config.json");
   }
-  ~Variant() { fs::remove_all(path); }
-  Variant(const Variant&) = delete;
-  std::string path;
 };
 
 class RopeAndWindows : public testing::TestWithParam<const char*> {

@@ -10,18 +10,11 @@
 #include <string>
 
 #include "golden.h"
+#include "temporary_directory.h"
 
 class ChangedModel {
  public:
-  explicit ChangedModel(const std::string& source) {
-    std::string name = (std::filesystem::temp_directory_path() / "finermoe-test-XXXXXX").string();
-    if (mkdtemp(name.data()) == nullptr) std::abort();
-    folder_ = name;
-    for (const auto& entry : std::filesystem::directory_iterator(source)) {
-      std::filesystem::copy_file(entry.path(), folder_ / entry.path().filename());
-    }
-  }
-  ~ChangedModel() { std::filesystem::remove_all(folder_); }
+  explicit ChangedModel(const std::string& source) : directory_(source), folder_(directory_.path) {}
   ChangedModel(const ChangedModel&) = delete;
 
   std::string path() const { return folder_.string(); }
@@ -51,5 +44,6 @@ class ChangedModel {
   }
 
  private:
+  TemporaryDirectory directory_;
   std::filesystem::path folder_;
 };

@@ -11,6 +11,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "temporary_directory.h"
+
 namespace files {
 
 using Json = nlohmann::json;
@@ -24,19 +26,7 @@ inline void write(const std::string& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
 }
 
-// A directory that is gone with the object; it begins as a copy of another, or empty.
-struct Directory {
-  explicit Directory(const std::string& source = "") {
-    std::string pattern = (fs::temp_directory_path() / "finermoe-test-XXXXXX").string();
-    if (mkdtemp(pattern.data()) == nullptr) std::abort();
-    path = pattern;
-    if (!source.empty()) fs::copy(source, path, fs::copy_options::recursive | fs::copy_options::overwrite_existing);
-  }
-  Directory(const Directory&) = delete;
-  ~Directory() { fs::remove_all(path); }
-  std::string operator/(const std::string& name) const { return path + "/" + name; }
-  std::string path;
-};
+using Directory = TemporaryDirectory;
 
 struct Safetensors {
   Json header = Json::object();
