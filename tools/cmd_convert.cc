@@ -283,7 +283,7 @@ int run_verify(const VerifyFlags& flags) {
   }
   for (const auto& [name, sum] : expected) findings.push_back(name + ": named in " + flags.sums + ", not in the model");
   const bool untied = unties_head(flags.model, open_model(flags.model, {}, nullptr));
-  if (untied) std::fprintf(stderr, "finermoe: note: %s\n", kUntiedHead);
+  if (untied) complain(std::string("finermoe: note: ") + kUntiedHead);
   const bool ok = findings.empty();
   for (const Json& finding : findings) complain("finermoe: " + finding.get<std::string>());
   print(flags.json ? dump({{"ok", ok}, {"files", files}, {"findings", findings}, {"unties_head", untied}}, 2) : lines);

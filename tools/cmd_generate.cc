@@ -1,6 +1,4 @@
 // finermoe generate: the completion of a prompt.
-#include <cstdio>
-
 #include "flags.h"
 #include "input.h"
 #include "progress.h"
@@ -106,7 +104,7 @@ int run_generate(const GenerateFlags& flags) {
   const std::vector<int32_t> prompt = prompt_ids(flags, model, chat);
   std::string fault;
   const bool has_text = static_cast<bool>(find_tokenizer(model, &fault));
-  if (!fault.empty()) std::fprintf(stderr, "finermoe: token ids instead of text: %s\n", fault.c_str());
+  if (!fault.empty()) complain("finermoe: token ids instead of text: " + fault);
   const GenerationOptions options = generation_options(model, flags.sampling, kDefaultTokens);
   call(finermoe_generation_options_set_top_logprobs, options.get(), flags.top_logprobs);
   const size_t max_tokens =

@@ -4,7 +4,6 @@
 #include "api/handles.h"
 #include "backend/backend.h"
 #include "base/control_group.h"
-#include "base/cpu_features.h"
 #include "base/system_memory.h"
 
 using namespace finermoe;
@@ -20,20 +19,13 @@ constexpr char compiler[] = "GCC " __VERSION__;
 constexpr char compiler[] = "unknown";
 #endif
 
-const char* kernels_of(int32_t isa, const CpuFeatures& processor) {
-  if (isa == FINERMOE_ISA_AVX512) return "avx512";
-  if (isa == FINERMOE_ISA_AVX2) return processor.avx_vnni ? "avx2-vnni" : "avx2";
-  return "portable";
-}
-
 }  // namespace
 
 int32_t finermoe_system_get_info(finermoe_system_info* info, finermoe_error** error) {
   return guarded(error, [&]() -> Status {
-    const CpuFeatures processor = detect_cpu_features();
     finermoe_system_info out{};
     FM_ASSIGN(out.isa, resolve_isa(FINERMOE_ISA_AUTO));
-    out.kernels = kernels_of(out.isa, processor);
+    out.kernels = kernels_name(out.isa);
     out.compiler = compiler;
     out.build = FINERMOE_BUILD;
     for (const int32_t isa : {FINERMOE_ISA_PORTABLE, FINERMOE_ISA_AVX2, FINERMOE_ISA_AVX512}) {

@@ -142,5 +142,7 @@ Result<std::shared_ptr<Backend>> open_backend(const DeviceOptions& options);
 uint64_t workspace_bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_threads);
 // FINERMOE_ISA_AUTO resolved for this machine, or FINERMOE_ERROR_UNSUPPORTED for a set that it lacks.
 Result<int32_t> resolve_isa(int32_t isa);
+// The name of what computes with an instruction set that this machine has. Static.
+const char* kernels_name(int32_t isa);
 
 }  // namespace finermoe

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "base/status.h"
@@ -41,6 +42,13 @@ DirectoryStream read_directory(Descriptor directory) {
   if (stream != nullptr) directory.release();
   return stream;
 }
+
+std::string directory_of(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  return slash == path.npos ? "." : path.substr(0, std::max<size_t>(slash, 1));
+}
+
+std::string name_of(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
 std::string describe_errno(int error) {
   const char* text = strerrordesc_np(error);  // unlike strerror: thread-safe, and not in the host's language

@@ -42,6 +42,10 @@ struct CloseDirectory {
 using DirectoryStream = std::unique_ptr<DIR, CloseDirectory>;
 DirectoryStream read_directory(Descriptor directory);  // null, and errno, where that fails
 
+// Directory and name of a path that does not end with a slash.
+std::string directory_of(const std::string& path);
+std::string name_of(const std::string& path);
+
 std::string describe_errno(int error);  // the same in every locale and thread
 
 // The text of a small file of /proc or /sys; empty where there is none.

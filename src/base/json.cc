@@ -9,6 +9,7 @@
 
 #include "base/foreign_file.h"
 #include "base/json_sax.h"
+#include "base/utf8.h"
 
 namespace finermoe {
 
@@ -122,23 +123,7 @@ class TaggedFloats {
   std::vector<size_t> ends_;  // of the objects, ascending
 };
 
-// Takes a character off the text; U+FFFD stands for a byte that begins no UTF-8.
-char32_t take_character(std::string_view& text) {
-  const auto byte = [&](size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
-  const size_t length = byte(0) < 0x80 ? 1 : byte(0) < 0xe0 ? 2 : byte(0) < 0xf0 ? 3 : 4;
-  constexpr char32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-  char32_t character = length == 1 ? byte(0) : byte(0) & (0x7f >> length);
-  bool good = length == 1 || (byte(0) >= 0xc2 && byte(0) < 0xf5);
-  for (size_t i = 1; i < length; i++) {
-    good = good && (byte(i) & 0xc0) == 0x80;
-    character = character << 6 | (byte(i) & 0x3f);
-  }
-  good = good && character >= least[length] && character < 0x110000 && (character < 0xd800 || character >= 0xe000);
-  text.remove_prefix(good ? length : 1);
-  return good ? character : 0xfffd;
-}
-
-void append_escape(std::string& out, char32_t unit) {
+void append_escape(std::string& out, uint32_t unit) {
   char digits[] = "\\u0000";
   for (int i = 0; i < 4; i++) digits[5 - i] = "0123456789abcdef"[unit >> 4 * i & 15];
   out += digits;
@@ -147,8 +132,10 @@ void append_escape(std::string& out, char32_t unit) {
 void append_string(std::string& out, std::string_view text, bool ascii) {
   out += '"';
   while (!text.empty()) {
-    const std::string_view from = text;
-    const char32_t character = take_character(text);
+    const Decoded next = decode_utf8(text, 0);  // U+FFFD stands for a byte that begins no UTF-8
+    const uint32_t character = next.code_point;
+    const std::string_view bytes = text.substr(0, next.valid ? next.size : 1);
+    text.remove_prefix(bytes.size());
     static constexpr std::string_view special = "\"\\\b\f\n\r\t", letters = "\"\\bfnrt";
     if (const size_t i = character < 0x80 ? special.find(static_cast<char>(character)) : special.npos;
         i != special.npos) {
@@ -158,10 +145,10 @@ void append_string(std::string& out, std::string_view text, bool ascii) {
     } else if (ascii && character >= 0x10000) {
       append_escape(out, 0xd7c0 + (character >> 10));
       append_escape(out, 0xdc00 + (character & 0x3ff));
-    } else if (character == 0xfffd) {
-      out += "\xef\xbf\xbd";
+    } else if (!next.valid) {
+      append_utf8(kReplacement, out);
     } else {
-      out += from.substr(0, from.size() - text.size());
+      out += bytes;
     }
   }
   out += '"';

@@ -33,13 +33,6 @@ Status not_regular(const std::string& path, mode_t mode) {
                 "a regular file, or a name that is free", found);
 }
 
-std::string directory_of(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  return slash == path.npos ? "." : path.substr(0, std::max<size_t>(slash, 1));
-}
-
-std::string name_of(const std::string& path) { return path.substr(path.rfind('/') + 1); }
-
 // The path that is no symbolic link any more, whether or not something is there.
 Result<std::string> follow_links(const std::string& path) {
   if (path.empty()) return write_error("\"\"", ENOENT);

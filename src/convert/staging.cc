@@ -56,13 +56,6 @@ int remove_tree(int parent, const char* name) {
   return error != 0 ? error : errno;
 }
 
-// Directory and name of a path that does not end with a slash.
-std::string parent_of(const std::string& path) {
-  const size_t slash = path.rfind('/');
-  return slash == path.npos ? "." : path.substr(0, std::max<size_t>(slash, 1));
-}
-std::string name_of(const std::string& path) { return path.substr(path.rfind('/') + 1); }
-
 Status cannot_look_at(const std::string& out, int error) {
   return Status(FINERMOE_ERROR_FILE_UNREADABLE, cat("cannot look at the output ", out, ": ", describe_errno(error)));
 }
@@ -92,7 +85,7 @@ std::optional<std::string> real_path(const std::string& path) {
 Result<std::string> place_of(const std::string& out_path) {
   std::string path = out_path;
   while (path.size() > 1 && path.back() == '/') path.pop_back();
-  const std::string name = name_of(path), parent = parent_of(path);
+  const std::string name = name_of(path), parent = directory_of(path);
   if (name.empty()) return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat("\"", out_path, "\" cannot be an output"));
   if (std::optional<std::string> place = real_path(path)) return *place;
   const int error = errno;
@@ -128,7 +121,7 @@ Lock lock_directory(const Descriptor& directory, const std::string& path) {
 // What killed writers to `out` left: calls `handle` with each such directory while it is locked.
 template <class Handle>
 void for_each_abandoned(const std::string& out, Handle handle) {
-  const std::string parent = parent_of(out), prefix = cat(name_of(out), partial_mark);
+  const std::string parent = directory_of(out), prefix = cat(name_of(out), partial_mark);
   const DirectoryStream entries = read_directory(Descriptor::open(parent.c_str(), O_RDONLY | O_DIRECTORY));
   if (entries == nullptr) return;
   std::vector<std::string> paths;
@@ -231,7 +224,7 @@ Staging::~Staging() {
 
 Status Staging::begin(uint64_t bytes) {
   remove_abandoned(out_);
-  const std::string parent = parent_of(out_);
+  const std::string parent = directory_of(out_);
   struct statvfs space;
   if (::statvfs(parent.c_str(), &space) != 0) return write_error("look at", parent, errno);
   uint64_t available = static_cast<uint64_t>(space.f_bavail) * space.f_frsize;
@@ -313,7 +306,7 @@ Status Staging::replace() {
 
 // OUT is the new model: that it will still be after a crash of the system, and that the old one is gone, is left.
 Status Staging::settle(const std::string& last_name) const {
-  const std::string parent = parent_of(out_);
+  const std::string parent = directory_of(out_);
   const char* what = "but may not be after a crash of the system";
   int error = single_file_ ? 0 : sync_directory(out_.c_str());
   if (error == 0) error = sync_directory(parent.c_str());

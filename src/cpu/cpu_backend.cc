@@ -11,16 +11,25 @@ namespace {
 
 constexpr size_t rows_per_light_task = 32;  // rows of an elementwise operation
 
-}  // namespace
+struct NamedKernels {
+  const char* name;
+  const Kernels& kernels;
+};
 
-const Kernels& kernels_of(int32_t isa) {
+NamedKernels named_kernels_of(int32_t isa) {
 #if defined(__x86_64__)
-  if (isa == FINERMOE_ISA_AVX512) return avx512::kernels;
-  if (isa == FINERMOE_ISA_AVX2) return detect_cpu_features().avx_vnni ? avx2_vnni::kernels : avx2::kernels;
+  if (isa == FINERMOE_ISA_AVX512) return {"avx512", avx512::kernels};
+  if (isa == FINERMOE_ISA_AVX2 && detect_cpu_features().avx_vnni) return {"avx2-vnni", avx2_vnni::kernels};
+  if (isa == FINERMOE_ISA_AVX2) return {"avx2", avx2::kernels};
 #endif
   (void)isa;
-  return portable::kernels;
+  return {"portable", portable::kernels};
 }
+
+}  // namespace
+
+const Kernels& kernels_of(int32_t isa) { return named_kernels_of(isa).kernels; }
+const char* kernels_name(int32_t isa) { return named_kernels_of(isa).name; }
 
 Result<int32_t> resolve_isa(int32_t isa) {
   const CpuFeatures features = detect_cpu_features();

@@ -1,4 +1,4 @@
-// UTF-8, the classes of code points that the pre-tokenizer tells apart, and NFC with an alignment to the original.
+// The classes of code points that the pre-tokenizer tells apart, and NFC with an alignment to the original.
 #pragma once
 
 #include <cstdint>
@@ -6,21 +6,9 @@
 #include <string_view>
 #include <vector>
 
+#include "base/utf8.h"
+
 namespace finermoe {
-
-constexpr uint32_t kReplacement = 0xFFFD;
-
-struct Decoded {
-  uint32_t code_point = kReplacement;
-  uint32_t size = 1;  // bytes taken, at least 1
-  bool valid = false;
-};
-
-// The character that begins at text[at]; an invalid one is as long as its maximal subpart (Unicode, section 3.9).
-Decoded decode_utf8(std::string_view text, size_t at);
-// The character that ends before text[end], end > 0; a byte that ends none is invalid by itself.
-Decoded decode_utf8_before(std::string_view text, size_t end);
-void append_utf8(uint32_t code_point, std::string& out);
 
 // A code point is a class character and two flags, in one byte. The class characters:
 //   ' '  the space   '8' other white space   '9' CR, LF   '\'' the apostrophe
