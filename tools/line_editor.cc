@@ -1,5 +1,6 @@
 #include "line_editor.h"
 
+#include <fcntl.h>
 #include <histedit.h>
 #include <langinfo.h>
 #include <signal.h>
@@ -29,6 +30,10 @@ const char* show_prompt(EditLine* editor) {
 
 LineEditor::LineEditor(std::string prompt, Interrupt& interrupt) : prompt_(std::move(prompt)), interrupt_(interrupt) {
   if (isatty(STDIN_FILENO) != 1 || isatty(STDOUT_FILENO) != 1) return;
+  // Opened anew: others who share standard input still wait for it.
+  const char* terminal = ttyname(STDIN_FILENO);
+  if (terminal != nullptr) input_ = open(terminal, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+  if (input_ < 0) input_ = STDIN_FILENO;
   // The editor reads characters as the locale says; text is UTF-8 here whatever that is.
   std::setlocale(LC_CTYPE, "");
   if (std::strcmp(nl_langinfo(CODESET), "UTF-8") != 0) std::setlocale(LC_CTYPE, "C.UTF-8");
@@ -48,10 +53,12 @@ LineEditor::LineEditor(std::string prompt, Interrupt& interrupt) : prompt_(std::
 LineEditor::~LineEditor() {
   if (editor_ != nullptr) el_end(editor_);
   if (history_ != nullptr) history_end(history_);
+  if (input_ > STDIN_FILENO) close(input_);
 }
 
 // The editor's own reader begins again after a signal; this one gives the line up, so that Ctrl-C wipes it. Signals are
-// let in only while it waits, so that none can come unnoticed just before.
+// let in only while it waits, so that none can come unnoticed just before. Reading does not wait: the terminal throws
+// away what was typed before a Ctrl-C, also what it has just announced.
 int LineEditor::read_character(EditLine* editor, wchar_t* character) {
   void* data = nullptr;
   el_get(editor, EL_CLIENTDATA, &data);
@@ -60,13 +67,14 @@ int LineEditor::read_character(EditLine* editor, wchar_t* character) {
   while (true) {
     fd_set input;
     FD_ZERO(&input);
-    FD_SET(STDIN_FILENO, &input);
-    if (pselect(STDIN_FILENO + 1, &input, nullptr, nullptr, nullptr, &self->usual_signals_) < 0) {
+    FD_SET(self->input_, &input);
+    if (pselect(self->input_ + 1, &input, nullptr, nullptr, nullptr, &self->usual_signals_) < 0) {
       if (errno == EINTR && !self->interrupt_.requested()) continue;
       return -1;
     }
     char byte = 0;
-    const ssize_t n = ::read(STDIN_FILENO, &byte, 1);
+    const ssize_t n = ::read(self->input_, &byte, 1);
+    if (n < 0 && errno == EAGAIN) continue;
     if (n <= 0) return static_cast<int>(n);
     const size_t length = std::mbrtowc(character, &byte, 1, &state);
     if (length == static_cast<size_t>(-2)) continue;  // more bytes of this character are to come

@@ -35,6 +35,7 @@ class LineEditor {
   std::string prompt_;
   Interrupt& interrupt_;
   sigset_t usual_signals_{};  // those blocked outside of the editor
+  int input_ = -1;            // the terminal, of which reading does not wait
   EditLine* editor_ = nullptr;
   History* history_ = nullptr;
 };
