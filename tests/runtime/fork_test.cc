@@ -5,8 +5,12 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <functional>
+#include <string>
 #include <thread>
 
 #include "../support/golden.h"
@@ -39,10 +43,29 @@ constexpr bool address_sanitizer = false;
 
 const std::vector<int32_t> prompt = {17, 250, 3, 99, 120, 7, 7, 301, 42, 5, 64, 11};
 
+// A starting thread holds locks of AddressSanitizer's own, for which a child of fork() would wait for ever. The library
+// holds none then, so only that sanitizer needs this.
+void wait_until_other_threads_sleep() {
+  namespace fs = std::filesystem;
+  const std::string self = std::to_string(gettid());
+  for (bool all_sleep = false; !all_sleep;) {
+    all_sleep = true;
+    for (const auto& task : fs::directory_iterator("/proc/self/task")) {
+      std::ifstream file(task.path() / "stat");
+      const std::string stat{std::istreambuf_iterator<char>(file), {}};
+      const size_t name_end = stat.rfind(") ");
+      const bool sleeps = name_end == std::string::npos || stat[name_end + 2] == 'S';  // or has ended meanwhile
+      if (task.path().filename() != self && !sleeps) all_sleep = false;
+    }
+    if (!all_sleep) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
+
 // Runs a child, which says with 0 that all was well and otherwise in which line it was not. One that hangs is ended.
 #define CHECK(condition) \
   if (!(condition)) return __LINE__
 int in_child(const std::function<int()>& body) {
+  if (address_sanitizer) wait_until_other_threads_sleep();
   const pid_t child = fork();
   if (child == 0) {
     alarm(30);
