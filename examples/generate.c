@@ -39,7 +39,7 @@ int main(int argc, char** argv) {
                  finermoe_session_create(model, NULL, &session, &error) == FINERMOE_OK &&
                  finermoe_chat_create(&chat, &error) == FINERMOE_OK &&
                  finermoe_chat_add(chat, "user", question, strlen(question), &error) == FINERMOE_OK &&
-                 finermoe_generation_create_chat(session, NULL, chat, &generation, &error) == FINERMOE_OK &&
+                 finermoe_generation_create_chat(session, NULL, chat, 0, &generation, &error) == FINERMOE_OK &&
                  stream(generation, &error) == FINERMOE_OK;
   if (!ok) {
     fprintf(stderr, "generate: %s: %s\n", finermoe_status_name(finermoe_error_code(error)),

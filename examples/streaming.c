@@ -38,7 +38,7 @@ static int until_stop_string(finermoe_session* session, finermoe_generation_opti
   finermoe_generation* generation = NULL;
   finermoe_event event = {.struct_size = sizeof event};
   const int ok = finermoe_generation_options_add_stop_string(options, stop, strlen(stop), error) == FINERMOE_OK &&
-                 finermoe_generation_create_chat(session, options, chat, &generation, error) == FINERMOE_OK &&
+                 finermoe_generation_create_chat(session, options, chat, 0, &generation, error) == FINERMOE_OK &&
                  stream(generation, NULL, stdout, &event, error) == FINERMOE_OK;
   if (ok) printf("\n%s\n", event.finish_reason == FINERMOE_FINISH_STOP_STRING ? "stopped" : "ended otherwise");
   finermoe_generation_free(generation);
@@ -53,7 +53,7 @@ static int until_cancelled(finermoe_session* session, finermoe_generation_option
   pthread_t reader;
   int ok = finermoe_generation_options_set_ignore_eos(options, 1, error) == FINERMOE_OK &&
            finermoe_generation_options_set_max_tokens(options, 0, error) == FINERMOE_OK &&
-           finermoe_generation_create_chat(session, options, chat, &generation, error) == FINERMOE_OK &&
+           finermoe_generation_create_chat(session, options, chat, 0, &generation, error) == FINERMOE_OK &&
            pthread_create(&reader, NULL, lose_patience, cancel) == 0;
   if (ok) {
     ok = stream(generation, cancel, NULL, &event, NULL) == FINERMOE_ERROR_CANCELLED;

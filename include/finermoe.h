@@ -26,9 +26,10 @@
  *                a new object that the caller frees; on success it becomes NULL. Outputs of a failed call are
  *                untouched, and every object stays usable. Nothing prints, aborts, exits, throws or installs a
  *                signal handler.
- *   Ownership    An object from a `_create`, `_open` or `_fork` call is the caller's until its `_free`. Objects may be
- *                freed in any order, each once: a session keeps its model alive, a model its runtime. `_free(NULL)`
- *                does nothing. Inputs are copied unless a function says otherwise.
+ *   Ownership    An object that a call makes (`_create…`, `_open…`, `_run`, `_fork`, `_copy`, `…_restore_memory`,
+ *                `_get_error`) is the caller's until its `_free`. Objects may be freed in any order, each once: a
+ *                session keeps its model alive, a model its runtime. `_free(NULL)` does nothing. Inputs are copied
+ *                unless a function says otherwise.
  *   Threads      Runtime, configuration, model, tokenizer and cancel objects may be used by any number of threads at
  *                once. Session, generation, batch, trace, decoder, chat and option objects are for one thread at
  *                a time; a session, generation or batch found in use answers FINERMOE_ERROR_BUSY and is not harmed.
@@ -47,8 +48,9 @@
  *                a terminating NUL; its count is in bytes.
  *   Structs      Read-out structs begin with `uint32_t struct_size`, set by the caller to sizeof the struct it was
  *                compiled with; the library writes no more than that. New fields are only ever appended.
- *   Values       Counts of things are size_t, bytes uint64_t, token and expert ids int32_t (never negative when
- *                valid; -1 where there is none).
+ *   Values       Counts, sizes and indices of things are size_t; bytes, parameters and what is counted over time
+ *                (choices of an expert, calls, multiplications) uint64_t; token and expert ids int32_t (never negative
+ *                when valid; -1 where there is none).
  *   Stability    Symbols, values of constants and field offsets never change within one ABI version.
  */
 #ifndef FINERMOE_H
@@ -216,6 +218,7 @@ typedef struct finermoe_system_info {
 
 FINERMOE_API finermoe_status finermoe_system_get_info(finermoe_system_info* info, finermoe_error** error);
 
+typedef struct finermoe_model finermoe_model;
 typedef struct finermoe_runtime_options finermoe_runtime_options;
 /** Worker threads and memory accounts, shared by the models opened with it. A model opened without one gets its own. */
 typedef struct finermoe_runtime finermoe_runtime;
@@ -249,6 +252,9 @@ FINERMOE_API finermoe_status finermoe_runtime_options_set_profile(finermoe_runti
 /** @param options  NULL for the defaults */
 FINERMOE_API finermoe_status finermoe_runtime_create(const finermoe_runtime_options* options,
                                                      finermoe_runtime** runtime, finermoe_error** error);
+/** The runtime that a model computes on. */
+FINERMOE_API finermoe_status finermoe_runtime_open_model(const finermoe_model* model, finermoe_runtime** runtime,
+                                                         finermoe_error** error);
 FINERMOE_API void finermoe_runtime_free(finermoe_runtime* runtime);
 
 typedef struct finermoe_runtime_info {
@@ -271,8 +277,8 @@ typedef struct finermoe_runtime_operation {
   const char* name; /**< "qkv", "attention", "moe_ffn", …; lives for ever */
   uint64_t n_calls;
   double seconds;
-  uint64_t bytes;    /**< of weights or cache that the calls had to read, each once in a call */
-  uint64_t products; /**< multiplications of matrix products; 2 operations each */
+  uint64_t bytes; /**< of weights or cache that the calls had to read, each once in a call */
+  uint64_t macs;  /**< multiplications with an addition, of matrix products; 2 operations each */
 } finermoe_runtime_operation;
 
 /** @return operations that a profile tells apart; 0 without one */
@@ -297,7 +303,6 @@ enum {
 
 /** A checked configuration. Immutable. */
 typedef struct finermoe_config finermoe_config;
-typedef struct finermoe_model finermoe_model;
 
 /** @param path  a model directory, a config.json, or a single-file model */
 FINERMOE_API finermoe_status finermoe_config_open(const char* path, finermoe_config** config, finermoe_error** error);
@@ -314,45 +319,48 @@ FINERMOE_API void finermoe_config_free(finermoe_config* config);
 /** The shape of a model, in the terms of the paper and of config.json. */
 typedef struct finermoe_config_info {
   uint32_t struct_size;
-  int32_t dtype;              /**< FINERMOE_DTYPE_… of the bulk of the weights */
-  const char* model_type;     /**< "finer_moe", "qwen2", "qwen2_moe"; static */
-  uint64_t hidden_size;       /**< h */
-  uint64_t intermediate_size; /**< H: width of a dense FFN */
-  uint64_t n_layers;
-  uint64_t n_moe_layers;
-  uint64_t n_heads;
-  uint64_t n_kv_heads;
-  uint64_t head_size;           /**< hidden_size / n_heads, or what head_dim says */
-  uint64_t vocab_size;          /**< rows of the embedding; may exceed the tokenizer's ids */
-  uint64_t max_positions;       /**< max_position_embeddings, or more: those that a rope scaling is for */
-  uint64_t granularity_inter;   /**< G_I; 0 in a dense model, as all of the next eight */
-  uint64_t expansion_inter;     /**< R_I */
-  uint64_t granularity_output;  /**< G_O */
-  uint64_t expansion_output;    /**< R_O */
-  uint64_t n_experts;           /**< N = G_O R_O G_I R_I (Eq. 5) */
-  uint64_t n_experts_per_token; /**< G_O T_I */
-  uint64_t expert_width;        /**< H_e */
-  uint64_t expert_output_width; /**< h_e = h / G_O */
-  uint64_t shared_expert_width; /**< 0: no shared expert */
-  int32_t has_concat_proj;      /**< the flags are 0 or 1 */
+  int32_t dtype;            /**< FINERMOE_DTYPE_… of the bulk of the weights */
+  const char* model_type;   /**< "finer_moe", "qwen2", "qwen2_moe"; static */
+  size_t hidden_size;       /**< h */
+  size_t intermediate_size; /**< H: width of a dense FFN */
+  size_t n_layers;
+  size_t n_moe_layers;
+  size_t n_heads;
+  size_t n_kv_heads;
+  size_t head_size;           /**< hidden_size / n_heads, or what head_dim says */
+  size_t vocab_size;          /**< rows of the embedding; may exceed the tokenizer's ids */
+  size_t max_positions;       /**< max_position_embeddings, or more: those that a rope scaling is for */
+  size_t granularity_inter;   /**< G_I; 0 in a dense model, as all of the next eight */
+  size_t expansion_inter;     /**< R_I */
+  size_t granularity_output;  /**< G_O */
+  size_t expansion_output;    /**< R_O */
+  size_t n_experts;           /**< N = G_O R_O G_I R_I (Eq. 5) */
+  size_t n_experts_per_token; /**< G_O T_I */
+  size_t expert_width;        /**< H_e */
+  size_t expert_output_width; /**< h_e = h / G_O */
+  size_t shared_expert_width; /**< 0: no shared expert */
+  int32_t has_concat_proj;    /**< the flags are 0 or 1 */
   int32_t has_separate_router;
   int32_t norm_topk_prob;
   int32_t tied_embeddings;
   double rms_norm_eps;
   double rope_theta;
-  uint64_t parameters_total;        /**< in the checkpoint: embeddings and head counted as stored */
-  uint64_t parameters_active;       /**< of these, the ones that one token uses */
-  const char* rope_scaling;         /**< of the rotary frequencies: "none", "linear", "yarn", "llama3"; static */
-  double rope_factor;               /**< 1 without a scaling, as the next but one */
-  uint64_t rope_original_positions; /**< that the model was trained for ("yarn", "llama3"), else 0 */
-  double rope_attention_factor;     /**< of queries and keys ("yarn") */
-  uint64_t sliding_window;          /**< positions that a token sees in some layers, itself included; 0: all layers
+  uint64_t parameters_total;      /**< in the checkpoint: embeddings and head counted as stored */
+  uint64_t parameters_active;     /**< of these, the ones that one token uses */
+  const char* rope_scaling;       /**< of the rotary frequencies: "none", "linear", "yarn", "llama3"; static */
+  double rope_factor;             /**< 1 without a scaling, as the next but one */
+  size_t rope_original_positions; /**< that the model was trained for ("yarn", "llama3"), else 0 */
+  double rope_attention_factor;   /**< of queries and keys ("yarn") */
+  size_t sliding_window;          /**< positions that a token sees in some layers, itself included; 0: all layers
                                          see all */
-  uint64_t n_sliding_layers;
+  size_t n_sliding_layers;
 } finermoe_config_info;
 
 FINERMOE_API finermoe_status finermoe_config_get_info(const finermoe_config* config, finermoe_config_info* info,
                                                       finermoe_error** error);
+/** The config.json that it was read from, every byte as it stands there: for what this library does not use. */
+FINERMOE_API finermoe_status finermoe_config_get_json(const finermoe_config* config, char* json, size_t capacity,
+                                                      size_t* needed, finermoe_error** error);
 
 typedef struct finermoe_session_options finermoe_session_options;
 
@@ -470,10 +478,6 @@ FINERMOE_API finermoe_status finermoe_model_open_memory(const void* data, size_t
 FINERMOE_API void finermoe_model_close(finermoe_model* model);
 FINERMOE_API void finermoe_model_free(finermoe_model* model);
 
-/** The runtime that the model computes on. The caller frees it. */
-FINERMOE_API finermoe_status finermoe_model_get_runtime(const finermoe_model* model, finermoe_runtime** runtime,
-                                                        finermoe_error** error);
-
 /** Mean cosine similarity over all pairs of routed experts of one layer (Fig. 4), each expert its matrices flattened.
  * @param layer   the model's own layer index; a dense layer is FINERMOE_ERROR_INVALID_ARGUMENT
  * @param cancel  may be NULL */
@@ -506,8 +510,8 @@ FINERMOE_API void finermoe_tokenizer_free(finermoe_tokenizer* tokenizer);
 
 typedef struct finermoe_tokenizer_info {
   uint32_t struct_size;
-  int32_t bos_id; /**< -1 where none is named, or tokenizer_config.json cannot be used; so the next two */
-  int32_t eos_id;
+  int32_t bos_id; /**< named by tokenizer_config.json, or else by the config.json beside it; -1 where by neither */
+  int32_t eos_id; /**< -1 where none is named, or tokenizer_config.json cannot be used; so the next */
   int32_t pad_id;
   size_t vocab_size; /**< largest id with a token, plus one */
   size_t n_added;    /**< added tokens, special or not */
@@ -529,7 +533,9 @@ enum {
   FINERMOE_TEXT_NO_GENERATION_PROMPT = 4, /**< chat: do not open the assistant's turn at the end */
   /** encode: leave out the special tokens that the tokenizer puts around a text (BOS, EOS), if it does; they are never
    * a part of a chat. An empty text gives exactly these tokens. */
-  FINERMOE_TEXT_NO_SPECIAL_TOKENS = 8
+  FINERMOE_TEXT_NO_SPECIAL_TOKENS = 8,
+  /** chat: the last message is left open at its end, to be gone on with, and no turn is opened behind it. */
+  FINERMOE_TEXT_CONTINUE_LAST = 16
 };
 
 /** Text to ids, equal to Hugging Face's encode(). Invalid UTF-8 becomes U+FFFD, one per maximal subpart.
@@ -581,10 +587,30 @@ FINERMOE_API finermoe_status finermoe_decoder_flush(finermoe_decoder* decoder, c
 typedef struct finermoe_chat finermoe_chat;
 FINERMOE_API finermoe_status finermoe_chat_create(finermoe_chat** chat, finermoe_error** error);
 FINERMOE_API void finermoe_chat_free(finermoe_chat* chat);
-/** @param role  "system", "user" or "assistant" */
+/** @param role  "system", "user" or "assistant"  @param text  invalid UTF-8 becomes U+FFFD */
 FINERMOE_API finermoe_status finermoe_chat_add(finermoe_chat* chat, const char* role, const char* text,
                                                size_t text_length, finermoe_error** error);
+/** @return how many messages it has; 0 for NULL */
+FINERMOE_API size_t finermoe_chat_count(const finermoe_chat* chat);
+
+/** One message. Ownership: the pointers belong to the chat, until it is changed. */
+typedef struct finermoe_chat_message {
+  uint32_t struct_size;
+  uint32_t reserved;
+  const char* role;
+  const char* text;   /**< a NUL follows the text_length bytes */
+  size_t text_length; /**< bytes */
+} finermoe_chat_message;
+
+FINERMOE_API finermoe_status finermoe_chat_get(const finermoe_chat* chat, size_t index, finermoe_chat_message* message,
+                                               finermoe_error** error);
+/** Another text for a message, which keeps its role. @param text  must not be the chat's own */
+FINERMOE_API finermoe_status finermoe_chat_set(finermoe_chat* chat, size_t index, const char* text, size_t text_length,
+                                               finermoe_error** error);
+/** Forgets all messages from `n` on. @param n  at most the present number */
+FINERMOE_API finermoe_status finermoe_chat_truncate(finermoe_chat* chat, size_t n, finermoe_error** error);
 /** Prompt ids as the tokenizer's own chat template renders the messages. Special tokens typed into a message stay text.
+ * @param flags  FINERMOE_TEXT_NO_GENERATION_PROMPT, FINERMOE_TEXT_CONTINUE_LAST, which needs a message
  * @return FINERMOE_ERROR_CHAT_TEMPLATE where the template is of another kind; plain prompts still work */
 FINERMOE_API finermoe_status finermoe_chat_encode(const finermoe_chat* chat, const finermoe_tokenizer* tokenizer,
                                                   uint32_t flags, int32_t* ids, size_t capacity, size_t* needed,
@@ -595,7 +621,11 @@ FINERMOE_API finermoe_status finermoe_chat_render(const finermoe_chat* chat, con
                                                   finermoe_error** error);
 
 /* ---------------------------------------------------------------------------------------------------------------
- * 7. Session: a sequence of tokens and its KV cache */
+ * 7. Session: a sequence of tokens and its KV cache
+ *
+ * A session holds all tokens that were appended to it, given to it as a prompt, or shown by a generation on it, the
+ * last one, stop tokens, and tokens whose text a stop string hides included. Some at its end may not be computed yet:
+ * the next call that computes does that first. */
 
 typedef struct finermoe_session finermoe_session;
 typedef struct finermoe_trace finermoe_trace;
@@ -622,10 +652,21 @@ FINERMOE_API finermoe_status finermoe_session_options_set_precision(finermoe_ses
 /** @param n_tokens  most tokens computed in one pass when a long prompt is appended; 0 (default): 512 */
 FINERMOE_API finermoe_status finermoe_session_options_set_chunk(finermoe_session_options* options, size_t n_tokens,
                                                                 finermoe_error** error);
-/** Progress of long appends, phase "prefill", in tokens. */
+/** Progress of long prompts, phase "prefill", in tokens; of finermoe_batch_step too, which a callback of any of its
+ * sessions can cancel. */
 FINERMOE_API finermoe_status finermoe_session_options_set_progress(finermoe_session_options* options,
                                                                    finermoe_progress_fn progress, void* user,
                                                                    finermoe_error** error);
+
+/** What is kept of the rows that an append names. */
+enum {
+  FINERMOE_HIDDEN_NONE = 0, /**< their logits */
+  FINERMOE_HIDDEN_KEEP = 1, /**< their logits and hidden states */
+  FINERMOE_HIDDEN_ONLY = 2  /**< their hidden states; no logits are computed */
+};
+/** @param hidden  FINERMOE_HIDDEN_…; NONE is the default */
+FINERMOE_API finermoe_status finermoe_session_options_set_hidden(finermoe_session_options* options, int32_t hidden,
+                                                                 finermoe_error** error);
 
 /** @param options  NULL for the defaults */
 FINERMOE_API finermoe_status finermoe_session_create(finermoe_model* model, const finermoe_session_options* options,
@@ -636,11 +677,11 @@ FINERMOE_API void finermoe_session_free(finermoe_session* session);
 /** Which rows of logits an append keeps. */
 enum { FINERMOE_LOGITS_NONE = 0, FINERMOE_LOGITS_LAST = 1, FINERMOE_LOGITS_ALL = 2 };
 
-/** Appends tokens and computes them. On an error or a cancel the session is as long as the chunks that were finished
- * (after an error other than a cancel: as before the call).
+/** Appends tokens and computes them. After a cancel the session ends with the last chunk that was finished, or as
+ * before the call; after another error it holds what it held before.
  * @param ids     [n_ids]
- * @param logits  FINERMOE_LOGITS_…: rows kept for finermoe_session_logits until the next append, truncate or reset,
- *                which give back what they no longer need; room for one row stays
+ * @param logits  FINERMOE_LOGITS_…: rows kept for finermoe_session_logits until the next append, score, truncate or
+ *                reset, which give back what they no longer need; room for one row stays
  * @param cancel  may be NULL */
 FINERMOE_API finermoe_status finermoe_session_append(finermoe_session* session, const int32_t* ids, size_t n_ids,
                                                      int32_t logits, finermoe_cancel* cancel, finermoe_error** error);
@@ -651,16 +692,34 @@ FINERMOE_API finermoe_status finermoe_session_append_rows(finermoe_session* sess
 /** Kept logits of the last append. @param row  0 … kept rows - 1  @param logits  [vocab_size] out */
 FINERMOE_API finermoe_status finermoe_session_logits(const finermoe_session* session, size_t row, float* logits,
                                                      size_t capacity, size_t* needed, finermoe_error** error);
+/** The hidden state after the last norm, of a row that the last append kept; needs FINERMOE_HIDDEN_KEEP or _ONLY.
+ * @param row  0 … kept rows - 1  @param hidden  [hidden_size] out */
+FINERMOE_API finermoe_status finermoe_session_hidden(const finermoe_session* session, size_t row, float* hidden,
+                                                     size_t capacity, size_t* needed, finermoe_error** error);
+/** Appends tokens and gives the log-probability of each, without keeping logits. The first one follows what the session
+ * holds, whose last token is computed again where need be.
+ * @param logprobs  [capacity] out: natural logarithm of the probability of ids[i] behind all before it; NaN for the
+ *                  first token of a session; may be NULL with capacity 0
+ * @param likeliest  [capacity] out: the token that was likeliest in its place, the lowest of equals; -1 for the first
+ *                  of a session; may be NULL
+ * @param needed    n_ids; where capacity is less, nothing is appended
+ * @param cancel    may be NULL; after a cancel, as after any error, the session holds what it held before
+ * @return FINERMOE_ERROR_NOT_FINITE where the logits are no distribution */
+FINERMOE_API finermoe_status finermoe_session_score(finermoe_session* session, const int32_t* ids, size_t n_ids,
+                                                    finermoe_cancel* cancel, float* logprobs, int32_t* likeliest,
+                                                    size_t capacity, size_t* needed, finermoe_error** error);
 
 typedef struct finermoe_session_info {
   uint32_t struct_size;
   int32_t kv_dtype;
   size_t length;         /**< tokens held */
   size_t context_length; /**< most it can hold */
-  size_t n_logits;       /**< rows kept by the last append */
+  size_t n_logits;       /**< rows of logits kept by the last append */
   uint64_t kv_bytes;
   int32_t precision; /**< FINERMOE_PRECISION_… */
   int32_t reserved;
+  size_t n_computed; /**< of `length`: the others wait for the next call that computes */
+  size_t n_hidden;   /**< rows of hidden states kept by the last append */
 } finermoe_session_info;
 
 FINERMOE_API finermoe_status finermoe_session_get_info(const finermoe_session* session, finermoe_session_info* info,
@@ -674,21 +733,47 @@ FINERMOE_API finermoe_status finermoe_session_truncate(finermoe_session* session
                                                        finermoe_error** error);
 /** Forgets all tokens, and gives the memory of kept logits back. */
 FINERMOE_API finermoe_status finermoe_session_reset(finermoe_session* session, finermoe_error** error);
-/** A second session that begins as a copy of this one (tokens, cache and options; not the kept logits). */
-FINERMOE_API finermoe_status finermoe_session_fork(const finermoe_session* session, finermoe_session** fork,
+/** Keeps as many tokens as the session and a sequence have in common from the start, and forgets all others: for a
+ * prompt of one's own making, what finermoe_generation_create_chat does for a chat. Then append ids from n_kept on.
+ * @param ids  [n_ids]  @param n_kept  out: tokens that the session still holds */
+FINERMOE_API finermoe_status finermoe_session_keep_prefix(finermoe_session* session, const int32_t* ids, size_t n_ids,
+                                                          size_t* n_kept, finermoe_error** error);
+/** Forgets the tokens [begin, end) and moves those behind them down: their keys are turned to their new positions. What
+ * was computed of them while the forgotten tokens could still be seen stays in them, so that this is an approximation
+ * of computing them anew, for a conversation that is longer than its context; docs/embedding.md has how near it comes.
+ * @param begin  at most `end`  @param end  at most the present length */
+FINERMOE_API finermoe_status finermoe_session_remove(finermoe_session* session, size_t begin, size_t end,
+                                                     finermoe_error** error);
+/** Another context length, with the tokens kept. Takes a second cache for the time of the call; an error changes
+ * nothing. @param n_tokens  at least the present length; 0: as in finermoe_session_options_set_context_length */
+FINERMOE_API finermoe_status finermoe_session_set_context_length(finermoe_session* session, size_t n_tokens,
+                                                                 finermoe_error** error);
+/** Another receiver of progress. @param progress  NULL: none */
+FINERMOE_API finermoe_status finermoe_session_set_progress(finermoe_session* session, finermoe_progress_fn progress,
+                                                           void* user, finermoe_error** error);
+/** A second session that begins as a copy of this one (tokens, cache and options; not the kept rows). Tokens that are
+ * not computed yet are computed first, for both. */
+FINERMOE_API finermoe_status finermoe_session_fork(finermoe_session* session, finermoe_session** fork,
                                                    finermoe_error** error);
-/** Writes tokens and cache to a file, which appears when it is whole. An older file is replaced and its mode kept; a
- * symbolic link is followed, and stays.
+/** Writes tokens and cache to a file, which appears when it is whole. Tokens that are not computed yet are computed
+ * first. An older file is replaced and its mode kept; a symbolic link is followed, and stays.
  * @return FINERMOE_ERROR_FILE_WRITE where the path leads to something that is not a regular file, such as a device */
-FINERMOE_API finermoe_status finermoe_session_save(const finermoe_session* session, const char* path,
-                                                   finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_session_save(finermoe_session* session, const char* path, finermoe_error** error);
 /** Replaces the session's content by a saved one of the same model and cache type. A refused file changes nothing: a
  * session that holds tokens takes a second cache for the time of the call, which an empty one (finermoe_session_reset)
  * does not. */
 FINERMOE_API finermoe_status finermoe_session_restore(finermoe_session* session, const char* path,
                                                       finermoe_error** error);
-/** Records what the router does in later appends. Ownership: the session keeps the trace alive. @param trace  NULL:
- * stop */
+/** The same bytes as finermoe_session_save writes, in memory. @param data  [capacity] out; asking for the size computes
+ * nothing */
+FINERMOE_API finermoe_status finermoe_session_save_memory(finermoe_session* session, void* data, size_t capacity,
+                                                          size_t* needed, finermoe_error** error);
+/** The same as finermoe_session_restore, from memory, which may begin at any address. @param data  [size] */
+FINERMOE_API finermoe_status finermoe_session_restore_memory(finermoe_session* session, const void* data, size_t size,
+                                                             finermoe_error** error);
+/** Records what the router does with tokens that are computed later. Ownership: the session keeps the trace alive.
+ * @param trace  NULL: stop
+ * @return FINERMOE_ERROR_STATE for a trace that records another session */
 FINERMOE_API finermoe_status finermoe_session_set_trace(finermoe_session* session, finermoe_trace* trace,
                                                         finermoe_error** error);
 
@@ -720,6 +805,10 @@ FINERMOE_API finermoe_status finermoe_trace_get_info(const finermoe_trace* trace
 /** The model's own indices of its MoE layers. @param layers  [n_moe_layers] out. The `moe_layer` below counts these. */
 FINERMOE_API finermoe_status finermoe_trace_layers(const finermoe_trace* trace, size_t* layers, size_t capacity,
                                                    size_t* needed, finermoe_error** error);
+/** The position in its session of each token recorded; one that was computed twice stands here twice. Needs ROUTES or
+ * LOGITS. @param positions  [n_tokens] out */
+FINERMOE_API finermoe_status finermoe_trace_positions(const finermoe_trace* trace, size_t* positions, size_t capacity,
+                                                      size_t* needed, finermoe_error** error);
 /** @param experts  [n_tokens, n_experts_per_token] out, ascending in each row */
 FINERMOE_API finermoe_status finermoe_trace_experts(const finermoe_trace* trace, size_t moe_layer, int32_t* experts,
                                                     size_t capacity, size_t* needed, finermoe_error** error);
@@ -755,6 +844,10 @@ typedef struct finermoe_generation finermoe_generation;
 FINERMOE_API finermoe_status finermoe_generation_options_create(const finermoe_model* model,
                                                                 finermoe_generation_options** options,
                                                                 finermoe_error** error);
+/** A second object with the same options. */
+FINERMOE_API finermoe_status finermoe_generation_options_copy(const finermoe_generation_options* options,
+                                                              finermoe_generation_options** copy,
+                                                              finermoe_error** error);
 FINERMOE_API void finermoe_generation_options_free(finermoe_generation_options* options);
 /** @param n  most tokens to generate; 0: until a stop or the end of the context */
 FINERMOE_API finermoe_status finermoe_generation_options_set_max_tokens(finermoe_generation_options* options, size_t n,
@@ -840,7 +933,8 @@ FINERMOE_API finermoe_status finermoe_generation_options_get_info(const finermoe
 /** A request on a session: its prompt is appended to what the session holds. Nothing is computed yet. All ids, those
  * of the options too, are compared with the vocabulary of the session's model here; an error leaves the session as it
  * was.
- * The session is "in use" only during calls; to use it otherwise between them is allowed, and changes what follows.
+ * The session is "in use" only during calls; to use it otherwise between them is allowed: the next token follows what
+ * the session holds then.
  * @param options  NULL for the model's defaults, with the errors of finermoe_generation_options_create; copied
  * @param ids      [n_ids]; at least one, unless the session holds a token to continue from
  * @return FINERMOE_ERROR_TOKEN_OUT_OF_RANGE for an id of the prompt or the options that the model does not have,
@@ -860,10 +954,11 @@ FINERMOE_API finermoe_status finermoe_generation_create_text(finermoe_session* s
  * prompt is kept and not computed again; what it holds beyond that is forgotten.
  * The template's own end of turn (`end_of_turn_id` of finermoe_tokenizer_info) is a stop token here beside those of the
  * options, also where these were cleared or the model's configuration knows only another; `ignore_eos` sets it aside
- * like them, and no token of this kind can be chosen before `min_tokens`. */
+ * like them, and no token of this kind can be chosen before `min_tokens`.
+ * @param flags  FINERMOE_TEXT_CONTINUE_LAST to go on with the last message, FINERMOE_TEXT_NO_GENERATION_PROMPT */
 FINERMOE_API finermoe_status finermoe_generation_create_chat(finermoe_session* session,
                                                              const finermoe_generation_options* options,
-                                                             const finermoe_chat* chat,
+                                                             const finermoe_chat* chat, uint32_t flags,
                                                              finermoe_generation** generation, finermoe_error** error);
 FINERMOE_API void finermoe_generation_close(finermoe_generation* generation);
 FINERMOE_API void finermoe_generation_free(finermoe_generation* generation);
@@ -873,7 +968,9 @@ enum {
   FINERMOE_FINISH_STOP_TOKEN = 1, /**< the id is in the event, its text is not */
   FINERMOE_FINISH_STOP_STRING = 2,
   FINERMOE_FINISH_MAX_TOKENS = 3,
-  FINERMOE_FINISH_CONTEXT_FULL = 4
+  FINERMOE_FINISH_CONTEXT_FULL = 4, /**< the session has no room; with token -1 where the prompt had filled it */
+  FINERMOE_FINISH_HOST = 5,         /**< finermoe_generation_finish */
+  FINERMOE_FINISH_ERROR = 6         /**< only from finermoe_batch_next: finermoe_generation_get_error says why */
 };
 
 /** One step. Ownership: the pointers belong to the generation until its next call. */
@@ -890,10 +987,22 @@ typedef struct finermoe_event {
   size_t n_top;
 } finermoe_event;
 
-/** Computes what is missing, chooses a token, and reports it. After the finish it keeps answering the finish with token
- * -1 and no text. @param cancel  may be NULL; after FINERMOE_ERROR_CANCELLED call again to go on */
+/** Computes what is missing, chooses a token, appends it to the session, and reports it. After the finish it keeps
+ * answering the finish with token -1 and no text. @param cancel  may be NULL; after FINERMOE_ERROR_CANCELLED call again
+ * to go on */
 FINERMOE_API finermoe_status finermoe_generation_next(finermoe_generation* generation, finermoe_cancel* cancel,
                                                       finermoe_event* event, finermoe_error** error);
+/** Appends tokens that the host chose: a tool's result, a forced beginning, constrained text. They follow what was
+ * shown, are no part of any event's text, and the request goes on behind them; a text that was held back comes with the
+ * next event. The repetition penalty counts them like a prompt's; max_tokens and min_tokens do not.
+ * @param ids  [n_ids]
+ * @return FINERMOE_ERROR_CONTEXT_LENGTH where they do not fit, FINERMOE_ERROR_STATE after the finish */
+FINERMOE_API finermoe_status finermoe_generation_append(finermoe_generation* generation, const int32_t* ids,
+                                                        size_t n_ids, finermoe_error** error);
+/** Ends the request now and gives the text that was held back. @param event  FINERMOE_FINISH_HOST, or the finish that
+ * had come before; its token is -1 */
+FINERMOE_API finermoe_status finermoe_generation_finish(finermoe_generation* generation, finermoe_event* event,
+                                                        finermoe_error** error);
 /** Computes the logits of the next token without choosing it, so that they can be read and changed. */
 FINERMOE_API finermoe_status finermoe_generation_prepare(finermoe_generation* generation, finermoe_cancel* cancel,
                                                          finermoe_error** error);
@@ -905,6 +1014,20 @@ FINERMOE_API finermoe_status finermoe_generation_get_logits(const finermoe_gener
  * @param logits  [n_logits] with n_logits = vocab_size */
 FINERMOE_API finermoe_status finermoe_generation_set_logits(finermoe_generation* generation, const float* logits,
                                                             size_t n_logits, finermoe_error** error);
+
+/** The state of a request, without its session, in the order (buffer, capacity, needed): options, random stream,
+ * counts, and text that was held back. Logits that the host has set for the next token, its tag and its times are no
+ * part of it. With finermoe_session_save it goes on in another process and to the same text. @param data  [capacity]
+ * out */
+FINERMOE_API finermoe_status finermoe_generation_save_memory(const finermoe_generation* generation, void* data,
+                                                             size_t capacity, size_t* needed, finermoe_error** error);
+/** A request that goes on where one was saved, on a session that holds the same tokens as the other did then.
+ * @param data  [size], at any address
+ * @return FINERMOE_ERROR_SESSION_MALFORMED for data that is damaged, FINERMOE_ERROR_SESSION_MISMATCH for another model
+ *         or other tokens */
+FINERMOE_API finermoe_status finermoe_generation_restore_memory(finermoe_session* session, const void* data,
+                                                                size_t size, finermoe_generation** generation,
+                                                                finermoe_error** error);
 
 /** The choice of tokens alone, for logits that come from elsewhere: bias, penalties, bans, temperature and filters of
  * some options, and a random stream (docs/sampling.md). One thread at a time. */
@@ -936,10 +1059,23 @@ typedef struct finermoe_generation_info {
   int32_t status;   /**< FINERMOE_OK, or the code that `next` would answer, as far as that is known: it cannot go on */
   size_t n_prompt;  /**< tokens of the prompt, the part that the session already held included */
   size_t n_generated;
+  size_t n_kept; /**< of n_prompt: those that the session held already */
+  uint64_t tag;
+  double prefill_seconds; /**< spent in passes over the prompt and appended tokens, those with others in a batch counted
+                               whole */
+  double decode_seconds;  /**< the same for passes over generated tokens, and the time of choosing */
 } finermoe_generation_info;
 
 FINERMOE_API finermoe_status finermoe_generation_get_info(const finermoe_generation* generation,
                                                           finermoe_generation_info* info, finermoe_error** error);
+
+/** @param tag  a number of the host's own that finermoe_batch_next gives with the events; 0 by default */
+FINERMOE_API finermoe_status finermoe_generation_set_tag(finermoe_generation* generation, uint64_t tag,
+                                                         finermoe_error** error);
+/** What the last `next` or `prepare` of this request, or a batch's pass with it, failed with.
+ * @param reason  out: NULL where the last one succeeded; else the caller frees it */
+FINERMOE_API finermoe_status finermoe_generation_get_error(const finermoe_generation* generation,
+                                                           finermoe_error** reason, finermoe_error** error);
 
 /** Generations of one model that advance together, one pass over the weights for all. One thread at a time. */
 typedef struct finermoe_batch finermoe_batch;
@@ -966,6 +1102,14 @@ FINERMOE_API finermoe_status finermoe_batch_remove(finermoe_batch* batch, finerm
  * @return an error that all members have: cancelled, closed, no memory. No member has advanced then. */
 FINERMOE_API finermoe_status finermoe_batch_step(finermoe_batch* batch, finermoe_cancel* cancel, size_t* n_active,
                                                  finermoe_error** error);
+/** The next token of any member: one that is ready, or passes are computed until one is. Members take turns. One leaves
+ * the batch with its last event, whether that is its finish or FINERMOE_FINISH_ERROR, which the others do not notice.
+ * @param tag    out: of the generation that the event belongs to
+ * @param event  out: its pointers are valid until the next call on the batch; token -1 with FINERMOE_FINISH_NONE when
+ *               no member is left, with tag 0
+ * @return errors of finermoe_batch_step; FINERMOE_ERROR_BUSY where other threads use all members that are left */
+FINERMOE_API finermoe_status finermoe_batch_next(finermoe_batch* batch, finermoe_cancel* cancel, uint64_t* tag,
+                                                 finermoe_event* event, finermoe_error** error);
 
 /* ---------------------------------------------------------------------------------------------------------------
  * 10. Writers and checks
@@ -1008,9 +1152,9 @@ FINERMOE_API finermoe_status finermoe_upcycle_options_create(const char* preset,
 FINERMOE_API void finermoe_upcycle_options_free(finermoe_upcycle_options* options);
 /** Each at least 1: G_I, R_I, G_O, R_O and T_I. A 0 leaves the preset's value. */
 FINERMOE_API finermoe_status finermoe_upcycle_options_set_shape(finermoe_upcycle_options* options,
-                                                                uint64_t granularity_inter, uint64_t expansion_inter,
-                                                                uint64_t granularity_output, uint64_t expansion_output,
-                                                                uint64_t top_inter, finermoe_error** error);
+                                                                size_t granularity_inter, size_t expansion_inter,
+                                                                size_t granularity_output, size_t expansion_output,
+                                                                size_t top_inter, finermoe_error** error);
 /** @param shared  1: the dense FFN becomes the shared expert; 0: none */
 FINERMOE_API finermoe_status finermoe_upcycle_options_set_shared_expert(finermoe_upcycle_options* options,
                                                                         int32_t shared, finermoe_error** error);
@@ -1081,8 +1225,8 @@ typedef struct finermoe_verification_file {
   const char* sha256;    /**< 64 hexadecimal digits */
   const char* first_bad; /**< the first tensor that holds a NaN or infinity, or "" */
   uint64_t size;         /**< bytes */
-  uint64_t n_tensors;    /**< 0 for files that hold none */
-  uint64_t n_nan;
+  size_t n_tensors;      /**< 0 for files that hold none */
+  uint64_t n_nan;        /**< parameters, as the next */
   uint64_t n_infinite;
 } finermoe_verification_file;
 

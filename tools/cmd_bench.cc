@@ -64,7 +64,7 @@ Json read_profile(const Runtime& runtime) {
                           {"seconds", operation.seconds},
                           {"share", operation.seconds / std::max(total, 1e-9)},
                           {"gb_per_second", static_cast<double>(operation.bytes) / seconds / 1e9},
-                          {"gop_per_second", 2 * static_cast<double>(operation.products) / seconds / 1e9}});
+                          {"gop_per_second", 2 * static_cast<double>(operation.macs) / seconds / 1e9}});
   }
   return operations;
 }
@@ -177,7 +177,7 @@ int run_bench(const BenchFlags& flags) {
   const Session session = open_session(model, flags.compute, flags.n_prompt + flags.n_decode);
   const double open_seconds = seconds() - open_begin;
   Runtime runtime;
-  call(finermoe_model_get_runtime, model.get(), runtime.out());
+  call(finermoe_runtime_open_model, model.get(), runtime.out());
   const auto machine = read_info<finermoe_runtime_info>(finermoe_runtime_get_info, runtime.get());
   Config config;
   call(finermoe_config_open_model, model.get(), config.out());

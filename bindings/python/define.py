@@ -24,7 +24,7 @@ except fm.Error as error:
 cancel = fm.cancel_create()
 fm.cancel_request(cancel)
 fm.session_reset(session)
-request = fm.generation_create_chat(session, None, chat)
+request = fm.generation_create_chat(session, None, chat, 0)
 try:
     fm.generation_next(request, cancel)
 except fm.Error as error:

@@ -13,7 +13,7 @@ int32_t finermoe_config_open(const char* path, finermoe_config** config, finermo
     FM_ASSIGN(auto json, read_model_text(path, "config.json"));
     if (!json) return Status(FINERMOE_ERROR_FILE_NOT_FOUND, cat(path, " has no config.json"), "config.json", "none");
     FM_ASSIGN(auto parsed, Config::parse(*json, path));
-    return give(config, std::move(parsed));
+    return give(config, std::move(parsed), std::move(*json));
   });
 }
 
@@ -22,8 +22,9 @@ int32_t finermoe_config_open_memory(const char* json, size_t json_length, finerm
   return guarded(error, [&]() -> Status {
     FM_TRY(require(json, "json"));
     FM_TRY(require(config, "config"));
-    FM_ASSIGN(auto parsed, Config::parse(text_of(json, json_length), "config.json"));
-    return give(config, std::move(parsed));
+    const std::string_view text = text_of(json, json_length);
+    FM_ASSIGN(auto parsed, Config::parse(text, "config.json"));
+    return give(config, std::move(parsed), std::string(text));
   });
 }
 
@@ -34,7 +35,8 @@ int32_t finermoe_config_open_model(const finermoe_model* model, finermoe_config*
     const auto loaded = model->model;
     FM_TRY(loaded->settle_head());
     FM_ASSIGN(auto resolved, loaded->model().checkpoint->resolved_config());
-    return give(config, std::move(resolved));
+    FM_ASSIGN(auto json, loaded->model().checkpoint->text("config.json"));
+    return give(config, std::move(resolved), std::move(json).value_or(std::string()));
   });
 }
 void finermoe_config_free(finermoe_config* config) { delete config; }
@@ -78,11 +80,19 @@ int32_t finermoe_config_get_info(const finermoe_config* config, finermoe_config_
     out.parameters_active = parameters.active;
     out.rope_scaling = c.rope.scaling_name();
     out.rope_factor = c.rope.factor;
-    out.rope_original_positions = static_cast<uint64_t>(c.rope.original_positions);
+    out.rope_original_positions = static_cast<size_t>(c.rope.original_positions);
     out.rope_attention_factor = c.rope.attention_factor;
     out.sliding_window = c.sliding_window;
     out.n_sliding_layers = c.n_sliding_layers();
     return put_struct(out, info);
+  });
+}
+
+int32_t finermoe_config_get_json(const finermoe_config* config, char* json, size_t capacity, size_t* needed,
+                                 finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(config, "config"));
+    return put_text(config->json, json, capacity, needed);
   });
 }
 

@@ -52,6 +52,19 @@ int32_t on_batch(finermoe_batch* handle, finermoe_error** error, Body&& body) {
   });
 }
 
+Status put_event(const GenerationEvent& event, finermoe_event* place) {
+  finermoe_event out{};
+  out.finish_reason = static_cast<int32_t>(event.finish);
+  out.token = event.token;
+  out.logprob = event.logprob;
+  out.text = event.text.c_str();
+  out.text_length = event.text.size();
+  out.top_ids = event.top_ids.data();
+  out.top_logprobs = event.top_logprobs.data();
+  out.n_top = event.top_ids.size();
+  return put_struct(out, place);
+}
+
 using Created = Result<std::shared_ptr<Generation>>;
 
 }  // namespace
@@ -63,7 +76,7 @@ int32_t finermoe_generation_create(finermoe_session* session, const finermoe_gen
     FM_TRY(require_array(ids, n_ids, "ids"));
     FM_ASSIGN(auto chosen, options_of(options, *s));
     FM_TRY(s->check_room(n_ids, s->length()));
-    return Generation::create(s, std::move(chosen), std::vector<int32_t>(ids, ids + n_ids));
+    return Generation::create(s, std::move(chosen), {ids, n_ids});
   });
 }
 
@@ -72,28 +85,28 @@ int32_t finermoe_generation_create_text(finermoe_session* session, const finermo
                                         finermoe_generation** generation, finermoe_error** error) {
   return create(session, generation, error, [&](const std::shared_ptr<Session>& s) -> Created {
     FM_TRY(require_array(text, text_length, "text"));
-    FM_TRY(require_range(flags, (flags & ~encode_flags) == 0, "flags",
-                         "FINERMOE_TEXT_PARSE_SPECIAL, FINERMOE_TEXT_NO_SPECIAL_TOKENS or 0"));
+    FM_TRY(require_flags(flags, encode_flags));
     FM_ASSIGN(const auto tokenizer, s->model()->tokenizer());
     std::vector<int32_t> ids;
     FM_TRY(tokenizer->encode(text_of(text, text_length), encode_options(flags),
                              [&](int32_t id, ByteRange) { ids.push_back(id); }));
     FM_ASSIGN(auto chosen, options_of(options, *s));
-    return Generation::create(s, std::move(chosen), std::move(ids));
+    return Generation::create(s, std::move(chosen), ids);
   });
 }
 
 int32_t finermoe_generation_create_chat(finermoe_session* session, const finermoe_generation_options* options,
-                                        const finermoe_chat* chat, finermoe_generation** generation,
+                                        const finermoe_chat* chat, uint32_t flags, finermoe_generation** generation,
                                         finermoe_error** error) {
   return create(session, generation, error, [&](const std::shared_ptr<Session>& s) -> Created {
     FM_TRY(require(chat, "chat"));
+    FM_TRY(require_flags(flags, chat_flags));
     FM_ASSIGN(const auto tokenizer, s->model()->tokenizer());
-    FM_ASSIGN(auto ids, tokenizer->encode_chat(chat->messages, true));
+    FM_ASSIGN(const auto ids, tokenizer->encode_chat(chat->messages, chat_end(flags)));
     FM_ASSIGN(GenerationOptions with_end, options_of(options, *s));
     // The template ends its turns itself, whatever stop tokens the model's configuration knows.
     with_end.stop_tokens.push_back(tokenizer->end_of_turn_id());
-    return Generation::create_from_start(s, std::move(with_end), std::move(ids));
+    return Generation::create_from_start(s, std::move(with_end), ids);
   });
 }
 
@@ -106,17 +119,23 @@ int32_t finermoe_generation_next(finermoe_generation* generation, finermoe_cance
                                  finermoe_error** error) {
   return on_generation(generation, error, [&](Generation& g) -> Status {
     FM_TRY(require_struct(event));  // before a token is spent on it
-    FM_ASSIGN(const GenerationEvent* e, g.next(flag_of(cancel).get()));
-    finermoe_event out{};
-    out.finish_reason = static_cast<int32_t>(e->finish);
-    out.token = e->token;
-    out.logprob = e->logprob;
-    out.text = e->text.c_str();
-    out.text_length = e->text.size();
-    out.top_ids = e->top_ids.data();
-    out.top_logprobs = e->top_logprobs.data();
-    out.n_top = e->top_ids.size();
-    return put_struct(out, event);
+    FM_ASSIGN(const GenerationEvent* made, g.next(flag_of(cancel).get()));
+    return put_event(*made, event);
+  });
+}
+
+int32_t finermoe_generation_append(finermoe_generation* generation, const int32_t* ids, size_t n_ids,
+                                   finermoe_error** error) {
+  return on_generation(generation, error, [&](Generation& g) -> Status {
+    FM_TRY(require_array(ids, n_ids, "ids"));
+    return g.append({ids, n_ids});
+  });
+}
+
+int32_t finermoe_generation_finish(finermoe_generation* generation, finermoe_event* event, finermoe_error** error) {
+  return on_generation(generation, error, [&](Generation& g) -> Status {
+    FM_TRY(require_struct(event));
+    return put_event(*g.end(), event);
   });
 }
 
@@ -154,10 +173,49 @@ int32_t finermoe_generation_get_info(const finermoe_generation* generation, fine
     finermoe_generation_info out{};
     out.finish_reason = static_cast<int32_t>(g.finish());
     out.prepared = g.prepared();
-    out.status = g.status();
+    out.status = g.check().code();
     out.n_prompt = g.n_prompt();
     out.n_generated = g.n_generated();
+    out.n_kept = g.n_kept();
+    out.tag = g.tag;
+    out.prefill_seconds = g.prefill_seconds();
+    out.decode_seconds = g.decode_seconds();
     return put_struct(out, info);
+  });
+}
+
+int32_t finermoe_generation_set_tag(finermoe_generation* generation, uint64_t tag, finermoe_error** error) {
+  return on_generation(generation, error, [&](Generation& g) -> Status {
+    g.tag = tag;
+    return {};
+  });
+}
+
+int32_t finermoe_generation_get_error(const finermoe_generation* generation, finermoe_error** reason,
+                                      finermoe_error** error) {
+  return on_generation(generation, error, [&](Generation& g) -> Status {
+    FM_TRY(require(reason, "reason"));
+    if (!g.failure().ok()) return give(reason, shown(g.failure()));
+    *reason = nullptr;
+    return {};
+  });
+}
+
+int32_t finermoe_generation_save_memory(const finermoe_generation* generation, void* data, size_t capacity,
+                                        size_t* needed, finermoe_error** error) {
+  return on_generation(generation, error, [&](Generation& g) -> Status {
+    const Use session_use(g.session()->use, "session");
+    FM_TRY(session_use.check());
+    FM_ASSIGN(const std::vector<std::byte> saved, g.save());
+    return put<std::byte>(saved, static_cast<std::byte*>(data), capacity, needed);
+  });
+}
+
+int32_t finermoe_generation_restore_memory(finermoe_session* session, const void* data, size_t size,
+                                           finermoe_generation** generation, finermoe_error** error) {
+  return create(session, generation, error, [&](const std::shared_ptr<Session>& s) -> Created {
+    FM_TRY(require_array(data, size, "data"));
+    return Generation::restore(s, bytes_of(data, size));
   });
 }
 
@@ -192,5 +250,16 @@ int32_t finermoe_batch_step(finermoe_batch* batch, finermoe_cancel* cancel, size
     FM_TRY(require(n_active, "n_active"));
     FM_ASSIGN(*n_active, b.step(flag_of(cancel).get()));
     return {};
+  });
+}
+
+int32_t finermoe_batch_next(finermoe_batch* batch, finermoe_cancel* cancel, uint64_t* tag, finermoe_event* event,
+                            finermoe_error** error) {
+  return on_batch(batch, error, [&](Batch& b) -> Status {
+    FM_TRY(require(tag, "tag"));
+    FM_TRY(require_struct(event));  // before a token is spent on it
+    FM_ASSIGN(const Batch::Event made, b.next(flag_of(cancel).get()));
+    *tag = made.tag;
+    return put_event(*made.event, event);
   });
 }

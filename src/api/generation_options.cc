@@ -1,4 +1,5 @@
 // Section 9 of finermoe.h: the options of a generation.
+#include <algorithm>
 #include <cmath>
 
 #include "api/handles.h"
@@ -29,7 +30,13 @@ Status require_id(const finermoe_generation_options* options, int32_t id) {
                 cat("0 to ", options->vocab_size - 1), cat(id));
 }
 
-bool is_penalty(double value) { return std::isfinite(value) && std::abs(value) <= 1e6; }
+int32_t set_number(finermoe_generation_options* options, finermoe_error** error, double SamplingOptions::*number,
+                   double value) {
+  const auto range = std::find_if(sampling_ranges.begin(), sampling_ranges.end(),
+                                  [&](const SamplingRange& r) { return r.number == number; });
+  return set(options, error, require_range(value, range->holds(value), range->name, range->range),
+             [&](GenerationOptions& o) { o.sampling.*number = value; });
+}
 
 }  // namespace
 
@@ -42,6 +49,14 @@ int32_t finermoe_generation_options_create(const finermoe_model* model, finermoe
     const uint64_t vocab_size = loaded->config().vocab_size;
     FM_ASSIGN(const GenerationDefaults defaults, loaded->model().checkpoint->generation_defaults());
     return give(options, GenerationOptions::from_defaults(defaults, vocab_size), vocab_size);
+  });
+}
+
+int32_t finermoe_generation_options_copy(const finermoe_generation_options* options, finermoe_generation_options** copy,
+                                         finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(options, "options"));
+    return give(copy, *options);
   });
 }
 void finermoe_generation_options_free(finermoe_generation_options* options) { delete options; }
@@ -58,9 +73,7 @@ int32_t finermoe_generation_options_set_min_tokens(finermoe_generation_options* 
 
 int32_t finermoe_generation_options_set_temperature(finermoe_generation_options* options, double temperature,
                                                     finermoe_error** error) {
-  return set(options, error,
-             require_range(temperature, temperature >= 0 && temperature <= 1000, "temperature", "0 to 1000"),
-             [&](GenerationOptions& o) { o.sampling.temperature = temperature; });
+  return set_number(options, error, &SamplingOptions::temperature, temperature);
 }
 
 int32_t finermoe_generation_options_set_top_k(finermoe_generation_options* options, size_t k, finermoe_error** error) {
@@ -68,38 +81,31 @@ int32_t finermoe_generation_options_set_top_k(finermoe_generation_options* optio
 }
 
 int32_t finermoe_generation_options_set_top_p(finermoe_generation_options* options, double p, finermoe_error** error) {
-  return set(options, error, require_range(p, p > 0 && p <= 1, "top_p", "more than 0 and at most 1"),
-             [&](GenerationOptions& o) { o.sampling.top_p = p; });
+  return set_number(options, error, &SamplingOptions::top_p, p);
 }
 
 int32_t finermoe_generation_options_set_min_p(finermoe_generation_options* options, double p, finermoe_error** error) {
-  return set(options, error, require_range(p, p >= 0 && p < 1, "min_p", "0 or more and less than 1"),
-             [&](GenerationOptions& o) { o.sampling.min_p = p; });
+  return set_number(options, error, &SamplingOptions::min_p, p);
 }
 
 int32_t finermoe_generation_options_set_typical_p(finermoe_generation_options* options, double p,
                                                   finermoe_error** error) {
-  return set(options, error, require_range(p, p > 0 && p <= 1, "typical_p", "more than 0 and at most 1"),
-             [&](GenerationOptions& o) { o.sampling.typical_p = p; });
+  return set_number(options, error, &SamplingOptions::typical_p, p);
 }
 
 int32_t finermoe_generation_options_set_repetition_penalty(finermoe_generation_options* options, double penalty,
                                                            finermoe_error** error) {
-  return set(options, error,
-             require_range(penalty, penalty > 0 && is_penalty(penalty), "repetition_penalty", "more than 0"),
-             [&](GenerationOptions& o) { o.sampling.repetition_penalty = penalty; });
+  return set_number(options, error, &SamplingOptions::repetition_penalty, penalty);
 }
 
 int32_t finermoe_generation_options_set_frequency_penalty(finermoe_generation_options* options, double penalty,
                                                           finermoe_error** error) {
-  return set(options, error, require_range(penalty, is_penalty(penalty), "frequency_penalty", "a finite number"),
-             [&](GenerationOptions& o) { o.sampling.frequency_penalty = penalty; });
+  return set_number(options, error, &SamplingOptions::frequency_penalty, penalty);
 }
 
 int32_t finermoe_generation_options_set_presence_penalty(finermoe_generation_options* options, double penalty,
                                                          finermoe_error** error) {
-  return set(options, error, require_range(penalty, is_penalty(penalty), "presence_penalty", "a finite number"),
-             [&](GenerationOptions& o) { o.sampling.presence_penalty = penalty; });
+  return set_number(options, error, &SamplingOptions::presence_penalty, penalty);
 }
 
 int32_t finermoe_generation_options_set_seed(finermoe_generation_options* options, uint64_t seed,
@@ -110,10 +116,7 @@ int32_t finermoe_generation_options_set_seed(finermoe_generation_options* option
 int32_t finermoe_generation_options_add_logit_bias(finermoe_generation_options* options, int32_t id, float bias,
                                                    finermoe_error** error) {
   Status range = require_id(options, id);
-  if (range.ok()) {
-    range =
-        require_range(bias, bias <= 1e6f && (bias >= -1e6f || bias == -INFINITY), "bias", "-1e6 to 1e6, or -INFINITY");
-  }
+  if (range.ok()) range = require_range(bias, is_bias(bias), "bias", bias_range);
   return set(options, error, std::move(range), [&](GenerationOptions& o) { o.sampling.logit_bias[id] = bias; });
 }
 

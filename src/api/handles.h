@@ -38,6 +38,7 @@ struct finermoe_runtime {
 };
 struct finermoe_config {
   finermoe::Config config;
+  std::string json;
 };
 struct finermoe_model_options {
   std::shared_ptr<finermoe::Runtime> runtime;
@@ -73,7 +74,7 @@ struct finermoe_trace {
 };
 struct finermoe_generation_options {
   finermoe::GenerationOptions options;
-  uint64_t vocab_size = 0;
+  uint64_t vocab_size = 0;  // that ids are compared with
 };
 struct finermoe_generation {
   std::shared_ptr<finermoe::Generation> generation;
@@ -137,15 +138,18 @@ Status require_flag(int32_t value, const char* name);  // 0 or 1
 Status require_index(size_t index, size_t count, const char* name);
 
 // The string and array convention: all of it, or only how much there is.
+inline Status require_room(size_t count, const void* out, size_t capacity, size_t* needed) {
+  if (needed != nullptr) *needed = count;
+  if (count > capacity) {
+    return Status(FINERMOE_ERROR_BUFFER_TOO_SMALL,
+                  cat("the buffer has room for ", capacity, " elements and ", count, " are needed"),
+                  cat("a capacity of at least ", count), cat(capacity));
+  }
+  return require_array(out, count, "the buffer");
+}
 template <class T>
 Status put(std::span<const T> values, T* out, size_t capacity, size_t* needed) {
-  if (needed != nullptr) *needed = values.size();
-  if (values.size() > capacity) {
-    return Status(FINERMOE_ERROR_BUFFER_TOO_SMALL,
-                  cat("the buffer has room for ", capacity, " elements and ", values.size(), " are needed"),
-                  cat("a capacity of at least ", values.size()), cat(capacity));
-  }
-  FM_TRY(require_array(out, values.size(), "the buffer"));
+  FM_TRY(require_room(values.size(), out, capacity, needed));
   std::copy(values.begin(), values.end(), out);
   return {};
 }
@@ -170,6 +174,9 @@ Status put_struct(Struct values, Struct* out) {
   return {};
 }
 
+inline std::span<const std::byte> bytes_of(const void* data, size_t size) {
+  return size == 0 ? std::span<const std::byte>() : std::span(static_cast<const std::byte*>(data), size);
+}
 inline std::string_view text_of(const char* text, size_t length) {
   return length == 0 ? std::string_view() : std::string_view(text, length);
 }
@@ -179,6 +186,14 @@ constexpr uint32_t encode_flags = FINERMOE_TEXT_PARSE_SPECIAL | FINERMOE_TEXT_NO
 inline EncodeOptions encode_options(uint32_t flags) {
   return {.parse_special = (flags & FINERMOE_TEXT_PARSE_SPECIAL) != 0,
           .add_special = (flags & FINERMOE_TEXT_NO_SPECIAL_TOKENS) == 0};
+}
+
+// The flags of functions that render a chat.
+Status require_flags(uint32_t flags, uint32_t allowed);
+constexpr uint32_t chat_flags = FINERMOE_TEXT_NO_GENERATION_PROMPT | FINERMOE_TEXT_CONTINUE_LAST;
+inline ChatEnd chat_end(uint32_t flags) {
+  if ((flags & FINERMOE_TEXT_CONTINUE_LAST) != 0) return ChatEnd::continue_last;
+  return (flags & FINERMOE_TEXT_NO_GENERATION_PROMPT) != 0 ? ChatEnd::closed : ChatEnd::generation_prompt;
 }
 
 inline std::shared_ptr<const CancelFlag> flag_of(const finermoe_cancel* cancel) {

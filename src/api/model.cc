@@ -145,14 +145,6 @@ void finermoe_model_close(finermoe_model* model) {
 }
 void finermoe_model_free(finermoe_model* model) { delete model; }
 
-int32_t finermoe_model_get_runtime(const finermoe_model* model, finermoe_runtime** runtime, finermoe_error** error) {
-  return guarded(error, [&]() -> Status {
-    FM_TRY(require(model, "model"));
-    FM_TRY(model->model->runtime()->check_process());
-    return give(runtime, model->model->runtime());
-  });
-}
-
 int32_t finermoe_model_expert_similarity(const finermoe_model* model, size_t layer, finermoe_cancel* cancel,
                                          double* similarity, finermoe_error** error) {
   return guarded(error, [&]() -> Status {

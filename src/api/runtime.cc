@@ -79,6 +79,13 @@ int32_t finermoe_runtime_create(const finermoe_runtime_options* options, finermo
     return give(runtime, std::move(created));
   });
 }
+int32_t finermoe_runtime_open_model(const finermoe_model* model, finermoe_runtime** runtime, finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(model, "model"));
+    FM_TRY(model->model->runtime()->check_process());
+    return give(runtime, model->model->runtime());
+  });
+}
 void finermoe_runtime_free(finermoe_runtime* runtime) { delete runtime; }
 
 int32_t finermoe_runtime_get_info(const finermoe_runtime* runtime, finermoe_runtime_info* info,
@@ -113,7 +120,7 @@ int32_t finermoe_runtime_get_operation(const finermoe_runtime* runtime, size_t i
     out.n_calls = found.n_calls;
     out.seconds = found.seconds;
     out.bytes = found.bytes;
-    out.products = found.products;
+    out.macs = found.macs;
     return put_struct(out, operation);
   });
 }

@@ -66,6 +66,16 @@ int32_t finermoe_session_options_set_chunk(finermoe_session_options* options, si
   });
 }
 
+int32_t finermoe_session_options_set_hidden(finermoe_session_options* options, int32_t hidden, finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(options, "options"));
+    const bool known = hidden >= FINERMOE_HIDDEN_NONE && hidden <= FINERMOE_HIDDEN_ONLY;
+    FM_TRY(require_range(hidden, known, "hidden", "one of FINERMOE_HIDDEN_…"));
+    options->options.hidden = static_cast<Hidden>(hidden);
+    return {};
+  });
+}
+
 int32_t finermoe_session_options_set_progress(finermoe_session_options* options, finermoe_progress_fn progress,
                                               void* user, finermoe_error** error) {
   return guarded(error, [&]() -> Status {
@@ -124,6 +134,22 @@ int32_t finermoe_session_append_rows(finermoe_session* session, const int32_t* i
   });
 }
 
+int32_t finermoe_session_score(finermoe_session* session, const int32_t* ids, size_t n_ids, finermoe_cancel* cancel,
+                               float* logprobs, int32_t* likeliest, size_t capacity, size_t* needed,
+                               finermoe_error** error) {
+  return on_session(session, error, [&](Session& s) -> Status {
+    FM_TRY(require_array(ids, n_ids, "ids"));
+    FM_TRY(s.check_room(n_ids, s.length()));
+    FM_TRY(require_room(n_ids, logprobs, capacity, needed));
+    std::vector<float> scores(n_ids);
+    std::vector<int32_t> best(n_ids);
+    FM_TRY(s.score({ids, n_ids}, flag_of(cancel).get(), scores, best));
+    std::copy(scores.begin(), scores.end(), logprobs);
+    if (likeliest != nullptr) std::copy(best.begin(), best.end(), likeliest);
+    return {};
+  });
+}
+
 int32_t finermoe_session_logits(const finermoe_session* session, size_t row, float* logits, size_t capacity,
                                 size_t* needed, finermoe_error** error) {
   return on_session(session, error, [&](Session& s) -> Status {
@@ -132,6 +158,17 @@ int32_t finermoe_session_logits(const finermoe_session* session, size_t row, flo
                     cat("less than ", s.n_logits()), cat(row));
     }
     return put(s.logits(row), logits, capacity, needed);
+  });
+}
+
+int32_t finermoe_session_hidden(const finermoe_session* session, size_t row, float* hidden, size_t capacity,
+                                size_t* needed, finermoe_error** error) {
+  return on_session(session, error, [&](Session& s) -> Status {
+    if (row >= s.n_hidden()) {
+      return Status(FINERMOE_ERROR_STATE, cat("row ", row, " of the hidden states was not kept"),
+                    cat("less than ", s.n_hidden()), cat(row));
+    }
+    return put(s.hidden(row), hidden, capacity, needed);
   });
 }
 
@@ -145,6 +182,8 @@ int32_t finermoe_session_get_info(const finermoe_session* session, finermoe_sess
     out.n_logits = s.n_logits();
     out.kv_bytes = s.kv_bytes();
     out.precision = static_cast<int32_t>(s.options().precision);
+    out.n_computed = s.n_computed();
+    out.n_hidden = s.n_hidden();
     return put_struct(out, info);
   });
 }
@@ -163,7 +202,33 @@ int32_t finermoe_session_reset(finermoe_session* session, finermoe_error** error
   return on_session(session, error, [&](Session& s) -> Status { return s.truncate(0); });
 }
 
-int32_t finermoe_session_fork(const finermoe_session* session, finermoe_session** fork, finermoe_error** error) {
+int32_t finermoe_session_keep_prefix(finermoe_session* session, const int32_t* ids, size_t n_ids, size_t* n_kept,
+                                     finermoe_error** error) {
+  return on_session(session, error, [&](Session& s) -> Status {
+    FM_TRY(require_array(ids, n_ids, "ids"));
+    FM_TRY(require(n_kept, "n_kept"));
+    *n_kept = s.keep_prefix({ids, n_ids});
+    return {};
+  });
+}
+
+int32_t finermoe_session_remove(finermoe_session* session, size_t begin, size_t end, finermoe_error** error) {
+  return on_session(session, error, [&](Session& s) -> Status { return s.remove(begin, end); });
+}
+
+int32_t finermoe_session_set_context_length(finermoe_session* session, size_t n_tokens, finermoe_error** error) {
+  return on_session(session, error, [&](Session& s) -> Status { return s.set_context_length(n_tokens); });
+}
+
+int32_t finermoe_session_set_progress(finermoe_session* session, finermoe_progress_fn progress, void* user,
+                                      finermoe_error** error) {
+  return on_session(session, error, [&](Session& s) -> Status {
+    s.set_progress({.callback = progress, .user = user, .cancel = nullptr});
+    return {};
+  });
+}
+
+int32_t finermoe_session_fork(finermoe_session* session, finermoe_session** fork, finermoe_error** error) {
   return on_session(session, error, [&](Session& s) -> Status {
     FM_TRY(require(fork, "fork"));
     FM_ASSIGN(auto copy, s.fork());
@@ -171,7 +236,7 @@ int32_t finermoe_session_fork(const finermoe_session* session, finermoe_session*
   });
 }
 
-int32_t finermoe_session_save(const finermoe_session* session, const char* path, finermoe_error** error) {
+int32_t finermoe_session_save(finermoe_session* session, const char* path, finermoe_error** error) {
   return on_session(session, error, [&](Session& s) -> Status {
     FM_TRY(require(path, "path"));
     return s.save(path);
@@ -185,12 +250,28 @@ int32_t finermoe_session_restore(finermoe_session* session, const char* path, fi
   });
 }
 
+int32_t finermoe_session_save_memory(finermoe_session* session, void* data, size_t capacity, size_t* needed,
+                                     finermoe_error** error) {
+  return on_session(session, error, [&](Session& s) -> Status {
+    const uint64_t bytes = s.saved_bytes();
+    FM_TRY(require_room(bytes, data, capacity, needed));
+    return s.save({static_cast<std::byte*>(data), bytes});
+  });
+}
+
+int32_t finermoe_session_restore_memory(finermoe_session* session, const void* data, size_t size,
+                                        finermoe_error** error) {
+  return on_session(session, error, [&](Session& s) -> Status {
+    FM_TRY(require_array(data, size, "data"));
+    return s.restore(bytes_of(data, size));
+  });
+}
+
 int32_t finermoe_session_set_trace(finermoe_session* session, finermoe_trace* trace, finermoe_error** error) {
   return on_session(session, error, [&](Session& s) -> Status {
     if (trace != nullptr && trace->trace->model != s.model()) {
       return Status(FINERMOE_ERROR_INVALID_ARGUMENT, "the trace was made for another model than the session's");
     }
-    s.trace = trace ? trace->trace : nullptr;
-    return {};
+    return s.set_trace(trace ? trace->trace : nullptr);
   });
 }

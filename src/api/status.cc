@@ -53,6 +53,12 @@ Status require_flag(int32_t value, const char* name) {
   return require_range(value, value == 0 || value == 1, name, "0 or 1");
 }
 
+Status require_flags(uint32_t flags, uint32_t allowed) {
+  if ((flags & ~allowed) == 0) return {};
+  return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat("flags ", flags, " are not all known here"),
+                cat("any of the bits of ", allowed), cat(flags));
+}
+
 Status require_index(size_t index, size_t count, const char* name) {
   if (index < count) return {};
   return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat("there is no ", name, " ", index), cat("less than ", count),

@@ -5,16 +5,6 @@
 using namespace finermoe;
 using namespace finermoe::api;
 
-namespace {
-
-Status require_flags(uint32_t flags, uint32_t allowed) {
-  if ((flags & ~allowed) == 0) return {};
-  return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat("flags ", flags, " are not all known here"),
-                cat("any of the bits of ", allowed), cat(flags));
-}
-
-}  // namespace
-
 int32_t finermoe_tokenizer_open(const char* path, finermoe_tokenizer** tokenizer, finermoe_error** error) {
   return guarded(error, [&]() -> Status {
     FM_TRY(require(path, "path"));
@@ -184,6 +174,19 @@ int32_t finermoe_chat_create(finermoe_chat** chat, finermoe_error** error) {
 }
 void finermoe_chat_free(finermoe_chat* chat) { delete chat; }
 
+namespace {
+
+// UTF-8 from here on, so that rendering shows what encoding reads.
+std::string whole_utf8(std::string_view text) {
+  std::string out;
+  Utf8Stream utf8;
+  utf8.push(text, out);
+  utf8.flush(out);
+  return out;
+}
+
+}  // namespace
+
 int32_t finermoe_chat_add(finermoe_chat* chat, const char* role, const char* text, size_t text_length,
                           finermoe_error** error) {
   return guarded(error, [&]() -> Status {
@@ -195,11 +198,46 @@ int32_t finermoe_chat_add(finermoe_chat* chat, const char* role, const char* tex
       return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat("role \"", name, "\" is not known"),
                     "\"system\", \"user\" or \"assistant\"", std::string(name));
     }
-    std::string content;  // UTF-8 from here on, so that rendering shows what encoding reads
-    Utf8Stream utf8;
-    utf8.push(text_of(text, text_length), content);
-    utf8.flush(content);
-    chat->messages.push_back({std::string(name), std::move(content)});
+    chat->messages.push_back({std::string(name), whole_utf8(text_of(text, text_length))});
+    return {};
+  });
+}
+
+size_t finermoe_chat_count(const finermoe_chat* chat) { return chat ? chat->messages.size() : 0; }
+
+int32_t finermoe_chat_get(const finermoe_chat* chat, size_t index, finermoe_chat_message* message,
+                          finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(chat, "chat"));
+    FM_TRY(require_index(index, chat->messages.size(), "message"));
+    finermoe_chat_message out{};
+    out.role = chat->messages[index].role.c_str();
+    out.text = chat->messages[index].text.c_str();
+    out.text_length = chat->messages[index].text.size();
+    return put_struct(out, message);
+  });
+}
+
+int32_t finermoe_chat_set(finermoe_chat* chat, size_t index, const char* text, size_t text_length,
+                          finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(chat, "chat"));
+    FM_TRY(require_index(index, chat->messages.size(), "message"));
+    FM_TRY(require_array(text, text_length, "text"));
+    chat->messages[index].text = whole_utf8(text_of(text, text_length));
+    return {};
+  });
+}
+
+int32_t finermoe_chat_truncate(finermoe_chat* chat, size_t n, finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(chat, "chat"));
+    const size_t count = chat->messages.size();
+    if (n > count) {
+      return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat("cannot truncate to ", n, " messages: the chat has ", count),
+                    cat("at most ", count), cat(n));
+    }
+    chat->messages.resize(n);
     return {};
   });
 }
@@ -209,9 +247,9 @@ int32_t finermoe_chat_encode(const finermoe_chat* chat, const finermoe_tokenizer
   return guarded(error, [&]() -> Status {
     FM_TRY(require(chat, "chat"));
     FM_TRY(require(tokenizer, "tokenizer"));
-    FM_TRY(require_flags(flags, FINERMOE_TEXT_NO_GENERATION_PROMPT));
+    FM_TRY(require_flags(flags, chat_flags));
     const auto t = tokenizer->tokenizer;
-    FM_ASSIGN(const auto found, t->encode_chat(chat->messages, (flags & FINERMOE_TEXT_NO_GENERATION_PROMPT) == 0));
+    FM_ASSIGN(const auto found, t->encode_chat(chat->messages, chat_end(flags)));
     return put<int32_t>(found, ids, capacity, needed);
   });
 }
@@ -221,9 +259,9 @@ int32_t finermoe_chat_render(const finermoe_chat* chat, const finermoe_tokenizer
   return guarded(error, [&]() -> Status {
     FM_TRY(require(chat, "chat"));
     FM_TRY(require(tokenizer, "tokenizer"));
-    FM_TRY(require_flags(flags, FINERMOE_TEXT_NO_GENERATION_PROMPT));
+    FM_TRY(require_flags(flags, chat_flags));
     const auto t = tokenizer->tokenizer;
-    FM_ASSIGN(const auto rendered, t->render_chat(chat->messages, (flags & FINERMOE_TEXT_NO_GENERATION_PROMPT) == 0));
+    FM_ASSIGN(const auto rendered, t->render_chat(chat->messages, chat_end(flags)));
     return put_text(rendered, text, capacity, needed);
   });
 }

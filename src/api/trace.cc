@@ -18,6 +18,13 @@ int32_t on_trace(const finermoe_trace* handle, finermoe_error** error, Body&& bo
   });
 }
 
+// Any of these FINERMOE_TRACE_….
+Status require_recorded(const Trace& trace, uint32_t what) {
+  if ((trace.what() & what) != 0) return {};
+  return Status(FINERMOE_ERROR_STATE, "the trace does not record this", cat("the flag ", what, " at its creation"),
+                cat("the flags ", trace.what()));
+}
+
 // The same for one layer of it, where the trace records what is asked for.
 template <class Body>
 int32_t on_layer(const finermoe_trace* handle, size_t moe_layer, uint32_t what, finermoe_error** error, Body&& body) {
@@ -27,10 +34,7 @@ int32_t on_layer(const finermoe_trace* handle, size_t moe_layer, uint32_t what, 
       return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat("there is no MoE layer ", moe_layer),
                     cat("less than ", n_layers), cat(moe_layer));
     }
-    if ((trace.what() & what) == 0) {
-      return Status(FINERMOE_ERROR_STATE, "the trace does not record this", cat("the flag ", what, " at its creation"),
-                    cat("the flags ", trace.what()));
-    }
+    FM_TRY(require_recorded(trace, what));
     return body(trace, trace.layer(moe_layer));
   });
 }
@@ -70,6 +74,14 @@ int32_t finermoe_trace_get_info(const finermoe_trace* trace, finermoe_trace_info
     out.n_experts_per_token = t.shape().n_experts_per_token();
     out.n_components = t.shape().granularity_output;
     return put_struct(out, info);
+  });
+}
+
+int32_t finermoe_trace_positions(const finermoe_trace* trace, size_t* positions, size_t capacity, size_t* needed,
+                                 finermoe_error** error) {
+  return on_trace(trace, error, [&](Trace& t) -> Status {
+    FM_TRY(require_recorded(t, FINERMOE_TRACE_ROUTES | FINERMOE_TRACE_LOGITS));
+    return put<size_t>(t.positions(), positions, capacity, needed);
   });
 }
 

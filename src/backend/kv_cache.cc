@@ -84,6 +84,15 @@ void KvLayout::quantize(const float* x, std::byte* vector) const {
   }
 }
 
+void KvLayout::encode(const float* x, std::byte* vector) const {
+  if (dtype_ == DType::q8) return quantize(x, vector);
+  for (uint64_t c = 0; c < head_size_; c++) {
+    if (dtype_ == DType::f32) store(vector + c * sizeof(float), x[c]);
+    if (dtype_ == DType::f16) store(vector + c * sizeof(uint16_t), float_to_f16(x[c]));
+    if (dtype_ == DType::bf16) store(vector + c * sizeof(uint16_t), float_to_bf16(x[c]));
+  }
+}
+
 void KvLayout::put(KvKind kind, const std::byte* vector, uint64_t position, std::byte* head) const {
   for_each_part(kind, position, [&]<class T>(uint64_t to, uint64_t from) {
     const T part = load<T>(vector + from);

@@ -18,6 +18,11 @@ namespace finermoe {
 
 enum class KvKind { key, value };
 
+// Heads are counted through all layers, in each of keys and then of values.
+inline KvKind kv_kind(uint64_t head, uint64_t n_kv_heads) {
+  return head / n_kv_heads % 2 == 0 ? KvKind::key : KvKind::value;
+}
+
 class KvLayout {
  public:
   KvLayout(DType dtype, uint64_t head_size) : dtype_(dtype), head_size_(head_size) {}
@@ -31,6 +36,8 @@ class KvLayout {
 
   // x [head_size] in 8 bits. A block with a value that is not finite becomes NaN.
   void quantize(const float* x, std::byte* vector) const;
+  // x [head_size] as the vector of any type.
+  void encode(const float* x, std::byte* vector) const;
   void put(KvKind kind, const std::byte* vector, uint64_t position, std::byte* head) const;
   void get(KvKind kind, const std::byte* head, uint64_t position, std::byte* vector) const;
   // out [head_size]

@@ -12,11 +12,9 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 uint64_t bytes_of(const WeightView& weight) { return matrix_bytes(weight.dtype, weight.rows, weight.columns); }
-uint64_t products_of(const WeightView& weight) { return weight.rows * weight.columns; }
+uint64_t macs_of(const WeightView& weight) { return weight.rows * weight.columns; }
 uint64_t bytes_of(const FfnWeights& ffn) { return bytes_of(ffn.gate) + bytes_of(ffn.up) + bytes_of(ffn.down); }
-uint64_t products_of(const FfnWeights& ffn) {
-  return products_of(ffn.gate) + products_of(ffn.up) + products_of(ffn.down);
-}
+uint64_t macs_of(const FfnWeights& ffn) { return macs_of(ffn.gate) + macs_of(ffn.up) + macs_of(ffn.down); }
 
 class ProfiledBackend final : public Backend {
  public:
@@ -39,8 +37,8 @@ class ProfiledBackend final : public Backend {
 
   Status qkv(const float* x, const QkvWeights& weights, const AttentionShape& shape, const RaggedBatch& batch,
              uint64_t layer, float* q_out, Workspace& workspace) override {
-    const uint64_t products = products_of(weights.q) + products_of(weights.k) + products_of(weights.v);
-    return timed(Profile::qkv, bytes_of(weights.q) + bytes_of(weights.k) + bytes_of(weights.v), products * batch.n(),
+    const uint64_t macs = macs_of(weights.q) + macs_of(weights.k) + macs_of(weights.v);
+    return timed(Profile::qkv, bytes_of(weights.q) + bytes_of(weights.k) + bytes_of(weights.v), macs * batch.n(),
                  [&] { return backend_->qkv(x, weights, shape, batch, layer, q_out, workspace); });
   }
 
@@ -63,44 +61,44 @@ class ProfiledBackend final : public Backend {
 
   Status linear(const float* x, const WeightView& weight, size_t n, bool accumulate, float* out,
                 Workspace& workspace) override {
-    return timed(Profile::linear, bytes_of(weight), products_of(weight) * n,
+    return timed(Profile::linear, bytes_of(weight), macs_of(weight) * n,
                  [&] { return backend_->linear(x, weight, n, accumulate, out, workspace); });
   }
 
   Status route(const float* x, const RouterWeights& weights, const RouterShape& shape, size_t n, const Route& route,
                Workspace& workspace) override {
-    const uint64_t products = products_of(weights.gate) + products_of(weights.concat_gate);
-    return timed(Profile::route, bytes_of(weights.gate) + bytes_of(weights.concat_gate), products * n,
+    const uint64_t macs = macs_of(weights.gate) + macs_of(weights.concat_gate);
+    return timed(Profile::route, bytes_of(weights.gate) + bytes_of(weights.concat_gate), macs * n,
                  [&] { return backend_->route(x, weights, shape, n, route, workspace); });
   }
 
   Status moe_ffn(const float* x, std::span<const FfnWeights> experts, const RouterShape& shape, const Route& route,
                  size_t n, bool accumulate, float* out, Workspace& workspace) override {
-    uint64_t bytes = 0, products = 0;
+    uint64_t bytes = 0, macs = 0;
     std::vector<bool> seen(experts.size());
     for (size_t i = 0; i < n * shape.n_experts_per_token(); i++) {
       if (route.experts[i] < 0) continue;
       const auto expert = static_cast<size_t>(route.experts[i]);
-      products += products_of(experts[expert]);
+      macs += macs_of(experts[expert]);
       if (!seen[expert]) bytes += bytes_of(experts[expert]);
       seen[expert] = true;
     }
-    return timed(Profile::moe_ffn, bytes, products,
+    return timed(Profile::moe_ffn, bytes, macs,
                  [&] { return backend_->moe_ffn(x, experts, shape, route, n, accumulate, out, workspace); });
   }
 
   Status gated_ffn(const float* x, const FfnWeights& weights, const WeightView& scale, size_t n, float* out,
                    Workspace& workspace) override {
-    return timed(Profile::gated_ffn, bytes_of(weights), products_of(weights) * n,
+    return timed(Profile::gated_ffn, bytes_of(weights), macs_of(weights) * n,
                  [&] { return backend_->gated_ffn(x, weights, scale, n, out, workspace); });
   }
 
  private:
   template <class Work>
-  Status timed(Profile::Operation operation, uint64_t bytes, uint64_t products, Work&& work) {
+  Status timed(Profile::Operation operation, uint64_t bytes, uint64_t macs, Work&& work) {
     const Clock::time_point begin = Clock::now();
     Status status = work();
-    profile_->add(operation, std::chrono::duration<double>(Clock::now() - begin).count(), bytes, products);
+    profile_->add(operation, std::chrono::duration<double>(Clock::now() - begin).count(), bytes, macs);
     return status;
   }
 
@@ -110,13 +108,13 @@ class ProfiledBackend final : public Backend {
 
 }  // namespace
 
-void Profile::add(Operation operation, double seconds, uint64_t bytes, uint64_t products) {
+void Profile::add(Operation operation, double seconds, uint64_t bytes, uint64_t macs) {
   const std::lock_guard lock(mutex_);
   OperationProfile& of = operations_[operation];
   of.n_calls++;
   of.seconds += seconds;
   of.bytes += bytes;
-  of.products += products;
+  of.macs += macs;
 }
 
 std::array<OperationProfile, Profile::n_operations> Profile::read() const {

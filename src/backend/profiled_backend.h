@@ -14,15 +14,15 @@ struct OperationProfile {
   const char* name;
   uint64_t n_calls = 0;
   double seconds = 0;
-  uint64_t bytes = 0;     // of the weights, or of the cache, that the calls had to read, each once in a call
-  uint64_t products = 0;  // multiplications of the calls' matrix products
+  uint64_t bytes = 0;  // of the weights, or of the cache, that the calls had to read, each once in a call
+  uint64_t macs = 0;   // multiplications of the calls' matrix products
 };
 
 class Profile {
  public:
   enum Operation { embed, rms_norm, qkv, attention, linear, route, moe_ffn, gated_ffn, n_operations };
 
-  void add(Operation operation, double seconds, uint64_t bytes, uint64_t products);
+  void add(Operation operation, double seconds, uint64_t bytes, uint64_t macs);
   std::array<OperationProfile, n_operations> read() const;
   void reset();
 

@@ -1,5 +1,6 @@
 #include "model/forward.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace finermoe {
@@ -29,22 +30,30 @@ Status attention_layer(const Model& model, const LayerWeights& layer, size_t ind
   return backend.linear(s.attended, layer.o, batch.n(), true, s.x, *s.workspace);
 }
 
-// Final norm and head, for runs of neighbouring rows at a time.
-Status logits_of(const Model& model, std::span<const size_t> rows, float* logits, Scratch& s) {
+// Final norm, for runs of neighbouring rows at a time, and head.
+Status read_out(const Model& model, const Readout& readout, const ForwardHooks& hooks, Scratch& s) {
   const uint64_t h = model.config.hidden_size;
+  const std::span<const size_t> rows = readout.rows;
   for (size_t begin = 0, end; begin < rows.size(); begin = end) {
     for (end = begin + 1; end < rows.size() && rows[end] == rows[end - 1] + 1;) end++;
     FM_TRY(model.backend->rms_norm(s.x + rows[begin] * h, model.weights.norm, model.config.rms_norm_eps, end - begin,
                                    s.normed + begin * h));
   }
-  if (rows.empty()) return {};
-  return model.backend->linear(s.normed, model.weights.head, rows.size(), false, logits, *s.workspace);
+  if (readout.hidden != nullptr) std::copy_n(s.normed, rows.size() * h, readout.hidden);
+  if (readout.logits == nullptr) return {};
+  const size_t at_once = readout.logits_block != nullptr ? readout.logits_block_rows : rows.size();
+  for (size_t begin = 0; begin < rows.size(); begin += at_once) {
+    if (begin > 0) FM_TRY(hooks.go_on());
+    const size_t n = std::min(at_once, rows.size() - begin);
+    FM_TRY(model.backend->linear(s.normed + begin * h, model.weights.head, n, false, readout.logits, *s.workspace));
+    if (readout.logits_block != nullptr) (*readout.logits_block)(begin, begin + n, readout.logits);
+  }
+  return {};
 }
 
 }  // namespace
 
-Status forward(const Model& model, RaggedBatch batch, std::span<const size_t> logit_rows, float* logits, Scratch& s,
-               const ForwardHooks& hooks) {
+Status forward(const Model& model, RaggedBatch batch, const Readout& readout, Scratch& s, const ForwardHooks& hooks) {
   Backend& backend = *model.backend;
   const size_t n = batch.n();
   fill_rope(model.config, batch, s);
@@ -63,7 +72,7 @@ Status forward(const Model& model, RaggedBatch batch, std::span<const size_t> lo
       FM_TRY(backend.gated_ffn(s.normed, layer.dense, {}, n, s.x, *s.workspace));
     }
   }
-  return logits_of(model, logit_rows, logits, s);
+  return read_out(model, readout, hooks, s);
 }
 
 }  // namespace finermoe

@@ -60,11 +60,21 @@ struct ForwardHooks {
   FunctionRef<void(size_t layer, const Route& route, size_t n)> routed;
 };
 
-// Computes all rows, writes their keys and values into the caches, and the logits of some rows.
-//   logit_rows  indices into the batch, ascending
-//   logits      [logit_rows.size(), vocab]
-Status forward(const Model& model, RaggedBatch batch, std::span<const size_t> logit_rows, float* logits,
-               Scratch& scratch, const ForwardHooks& hooks);
+// What a pass gives of some of its rows.
+struct Readout {
+  // Some of the read-out rows [begin, end): their logits [end - begin, vocab].
+  using LogitsBlock = FunctionRef<void(size_t begin, size_t end, const float* logits)>;
+
+  std::span<const size_t> rows = {};          // indices into the batch, ascending
+  float* hidden = nullptr;                    // [rows, h] after the last norm, or null: not wanted
+  float* logits = nullptr;                    // [rows, vocab], or null: not computed
+  const LogitsBlock* logits_block = nullptr;  // told the logits of logits_block_rows at a time, for which `logits`
+  size_t logits_block_rows = 0;               //   has room, where not all can be held at once
+};
+
+// Computes all rows, and writes their keys and values into the caches.
+Status forward(const Model& model, RaggedBatch batch, const Readout& readout, Scratch& scratch,
+               const ForwardHooks& hooks);
 
 // One MoE layer (specification, section 3): x += moe(normed).              x, normed [n, h]
 Status moe_layer(const Model& model, const MoeWeights& weights, size_t n, Scratch& scratch);

@@ -1,6 +1,7 @@
 #include "runtime/batch.h"
 
 #include <algorithm>
+#include <chrono>
 #include <deque>
 
 #include "runtime/step.h"
@@ -35,28 +36,38 @@ Status Batch::remove(const Generation& generation) {
 }
 
 Result<size_t> Batch::step(const CancelFlag* cancel) {
+  FM_ASSIGN(const Step step, advance(cancel));
+  return step.n_active;
+}
+
+Result<Batch::Step> Batch::advance(const CancelFlag* cancel) {
   // Everybody who takes part is held for the step: a member that another thread uses just now sits this one out, and
   // one that cannot go on holds nobody else up.
   std::deque<Use> held;
   std::vector<Generation*> decoding, prefilling;
-  size_t n_active = 0;
+  Step step;
   for (size_t i = 0; i < members_.size(); i++) {
     Generation& member = *members_[(turn_ + i) % members_.size()];
     const Use& of_member = held.emplace_back(member.use, "generation");
     if (of_member.is_busy()) {
-      n_active++;
+      step.n_active++;
       continue;
     }
     if (!of_member.check().ok() || member.finish() != Finish::none) continue;
     const Use& of_session = held.emplace_back(member.session()->use, "session");
     if (of_session.is_busy()) {
-      n_active++;
+      step.n_active++;
       continue;
     }
-    if (member.look() != FINERMOE_OK) continue;
-    n_active++;
-    if (member.prepared()) continue;
-    (member.pending().size() == 1 ? decoding : prefilling).push_back(&member);
+    if (!member.check().ok()) continue;
+    if (!member.prepared()) {
+      if (Status ready = member.ready_session(); !ready.ok()) {
+        member.set_aside(std::move(ready));
+        continue;
+      }
+      (member.session()->uncomputed().size() == 1 ? decoding : prefilling).push_back(&member);
+    }
+    step.n_active++;
   }
   turn_++;
 
@@ -66,24 +77,26 @@ Result<size_t> Batch::step(const CancelFlag* cancel) {
   std::vector<StepPart> parts;
   std::vector<Generation*> taking_part;
   for (Generation* member : decoding) {
-    parts.push_back({member->session().get(), member->pending(), std::span(&last_of_one, 1)});
+    parts.push_back({member->session().get(), 1, std::span(&last_of_one, 1)});
     taking_part.push_back(member);
   }
   size_t room = SessionOptions::default_chunk;
   for (Generation* member : prefilling) {
-    const size_t n = std::min({room, member->pending().size(), member->session()->options().chunk});
+    Session& session = *member->session();
+    const size_t n_waiting = session.uncomputed().size(), n = std::min({room, n_waiting, session.options().chunk});
     if (n == 0) break;
     room -= n;
     last_rows.push_back(n - 1);
-    const bool all = n == member->pending().size();
-    parts.push_back({member->session().get(), member->pending().first(n), std::span(&last_rows.back(), all ? 1 : 0)});
+    parts.push_back({&session, n, std::span(&last_rows.back(), n == n_waiting ? 1 : 0)});
     taking_part.push_back(member);
   }
   StopSignals stop(cancel);
   stop.watch(model_->closed, "model");
   stop.watch(use.closed, "batch");
-  FM_TRY(compute(parts, taking_part, n_active, stop));
-  return n_active;
+  FM_TRY(compute(parts, taking_part, step.n_active, stop));
+  step.n_computed = parts.size();
+  for (const Generation* member : taking_part) FM_TRY(member->report_prefill());
+  return step;
 }
 
 // Without those whose part fails alone: they leave `n_active`, and the step is run again, so that the others have the
@@ -91,19 +104,20 @@ Result<size_t> Batch::step(const CancelFlag* cancel) {
 Status Batch::compute(std::vector<StepPart>& parts, std::vector<Generation*>& taking_part, size_t& n_active,
                       const StopSignals& stop) {
   const uint64_t vocab = model_->config().vocab_size;
+  const auto begin = std::chrono::steady_clock::now();
   while (!parts.empty()) {
     const uint64_t bytes = parts.size() * vocab * sizeof(float);
     if (logits_.size() < bytes) {
       logits_ = Buffer();
       FM_ASSIGN(logits_, Buffer::allocate(model_->runtime()->account(), bytes, "logits"));
     }
-    Status status = run_step(*model_, parts, logits_.data<float>(), stop);
+    Status status = run_step(*model_, parts, {.logits = logits_.data<float>()}, stop);
     if (status.ok()) break;
     const size_t n_before = parts.size();
     for (size_t i = n_before; i-- > 0;) {
-      if (parts[i].status == FINERMOE_OK) continue;
-      if (parts[i].status != FINERMOE_ERROR_BUSY) {  // a trace in use is free again sometime
-        taking_part[i]->set_aside(parts[i].status);
+      if (parts[i].status.ok()) continue;
+      if (parts[i].status.code() != FINERMOE_ERROR_BUSY) {  // a trace in use is free again sometime
+        taking_part[i]->set_aside(std::move(parts[i].status));
         n_active--;
       }
       parts.erase(parts.begin() + static_cast<ptrdiff_t>(i));
@@ -111,16 +125,61 @@ Status Batch::compute(std::vector<StepPart>& parts, std::vector<Generation*>& ta
     }
     if (parts.size() == n_before) return status;
   }
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   std::vector<std::span<const float>> rows;  // of each part, empty where a prompt goes on
   size_t n_rows = 0;
   for (const StepPart& part : parts) {
-    rows.emplace_back(logits_.data<float>() + n_rows * vocab, part.logit_rows.empty() ? 0 : vocab);
-    n_rows += part.logit_rows.size();
+    rows.emplace_back(logits_.data<float>() + n_rows * vocab, part.rows.empty() ? 0 : vocab);
+    n_rows += part.rows.size();
   }
   model_->runtime()->pool()->run(parts.size(),
-                                 [&](size_t i, size_t) { taking_part[i]->computed(parts[i].tokens.size(), rows[i]); });
-  for (const Generation* member : taking_part) n_active -= member->status() != FINERMOE_OK;
+                                 [&](size_t i, size_t) { taking_part[i]->computed(parts[i].n, seconds, rows[i]); });
+  for (const Generation* member : taking_part) n_active -= !member->check().ok();
   return {};
+}
+
+// The event that a member has ready; null where it has none, BUSY where another thread uses the member.
+Result<Batch::Event> Batch::event_of(Generation& member, const CancelFlag* cancel) {
+  const Use use_of_member(member.use, "generation");
+  Status status = use_of_member.check();
+  if (status.code() == FINERMOE_ERROR_BUSY) return status;
+  if (status.ok()) status = member.check();
+  if (status.ok() && member.finish() == Finish::none && !member.prepared()) return Event{};
+  if (status.ok()) {
+    const auto event = member.next(cancel);
+    if (event.ok()) return Event{member.tag, *event};
+    status = event.status();
+  }
+  const Code code = status.code();  // after these it is as it was, and another call can give the event
+  if (code == FINERMOE_ERROR_BUSY || code == FINERMOE_ERROR_CANCELLED || code == FINERMOE_ERROR_OUT_OF_MEMORY) {
+    return status;
+  }
+  return Event{member.tag, member.fail(std::move(status))};
+}
+
+Result<Batch::Event> Batch::next(const CancelFlag* cancel) {
+  last_.reset();
+  for (bool has_advanced = true;;) {
+    StopSignals stop(cancel);
+    stop.watch(use.closed, "batch");
+    FM_TRY(stop.check());
+    for (size_t i = 0; i < members_.size(); i++) {
+      const size_t index = (event_turn_ + i) % members_.size();
+      const auto ready = event_of(*members_[index], cancel);
+      if (ready.status().code() == FINERMOE_ERROR_BUSY) continue;
+      FM_TRY(ready.status());
+      if (ready->event == nullptr) continue;
+      last_ = members_[index];
+      const bool is_last = ready->event->finish != Finish::none;
+      if (is_last) members_.erase(members_.begin() + static_cast<ptrdiff_t>(index));
+      event_turn_ = is_last ? index : index + 1;
+      return *ready;
+    }
+    if (members_.empty()) return Event{0, &nobody_};
+    if (!has_advanced) return Status(FINERMOE_ERROR_BUSY, "other threads use all members that are left in the batch");
+    FM_ASSIGN(const Step step, advance(cancel));
+    has_advanced = step.n_computed > 0;
+  }
 }
 
 }  // namespace finermoe

@@ -22,13 +22,28 @@ class Batch {
   // One step; returns how many members have not finished and can go on.
   Result<size_t> step(const CancelFlag* cancel);
 
+  struct Event {
+    uint64_t tag = 0;
+    const GenerationEvent* event = nullptr;  // until the next call
+  };
+  // The next event of a member, after as many steps as it takes. Its last event takes a member out of the batch.
+  Result<Event> next(const CancelFlag* cancel);
+
  private:
+  struct Step {
+    size_t n_active = 0, n_computed = 0;  // members
+  };
+  Result<Step> advance(const CancelFlag* cancel);
   Status compute(std::vector<StepPart>& parts, std::vector<Generation*>& taking_part, size_t& n_active,
                  const StopSignals& stop);
+  Result<Event> event_of(Generation& member, const CancelFlag* cancel);
   std::shared_ptr<LoadedModel> model_;
   std::vector<std::shared_ptr<Generation>> members_;
-  size_t turn_ = 0;  // whose prompt comes first in this step
-  Buffer logits_;    // [members, vocab]
+  size_t turn_ = 0;                   // whose prompt comes first in this step
+  size_t event_turn_ = 0;             // whose event comes first
+  std::shared_ptr<Generation> last_;  // whose event was the last one given
+  GenerationEvent nobody_;            // the event when no member is left
+  Buffer logits_;                     // [members, vocab]
 };
 
 }  // namespace finermoe

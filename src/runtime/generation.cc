@@ -1,6 +1,7 @@
 #include "runtime/generation.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <iterator>
 
@@ -11,7 +12,31 @@ namespace {
 
 bool is_in_vocabulary(int32_t id, uint64_t vocab_size) { return id >= 0 && static_cast<uint64_t>(id) < vocab_size; }
 
+bool is_penalty(double x) { return std::isfinite(x) && std::abs(x) <= 1e6; }
+bool is_share(double x) { return x > 0 && x <= 1; }
+
+class Stopwatch {
+ public:
+  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count(); }
+
+ private:
+  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+};
+
 }  // namespace
+
+const std::array<SamplingRange, 7> sampling_ranges = {{
+    {&SamplingOptions::temperature, "temperature", [](double x) { return x >= 0 && x <= 1000; }, "0 to 1000"},
+    {&SamplingOptions::top_p, "top_p", is_share, "more than 0 and at most 1"},
+    {&SamplingOptions::min_p, "min_p", [](double x) { return x >= 0 && x < 1; }, "0 or more and less than 1"},
+    {&SamplingOptions::typical_p, "typical_p", is_share, "more than 0 and at most 1"},
+    {&SamplingOptions::repetition_penalty, "repetition_penalty", [](double x) { return x > 0 && is_penalty(x); },
+     "more than 0"},
+    {&SamplingOptions::frequency_penalty, "frequency_penalty", is_penalty, "a finite number"},
+    {&SamplingOptions::presence_penalty, "presence_penalty", is_penalty, "a finite number"},
+}};
+
+bool is_bias(float bias) { return bias <= 1e6f && (bias >= -1e6f || bias == -INFINITY); }
 
 GenerationOptions GenerationOptions::from_defaults(const GenerationDefaults& defaults, uint64_t vocab_size) {
   GenerationOptions options;
@@ -45,40 +70,9 @@ Status GenerationOptions::check_ids(uint64_t vocab_size) const {
   return {};
 }
 
-Result<std::shared_ptr<Generation>> Generation::create(std::shared_ptr<Session> session, GenerationOptions options,
-                                                       std::vector<int32_t> prompt) {
-  const size_t length = session->length();
-  return create_behind(std::move(session), length, std::move(options), std::move(prompt));
-}
-
-Result<std::shared_ptr<Generation>> Generation::create_from_start(std::shared_ptr<Session> session,
-                                                                  GenerationOptions options,
-                                                                  std::vector<int32_t> prompt) {
-  const std::vector<int32_t>& held = session->tokens();
-  const size_t n = std::min(held.size(), prompt.empty() ? 0 : prompt.size() - 1);  // one token at least is computed
-  const size_t common = static_cast<size_t>(
-      std::mismatch(held.begin(), held.begin() + static_cast<ptrdiff_t>(n), prompt.begin()).first - held.begin());
-  if (prompt.size() > session->capacity()) {
-    return Status(
-        FINERMOE_ERROR_CONTEXT_LENGTH,
-        cat("the prompt of ", prompt.size(), " tokens is longer than the session's context of ", session->capacity()),
-        cat("at most ", session->capacity()), cat(prompt.size()));
-  }
-  prompt.erase(prompt.begin(), prompt.begin() + static_cast<ptrdiff_t>(common));
-  return create_behind(std::move(session), common, std::move(options), std::move(prompt));
-}
-
-Result<std::shared_ptr<Generation>> Generation::create_behind(std::shared_ptr<Session> session, size_t n_kept,
-                                                              GenerationOptions options, std::vector<int32_t> prompt) {
+Result<std::shared_ptr<Generation>> Generation::make(std::shared_ptr<Session> session, GenerationOptions options) {
   LoadedModel& model = *session->model();
   const uint64_t vocab_size = model.config().vocab_size;
-  const size_t n_prompt = n_kept + prompt.size();
-  if (n_prompt == 0) {
-    return Status(FINERMOE_ERROR_INVALID_ARGUMENT, "nothing to continue from: prompt and session are both empty",
-                  "at least one token", "none");
-  }
-  if (prompt.empty()) prompt.push_back(session->tokens()[--n_kept]);  // computed again, for its logits
-  FM_TRY(session->check_ids(prompt, n_kept));
   FM_TRY(options.check_ids(vocab_size));
   std::shared_ptr<Generation> generation(new Generation);
   if (options.stop_strings.empty()) {
@@ -89,126 +83,258 @@ Result<std::shared_ptr<Generation>> Generation::create_behind(std::shared_ptr<Se
   FM_ASSIGN(generation->logits_, Buffer::allocate(model.runtime()->account(), vocab_size * sizeof(float), "logits"));
   generation->sampler_.emplace(options.sampling, model.padding_ids());
   generation->stop_strings_.emplace(options.stop_strings);
-  generation->sampler_->saw_prompt(std::span(session->tokens()).first(n_kept));
-  generation->sampler_->saw_prompt(prompt);
-  generation->n_prompt_ = n_prompt;
-  generation->pending_ = std::move(prompt);
   generation->options_ = std::move(options);
-  if (n_kept < session->length()) FM_TRY(session->truncate(n_kept));
   generation->session_ = std::move(session);
   return generation;
 }
 
+Result<std::shared_ptr<Generation>> Generation::create(std::shared_ptr<Session> session, GenerationOptions options,
+                                                       std::span<const int32_t> prompt) {
+  const size_t length = session->length();
+  return create_behind(std::move(session), length, std::move(options), prompt);
+}
+
+Result<std::shared_ptr<Generation>> Generation::create_from_start(std::shared_ptr<Session> session,
+                                                                  GenerationOptions options,
+                                                                  std::span<const int32_t> prompt) {
+  if (prompt.size() > session->capacity()) {
+    return Status(
+        FINERMOE_ERROR_CONTEXT_LENGTH,
+        cat("the prompt of ", prompt.size(), " tokens is longer than the session's context of ", session->capacity()),
+        cat("at most ", session->capacity()), cat(prompt.size()));
+  }
+  const std::vector<int32_t>& held = session->tokens();
+  const auto n = static_cast<ptrdiff_t>(std::min(held.size(), prompt.size()));
+  const auto common = std::mismatch(held.begin(), held.begin() + n, prompt.begin()).first - held.begin();
+  return create_behind(std::move(session), static_cast<size_t>(common), std::move(options),
+                       prompt.subspan(static_cast<size_t>(common)));
+}
+
+// The session's first n_kept tokens and the prompt behind them.
+Result<std::shared_ptr<Generation>> Generation::create_behind(std::shared_ptr<Session> held, size_t n_kept,
+                                                              GenerationOptions options,
+                                                              std::span<const int32_t> prompt) {
+  if (n_kept + prompt.size() == 0) {
+    return Status(FINERMOE_ERROR_INVALID_ARGUMENT, "nothing to continue from: prompt and session are both empty",
+                  "at least one token", "none");
+  }
+  FM_TRY(held->check_ids(prompt, n_kept));
+  FM_ASSIGN(auto generation, make(std::move(held), std::move(options)));
+  Session& session = *generation->session_;
+  generation->sampler_->saw_prompt(std::span(session.tokens()).first(n_kept));
+  generation->sampler_->saw_prompt(prompt);
+  generation->n_kept_ = n_kept;
+  generation->n_prompt_ = n_kept + prompt.size();
+  session.reserve(prompt.size());
+  if (n_kept < session.length()) FM_TRY(session.truncate(n_kept));
+  session.hold(prompt);
+  generation->n_to_prefill_ = session.uncomputed().size();
+  return generation;
+}
+
+// What a call that computes ends with, kept for those who ask later.
+template <class T>
+T Generation::remember(T result) {
+  if constexpr (std::is_same_v<T, Status>) {
+    failure_ = result;
+  } else {
+    failure_ = result.status();
+  }
+  return result;
+}
+
 Status Generation::prepare(const CancelFlag* cancel) {
-  const size_t total = pending_.size();
-  aside_ = FINERMOE_OK;
-  while (!prepared_ && finish_ == Finish::none) {
-    Use session_use(session_->use, "session");
-    FM_TRY(session_use.check());
-    const Status fits = session_->check_ids(pending_, session_->length());
-    fits_ = fits.code();
-    FM_TRY(fits);
-    StopSignals stop(cancel);
-    stop.watch(session_->model()->closed, "model");
-    stop.watch(session_->use.closed, "session");
-    stop.watch(use.closed, "generation");
-    const size_t n = std::min(pending_.size(), session_->options().chunk);
-    const size_t last = n - 1;
-    const bool all = n == pending_.size();
-    StepPart part{session_.get(), std::span(pending_).first(n), std::span(&last, all ? 1 : 0)};
-    const Status status = run_step(*session_->model(), {&part, 1}, logits_.data<float>(), stop);
-    if (part.status != FINERMOE_ERROR_BUSY) set_aside(part.status);
-    FM_TRY(status);
-    computed(n, all ? model_logits() : std::span<const float>());
-    if (total > 1) FM_TRY(session_->options().progress.report("prefill", total - pending_.size(), total));
+  if (finish_ != Finish::none) return {};
+  const Use session_use(session_->use, "session");
+  Status held = session_use.check();
+  return remember(held.ok() ? compute(cancel) : std::move(held));
+}
+
+Status Generation::ready_session() {
+  if (session_->length() == 0) {
+    return Status(FINERMOE_ERROR_STATE, "nothing to continue from: the session is empty", "at least one token", "none");
+  }
+  if (session_->uncomputed().empty()) session_->recompute_last();
+  return {};
+}
+
+// Until the next token's logits are there. The session is held.
+Status Generation::compute(const CancelFlag* cancel) {
+  aside_ = Status();
+  if (prepared()) return {};
+  FM_TRY(ready_session());
+  StopSignals stop(cancel);
+  stop.watch(session_->model()->closed, "model");
+  stop.watch(session_->use.closed, "session");
+  stop.watch(use.closed, "generation");
+  const size_t n = session_->uncomputed().size(), last = n - 1;
+  const Stopwatch watch;
+  Status own_status;
+  Status status = session_->compute({&last, 1}, {.logits = logits_.data<float>()}, stop, &own_status);
+  if (own_status.code() != FINERMOE_ERROR_BUSY) aside_ = std::move(own_status);
+  // A pass over the whole can be complete, and a receiver of progress cancel behind it.
+  computed(n, watch.seconds(), session_->uncomputed().empty() ? model_logits() : std::span<const float>());
+  return status;
+}
+
+void Generation::computed(size_t n_tokens, double seconds, std::span<const float> last_logits) {
+  (n_tokens > 1 ? prefill_seconds_ : decode_seconds_) += seconds;
+  if (last_logits.empty()) return;
+  if (last_logits.data() != logits_.data<float>()) {
+    std::copy(last_logits.begin(), last_logits.end(), logits_.data<float>());
+  }
+  changed_.clear();
+  own_.emplace(model_logits());
+  prepared_at_ = session_->revision();
+}
+
+Status Generation::report_prefill() const {
+  if (n_to_prefill_ <= 1) return {};
+  const size_t n_left = session_->uncomputed().size();
+  return session_->options().progress.report("prefill", n_to_prefill_ - std::min(n_left, n_to_prefill_), n_to_prefill_);
+}
+
+Status Generation::check() const {
+  if (finish_ != Finish::none) return {};
+  StopSignals stop(nullptr);
+  stop.watch(session_->model()->closed, "model");
+  stop.watch(session_->use.closed, "session");
+  FM_TRY(stop.check());
+  if (!aside_.ok()) return aside_;
+  if (prepared() && changed_.empty() && !own_->are_finite()) {
+    return Status(FINERMOE_ERROR_NOT_FINITE, "the model's logits are not finite: no token can be chosen",
+                  "finite logits", "NaN or infinity");
   }
   return {};
 }
 
-void Generation::computed(size_t n_tokens, std::span<const float> last_logits) {
-  pending_.erase(pending_.begin(), pending_.begin() + static_cast<ptrdiff_t>(n_tokens));
-  if (!pending_.empty()) return;
-  if (last_logits.data() != logits_.data<float>())
-    std::copy(last_logits.begin(), last_logits.end(), logits_.data<float>());
-  changed_.clear();
-  own_.emplace(model_logits());
-  prepared_ = true;
-}
-
-Code Generation::status() const {
-  if (finish_ != Finish::none) return FINERMOE_OK;
-  if (session_->use.closed.load(std::memory_order_relaxed) ||
-      session_->model()->closed.load(std::memory_order_relaxed)) {
-    return FINERMOE_ERROR_CLOSED;
-  }
-  if (aside_ != FINERMOE_OK) return aside_;
-  if (prepared_) return changed_.empty() && !own_->are_finite() ? FINERMOE_ERROR_NOT_FINITE : FINERMOE_OK;
-  return fits_;
-}
-
-Code Generation::look() {
-  if (!prepared_) fits_ = session_->check_ids(pending_, session_->length()).code();
-  return status();
-}
-
 Result<const GenerationEvent*> Generation::next(const CancelFlag* cancel) {
-  if (finish_ == Finish::none) {
-    FM_TRY(prepare(cancel));
-    FM_TRY(choose_token());
-  } else {
-    event_ = GenerationEvent{};
+  if (finish_ != Finish::none) return end();
+  const Use session_use(session_->use, "session");
+  Status status = session_use.check();
+  if (status.ok()) status = compute(cancel);
+  if (status.ok()) {
+    const Stopwatch watch;
+    status = choose_token();
+    decode_seconds_ += watch.seconds();
   }
-  event_.finish = finish_;
+  FM_TRY(remember(std::move(status)));
   return &event_;
 }
 
-Status Generation::choose_token() {
-  if (changed_.empty() && !own_->are_finite()) {
-    return Status(FINERMOE_ERROR_NOT_FINITE, "the model's logits are not finite: no token can be chosen",
-                  "finite logits", "NaN or infinity");
+Status Generation::append(std::span<const int32_t> ids) {
+  const Use session_use(session_->use, "session");
+  FM_TRY(session_use.check());
+  if (finish_ != Finish::none) {
+    return Status(FINERMOE_ERROR_STATE, "the generation has finished: nothing follows it", "a generation that goes on",
+                  "a finished one");
   }
-  FM_ASSIGN(const int32_t token, sampler_->choose(logits(), options_.forbidden(n_generated_)));
+  FM_TRY(session_->check_ids(ids, session_->length()));
+  if (ids.empty()) return {};
+  Text text = text_;
+  text.utf8.flush(text.held);
+  text.ready += text.held;
+  text.held.clear();
+  session_->reserve(ids.size());
+  sampler_->saw_prompt(ids);
+  session_->hold(ids);
+  n_to_prefill_ = session_->uncomputed().size();
+  text_ = std::move(text);
+  return {};
+}
 
+const GenerationEvent* Generation::end() {
+  GenerationEvent event;
+  Finish finish = finish_;
+  Text text = text_;
+  if (finish == Finish::none) {
+    finish = Finish::host;
+    flush_text(n_generated_, text, event.text, finish);
+  }
+  event.finish = finish;
+  finish_ = finish;
+  text_ = std::move(text);
+  event_ = std::move(event);
+  return &event_;
+}
+
+const GenerationEvent* Generation::fail(Status why) {
+  failure_ = std::move(why);
   event_ = GenerationEvent{};
-  event_.token = token;
-  event_.logprob = own_->of(token);
-  if (options_.top_logprobs != 0) event_.top_ids = own_->top(options_.top_logprobs);
-  for (int32_t id : event_.top_ids) event_.top_logprobs.push_back(own_->of(id));
+  event_.finish = Finish::error;
+  return &event_;
+}
 
-  sampler_->saw_generated(token);
-  n_generated_++;
-  prepared_ = false;
-  changed_.clear();
-  pending_.assign(1, token);
+// Either all of it happens or, after an error, nothing: the same token is chosen by the next try.
+Status Generation::choose_token() {
+  GenerationEvent event;
+  Text text = text_;
+  std::swap(event.text, text.ready);
+  Finish finish = Finish::none;
+  if (session_->length() >= session_->capacity()) {
+    finish = Finish::context_full;
+    flush_text(n_generated_, text, event.text, finish);
+  } else {
+    FM_TRY(check());
+    struct Rewind {
+      Sampler* sampler;
+      uint64_t state = sampler->random_state();
+      ~Rewind() {
+        if (sampler != nullptr) sampler->set_random_state(state);
+      }
+    } rewind{&*sampler_};
+    FM_ASSIGN(event.token, sampler_->choose(logits(), options_.forbidden(n_generated_)));
+    event.logprob = own_->of(event.token);
+    if (options_.top_logprobs != 0) event.top_ids = own_->top(options_.top_logprobs);
+    for (int32_t id : event.top_ids) event.top_logprobs.push_back(own_->of(id));
 
-  const auto& stops = options_.stop_tokens;
-  const bool is_stop = !options_.ignore_eos && std::find(stops.begin(), stops.end(), token) != stops.end();
-  put_text(token, is_stop);
-  if (finish_ == Finish::none && n_generated_ == options_.max_tokens) finish_ = Finish::max_tokens;
-  if (finish_ == Finish::none && session_->length() >= session_->capacity()) finish_ = Finish::context_full;
-  if (finish_ != Finish::none && finish_ != Finish::stop_string) {
-    std::string rest;
-    utf8_.flush(rest);
-    if (stop_strings_->push(rest, n_generated_ >= options_.min_tokens, event_.text)) {
-      finish_ = Finish::stop_string;
-    } else {
-      stop_strings_->flush(event_.text);
-    }
+    const size_t n_generated = n_generated_ + 1;
+    put_text(event.token, n_generated, text, event.text, finish);
+    if (finish == Finish::none && n_generated == options_.max_tokens) finish = Finish::max_tokens;
+    if (finish == Finish::none && session_->length() + 1 >= session_->capacity()) finish = Finish::context_full;
+    if (finish != Finish::none) flush_text(n_generated, text, event.text, finish);
+
+    sampler_->reserve();
+    session_->reserve(1);
+    rewind.sampler = nullptr;  // nothing can fail from here on
+    sampler_->saw_generated(event.token);
+    session_->hold({&event.token, 1});
+    n_generated_ = n_generated;
+    n_to_prefill_ = 0;
   }
+  event.finish = finish_ = finish;
+  text_ = std::move(text);
+  event_ = std::move(event);
   return {};
 }
 
 // The token's text, as far as it is complete and safe; decides whether a stop has come.
-void Generation::put_text(int32_t token, bool is_stop) {
-  if (is_stop) {
-    finish_ = Finish::stop_token;
+void Generation::put_text(int32_t token, size_t n_generated, Text& text, std::string& out, Finish& finish) const {
+  const auto& stops = options_.stop_tokens;
+  if (!options_.ignore_eos && std::find(stops.begin(), stops.end(), token) != stops.end()) {
+    finish = Finish::stop_token;
     return;
   }
   if (!tokenizer_) return;
   if (tokenizer_->kind(token) == TokenKind::special && !options_.show_special) return;
   std::string complete;
-  utf8_.push(tokenizer_->bytes(token), complete);
-  if (stop_strings_->push(complete, n_generated_ >= options_.min_tokens, event_.text)) finish_ = Finish::stop_string;
+  text.utf8.push(tokenizer_->bytes(token), complete);
+  if (stop_strings_->push(text.held, complete, n_generated >= options_.min_tokens, out)) finish = Finish::stop_string;
+}
+
+// The end has come: nothing is held back any more, unless the end of a character completes a stop string.
+void Generation::flush_text(size_t n_generated, Text& text, std::string& out, Finish& finish) const {
+  out += text.ready;
+  text.ready.clear();
+  if (finish == Finish::stop_string) return;
+  std::string rest;
+  text.utf8.flush(rest);
+  if (stop_strings_->push(text.held, rest, n_generated >= options_.min_tokens, out)) {
+    finish = Finish::stop_string;
+  } else {
+    out += text.held;
+    text.held.clear();
+  }
 }
 
 }  // namespace finermoe

@@ -1,6 +1,7 @@
 // One request on a session: prompt in, tokens and text out, one at a time.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <optional>
 #include <string>
@@ -32,12 +33,25 @@ struct GenerationOptions {
   Status check_ids(uint64_t vocab_size) const;
 };
 
+// What a number among the sampling options may be.
+struct SamplingRange {
+  double SamplingOptions::*number;
+  const char* name;
+  bool (*holds)(double);
+  const char* range;
+};
+extern const std::array<SamplingRange, 7> sampling_ranges;
+bool is_bias(float bias);
+constexpr const char* bias_range = "-1e6 to 1e6, or -INFINITY";
+
 enum class Finish : int32_t {
   none = FINERMOE_FINISH_NONE,
   stop_token = FINERMOE_FINISH_STOP_TOKEN,
   stop_string = FINERMOE_FINISH_STOP_STRING,
   max_tokens = FINERMOE_FINISH_MAX_TOKENS,
-  context_full = FINERMOE_FINISH_CONTEXT_FULL
+  context_full = FINERMOE_FINISH_CONTEXT_FULL,
+  host = FINERMOE_FINISH_HOST,
+  error = FINERMOE_FINISH_ERROR  // of an event alone: the generation may be tried again
 };
 
 struct GenerationEvent {
@@ -49,71 +63,105 @@ struct GenerationEvent {
   std::vector<float> top_logprobs;
 };
 
-// The caller of every function holds `use`; those that compute take the session's themselves.
+// The caller of every function holds `use`; those that say so hold the session's, too.
 class Generation {
  public:
-  // The prompt is appended to what the session holds. The caller holds the session's use. Every id is checked here; an
-  // error leaves the session as it was.
+  // The prompt is appended to what the session holds. Every id is checked here; an error leaves the session as it was.
+  // The caller holds the session's use.
   static Result<std::shared_ptr<Generation>> create(std::shared_ptr<Session> session, GenerationOptions options,
-                                                    std::vector<int32_t> prompt);
+                                                    std::span<const int32_t> prompt);
   // The prompt stands for the whole session: what the session holds of it is kept, the rest is forgotten.
   static Result<std::shared_ptr<Generation>> create_from_start(std::shared_ptr<Session> session,
-                                                               GenerationOptions options, std::vector<int32_t> prompt);
+                                                               GenerationOptions options,
+                                                               std::span<const int32_t> prompt);
+  // Goes on where another one was saved, on a session that holds the same tokens, whose use the caller holds.
+  static Result<std::shared_ptr<Generation>> restore(std::shared_ptr<Session> session,
+                                                     std::span<const std::byte> saved);
+  // The caller holds the session's use.
+  Result<std::vector<std::byte>> save() const;
 
   UseState use;
+  uint64_t tag = 0;
 
+  // These take the session's use themselves. What they fail with is failure() until one of them succeeds.
   Status prepare(const CancelFlag* cancel);
   // The event is the generation's until the next call.
   Result<const GenerationEvent*> next(const CancelFlag* cancel);
+  // Tokens that the host chose.
+  Status append(std::span<const int32_t> ids);
 
-  bool prepared() const { return prepared_; }
+  // Ends it, if it has not ended, and hands out what was held back.
+  const GenerationEvent* end();
+  // The event of a failure, after which it can be tried again.
+  const GenerationEvent* fail(Status why);
+
+  // Whether the logits of the next token are there: of what the session holds at this moment.
+  bool prepared() const { return prepared_at_ == session_->revision(); }
   Finish finish() const { return finish_; }
   size_t n_prompt() const { return n_prompt_; }
+  size_t n_kept() const { return n_kept_; }
   size_t n_generated() const { return n_generated_; }
-  // FINERMOE_OK while it can go on or has finished, else the code that next() would answer, as far as that is known.
-  Code status() const;
-  // The same after a look at the session. The caller holds the session's use, too.
-  Code look();
+  double prefill_seconds() const { return prefill_seconds_; }
+  double decode_seconds() const { return decode_seconds_; }
+  const Status& failure() const { return failure_; }
+  // Ok while it can go on or has finished, else what next() would answer, as far as that is known.
+  Status check() const;
   const std::shared_ptr<Session>& session() const { return session_; }
 
   // The model's logits for the next token, [vocab]; only while prepared.
   std::span<const float> logits() const { return changed_.empty() ? model_logits() : std::span<const float>(changed_); }
   void set_logits(std::span<const float> logits) { changed_.assign(logits.begin(), logits.end()); }
 
-  // For a step that several generations share: what is still to be computed, and what came of it; the latter may be
-  // told to several of them at once, by different threads.
-  std::span<const int32_t> pending() const { return pending_; }
-  void computed(size_t n_tokens, std::span<const float> last_logits);
+  // For a step that several generations share; the callers hold the session's use.
+  // At least one token is uncomputed after it, or why it cannot be.
+  Status ready_session();
+  // What came of a pass: the time that it took, and the logits of the last token, if all is computed now. May be told
+  // to several generations at once, by different threads.
+  void computed(size_t n_tokens, double seconds, std::span<const float> last_logits);
   // It could not be computed, and not because of its company: it waits for prepare() or next() to try again.
-  void set_aside(Code code) { aside_ = code; }
+  void set_aside(Status why) { failure_ = aside_ = std::move(why); }
+  Status report_prefill() const;
 
  private:
+  // Text on its way out.
+  struct Text {
+    Utf8Stream utf8;    // the beginning of a character
+    std::string held;   // what may become a stop string
+    std::string ready;  // what the next event begins with
+  };
+  struct State;  // what is saved (generation_file.cc)
+
   Generation() = default;
-  // The session's first n_kept tokens and the prompt behind them.
+  // What creating and restoring have in common: everything but the session's content and the counts.
+  static Result<std::shared_ptr<Generation>> make(std::shared_ptr<Session> session, GenerationOptions options);
   static Result<std::shared_ptr<Generation>> create_behind(std::shared_ptr<Session> session, size_t n_kept,
-                                                           GenerationOptions options, std::vector<int32_t> prompt);
+                                                           GenerationOptions options, std::span<const int32_t> prompt);
   std::span<const float> model_logits() const {
     return {logits_.data<float>(), session_->model()->config().vocab_size};
   }
+  Status compute(const CancelFlag* cancel);
   Status choose_token();
-  void put_text(int32_t token, bool is_stop);
+  void put_text(int32_t token, size_t n_generated, Text& text, std::string& out, Finish& finish) const;
+  void flush_text(size_t n_generated, Text& text, std::string& out, Finish& finish) const;
+  template <class T>
+  T remember(T result);
 
   std::shared_ptr<Session> session_;
   std::shared_ptr<const Tokenizer> tokenizer_;  // null for a model without one: events carry no text
   GenerationOptions options_;
   std::optional<Sampler> sampler_;
   std::optional<StopStrings> stop_strings_;
-  Utf8Stream utf8_;
+  Text text_;
 
-  std::vector<int32_t> pending_;         // tokens to append before the next one can be chosen
   Buffer logits_;                        // [vocab]
-  std::optional<LogProbabilities> own_;  // of these, while prepared
+  std::optional<LogProbabilities> own_;  // of these, once prepared
   std::vector<float> changed_;           // [vocab] what the host put in their place, or empty
-  bool prepared_ = false;
-  Code aside_ = FINERMOE_OK;
-  Code fits_ = FINERMOE_OK;  // whether the session could take what is pending, when last looked at
+  uint64_t prepared_at_ = 0;             // the session's revision whose logits they are
+  size_t n_to_prefill_ = 0;              // tokens that waited when some were last appended
+  Status aside_, failure_;
   Finish finish_ = Finish::none;
-  size_t n_prompt_ = 0, n_generated_ = 0;
+  size_t n_prompt_ = 0, n_kept_ = 0, n_generated_ = 0;
+  double prefill_seconds_ = 0, decode_seconds_ = 0;
   GenerationEvent event_;
 };
 

@@ -42,6 +42,8 @@ class Pcg32 {
     const uint64_t high = next() >> 5, low = next() >> 6;
     return static_cast<double>(high << 26 | low) * 0x1p-53;
   }
+  uint64_t state() const { return state_; }
+  void set_state(uint64_t state) { state_ = state; }
 
  private:
   uint64_t state_ = 0;
@@ -59,15 +61,32 @@ class Sampler {
   // The largest id that the penalties count, or -1: choose() wants logits for it.
   int32_t largest_seen() const { return seen_.empty() ? -1 : seen_.back().id; }
 
-  // logits [vocab] of the model; forbidden: more ids that cannot be chosen now.
-  Result<int32_t> choose(std::span<const float> logits, std::span<const int32_t> forbidden);
-
- private:
+  // What changes with the tokens: with the same options it goes on where another sampler stood.
   struct Seen {
     int32_t id;
     uint32_t n_generated;
   };
+  struct State {
+    uint64_t random = 0;
+    std::vector<Seen> seen;  // ascending by id; empty without penalties
+  };
+  State state() const { return {random_.state(), seen_}; }
+  void set_state(State state) {
+    random_.set_state(state.random);
+    seen_ = std::move(state.seen);
+  }
+  // Where its random stream stands: to take back what choose() took of it.
+  uint64_t random_state() const { return random_.state(); }
+  void set_random_state(uint64_t state) { random_.set_state(state); }
+  // Room for one more token, so that saw_generated() cannot fail.
+  void reserve() {
+    if (seen_.size() == seen_.capacity()) seen_.reserve(2 * seen_.size() + 1);
+  }
 
+  // logits [vocab] of the model; forbidden: more ids that cannot be chosen now.
+  Result<int32_t> choose(std::span<const float> logits, std::span<const int32_t> forbidden);
+
+ private:
   bool has_penalties() const {
     return options_.repetition_penalty != 1 || options_.frequency_penalty != 0 || options_.presence_penalty != 0;
   }
@@ -76,7 +95,7 @@ class Sampler {
   SamplingOptions options_;
   std::vector<int32_t> never_;
   Pcg32 random_;
-  std::vector<Seen> seen_;     // ascending by id; empty without penalties
+  std::vector<Seen> seen_;
   std::vector<float> logits_;  // [vocab] being processed
   Distribution distribution_;  // of what is left of them
 };

@@ -1,10 +1,13 @@
 #include "runtime/session.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "backend/kv_cache.h"
 #include "base/saturating.h"
+#include "runtime/sampler.h"
 #include "runtime/step.h"
 
 namespace finermoe {
@@ -31,6 +34,7 @@ uint64_t kv_cache_bytes(const Config& config, uint64_t context_length, DType dty
 Result<std::shared_ptr<Session>> Session::create(std::shared_ptr<LoadedModel> model, const SessionOptions& options) {
   std::shared_ptr<Session> session(new Session);
   const Config& config = model->config();
+  session->asked_ = options;
   FM_ASSIGN(session->options_, options.resolved(config));
   const auto& account = model->runtime()->account();
   const uint64_t kv = kv_cache_bytes(config, session->options_.context_length, session->options_.kv_dtype);
@@ -62,46 +66,128 @@ Status Session::check_ids(std::span<const int32_t> ids, size_t n_before) const {
   return {};
 }
 
-// What an append that fails, by a status or an exception, leaves of its tokens.
+void Session::reserve(size_t n) {
+  const size_t needed = tokens_.size() + n;
+  if (tokens_.capacity() < needed) tokens_.reserve(std::max(needed, 2 * tokens_.capacity()));
+}
+
+void Session::hold(std::span<const int32_t> ids) {
+  tokens_.insert(tokens_.end(), ids.begin(), ids.end());
+  if (!ids.empty()) changed();
+}
+
+Status Session::compute(std::span<const size_t> rows, const Readout& wanted, const StopSignals& stop,
+                        Status* own_status) {
+  const Config& config = model_->config();
+  const size_t total = uncomputed().size();
+  std::vector<size_t> rows_of_chunk;
+  for (size_t done = 0, n_read = 0; done < total;) {
+    const size_t n = std::min(options_.chunk, total - done);
+    rows_of_chunk.clear();
+    for (size_t i = n_read; i < rows.size() && rows[i] < done + n; i++) rows_of_chunk.push_back(rows[i] - done);
+    Readout readout = wanted;
+    if (wanted.hidden != nullptr) readout.hidden += n_read * config.hidden_size;
+    if (wanted.logits != nullptr && wanted.logits_block == nullptr) readout.logits += n_read * config.vocab_size;
+    const auto moved_block = [&](size_t begin, size_t end, const float* logits) {
+      (*wanted.logits_block)(n_read + begin, n_read + end, logits);
+    };
+    const Readout::LogitsBlock block = moved_block;
+    if (wanted.logits_block != nullptr) readout.logits_block = &block;
+    StepPart part{this, n, rows_of_chunk};
+    const Status status = run_step(*model_, {&part, 1}, readout, stop);
+    if (own_status != nullptr) *own_status = std::move(part.status);
+    FM_TRY(status);
+    done += n;
+    n_read += rows_of_chunk.size();
+    if (total > 1) FM_TRY(options_.progress.report("prefill", done, total));
+  }
+  return {};
+}
+
+Status Session::compute_all() {
+  StopSignals stop(nullptr);
+  stop.watch(model_->closed, "model");
+  stop.watch(use.closed, "session");
+  return compute({}, {}, stop, nullptr);
+}
+
+// Takes back the tokens that a call has appended and then fails, by a status or an exception.
 struct Session::Undo {
   Session& session;
-  size_t length;
+  size_t length = session.length();
   bool is_done = false;
   ~Undo() {
     if (is_done) return;
-    session.forget_logits();
     session.tokens_.resize(length);
+    session.n_computed_ = std::min(session.n_computed_, length);
+    session.changed();
+    session.forget_rows();
   }
 };
 
-Status Session::append(std::span<const int32_t> ids, std::span<const size_t> logit_rows, const CancelFlag* cancel) {
+Status Session::append(std::span<const int32_t> ids, std::span<const size_t> rows, const CancelFlag* cancel) {
   FM_TRY(check_ids(ids, length()));
-  const uint64_t vocab = model_->config().vocab_size;
-  FM_TRY(logits_.resize(logits_bytes(std::max<size_t>(logit_rows.size(), 1)), "logits"));
-  n_logits_ = 0;
+  FM_TRY(keep_rows(rows.size()));
   StopSignals stop(cancel);
   stop.watch(model_->closed, "model");
   stop.watch(use.closed, "session");
-  Undo undo{*this, length()};
-  std::vector<size_t> rows;
-  for (size_t done = 0, next_row = 0; done < ids.size();) {
-    const size_t n = std::min(options_.chunk, ids.size() - done);
-    rows.clear();
-    for (; next_row < logit_rows.size() && logit_rows[next_row] < done + n; next_row++) {
-      rows.push_back(logit_rows[next_row] - done);
-    }
-    StepPart part{this, ids.subspan(done, n), rows};
-    Status status = run_step(*model_, {&part, 1}, logits_.data<float>() + n_logits_ * vocab, stop);
-    if (status.ok()) {
-      done += n;
-      n_logits_ += rows.size();
-      if (ids.size() > 1) status = options_.progress.report("prefill", done, ids.size());
-    }
-    if (!status.ok()) {
-      if (status.code() == FINERMOE_ERROR_CANCELLED) undo.length = length();
-      return status;
-    }
+  std::vector<size_t> behind(rows.begin(), rows.end());  // what was not computed before
+  for (size_t& row : behind) row += uncomputed().size();
+  reserve(ids.size());
+  Undo undo{*this};
+  hold(ids);
+  Readout wanted;
+  if (options_.hidden != Hidden::none) wanted.hidden = hidden_.data<float>();
+  if (options_.hidden != Hidden::only) wanted.logits = logits_.data<float>();
+  Status status = compute(behind, wanted, stop, nullptr);
+  if (status.code() == FINERMOE_ERROR_CANCELLED) undo.length = std::max(undo.length, n_computed_);
+  FM_TRY(std::move(status));
+  if (options_.hidden != Hidden::none) n_hidden_ = rows.size();
+  if (options_.hidden != Hidden::only) n_logits_ = rows.size();
+  undo.is_done = true;
+  return {};
+}
+
+Status Session::score(std::span<const int32_t> ids, const CancelFlag* cancel, std::span<float> logprobs,
+                      std::span<int32_t> likeliest) {
+  FM_TRY(check_ids(ids, length()));
+  if (ids.empty()) return {};
+  StopSignals stop(cancel);
+  stop.watch(model_->closed, "model");
+  stop.watch(use.closed, "session");
+  logprobs[0] = std::numeric_limits<float>::quiet_NaN();
+  likeliest[0] = -1;
+  // Each row gives the probabilities of the next token: the last one held those of ids[0].
+  const size_t first = length() > 0 ? 0 : 1, n_rows = ids.size() - first;
+  if (length() > 0) recompute_last();
+  std::vector<size_t> rows(n_rows);
+  for (size_t i = 0; i < n_rows; i++) rows[i] = uncomputed().size() + i + first - 1;
+  constexpr size_t at_once = 64;
+  const uint64_t vocab = model_->config().vocab_size;
+  const uint64_t bytes = std::max<size_t>(std::min(n_rows, at_once), 1) * vocab * sizeof(float);
+  FM_ASSIGN(const Buffer logits, Buffer::allocate(model_->runtime()->account(), bytes, "logits of some tokens"));
+  std::atomic<bool> are_finite{true};
+  const auto score_rows = [&](size_t begin, size_t end, const float* of_rows) {
+    model_->runtime()->pool()->run(end - begin, [&](size_t i, size_t) {
+      const std::span<const float> row(of_rows + i * vocab, vocab);
+      const size_t at = begin + i + first;
+      const LogProbabilities own(row);
+      if (!own.are_finite()) are_finite = false;
+      logprobs[at] = own.of(ids[at]);
+      likeliest[at] = static_cast<int32_t>(std::max_element(row.begin(), row.end()) - row.begin());
+    });
+  };
+  const Readout::LogitsBlock block = score_rows;
+  reserve(ids.size());
+  Undo undo{*this};
+  hold(ids);
+  FM_TRY(compute(rows, {.logits = logits.data<float>(), .logits_block = &block, .logits_block_rows = at_once}, stop,
+                 nullptr));
+  if (!are_finite) {
+    return Status(FINERMOE_ERROR_NOT_FINITE, "the model's logits are not finite: they give no probabilities",
+                  "finite logits", "NaN or infinity");
   }
+  forget_rows();
   undo.is_done = true;
   return {};
 }
@@ -111,16 +197,31 @@ std::span<const float> Session::logits(size_t row) const {
   return {logits_.data<float>() + row * vocab, vocab};
 }
 
-// Keeps the room for one row: a session has what its next token needs.
-void Session::forget_logits() {
-  n_logits_ = 0;
-  const Status shrunk = logits_.resize(logits_bytes(1), "logits");
-  static_cast<void>(shrunk);  // has no errors
+std::span<const float> Session::hidden(size_t row) const {
+  const uint64_t h = model_->config().hidden_size;
+  return {hidden_.data<float>() + row * h, h};
 }
 
-void Session::reserve(size_t n) {
-  const size_t needed = tokens_.size() + n;
-  if (tokens_.capacity() < needed) tokens_.reserve(std::max(needed, 2 * tokens_.capacity()));
+// Room for what is kept of n rows; nothing is kept at first.
+Status Session::keep_rows(size_t n) {
+  forget_rows();
+  const Config& config = model_->config();
+  if (options_.hidden != Hidden::only) {
+    FM_TRY(logits_.resize(std::max<size_t>(n, 1) * config.vocab_size * sizeof(float), "logits"));
+  }
+  if (options_.hidden != Hidden::none && n > 0) {
+    FM_ASSIGN(hidden_,
+              Buffer::allocate(model_->runtime()->account(), n * config.hidden_size * sizeof(float), "hidden states"));
+  }
+  return {};
+}
+
+// Keeps the room for one row of logits: a session has what its next token needs.
+void Session::forget_rows() {
+  n_logits_ = n_hidden_ = 0;
+  const Status shrunk = logits_.resize(model_->config().vocab_size * sizeof(float), "logits");
+  static_cast<void>(shrunk);  // has no errors
+  hidden_ = Buffer();
 }
 
 Status Session::truncate(size_t length) {
@@ -129,21 +230,126 @@ Status Session::truncate(size_t length) {
                   cat("cannot truncate to ", length, " tokens: the session holds ", tokens_.size()),
                   cat("at most ", tokens_.size()), cat(length));
   }
+  if (length < tokens_.size()) changed();
   tokens_.resize(length);
-  forget_logits();
+  n_computed_ = std::min(n_computed_, length);
+  forget_rows();
   return {};
 }
 
-Result<std::shared_ptr<Session>> Session::fork() const {
-  FM_ASSIGN(auto copy, create(model_, options_));
-  const Config& config = model_->config();
-  const KvLayout layout(options_.kv_dtype, config.head_size);
-  const uint64_t head_bytes = layout.head_bytes(capacity()), used_bytes = layout.head_bytes(length());
-  for (uint64_t head = 0; head < config.n_layers * 2 * config.n_kv_heads; head++) {
-    std::memcpy(copy->cache_.data() + head * head_bytes, cache_.data() + head * head_bytes, used_bytes);
+size_t Session::keep_prefix(std::span<const int32_t> ids) {
+  const auto n = static_cast<ptrdiff_t>(std::min(ids.size(), tokens_.size()));
+  const auto common = std::mismatch(tokens_.begin(), tokens_.begin() + n, ids.begin()).first - tokens_.begin();
+  const Status kept = truncate(static_cast<size_t>(common));
+  static_cast<void>(kept);  // never longer than it is
+  return length();
+}
+
+Status Session::remove(size_t begin, size_t end) {
+  if (begin > end || end > length()) {
+    return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
+                  cat("cannot forget the tokens [", begin, ", ", end, "): the session holds ", length()),
+                  cat("begin <= end <= ", length()), cat(begin, " and ", end));
   }
+  const size_t n = end - begin;
+  if (n == 0) return {};
+  if (n_computed_ > end) {
+    const Config& config = model_->config();
+    const KvLayout layout(options_.kv_dtype, config.head_size);
+    const size_t half = config.head_size / 2;
+    std::vector<float> frequencies(half);
+    config.rope.frequencies(config.head_size, frequencies);
+    std::vector<std::pair<float, float>> turn(half);  // cosine and sine of the angle back
+    for (size_t i = 0; i < half; i++) {
+      const double angle = static_cast<double>(n) * static_cast<double>(frequencies[i]);
+      turn[i] = {static_cast<float>(std::cos(angle)), static_cast<float>(std::sin(angle))};
+    }
+    const size_t n_heads = config.n_layers * 2 * config.n_kv_heads;
+    std::vector<std::vector<std::byte>> vectors(n_heads, std::vector<std::byte>(layout.vector_bytes()));
+    std::vector<std::vector<float>> keys(n_heads, std::vector<float>(config.head_size));
+    model_->runtime()->pool()->run(n_heads, [&](size_t head, size_t) {
+      std::byte* const of_head = cache_.data() + head * layout.head_bytes(capacity());
+      const KvKind kind = kv_kind(head, config.n_kv_heads);
+      float* const key = keys[head].data();
+      for (size_t from = end; from < n_computed_; from++) {
+        if (kind == KvKind::key) {
+          layout.decode(kind, of_head, from, key);
+          for (size_t i = 0; i < half; i++) {
+            const float x = key[i], y = key[i + half];
+            key[i] = x * turn[i].first + y * turn[i].second;
+            key[i + half] = y * turn[i].first - x * turn[i].second;
+          }
+          layout.encode(key, vectors[head].data());
+        } else {
+          layout.get(kind, of_head, from, vectors[head].data());
+        }
+        layout.put(kind, vectors[head].data(), from - n, of_head);
+      }
+    });
+  }
+  n_computed_ = n_computed_ >= end ? n_computed_ - n : std::min(n_computed_, begin);
+  const auto at = [&](size_t i) { return tokens_.begin() + static_cast<ptrdiff_t>(i); };
+  tokens_.erase(at(begin), at(end));
+  changed();
+  forget_rows();
+  return {};
+}
+
+namespace {
+
+// Copies the first n positions of every head from one cache to another.
+void copy_cache(const Config& config, size_t n, const KvCacheView& from, const KvCacheView& to) {
+  const KvLayout layout(from.dtype, config.head_size);
+  const uint64_t stride_from = layout.head_bytes(from.capacity), stride_to = layout.head_bytes(to.capacity);
+  for (uint64_t head = 0; head < config.n_layers * 2 * config.n_kv_heads; head++) {
+    std::memcpy(to.data + head * stride_to, from.data + head * stride_from, layout.head_bytes(n));
+  }
+}
+
+}  // namespace
+
+Status Session::set_context_length(uint64_t n_tokens) {
+  SessionOptions asked = asked_;
+  asked.context_length = n_tokens;
+  FM_ASSIGN(SessionOptions options, asked.resolved(model_->config()));
+  if (options.context_length < length()) {
+    return Status(FINERMOE_ERROR_CONTEXT_LENGTH,
+                  cat("a context of ", options.context_length, " tokens is too short: the session holds ", length()),
+                  cat("at least ", length()), cat(options.context_length));
+  }
+  const uint64_t bytes = kv_cache_bytes(model_->config(), options.context_length, options.kv_dtype);
+  FM_ASSIGN(Buffer cache, Buffer::allocate(model_->runtime()->account(), bytes, "a KV cache of another length"));
+  FM_ASSIGN(auto scratch, model_->borrow_scratch(options.chunk, options.context_length));
+  copy_cache(model_->config(), n_computed_, this->cache(), {cache.data(), options.kv_dtype, options.context_length});
+  cache_ = std::move(cache);
+  options_ = options;
+  asked_ = asked;
+  return {};
+}
+
+Result<std::shared_ptr<Session>> Session::fork() {
+  FM_TRY(compute_all());
+  FM_ASSIGN(auto copy, create(model_, asked_));
+  copy_cache(model_->config(), n_computed_, cache(), copy->cache());
   copy->tokens_ = tokens_;
+  copy->n_computed_ = n_computed_;
   return copy;
+}
+
+Status Session::set_trace(std::shared_ptr<Trace> trace) {
+  if (trace == trace_) return {};
+  if (trace && trace->is_recording.exchange(true)) {
+    return Status(FINERMOE_ERROR_STATE, "the trace records another session", "a trace for each session",
+                  "one trace for two");
+  }
+  release_trace();
+  trace_ = std::move(trace);
+  return {};
+}
+
+void Session::release_trace() {
+  if (trace_) trace_->is_recording = false;
+  trace_.reset();
 }
 
 }  // namespace finermoe

@@ -1,7 +1,8 @@
-// A session: a sequence of tokens, its KV cache, and the logits of its last append.
+// A session: a sequence of tokens, the KV cache of those that are computed, and what was kept of the last append.
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <span>
 #include <string>
@@ -13,11 +14,14 @@
 
 namespace finermoe {
 
+enum class Hidden : int32_t { none = FINERMOE_HIDDEN_NONE, keep = FINERMOE_HIDDEN_KEEP, only = FINERMOE_HIDDEN_ONLY };
+
 struct SessionOptions {
   uint64_t context_length = 0;  // tokens; 0: the smaller of max_positions and default_context
   DType kv_dtype = DType::f32;
   Precision precision = Precision::exact;
-  size_t chunk = 0;   // rows of one prefill pass; 0: default_chunk
+  size_t chunk = 0;  // rows of one prefill pass; 0: default_chunk
+  Hidden hidden = Hidden::none;
   Progress progress;  // phase "prefill", in tokens; its cancel flag is not used
 
   static constexpr uint64_t default_context = 4096;
@@ -35,17 +39,34 @@ class Session {
   static Result<std::shared_ptr<Session>> create(std::shared_ptr<LoadedModel> model, const SessionOptions& options);
 
   UseState use;
+  ~Session() { release_trace(); }
 
-  // Appends and computes in chunks; keeps the logits of `logit_rows`, ascending indices into ids.
-  Status append(std::span<const int32_t> ids, std::span<const size_t> logit_rows, const CancelFlag* cancel);
-  // Row i of the logits kept: [vocab].
+  // Appends and computes; keeps what the options say of `rows`, ascending indices into ids.
+  Status append(std::span<const int32_t> ids, std::span<const size_t> rows, const CancelFlag* cancel);
+  // Row i of what was kept: [vocab] and [h].
   std::span<const float> logits(size_t row) const;
+  std::span<const float> hidden(size_t row) const;
   size_t n_logits() const { return n_logits_; }
+  size_t n_hidden() const { return n_hidden_; }
+  // Appends and computes. logprobs, likeliest [ids.size()] out: of each id behind all that comes before it, and the
+  // likeliest in its place; NaN and -1 where nothing comes before. On an error the session holds what it held.
+  Status score(std::span<const int32_t> ids, const CancelFlag* cancel, std::span<float> logprobs,
+               std::span<int32_t> likeliest);
 
   Status truncate(size_t length);
-  Result<std::shared_ptr<Session>> fork() const;
-  Status save(const std::string& path) const;
+  // Keeps what it has in common with `ids`, and says how much that is.
+  size_t keep_prefix(std::span<const int32_t> ids);
+  // Forgets [begin, end), and moves what stands behind it down.
+  Status remove(size_t begin, size_t end);
+  Status set_context_length(uint64_t n_tokens);  // 0: the default
+  void set_progress(const Progress& progress) { options_.progress = asked_.progress = progress; }
+  // These compute first what is not computed yet, except for the size.
+  Result<std::shared_ptr<Session>> fork();
+  Status save(const std::string& path);
+  uint64_t saved_bytes() const;
+  Status save(std::span<std::byte> out);  // [saved_bytes()]
   Status restore(const std::string& path);
+  Status restore(std::span<const std::byte> saved);
 
   const std::shared_ptr<LoadedModel>& model() const { return model_; }
   const SessionOptions& options() const { return options_; }  // resolved
@@ -54,12 +75,26 @@ class Session {
   uint64_t capacity() const { return options_.context_length; }
   uint64_t kv_bytes() const { return cache_.size(); }
   KvCacheView cache() const { return {cache_.data(), options_.kv_dtype, options_.context_length}; }
-  std::shared_ptr<Trace> trace;  // null: nothing is recorded
+  // Where what is computed is recorded; null: nowhere. STATE for a trace that another session has.
+  Status set_trace(std::shared_ptr<Trace> trace);
+  const std::shared_ptr<Trace>& trace() const { return trace_; }
+  // Another number whenever other tokens are held. May be asked without the session's use.
+  uint64_t revision() const { return revision_.load(std::memory_order_relaxed); }
 
-  // Room for n more tokens, so that extend() cannot fail.
+  // The tokens at the end that are not computed yet.
+  size_t n_computed() const { return n_computed_; }
+  std::span<const int32_t> uncomputed() const { return std::span(tokens_).subspan(n_computed_); }
+  // Room for n more tokens, so that hold() cannot fail.
   void reserve(size_t n);
-  // After a step computed these tokens at the end of the cache.
-  void extend(std::span<const int32_t> ids) { tokens_.insert(tokens_.end(), ids.begin(), ids.end()); }
+  // Appends tokens, to be computed later. The caller has checked them.
+  void hold(std::span<const int32_t> ids);
+  // After a step: so many more are computed.
+  void computed(size_t n) { n_computed_ += n; }
+  // At least one token is computed anew by the next pass, for what is read out of it. Needs a token.
+  void recompute_last() { n_computed_ = std::min(n_computed_, length() - 1); }
+  // Computes all that is not computed, in chunks. `wanted` of `rows`, ascending indices into uncomputed().
+  // own_status: if not null, receives StepPart::status of the last pass.
+  Status compute(std::span<const size_t> rows, const Readout& wanted, const StopSignals& stop, Status* own_status);
   // Whether so many more tokens fit behind the first n_before: CONTEXT_LENGTH. Asked before anything is copied or read
   // that is there only because the caller says so.
   Status check_room(size_t n_more, size_t n_before) const;
@@ -68,15 +103,26 @@ class Session {
 
  private:
   struct Undo;
+  class Saved;
   Session() = default;
-  uint64_t logits_bytes(size_t n_rows) const { return n_rows * model_->config().vocab_size * sizeof(float); }
-  void forget_logits();
+  Status compute_all();
+  Status keep_rows(size_t n);
+  void forget_rows();
+  void changed() { revision_.fetch_add(1, std::memory_order_relaxed); }
+  void release_trace();
+  Status write(FunctionRef<Status(std::span<const std::byte>)> sink) const;
+  Status read(Saved& saved);
+
   std::shared_ptr<LoadedModel> model_;
-  SessionOptions options_;
+  SessionOptions asked_, options_;  // as they were given, and resolved
   std::vector<int32_t> tokens_;
+  size_t n_computed_ = 0;
+  std::atomic<uint64_t> revision_{1};
   Buffer cache_;
   Buffer logits_;  // [max(n_logits_, 1), vocab]
-  size_t n_logits_ = 0;
+  Buffer hidden_;  // [n_hidden_, h]
+  size_t n_logits_ = 0, n_hidden_ = 0;
+  std::shared_ptr<Trace> trace_;
 };
 
 }  // namespace finermoe

@@ -28,14 +28,15 @@ static_assert(sizeof(Header) == 88);
 constexpr size_t digest_size = 64;  // hexadecimal
 constexpr size_t at_once = 128;     // vectors of the cache between two calls to the system
 
-Status malformed(const std::string& path, std::string_view what, std::string expected, std::string found) {
-  return Status(FINERMOE_ERROR_SESSION_MALFORMED, cat(path, " is not a usable session file: ", what),
+Status malformed(const std::string& name, std::string_view what, std::string expected, std::string found) {
+  return Status(FINERMOE_ERROR_SESSION_MALFORMED, cat(name, " is not a usable saved session: ", what),
                 std::move(expected), std::move(found));
 }
 
-// Heads are counted through all layers, of keys and then of values in each.
-KvKind kind_of(uint64_t head, const Config& config) {
-  return head / config.n_kv_heads % 2 == 0 ? KvKind::key : KvKind::value;
+uint64_t bytes_of_tokens(uint64_t n, const Session& session) {
+  const Config& config = session.model()->config();
+  const KvLayout layout(session.options().kv_dtype, config.head_size);
+  return n * (sizeof(int32_t) + config.n_layers * 2 * config.n_kv_heads * uint64_t{layout.vector_bytes()});
 }
 
 std::span<const std::byte> bytes_of(const void* data, size_t size) {
@@ -44,18 +45,18 @@ std::span<const std::byte> bytes_of(const void* data, size_t size) {
 
 }  // namespace
 
-Status Session::save(const std::string& path) const {
+// `sink` receives the whole, part by part. Everything is computed.
+Status Session::write(FunctionRef<Status(std::span<const std::byte>)> sink) const {
   FM_ASSIGN(const std::string fingerprint, model_->fingerprint());
   Header header;
   header.kv_dtype = static_cast<int32_t>(options_.kv_dtype);
   header.length = length();
   std::copy_n(fingerprint.begin(), header.fingerprint.size(), header.fingerprint.begin());
 
-  FM_ASSIGN(auto file, WholeFile::create(path));
   Sha256 hash;
   auto write = [&](std::span<const std::byte> part) {
     hash.update(part);
-    return file.write(part);
+    return sink(part);
   };
   FM_TRY(write(bytes_of(&header, sizeof header)));
   FM_TRY(write(bytes_of(tokens_.data(), tokens_.size() * sizeof(int32_t))));
@@ -67,52 +68,44 @@ Status Session::save(const std::string& path) const {
     for (size_t begin = 0; begin < length(); begin += at_once) {
       const size_t n = std::min(at_once, length() - begin);
       for (size_t i = 0; i < n; i++) {
-        layout.get(kind_of(head, config), from, begin + i, vectors.data() + i * layout.vector_bytes());
+        layout.get(kv_kind(head, config.n_kv_heads), from, begin + i, vectors.data() + i * layout.vector_bytes());
       }
       FM_TRY(write({vectors.data(), n * layout.vector_bytes()}));
     }
   }
   const std::string digest = hash.hex();
-  FM_TRY(file.write(bytes_of(digest.data(), digest.size())));
+  return sink(bytes_of(digest.data(), digest.size()));
+}
+
+Status Session::save(const std::string& path) {
+  FM_TRY(compute_all());
+  FM_ASSIGN(auto file, WholeFile::create(path));
+  FM_TRY(write([&](std::span<const std::byte> part) { return file.write(part); }));
   return file.commit();
 }
 
-namespace {
+uint64_t Session::saved_bytes() const { return sizeof(Header) + bytes_of_tokens(length(), *this) + digest_size; }
 
-// Could a session have written this, were the file whole?
-Status check_fit(const Header& header, const File& file, const std::string& fingerprint, const Session& session) {
-  if (!std::equal(fingerprint.begin(), fingerprint.end(), header.fingerprint.begin(), header.fingerprint.end())) {
-    return Status(FINERMOE_ERROR_SESSION_MISMATCH, cat(file.name(), " was saved from another model"), fingerprint,
-                  std::string(header.fingerprint.data(), header.fingerprint.size()));
-  }
-  const auto dtype = static_cast<int32_t>(session.options().kv_dtype);
-  if (header.kv_dtype != dtype) {
-    return Status(FINERMOE_ERROR_SESSION_MISMATCH, cat(file.name(), " was saved with another type of KV cache"),
-                  cat("dtype ", dtype), cat("dtype ", header.kv_dtype));
-  }
-  if (header.length > session.capacity()) {
-    return Status(FINERMOE_ERROR_CONTEXT_LENGTH, cat(file.name(), " holds more tokens than this session can"),
-                  cat("at most ", session.capacity()), cat(header.length));
-  }
-  const Config& config = session.model()->config();
-  const KvLayout layout(session.options().kv_dtype, config.head_size);
-  const uint64_t token_bytes =
-      sizeof(int32_t) + config.n_layers * 2 * config.n_kv_heads * uint64_t{layout.vector_bytes()};
-  const uint64_t expected = sizeof header + header.length * token_bytes + digest_size;
-  if (file.size() != expected) {
-    return malformed(file.name(), "its size does not follow from its length", cat(expected, " bytes"),
-                     cat(file.size(), " bytes"));
-  }
-  return {};
+Status Session::save(std::span<std::byte> out) {
+  FM_TRY(compute_all());
+  return write([&](std::span<const std::byte> part) -> Status {
+    std::copy(part.begin(), part.end(), out.begin());
+    out = out.subspan(part.size());
+    return {};
+  });
 }
 
-// A session file from its beginning to its digest, hashed as it is read. Read, not mapped: what another process cuts
-// off meanwhile is an error here, and would be a SIGBUS there.
-class Reader {
+// A saved session, file or memory, from its beginning to its digest, hashed as it is read. A file is read, not mapped:
+// what another process cuts off meanwhile is an error here, and would be a SIGBUS there.
+class Session::Saved {
  public:
-  explicit Reader(const File& file) : file_(file) {}
+  using Read = FunctionRef<Status(uint64_t offset, std::span<std::byte> out)>;
+  Saved(std::string name, uint64_t size, Read read) : name_(std::move(name)), size_(size), read_(read) {}
+
+  const std::string& name() const { return name_; }
+  uint64_t size() const { return size_; }
   Status read(std::span<std::byte> out) {
-    FM_TRY(file_.read(offset_, out));
+    FM_TRY(read_(offset_, out));
     hash_.update(out);
     offset_ += out.size();
     return {};
@@ -120,42 +113,66 @@ class Reader {
   // Everything up to the digest, and whether that is the one of all that was read.
   Status finish() {
     std::array<std::byte, 65536> skipped;
-    for (const uint64_t end = file_.size() - digest_size; offset_ < end;) {
+    for (const uint64_t end = size_ - digest_size; offset_ < end;) {
       FM_TRY(read(std::span(skipped).first(std::min<uint64_t>(skipped.size(), end - offset_))));
     }
     std::array<char, digest_size> stored;
-    FM_TRY(file_.read(offset_, std::as_writable_bytes(std::span(stored))));
+    FM_TRY(read_(offset_, std::as_writable_bytes(std::span(stored))));
     const std::string digest = hash_.hex();
     if (std::equal(stored.begin(), stored.end(), digest.begin(), digest.end())) return {};
-    return malformed(file_.name(), "its checksum does not match: it is damaged or cut short", digest,
-                     "another SHA-256");
+    return malformed(name_, "its checksum does not match: it is damaged or cut short", digest, "another SHA-256");
   }
 
  private:
-  const File& file_;
+  std::string name_;  // for messages
+  uint64_t size_;
+  Read read_;
   Sha256 hash_;
   uint64_t offset_ = 0;
 };
 
+namespace {
+
+// Could a session have written this, were it whole?
+Status check_fit(const Header& header, const std::string& name, uint64_t size, const std::string& fingerprint,
+                 const Session& session) {
+  if (!std::equal(fingerprint.begin(), fingerprint.end(), header.fingerprint.begin(), header.fingerprint.end())) {
+    return Status(FINERMOE_ERROR_SESSION_MISMATCH, cat(name, " was saved from another model"), fingerprint,
+                  std::string(header.fingerprint.data(), header.fingerprint.size()));
+  }
+  const auto dtype = static_cast<int32_t>(session.options().kv_dtype);
+  if (header.kv_dtype != dtype) {
+    return Status(FINERMOE_ERROR_SESSION_MISMATCH, cat(name, " was saved with another type of KV cache"),
+                  cat("dtype ", dtype), cat("dtype ", header.kv_dtype));
+  }
+  if (header.length > session.capacity()) {
+    return Status(FINERMOE_ERROR_CONTEXT_LENGTH, cat(name, " holds more tokens than this session can"),
+                  cat("at most ", session.capacity()), cat(header.length));
+  }
+  const uint64_t expected = sizeof header + bytes_of_tokens(header.length, session) + digest_size;
+  if (size != expected) {
+    return malformed(name, "its size does not follow from its length", cat(expected, " bytes"), cat(size, " bytes"));
+  }
+  return {};
+}
+
 }  // namespace
 
-Status Session::restore(const std::string& path) {
-  FM_ASSIGN(const File file, File::open(path));
-  if (file.is_directory()) return Status(FINERMOE_ERROR_FILE_UNREADABLE, cat(path, " is a directory"));
-  if (file.size() < sizeof(Header) + digest_size) {
-    return malformed(path, "it is too short", cat("at least ", sizeof(Header) + digest_size, " bytes"),
-                     cat(file.size(), " bytes"));
+Status Session::read(Saved& saved) {
+  const std::string& name = saved.name();
+  if (saved.size() < sizeof(Header) + digest_size) {
+    return malformed(name, "it is too short", cat("at least ", sizeof(Header) + digest_size, " bytes"),
+                     cat(saved.size(), " bytes"));
   }
-  Reader reader(file);
   Header header;
-  FM_TRY(reader.read(std::as_writable_bytes(std::span(&header, 1))));
-  if (header.file_magic != magic) return malformed(path, "it does not begin as one", "FRMOESES", "other bytes");
+  FM_TRY(saved.read(std::as_writable_bytes(std::span(&header, 1))));
+  if (header.file_magic != magic) return malformed(name, "it does not begin as one", "FRMOESES", "other bytes");
   if (header.file_version != version) {
-    return malformed(path, "it has another version", cat(version), cat(header.file_version));
+    return malformed(name, "it has another version", cat(version), cat(header.file_version));
   }
   FM_ASSIGN(const std::string fingerprint, model_->fingerprint());
-  if (Status unfit = check_fit(header, file, fingerprint, *this); !unfit.ok()) {
-    FM_TRY(reader.finish());  // damage is the better explanation
+  if (Status unfit = check_fit(header, name, saved.size(), fingerprint, *this); !unfit.ok()) {
+    FM_TRY(saved.finish());  // damage is the better explanation
     return unfit;
   }
   // In place only where there is nothing to lose.
@@ -167,31 +184,50 @@ Status Session::restore(const std::string& path) {
   std::byte* const cache = length() != 0 ? fresh.data() : cache_.data();
 
   std::vector<int32_t> tokens(header.length);
-  FM_TRY(reader.read(std::as_writable_bytes(std::span(tokens))));
+  FM_TRY(saved.read(std::as_writable_bytes(std::span(tokens))));
   const Config& config = model_->config();
   const KvLayout layout(options_.kv_dtype, config.head_size);
   std::vector<std::byte> vectors(at_once * layout.vector_bytes());
   for (uint64_t head = 0; head < config.n_layers * 2 * config.n_kv_heads; head++) {
     for (size_t begin = 0; begin < header.length; begin += at_once) {
       const size_t n = std::min<size_t>(at_once, header.length - begin);
-      FM_TRY(reader.read(std::span(vectors).first(n * layout.vector_bytes())));
+      FM_TRY(saved.read(std::span(vectors).first(n * layout.vector_bytes())));
       for (size_t i = 0; i < n; i++) {
-        layout.put(kind_of(head, config), vectors.data() + i * layout.vector_bytes(), begin + i,
+        layout.put(kv_kind(head, config.n_kv_heads), vectors.data() + i * layout.vector_bytes(), begin + i,
                    cache + head * layout.head_bytes(capacity()));
       }
     }
   }
-  FM_TRY(reader.finish());
+  FM_TRY(saved.finish());
   for (const int32_t id : tokens) {
     if (id < 0 || static_cast<uint64_t>(id) >= config.vocab_size) {
-      return malformed(path, "it holds a token id outside the vocabulary", cat("0 to ", config.vocab_size - 1),
+      return malformed(name, "it holds a token id outside the vocabulary", cat("0 to ", config.vocab_size - 1),
                        cat(id));
     }
   }
   if (length() != 0) cache_ = std::move(fresh);
   tokens_ = std::move(tokens);
-  forget_logits();
+  n_computed_ = length();
+  changed();
+  forget_rows();
   return {};
+}
+
+Status Session::restore(const std::string& path) {
+  FM_ASSIGN(const File file, File::open(path));
+  if (file.is_directory()) return Status(FINERMOE_ERROR_FILE_UNREADABLE, cat(path, " is a directory"));
+  const auto read_file = [&](uint64_t offset, std::span<std::byte> out) { return file.read(offset, out); };
+  Saved saved(path, file.size(), read_file);
+  return read(saved);
+}
+
+Status Session::restore(std::span<const std::byte> data) {
+  const auto read_memory = [&](uint64_t offset, std::span<std::byte> out) -> Status {
+    std::copy_n(data.begin() + static_cast<ptrdiff_t>(offset), out.size(), out.begin());
+    return {};
+  };
+  Saved saved("the data", data.size(), read_memory);
+  return read(saved);
 }
 
 }  // namespace finermoe

@@ -3,6 +3,7 @@
 
 #include <span>
 
+#include "model/forward.h"
 #include "runtime/session.h"
 #include "runtime/use.h"
 
@@ -10,16 +11,16 @@ namespace finermoe {
 
 struct StepPart {
   Session* session;
-  std::span<const int32_t> tokens;     // to append
-  std::span<const size_t> logit_rows;  // ascending indices into tokens
-  Code status = FINERMOE_OK;           // out: the error of this part alone
+  size_t n;                      // of its tokens that are not computed: the first so many
+  std::span<const size_t> rows;  // of these, ascending: those that are read out
+  Status status = {};            // out: the error of this part alone
 };
 
-// Computes all parts together and extends their sessions; on an error or a stop no session changes. An error that some
+// Computes all parts together; on an error or a stop no session has computed any more than before. An error that some
 // parts have alone (a router logit that is not finite, a trace in use or without room) stands in their status, too; the
 // other parts can be computed without them.
-// No two parts share a session, and all sessions have one precision. logits [sum of logit_rows.size(), vocab], in the
-// order of the parts.
-Status run_step(LoadedModel& model, std::span<StepPart> parts, float* logits, const StopSignals& stop);
+// No two parts share a session, and all sessions have one precision. `readout` says what is wanted of the rows of all
+// parts, in the order of the parts; its own rows are set here.
+Status run_step(LoadedModel& model, std::span<StepPart> parts, Readout readout, const StopSignals& stop);
 
 }  // namespace finermoe

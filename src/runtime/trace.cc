@@ -44,10 +44,10 @@ uint64_t Trace::bytes_per_token() const {
   uint64_t elements = 0;
   if (what_ & FINERMOE_TRACE_ROUTES) elements += 2 * shape_.n_experts_per_token() + shape_.granularity_output;
   if (what_ & FINERMOE_TRACE_LOGITS) elements += shape_.n_experts();
-  return elements * 4 * layer_indices_.size();
+  return elements * 4 * layer_indices_.size() + (records_rows() ? sizeof(size_t) : 0);
 }
 
-Status Trace::begin(size_t n) {
+Status Trace::begin(size_t position, size_t n) {
   const size_t tokens = n_tokens_ + n;
   const size_t k = shape_.n_experts_per_token();
   auto room = [&](auto& values, size_t count) {
@@ -61,9 +61,12 @@ Status Trace::begin(size_t n) {
     }
     if (what_ & FINERMOE_TRACE_LOGITS) room(layer.logits, tokens * shape_.n_experts());
   }
-  if (const uint64_t bytes = n * bytes_per_token(); bytes != 0) {
+  if (records_rows()) {
+    room(positions_, tokens);
+    const uint64_t bytes = n * bytes_per_token();
     FM_TRY(account_->reserve(bytes, "a trace"));
     reserved_ += bytes;
+    for (size_t i = 0; i < n; i++) positions_.push_back(position + i);
   }
   n_step_ = n;
   return {};
@@ -123,6 +126,7 @@ void Trace::roll_back() {
     }
     if (what_ & FINERMOE_TRACE_LOGITS) layer.logits.resize(n_tokens_ * shape_.n_experts());
   }
+  if (records_rows()) positions_.resize(n_tokens_);
   const uint64_t bytes = n_step_ * bytes_per_token();
   account_->release(bytes);
   reserved_ -= bytes;
@@ -132,6 +136,7 @@ void Trace::roll_back() {
 void Trace::clear() {
   const uint64_t bytes = n_tokens_ * bytes_per_token();
   n_tokens_ = 0;
+  positions_ = {};
   for (Layer& layer : recorded_) {
     layer.experts = {};
     layer.weights = {};

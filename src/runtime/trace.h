@@ -1,6 +1,7 @@
 // What the router did, token by token: routes, logits, usage (Eq. 11).
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <vector>
 
@@ -22,9 +23,11 @@ class Trace {
 
   std::shared_ptr<const LoadedModel> model;  // the one whose sessions it may record
   UseState use;                              // held by a step while it records, and by whoever reads
+  std::atomic<bool> is_recording{false};     // a session has it
 
-  // Room for n more tokens, counted against the memory limit. After an error, too, it can be rolled back.
-  Status begin(size_t n);
+  // Room for n more tokens, those of a session from `position` on, counted against the memory limit. After an error,
+  // too, it can be rolled back.
+  Status begin(size_t position, size_t n);
   // Rows [first, first + n) of a step's route in the MoE layer with this model index.
   void record(size_t layer, const Route& route, size_t first, size_t n);
   void commit();
@@ -48,6 +51,9 @@ class Trace {
     std::vector<double> step_probability;
   };
   const Layer& layer(size_t moe_layer) const { return recorded_[moe_layer]; }
+  // [n_tokens] in their session; empty where no rows are recorded.
+  const std::vector<size_t>& positions() const { return positions_; }
+  bool records_rows() const { return (what_ & (FINERMOE_TRACE_ROUTES | FINERMOE_TRACE_LOGITS)) != 0; }
   // Eq. 11 without alpha; needs at least one token.
   double balance_loss(size_t moe_layer) const;
 
@@ -60,6 +66,7 @@ class Trace {
   RouterShape shape_;
   std::vector<size_t> layer_indices_;  // [n_moe_layers] of the model
   std::vector<Layer> recorded_;        // [n_moe_layers]
+  std::vector<size_t> positions_;
   size_t n_tokens_ = 0, n_step_ = 0;
   uint64_t reserved_ = 0;  // bytes counted on the account
   std::shared_ptr<MemoryAccount> account_;

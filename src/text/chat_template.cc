@@ -223,7 +223,7 @@ Result<ChatTemplate> recognise_chat_template(std::string_view source) {
 }
 
 Result<std::vector<ChatPart>> render_chat_parts(const ChatTemplate& chat, std::span<const ChatMessage> messages,
-                                                bool generation_prompt) {
+                                                ChatEnd end) {
   if (messages.empty())
     return Status(FINERMOE_ERROR_INVALID_ARGUMENT, "a chat without messages; expected at least one");
   std::vector<ChatPart> parts;
@@ -242,7 +242,8 @@ Result<std::vector<ChatPart>> render_chat_parts(const ChatTemplate& chat, std::s
     }
     add(message.role, message.text);
   }
-  if (generation_prompt) {
+  if (end == ChatEnd::continue_last) parts.resize(parts.size() - 2);  // neither the end of the turn nor the line
+  if (end == ChatEnd::generation_prompt) {
     parts.push_back({std::string(kChatStart), true});
     parts.push_back({"assistant\n", false});
   }

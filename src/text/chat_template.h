@@ -27,6 +27,6 @@ struct ChatPart {
 // FINERMOE_ERROR_CHAT_TEMPLATE if the template is of another family.
 Result<ChatTemplate> recognise_chat_template(std::string_view source);
 Result<std::vector<ChatPart>> render_chat_parts(const ChatTemplate& chat, std::span<const ChatMessage> messages,
-                                                bool generation_prompt);
+                                                ChatEnd end);
 
 }  // namespace finermoe

@@ -54,7 +54,7 @@ class BpeTokenizer final : public Tokenizer {
  public:
   static Result<std::shared_ptr<const Tokenizer>> build(const TokenizerFile& file,
                                                         const Result<TokenizerConfig>& config,
-                                                        const TokenizerTexts::Text& chat_template);
+                                                        const TokenizerTexts& texts);
 
   BpeTokenizer(size_t n_tokens, Pretokenizer pretokenizer)
       : vocabulary_(n_tokens), pretokenizer_(std::move(pretokenizer)) {}
@@ -75,9 +75,8 @@ class BpeTokenizer final : public Tokenizer {
 
   Status chat_status() const override { return chat_status_; }
   int32_t end_of_turn_id() const override { return chat_status_.ok() ? chat_end_ : -1; }
-  Result<std::string> render_chat(std::span<const ChatMessage> messages, bool generation_prompt) const override;
-  Result<std::vector<int32_t>> encode_chat(std::span<const ChatMessage> messages,
-                                           bool generation_prompt) const override;
+  Result<std::string> render_chat(std::span<const ChatMessage> messages, ChatEnd end) const override;
+  Result<std::vector<int32_t>> encode_chat(std::span<const ChatMessage> messages, ChatEnd end) const override;
 
  private:
   class Encoder;
@@ -212,18 +211,17 @@ Status BpeTokenizer::encode(std::string_view text, EncodeOptions options,
   return {};
 }
 
-Result<std::string> BpeTokenizer::render_chat(std::span<const ChatMessage> messages, bool generation_prompt) const {
+Result<std::string> BpeTokenizer::render_chat(std::span<const ChatMessage> messages, ChatEnd end) const {
   FM_TRY(chat_status_);
-  FM_ASSIGN(auto parts, render_chat_parts(chat_, messages, generation_prompt));
+  FM_ASSIGN(auto parts, render_chat_parts(chat_, messages, end));
   std::string text;
   for (const ChatPart& part : parts) text += part.text;
   return text;
 }
 
-Result<std::vector<int32_t>> BpeTokenizer::encode_chat(std::span<const ChatMessage> messages,
-                                                       bool generation_prompt) const {
+Result<std::vector<int32_t>> BpeTokenizer::encode_chat(std::span<const ChatMessage> messages, ChatEnd end) const {
   FM_TRY(chat_status_);
-  FM_ASSIGN(auto parts, render_chat_parts(chat_, messages, generation_prompt));
+  FM_ASSIGN(auto parts, render_chat_parts(chat_, messages, end));
   std::vector<int32_t> ids;
   for (const ChatPart& part : parts) {
     if (part.special) {
@@ -237,7 +235,7 @@ Result<std::vector<int32_t>> BpeTokenizer::encode_chat(std::span<const ChatMessa
 
 Result<std::shared_ptr<const Tokenizer>> BpeTokenizer::build(const TokenizerFile& file,
                                                              const Result<TokenizerConfig>& config,
-                                                             const TokenizerTexts::Text& chat_template) {
+                                                             const TokenizerTexts& texts) {
   FM_ASSIGN(Pretokenizer pretokenizer, Pretokenizer::create(file.components.numbers));
   auto made = std::make_shared<BpeTokenizer>(file.tokens.size() + file.added.size(), std::move(pretokenizer));
   made->nfc_ = file.components.nfc;
@@ -266,7 +264,11 @@ Result<std::shared_ptr<const Tokenizer>> BpeTokenizer::build(const TokenizerFile
     made->eos_id_ = id_of("eos_token");
     made->pad_id_ = id_of("pad_token");
   }
-  made->chat_status_ = made->build_chat(config, chat_template);
+  if (const std::optional<int32_t> id = bos_of_model(texts.model_config);
+      made->bos_id_ < 0 && id && made->kind(*id) != TokenKind::unused) {
+    made->bos_id_ = *id;
+  }
+  made->chat_status_ = made->build_chat(config, texts.chat_template);
   return std::shared_ptr<const Tokenizer>(std::move(made));
 }
 
@@ -398,6 +400,7 @@ TokenizerTexts TokenizerTexts::read(Read read_text) {
   }
   texts.config = read_text("tokenizer_config.json");
   texts.special_tokens_map = read_text("special_tokens_map.json");
+  texts.model_config = read_text("config.json");
   texts.chat_template = read_text("chat_template.jinja");
   return texts;
 }
@@ -408,7 +411,7 @@ Result<std::shared_ptr<const Tokenizer>> Tokenizer::parse(const TokenizerTexts& 
   Result<TokenizerConfig> config = read_tokenizer_config(texts);
   if (*texts.tokenizer_json) {
     FM_ASSIGN(const TokenizerFile file, read_tokenizer_json(**texts.tokenizer_json));
-    return BpeTokenizer::build(file, config, texts.chat_template);
+    return BpeTokenizer::build(file, config, texts);
   }
   if (!*texts.vocab_json) {
     return Status(FINERMOE_ERROR_NO_TOKENIZER,
@@ -418,7 +421,7 @@ Result<std::shared_ptr<const Tokenizer>> Tokenizer::parse(const TokenizerTexts& 
   FM_TRY(config.status());
   FM_TRY(config->roles);
   FM_ASSIGN(const TokenizerFile file, read_vocab_and_merges(texts, *config));
-  return BpeTokenizer::build(file, config, texts.chat_template);
+  return BpeTokenizer::build(file, config, texts);
 }
 
 }  // namespace finermoe

@@ -29,6 +29,9 @@ struct ChatMessage {
   std::string role, text;
 };
 
+// What stands behind the last message of a rendered chat.
+enum class ChatEnd { closed, generation_prompt, continue_last };
+
 struct EncodeOptions {
   bool parse_special = false;  // special tokens in the text become their ids
   bool add_special = true;     // the tokens that the tokenizer puts around a text, if it does: BOS, EOS
@@ -44,6 +47,7 @@ struct TokenizerTexts {
   Text added_tokens = std::optional<std::string>();
   Text config = std::optional<std::string>();  // tokenizer_config.json
   Text special_tokens_map = std::optional<std::string>();
+  Text model_config = std::optional<std::string>();   // config.json: its bos_token_id, where no BOS is named otherwise
   Text chat_template = std::optional<std::string>();  // chat_template.jinja: before the one in tokenizer_config.json
 
   using Read = FunctionRef<Text(const std::string& file_name)>;
@@ -79,10 +83,9 @@ class Tokenizer {
   // FINERMOE_OK, or FINERMOE_ERROR_CHAT_TEMPLATE saying why chat does not work here.
   virtual Status chat_status() const = 0;
   virtual int32_t end_of_turn_id() const = 0;  // of the chat template; -1 where chat does not work
-  virtual Result<std::string> render_chat(std::span<const ChatMessage> messages, bool generation_prompt) const = 0;
+  virtual Result<std::string> render_chat(std::span<const ChatMessage> messages, ChatEnd end) const = 0;
   // The rendered prompt's ids: only the template's own special tokens become special ids.
-  virtual Result<std::vector<int32_t>> encode_chat(std::span<const ChatMessage> messages,
-                                                   bool generation_prompt) const = 0;
+  virtual Result<std::vector<int32_t>> encode_chat(std::span<const ChatMessage> messages, ChatEnd end) const = 0;
 };
 
 // Bytes in, whole characters out. Invalid bytes become U+FFFD, one per maximal subpart, as Python's errors="replace".
@@ -90,6 +93,7 @@ class Utf8Stream {
  public:
   void push(std::string_view bytes, std::string& out);  // appends what became complete
   void flush(std::string& out);                         // an unfinished character becomes U+FFFD
+  const std::string& pending() const { return pending_; }
 
  private:
   std::string pending_;  // at most 3 bytes: the beginning of a character

@@ -48,4 +48,12 @@ Result<std::optional<std::string>> chat_template_of(const TokenizerConfig& confi
   return Status(FINERMOE_ERROR_CHAT_TEMPLATE, std::move(message), std::move(expected), std::move(found));
 }
 
+std::optional<int32_t> bos_of_model(const TokenizerTexts::Text& model_config) {
+  if (!model_config.ok() || !*model_config) return {};
+  const Result<Json> root = parse_json(**model_config, "config.json", FINERMOE_ERROR_CONFIG_MALFORMED);
+  const Json* id = root.ok() && root->is_object() ? root->find("bos_token_id") : nullptr;
+  if (id == nullptr || !id->is_number_unsigned() || id->get<uint64_t>() > INT32_MAX) return {};
+  return id->get<int32_t>();
+}
+
 }  // namespace finermoe

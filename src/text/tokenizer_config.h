@@ -24,4 +24,7 @@ Result<TokenizerConfig> read_tokenizer_config(const TokenizerTexts& texts);
 // nullopt if there is none. FINERMOE_ERROR_CHAT_TEMPLATE if chat_template is neither text nor a list with a default.
 Result<std::optional<std::string>> chat_template_of(const TokenizerConfig& config);
 
+// bos_token_id of a config.json; nullopt where there is none. What is wrong with the file is not said here.
+std::optional<int32_t> bos_of_model(const TokenizerTexts::Text& model_config);
+
 }  // namespace finermoe

@@ -178,7 +178,7 @@ int32_t chat() {
   for (const char* role : {"system", "user"}) {
     GenerationHandle generation;
     TRY(finermoe_chat_add(conversation.get(), role, "abcd", 4, error));
-    TRY(finermoe_generation_create_chat(session.get(), nullptr, conversation.get(), Out(generation), error));
+    TRY(finermoe_generation_create_chat(session.get(), nullptr, conversation.get(), 0, Out(generation), error));
     if (const int32_t status = next_tokens(generation.get(), 2)) return status;
   }
   return 0;

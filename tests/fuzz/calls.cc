@@ -314,7 +314,7 @@ void Host::create_generation() {
   AnyGeneration out;
   out.vocab_size = models_[any.model].vocab_size;
   out.generation = create<Generation>([&](auto** handle, auto** e) {
-    if (how % 4 == 3) return finermoe_generation_create_chat(any.session.get(), options, chat_.get(), handle, e);
+    if (how % 4 == 3) return finermoe_generation_create_chat(any.session.get(), options, chat_.get(), 0, handle, e);
     if (how % 4 == 2) {
       const std::string text = any_text();
       return finermoe_generation_create_text(any.session.get(), options, text.data(), text.size(), how % 2, handle, e);

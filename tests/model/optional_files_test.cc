@@ -100,7 +100,7 @@ struct Calls {
     auto chat = make<ChatHandle>([](auto** out, auto** e) { return finermoe_chat_create(out, e); });
     EXPECT_DONE(finermoe_chat_add(chat.get(), "user", "a word", 6, e));
     from_chat = created([&](auto** made, auto** e) {
-      return finermoe_generation_create_chat(session.get(), options.get(), chat.get(), made, e);
+      return finermoe_generation_create_chat(session.get(), options.get(), chat.get(), 0, made, e);
     });
     EXPECT_DONE(finermoe_generation_options_add_stop_string(options.get(), "x", 1, e));
     with_stop_string = created([&](auto** made, auto** e) {

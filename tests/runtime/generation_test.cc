@@ -23,7 +23,7 @@ class Generations : public testing::Test {
     auto chat = make<ChatHandle>([](auto** out, auto** e) { return finermoe_chat_create(out, e); });
     EXPECT_DONE(finermoe_chat_add(chat.get(), "user", question.data(), question.size(), e));
     return make<GenerationHandle>([&](auto** out, auto** e) {
-      return finermoe_generation_create_chat(on ? on : session.get(), options.get(), chat.get(), out, e);
+      return finermoe_generation_create_chat(on ? on : session.get(), options.get(), chat.get(), 0, out, e);
     });
   }
   GenerationHandle ask_lighthouse() { return ask("Define the noun \"lighthouse\"."); }
@@ -183,13 +183,13 @@ TEST_F(Generations, TheNextTurnKeepsWhatItCan) {
   EXPECT_DONE(finermoe_chat_add(chat.get(), "assistant", first.text.data(), first.text.size(), e));
   EXPECT_DONE(finermoe_chat_add(chat.get(), "user", second.data(), second.size(), e));
   auto generation = make<GenerationHandle>([&](auto** out, auto** e) {
-    return finermoe_generation_create_chat(session.get(), options.get(), chat.get(), out, e);
+    return finermoe_generation_create_chat(session.get(), options.get(), chat.get(), 0, out, e);
   });
   EXPECT_GE(session_tokens(session.get()).size(), 18u + first.ids.size() - 1);  // nothing was forgotten
   const auto kept = run_out(generation.get());
   auto fresh_session = open_session(model.get(), 256);
   auto fresh = make<GenerationHandle>([&](auto** out, auto** e) {
-    return finermoe_generation_create_chat(fresh_session.get(), options.get(), chat.get(), out, e);
+    return finermoe_generation_create_chat(fresh_session.get(), options.get(), chat.get(), 0, out, e);
   });
   EXPECT_EQ(run_out(fresh.get()).ids, kept.ids);
 }

@@ -93,7 +93,7 @@ TEST(Ids, ARefusedChatLeavesTheSessionAsItWas) {
   auto chat = make<ChatHandle>([](auto** out, auto** e) { return finermoe_chat_create(out, e); });
   EXPECT_DONE(finermoe_chat_add(chat.get(), "user", "Hello", 5, e));
   finermoe_generation* none = nullptr;
-  EXPECT_EQ(finermoe_generation_create_chat(session.get(), options.get(), chat.get(), &none, nullptr),
+  EXPECT_EQ(finermoe_generation_create_chat(session.get(), options.get(), chat.get(), 0, &none, nullptr),
             FINERMOE_ERROR_TOKEN_OUT_OF_RANGE);
   EXPECT_EQ(finermoe_generation_create_text(session.get(), options.get(), "Hello", 5, 0, &none, nullptr),
             FINERMOE_ERROR_TOKEN_OUT_OF_RANGE);

@@ -422,7 +422,7 @@ TEST_F(Sessions, ObjectsCanBeFreedInAnyOrder) {
 
 TEST_F(Sessions, KeptLogitsAreGivenBack) {
   auto runtime =
-      make<RuntimeHandle>([&](auto** out, auto** e) { return finermoe_model_get_runtime(model.get(), out, e); });
+      make<RuntimeHandle>([&](auto** out, auto** e) { return finermoe_runtime_open_model(model.get(), out, e); });
   auto used = [&] {
     finermoe_runtime_info info{};
     info.struct_size = sizeof info;

@@ -20,7 +20,7 @@ ChatHandle ask() {
 GenerationHandle generate_chat(finermoe_session* session, const finermoe_generation_options* options) {
   auto chat = ask();
   return make<GenerationHandle>(
-      [&](auto** out, auto** e) { return finermoe_generation_create_chat(session, options, chat.get(), out, e); });
+      [&](auto** out, auto** e) { return finermoe_generation_create_chat(session, options, chat.get(), 0, out, e); });
 }
 
 TokenizerHandle open_tokenizer(const std::string& path) {

@@ -25,9 +25,11 @@ Json answer(const std::string& tokenizer_json, const Json& question) {
   if (!tokenizer.ok()) return {{"error", tokenizer.status().code()}};
   std::vector<finermoe::ChatMessage> messages;
   for (const Json& message : question["messages"]) messages.push_back({message["role"], message["content"]});
-  const bool generation = question["generation"];
-  auto text = (*tokenizer)->render_chat(messages, generation);
-  auto ids = (*tokenizer)->encode_chat(messages, generation);
+  const finermoe::ChatEnd end = question.value("continue", false) ? finermoe::ChatEnd::continue_last
+                                : question["generation"]          ? finermoe::ChatEnd::generation_prompt
+                                                                  : finermoe::ChatEnd::closed;
+  auto text = (*tokenizer)->render_chat(messages, end);
+  auto ids = (*tokenizer)->encode_chat(messages, end);
   if (!text.ok() || !ids.ok()) return {{"error", text.status().code()}};
   return {{"text", *text}, {"ids", *ids}};
 }

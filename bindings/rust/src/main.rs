@@ -32,7 +32,7 @@ fn main() {
         let session = made(|out, error| finermoe_session_create(model, null(), out, error));
         let chat = made(|out, error| finermoe_chat_create(out, error));
         finermoe_chat_add(chat, user.as_ptr(), QUESTION.as_ptr().cast(), QUESTION.len(), null_mut());
-        let generation = made(|out, error| finermoe_generation_create_chat(session, null(), chat, out, error));
+        let generation = made(|out, error| finermoe_generation_create_chat(session, null(), chat, 0, out, error));
         let mut event: finermoe_event = std::mem::zeroed();
         event.struct_size = std::mem::size_of::<finermoe_event>() as u32;
         while event.finish_reason == FINERMOE_FINISH_NONE as i32 {
@@ -50,7 +50,7 @@ fn main() {
         let cancel = made(|out, error| finermoe_cancel_create(out, error));
         finermoe_cancel_request(cancel);
         finermoe_session_reset(session, null_mut());
-        let request = made(|out, error| finermoe_generation_create_chat(session, null(), chat, out, error));
+        let request = made(|out, error| finermoe_generation_create_chat(session, null(), chat, 0, out, error));
         println!("cancelled {}", name(finermoe_generation_next(request, cancel, &mut event, null_mut())));
 
         finermoe_model_close(model);
