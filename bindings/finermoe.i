@@ -66,6 +66,16 @@ static void finermoe_event_drop(finermoe_event *event) {
   free((void *)event->top_logprobs);
   *event = (finermoe_event){.struct_size = sizeof *event};
 }
+static void finermoe_chat_message_keep(finermoe_chat_message *message) {
+  message->role = finermoe_copy(message->role, message->role ? strlen(message->role) : 0);
+  message->text = finermoe_copy(message->text, message->text_length);
+  if (message->text == NULL) message->text_length = 0;
+}
+static void finermoe_chat_message_drop(finermoe_chat_message *message) {
+  free((void *)message->role);
+  free((void *)message->text);
+  *message = (finermoe_chat_message){.struct_size = sizeof *message};
+}
 static void finermoe_verification_file_keep(finermoe_verification_file *file) {
   file->name = finermoe_copy(file->name, file->name ? strlen(file->name) : 0);
   file->sha256 = finermoe_copy(file->sha256, file->sha256 ? strlen(file->sha256) : 0);
@@ -171,6 +181,7 @@ struct finermoe_##Name {};
 %readout(config_info, info, ConfigInfo, (void), (void))
 %readout(plan, plan, Plan, (void), (void))
 %readout(tokenizer_info, info, TokenizerInfo, (void), (void))
+%readout(chat_message, message, ChatMessage, finermoe_chat_message_keep, finermoe_chat_message_drop)
 %readout(session_info, info, SessionInfo, (void), (void))
 %readout(trace_info, info, TraceInfo, (void), (void))
 %readout(generation_options_info, info, GenerationOptionsInfo, (void), (void))
@@ -183,24 +194,41 @@ struct finermoe_##Name {};
   (const char *text, size_t text_length), (const char *json, size_t json_length),
   (const char *config_json, size_t config_json_length)
 };
-%apply (const char *BYTES, size_t LENGTH) { (const char *bytes, size_t bytes_length) };
+%apply (const char *BYTES, size_t LENGTH) {
+  (const char *bytes, size_t bytes_length), (const void *data, size_t size)
+};
 %apply (const int32_t *ARRAY, size_t LENGTH) { (const int32_t *ids, size_t n_ids) };
 %apply (const size_t *ARRAY, size_t LENGTH) { (const size_t *rows, size_t n_rows) };
 %apply (const float *ARRAY, size_t LENGTH) { (const float *logits, size_t n_logits) };
 
-%apply (char *TEXT, size_t CAPACITY, size_t *NEEDED) { (char *text, size_t capacity, size_t *needed) };
-%apply (char *BYTES, size_t CAPACITY, size_t *NEEDED) { (char *bytes, size_t capacity, size_t *needed) };
+%apply (char *TEXT, size_t CAPACITY, size_t *NEEDED) {
+  (char *text, size_t capacity, size_t *needed), (char *json, size_t capacity, size_t *needed)
+};
+%apply (char *BYTES, size_t CAPACITY, size_t *NEEDED) {
+  (char *bytes, size_t capacity, size_t *needed), (void *data, size_t capacity, size_t *needed)
+};
 %apply (int32_t *ARRAY, size_t CAPACITY, size_t *NEEDED) {
   (int32_t *ids, size_t capacity, size_t *needed), (int32_t *experts, size_t capacity, size_t *needed),
   (int32_t *groups, size_t capacity, size_t *needed)
 };
 %apply (float *ARRAY, size_t CAPACITY, size_t *NEEDED) {
-  (float *logits, size_t capacity, size_t *needed), (float *weights, size_t capacity, size_t *needed)
+  (float *logits, size_t capacity, size_t *needed), (float *weights, size_t capacity, size_t *needed),
+  (float *hidden, size_t capacity, size_t *needed)
 };
-%apply (size_t *ARRAY, size_t CAPACITY, size_t *NEEDED) { (size_t *layers, size_t capacity, size_t *needed) };
+%apply (size_t *ARRAY, size_t CAPACITY, size_t *NEEDED) {
+  (size_t *layers, size_t capacity, size_t *needed), (size_t *positions, size_t capacity, size_t *needed)
+};
 %apply (uint64_t *ARRAY, size_t CAPACITY, size_t *NEEDED) { (uint64_t *counts, size_t capacity, size_t *needed) };
 
-%apply size_t *OUTPUT { size_t *count, size_t *n_active };
+%apply (int32_t *FIRST, uint64_t *SECOND, size_t CAPACITY, size_t *NEEDED) {
+  (int32_t *ids, uint64_t *offsets, size_t capacity, size_t *needed)
+};
+%apply (float *FIRST, int32_t *SECOND, size_t CAPACITY, size_t *NEEDED) {
+  (float *logprobs, int32_t *likeliest, size_t capacity, size_t *needed)
+};
+
+%apply size_t *OUTPUT { size_t *count, size_t *n_active, size_t *n_kept };
+%apply uint64_t *OUTPUT { uint64_t *tag };
 %apply int32_t *OUTPUT { int32_t *id, int32_t *kind };
 %apply double *OUTPUT { double *similarity, double *loss };
 

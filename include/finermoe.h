@@ -26,10 +26,10 @@
  *                a new object that the caller frees; on success it becomes NULL. Outputs of a failed call are
  *                untouched, and every object stays usable. Nothing prints, aborts, exits, throws or installs a
  *                signal handler.
- *   Ownership    An object that a call makes (`_create…`, `_open…`, `_run`, `_fork`, `_copy`, `…_restore_memory`,
- *                `_get_error`) is the caller's until its `_free`. Objects may be freed in any order, each once: a
- *                session keeps its model alive, a model its runtime. `_free(NULL)` does nothing. Inputs are copied
- *                unless a function says otherwise.
+ *   Ownership    An object from a `_create…`, `_open…`, `_run`, `_fork`, `_copy` or `_restore_memory` call is the
+ *                caller's until its `_free`. Objects may be freed in any order, each once: a session keeps its model
+ *                alive, a model its runtime. `_free(NULL)` does nothing. Inputs are copied unless a function says
+ *                otherwise.
  *   Threads      Runtime, configuration, model, tokenizer and cancel objects may be used by any number of threads at
  *                once. Session, generation, batch, trace, decoder, chat and option objects are for one thread at
  *                a time; a session, generation or batch found in use answers FINERMOE_ERROR_BUSY and is not harmed.
@@ -1072,10 +1072,10 @@ FINERMOE_API finermoe_status finermoe_generation_get_info(const finermoe_generat
 /** @param tag  a number of the host's own that finermoe_batch_next gives with the events; 0 by default */
 FINERMOE_API finermoe_status finermoe_generation_set_tag(finermoe_generation* generation, uint64_t tag,
                                                          finermoe_error** error);
-/** What the last `next` or `prepare` of this request, or a batch's pass with it, failed with.
- * @param reason  out: NULL where the last one succeeded; else the caller frees it */
+/** Fails as the last `next` or `prepare` of this request did, or a batch's pass with it: the same code and message.
+ * @return FINERMOE_OK where that succeeded */
 FINERMOE_API finermoe_status finermoe_generation_get_error(const finermoe_generation* generation,
-                                                           finermoe_error** reason, finermoe_error** error);
+                                                           finermoe_error** error);
 
 /** Generations of one model that advance together, one pass over the weights for all. One thread at a time. */
 typedef struct finermoe_batch finermoe_batch;
@@ -1093,13 +1093,13 @@ FINERMOE_API finermoe_status finermoe_batch_remove(finermoe_batch* batch, finerm
 /** One pass over the weights for every member that is not prepared: one token for those that decode, a chunk of the
  * prompt for those that prefill. Then call finermoe_generation_next on the prepared ones (it only chooses;
  * finermoe_generation_get_info tells which are).
- * A member that cannot go on (closed, its session closed or full, a logit of its router or its own logits not finite,
+ * A member that cannot go on (closed, its session closed or empty, a logit of its router or its own logits not finite,
  * no room for its trace) fails alone: the others advance as if it were not there, get_info tells its `status`, and its
  * own finermoe_generation_next says why, each time that it is called. Where computing it failed, later steps leave it
  * aside until its `next` or `prepare` succeeds. One whose generation, session or trace another thread uses just now
  * sits this step out.
  * @param n_active  out: members that have not finished and can go on; 0: nothing is left to do
- * @return an error that all members have: cancelled, closed, no memory. No member has advanced then. */
+ * @return an error that all members have: cancelled, closed, no memory. What was computed before it stays. */
 FINERMOE_API finermoe_status finermoe_batch_step(finermoe_batch* batch, finermoe_cancel* cancel, size_t* n_active,
                                                  finermoe_error** error);
 /** The next token of any member: one that is ready, or passes are computed until one is. Members take turns. One leaves

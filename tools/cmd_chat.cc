@@ -89,7 +89,7 @@ class Conversation {
       call(finermoe_chat_add, chat.get(), message.role, message.text.data(), message.text.size());
     }
     Generation generation;
-    call(finermoe_generation_create_chat, session_.get(), options_.get(), chat.get(), generation.out());
+    call(finermoe_generation_create_chat, session_.get(), options_.get(), chat.get(), 0u, generation.out());
     return generation;
   }
 

@@ -113,7 +113,7 @@ int run_generate(const GenerateFlags& flags) {
   const Session session = open_session(model, flags.compute, context_for(model, prompt.size(), max_tokens), &progress);
   Generation generation;
   if (chat) {
-    call(finermoe_generation_create_chat, session.get(), options.get(), chat.get(), generation.out());
+    call(finermoe_generation_create_chat, session.get(), options.get(), chat.get(), 0u, generation.out());
   } else {
     call(finermoe_generation_create, session.get(), options.get(), prompt.data(), prompt.size(), generation.out());
   }

@@ -132,26 +132,31 @@ func newError(given *byte) error {
 %array(uint64_t, uint64)
 %array(float, float32)
 
-%typemap(gotype) (int32_t *ids, uint64_t *offsets, size_t capacity, size_t *needed) "*[]int32"
-%typemap(imtype) (int32_t *ids, uint64_t *offsets, size_t capacity, size_t *needed) "*[2]uintptr"
-%typemap(goin) (int32_t *ids, uint64_t *offsets, size_t capacity, size_t *needed) "$result = new([2]uintptr)"
-%typemap(in) (int32_t *ids, uint64_t *offsets, size_t capacity, size_t *needed) %{
+/* Of two arrays that come out together, the first. */
+%define %first_array(T, Second, Element)
+%typemap(gotype) (T *FIRST, Second *SECOND, size_t CAPACITY, size_t *NEEDED) "*[]Element"
+%typemap(imtype) (T *FIRST, Second *SECOND, size_t CAPACITY, size_t *NEEDED) "*[2]uintptr"
+%typemap(goin) (T *FIRST, Second *SECOND, size_t CAPACITY, size_t *NEEDED) "$result = new([2]uintptr)"
+%typemap(in) (T *FIRST, Second *SECOND, size_t CAPACITY, size_t *NEEDED) %{
   $1 = NULL;
-  $2 = NULL; /* the byte offsets are left out */
+  $2 = NULL;
   $3 = 0;
   finermoe_out fm_room = {(void **)&$1, &$3, 0, sizeof *$1}, *fm_out = &fm_room;
   $4 = &fm_out->count;
 %}
-%typemap(argout) (int32_t *ids, uint64_t *offsets, size_t capacity, size_t *needed) %{
+%typemap(argout) (T *FIRST, Second *SECOND, size_t CAPACITY, size_t *NEEDED) %{
   ((uintptr_t *)$input)[0] = (uintptr_t)$1;
   ((uintptr_t *)$input)[1] = *$4;
 %}
-%typemap(goargout) (int32_t *ids, uint64_t *offsets, size_t capacity, size_t *needed) %{
+%typemap(goargout) (T *FIRST, Second *SECOND, size_t CAPACITY, size_t *NEEDED) %{
 	if $result == nil {
-		*$1 = append([]int32(nil), unsafe.Slice((*int32)(unsafe.Pointer($input[0])), $input[1])...)
+		*$1 = append([]Element(nil), unsafe.Slice((*Element)(unsafe.Pointer($input[0])), $input[1])...)
 	}
 	Swig_free($input[0])
 %}
+%enddef
+%first_array(int32_t, uint64_t, int32)
+%first_array(float, int32_t, float32)
 
 /* --- Numbers that come out --- */
 %define %number(T, GoType)
@@ -161,6 +166,7 @@ func newError(given *byte) error {
 %enddef
 %number(int32_t, int32)
 %number(size_t, uint)
+%number(uint64_t, uint64)
 %number(double, float64)
 
 /* --- The fields of an event that come as pointer and length --- */

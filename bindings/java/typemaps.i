@@ -231,22 +231,27 @@ static inline Jni##Array finermoe_##T##_to(JNIEnv *env, const T *data, size_t n)
 %array(uint64_t, jlong, long, Long)
 %array(float, jfloat, float, Float)
 
-%typemap(jni) (int32_t *ids, uint64_t *offsets, size_t capacity, size_t *needed) "jobjectArray"
-%typemap(jtype) (int32_t *ids, uint64_t *offsets, size_t capacity, size_t *needed) "int[][]"
-%typemap(jstype) (int32_t *ids, uint64_t *offsets, size_t capacity, size_t *needed) "int[][]"
-%typemap(javain) (int32_t *ids, uint64_t *offsets, size_t capacity, size_t *needed) "$javainput"
-%typemap(freearg) (int32_t *ids, uint64_t *offsets, size_t capacity, size_t *needed) "free($1);"
-%typemap(in) (int32_t *ids, uint64_t *offsets, size_t capacity, size_t *needed) %{
+/* Of two arrays that come out together, the first. */
+%define %first_array(T, Second, Java)
+%typemap(jni) (T *FIRST, Second *SECOND, size_t CAPACITY, size_t *NEEDED) "jobjectArray"
+%typemap(jtype) (T *FIRST, Second *SECOND, size_t CAPACITY, size_t *NEEDED) #Java "[][]"
+%typemap(jstype) (T *FIRST, Second *SECOND, size_t CAPACITY, size_t *NEEDED) #Java "[][]"
+%typemap(javain) (T *FIRST, Second *SECOND, size_t CAPACITY, size_t *NEEDED) "$javainput"
+%typemap(freearg) (T *FIRST, Second *SECOND, size_t CAPACITY, size_t *NEEDED) "free($1);"
+%typemap(in) (T *FIRST, Second *SECOND, size_t CAPACITY, size_t *NEEDED) %{
   if (finermoe_is_null(jenv, $input, "no array to put the result into")) return $null;
   $1 = NULL;
-  $2 = NULL; /* the byte offsets are left out */
+  $2 = NULL;
   $3 = 0;
   finermoe_out fm_room = {(void **)&$1, &$3, 0, sizeof *$1}, *fm_out = &fm_room;
   $4 = &fm_out->count;
 %}
-%typemap(argout) (int32_t *ids, uint64_t *offsets, size_t capacity, size_t *needed) %{
-  if (result == FINERMOE_OK) (*jenv)->SetObjectArrayElement(jenv, $input, 0, finermoe_int32_t_to(jenv, $1, *$4));
-%}
+%typemap(argout) (T *FIRST, Second *SECOND, size_t CAPACITY, size_t *NEEDED) {
+  if (result == FINERMOE_OK) (*jenv)->SetObjectArrayElement(jenv, $input, 0, finermoe_##T##_to(jenv, $1, *$4));
+}
+%enddef
+%first_array(int32_t, uint64_t, int)
+%first_array(float, int32_t, float)
 
 /* --- Numbers: 64 bits are a long, and numbers come out through an array of one --- */
 %apply int64_t { uint64_t };
@@ -266,6 +271,7 @@ static inline Jni##Array finermoe_##T##_to(JNIEnv *env, const T *data, size_t n)
 %enddef
 %number(int32_t, jint, int, Int)
 %number(size_t, jlong, long, Long)
+%number(uint64_t, jlong, long, Long)
 %number(double, jdouble, double, Double)
 
 /* --- The fields of an event that come as pointer and length --- */

@@ -172,17 +172,23 @@ static PyObject *finermoe_##T##_list(const T *data, size_t n) {
 %array(size_t)
 %array(uint64_t)
 %array(float)
-%typemap(in, numinputs=0) (int32_t *ids, uint64_t *offsets, size_t capacity, size_t *needed) %{
+
+/* Of two arrays that come out together, the first. */
+%define %first_array(T, Second)
+%typemap(in, numinputs=0) (T *FIRST, Second *SECOND, size_t CAPACITY, size_t *NEEDED) %{
   $1 = NULL;
-  $2 = NULL; /* the byte offsets are left out */
+  $2 = NULL;
   $3 = 0;
   finermoe_out fm_room = {(void **)&$1, &$3, 0, sizeof *$1}, *fm_out = &fm_room;
   $4 = &fm_out->count;
 %}
-%typemap(argout) (int32_t *ids, uint64_t *offsets, size_t capacity, size_t *needed) {
-  $result = finermoe_add($result, finermoe_int32_t_list($1, *$4));
+%typemap(argout) (T *FIRST, Second *SECOND, size_t CAPACITY, size_t *NEEDED) {
+  $result = finermoe_add($result, finermoe_##T##_list($1, *$4));
 }
-%typemap(freearg) (int32_t *ids, uint64_t *offsets, size_t capacity, size_t *needed) "free($1);"
+%typemap(freearg) (T *FIRST, Second *SECOND, size_t CAPACITY, size_t *NEEDED) "free($1);"
+%enddef
+%first_array(int32_t, uint64_t)
+%first_array(float, int32_t)
 
 /* --- Numbers that come out --- */
 %define %number(T)
@@ -193,6 +199,7 @@ static PyObject *finermoe_##T##_list(const T *data, size_t n) {
 %enddef
 %number(int32_t)
 %number(size_t)
+%number(uint64_t)
 %number(double)
 
 /* --- The fields of an event that come as pointer and length --- */

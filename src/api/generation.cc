@@ -191,14 +191,8 @@ int32_t finermoe_generation_set_tag(finermoe_generation* generation, uint64_t ta
   });
 }
 
-int32_t finermoe_generation_get_error(const finermoe_generation* generation, finermoe_error** reason,
-                                      finermoe_error** error) {
-  return on_generation(generation, error, [&](Generation& g) -> Status {
-    FM_TRY(require(reason, "reason"));
-    if (!g.failure().ok()) return give(reason, shown(g.failure()));
-    *reason = nullptr;
-    return {};
-  });
+int32_t finermoe_generation_get_error(const finermoe_generation* generation, finermoe_error** error) {
+  return on_generation(generation, error, [&](Generation& g) -> Status { return g.failure(); });
 }
 
 int32_t finermoe_generation_save_memory(const finermoe_generation* generation, void* data, size_t capacity,

@@ -61,10 +61,7 @@ Result<Batch::Step> Batch::advance(const CancelFlag* cancel) {
     }
     if (!member.check().ok()) continue;
     if (!member.prepared()) {
-      if (Status ready = member.ready_session(); !ready.ok()) {
-        member.set_aside(std::move(ready));
-        continue;
-      }
+      if (!member.ready_session().ok()) continue;
       (member.session()->uncomputed().size() == 1 ? decoding : prefilling).push_back(&member);
     }
     step.n_active++;

@@ -152,7 +152,9 @@ Status Generation::prepare(const CancelFlag* cancel) {
 
 Status Generation::ready_session() {
   if (session_->length() == 0) {
-    return Status(FINERMOE_ERROR_STATE, "nothing to continue from: the session is empty", "at least one token", "none");
+    set_aside(
+        Status(FINERMOE_ERROR_STATE, "nothing to continue from: the session is empty", "at least one token", "none"));
+    return aside_;
   }
   if (session_->uncomputed().empty()) session_->recompute_last();
   return {};
@@ -171,7 +173,7 @@ Status Generation::compute(const CancelFlag* cancel) {
   const Stopwatch watch;
   Status own_status;
   Status status = session_->compute({&last, 1}, {.logits = logits_.data<float>()}, stop, &own_status);
-  if (own_status.code() != FINERMOE_ERROR_BUSY) aside_ = std::move(own_status);
+  if (!own_status.ok() && own_status.code() != FINERMOE_ERROR_BUSY) set_aside(std::move(own_status));
   // A pass over the whole can be complete, and a receiver of progress cancel behind it.
   computed(n, watch.seconds(), session_->uncomputed().empty() ? model_logits() : std::span<const float>());
   return status;
@@ -200,7 +202,7 @@ Status Generation::check() const {
   stop.watch(session_->model()->closed, "model");
   stop.watch(session_->use.closed, "session");
   FM_TRY(stop.check());
-  if (!aside_.ok()) return aside_;
+  if (!aside_.ok() && aside_at_ == session_->revision()) return aside_;
   if (prepared() && changed_.empty() && !own_->are_finite()) {
     return Status(FINERMOE_ERROR_NOT_FINITE, "the model's logits are not finite: no token can be chosen",
                   "finite logits", "NaN or infinity");

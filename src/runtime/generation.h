@@ -113,13 +113,17 @@ class Generation {
   void set_logits(std::span<const float> logits) { changed_.assign(logits.begin(), logits.end()); }
 
   // For a step that several generations share; the callers hold the session's use.
-  // At least one token is uncomputed after it, or why it cannot be.
+  // At least one token is uncomputed after it; else it is set aside, and this says why.
   Status ready_session();
   // What came of a pass: the time that it took, and the logits of the last token, if all is computed now. May be told
   // to several generations at once, by different threads.
   void computed(size_t n_tokens, double seconds, std::span<const float> last_logits);
-  // It could not be computed, and not because of its company: it waits for prepare() or next() to try again.
-  void set_aside(Status why) { failure_ = aside_ = std::move(why); }
+  // What the session holds could not be computed, and not because of its company: it waits for prepare() or next() to
+  // try again, or for the session to hold something else.
+  void set_aside(Status why) {
+    failure_ = aside_ = std::move(why);
+    aside_at_ = session_->revision();
+  }
   Status report_prefill() const;
 
  private:
@@ -157,6 +161,7 @@ class Generation {
   std::optional<LogProbabilities> own_;  // of these, once prepared
   std::vector<float> changed_;           // [vocab] what the host put in their place, or empty
   uint64_t prepared_at_ = 0;             // the session's revision whose logits they are
+  uint64_t aside_at_ = 0;                // the session's revision that could not be computed
   size_t n_to_prefill_ = 0;              // tokens that waited when some were last appended
   Status aside_, failure_;
   Finish finish_ = Finish::none;

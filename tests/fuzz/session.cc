@@ -15,7 +15,7 @@ namespace {
 constexpr size_t context = 12, fingerprint_at = 24, fingerprint_size = 64, header_size = 88;
 
 // What finermoe_session_save writes.
-std::string saved(const finermoe_session* session) {
+std::string saved(finermoe_session* session) {
   std::string folder = access("/dev/shm", W_OK) == 0 ? "/dev/shm/fuzz-XXXXXX" : "/tmp/fuzz-XXXXXX";
   HOLDS(mkdtemp(folder.data()) != nullptr);
   const std::string path = folder + "/session";

@@ -119,7 +119,7 @@ TEST(Batches, AMemberWithARouterLogitThatIsNotFiniteFailsAlone) {
   with.run_out();
   for (size_t bad : {size_t{1}, prompts.size() - 1}) {
     EXPECT_TRUE(with.members[bad].steps.empty());
-    EXPECT_TRUE(session_tokens(with.members[bad].session.get()).empty());
+    EXPECT_EQ(session_tokens(with.members[bad].session.get()), prompts[bad]);
     expect_not_finite(with.members[bad], "router");
   }
   for (size_t i = 0; i < good_prompts.size(); i++) {
@@ -159,7 +159,11 @@ TEST(Batches, AMemberThatFailsInTheMiddleLeavesTheOthersTheirBits) {
     EXPECT_EQ(with.members[i].steps.size(), n_tokens - 1);
     EXPECT_TRUE(with.members[i].steps == without.members[i].steps) << "member " << i;
   }
-  // Its session is as usable as before.
+  // Its session is usable without that token.
+  EXPECT_EQ(finermoe_session_append(with.members[2].session.get(), good_prompts[0].data(), 3, 0, nullptr, nullptr),
+            FINERMOE_ERROR_NOT_FINITE);
+  EXPECT_EQ(session_tokens(with.members[2].session.get()).size(), length);
+  EXPECT_DONE(finermoe_session_truncate(with.members[2].session.get(), length - 1, e));
   EXPECT_DONE(finermoe_session_append(with.members[2].session.get(), good_prompts[0].data(), 3, 0, nullptr, e));
 }
 
@@ -217,22 +221,22 @@ TEST(Batches, AMemberWhoseSessionCannotGoOnSaysWhy) {
   group.take_tokens();
   finermoe_session_close(group.members[0].session.get());
   finermoe_generation_close(group.members[1].generation.get());
-  const std::vector<int32_t> much(31, 9);
+  const std::vector<int32_t> much(30, 9);  // the session is full then
   EXPECT_DONE(finermoe_session_append(group.members[2].session.get(), much.data(), much.size(), 0, nullptr, e));
-  EXPECT_DONE(finermoe_session_reset(group.members[3].session.get(), e));  // it goes on from what it chose
+  EXPECT_DONE(finermoe_session_reset(group.members[3].session.get(), e));
   EXPECT_EQ(group.step(), 2u);
   for (int i = 0; i < 2; i++) {
     EXPECT_EQ(group.members[0].next_fails().code, FINERMOE_ERROR_CLOSED);
     EXPECT_EQ(group.members[0].info().status, FINERMOE_ERROR_CLOSED);
     EXPECT_EQ(group.members[1].next_fails().code, FINERMOE_ERROR_CLOSED);
-    EXPECT_EQ(group.members[2].next_fails().code, FINERMOE_ERROR_CONTEXT_LENGTH);
-    EXPECT_EQ(group.members[2].info().status, FINERMOE_ERROR_CONTEXT_LENGTH);
+    EXPECT_EQ(group.members[3].next_fails().code, FINERMOE_ERROR_STATE);
+    EXPECT_EQ(group.members[3].info().status, FINERMOE_ERROR_STATE);
   }
-  EXPECT_EQ(session_tokens(group.members[3].session.get()).size(), 1u);
+  EXPECT_DONE(finermoe_session_append(group.members[3].session.get(), much.data(), 3, 0, nullptr, e));
   EXPECT_EQ(group.members[3].info().status, FINERMOE_OK);
-  EXPECT_DONE(finermoe_session_truncate(group.members[2].session.get(), 4, e));  // there is room again
   EXPECT_EQ(group.step(), 3u);
-  EXPECT_EQ(group.members[2].info().status, FINERMOE_OK);
+  EXPECT_EQ(next_event(group.members[2].generation.get()).finish_reason, FINERMOE_FINISH_CONTEXT_FULL);
+  EXPECT_EQ(group.step(), 2u);
 }
 
 TEST(Batches, AMemberThatAnotherThreadUsesSitsOut) {
@@ -296,19 +300,6 @@ TEST(Batches, AMemberWhoseTraceHasNoRoomFailsAlone) {
     group.step();
     EXPECT_EQ(group.members[1].info().prepared, 1);
   }
-}
-
-TEST(Batches, SessionsThatShareATraceTakeTurns) {
-  auto model = open_model(shape("finermoe-32-1-2-2"));
-  Group group(model.get(), {{1}, {2}});
-  auto trace = make<TraceHandle>(
-      [&](auto** out, auto** e) { return finermoe_trace_create(model.get(), FINERMOE_TRACE_ROUTES, out, e); });
-  for (Member& member : group.members) EXPECT_DONE(finermoe_session_set_trace(member.session.get(), trace.get(), e));
-  EXPECT_EQ(group.step(), 2u);
-  EXPECT_EQ(group.members[0].info().prepared + group.members[1].info().prepared, 1);
-  group.take_tokens();
-  group.run_out();
-  for (const Member& member : group.members) EXPECT_EQ(member.steps.size(), n_tokens);
 }
 
 // What a failed pass wrote into a cache is not seen by the tokens that come after.

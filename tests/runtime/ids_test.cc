@@ -69,7 +69,9 @@ TEST(Ids, OptionsMadeFromAnotherModelAreChecked) {
     auto options = generation_options(large.get());  // what both models have can be shared
     EXPECT_DONE(finermoe_generation_options_clear_stop_tokens(options.get(), e));
     EXPECT_DONE(option.add(options.get(), vocab_size - 1, e));
-    generate(session.get(), options.get(), {1});
+    auto other =
+        make<SessionHandle>([&](auto** out, auto** e) { return finermoe_session_fork(session.get(), out, e); });
+    generate(other.get(), options.get(), {1});
   }
   EXPECT_EQ(session_tokens(session.get()), held);  // a refused request takes nothing away
   EXPECT_EQ(session_logits(session.get(), 0), logits);

@@ -213,7 +213,8 @@ TEST(Tokenizers, ABrokenFileBesideFailsOnlyWhatNeedsIt) {
   finermoe_tokenizer_info info{};
   info.struct_size = sizeof info;
   EXPECT_DONE(finermoe_tokenizer_get_info(tokenizer.get(), &info, e));
-  EXPECT_EQ(info.bos_id, -1);
+  EXPECT_EQ(info.bos_id, 4064);  // as config.json says
+  EXPECT_EQ(info.eos_id, -1);
   EXPECT_EQ(info.has_chat, 0);
   EXPECT_EQ(info.end_of_turn_id, -1);
   auto chat = ask();

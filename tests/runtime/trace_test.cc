@@ -108,6 +108,46 @@ TEST(Trace, ClearBeginsAnewAndAFailedAppendLeavesNothing) {
   EXPECT_EQ(READ(int32_t, finermoe_trace_experts, trace, 0).size(), 0u);
 }
 
+TEST(Trace, ARowHasItsPosition) {
+  auto model = open_model(shape("finermoe-32-1-2-2"));
+  auto session = open_session(model.get(), 64, 3);
+  auto trace = make<TraceHandle>(
+      [&](auto** out, auto** e) { return finermoe_trace_create(model.get(), FINERMOE_TRACE_LOGITS, out, e); });
+  EXPECT_DONE(finermoe_session_append(session.get(), prompt.data(), 2, 0, nullptr, e));
+  EXPECT_DONE(finermoe_session_set_trace(session.get(), trace.get(), e));
+  EXPECT_DONE(finermoe_session_append(session.get(), prompt.data(), 4, 0, nullptr, e));
+  EXPECT_DONE(finermoe_session_truncate(session.get(), 4, e));
+  EXPECT_DONE(finermoe_session_append(session.get(), prompt.data(), 2, 0, nullptr, e));
+  const auto positions = [](const TraceHandle& of) {
+    return read_array<size_t>([&](size_t* out, size_t capacity, size_t* needed, finermoe_error** e) {
+      return finermoe_trace_positions(of.get(), out, capacity, needed, e);
+    });
+  };
+  EXPECT_EQ(positions(trace), (std::vector<size_t>{2, 3, 4, 5, 4, 5}));
+  EXPECT_EQ(info_of(trace.get()).n_tokens, 6u);
+  EXPECT_DONE(finermoe_trace_clear(trace.get(), e));
+  EXPECT_TRUE(positions(trace).empty());
+  auto usage = make<TraceHandle>(
+      [&](auto** out, auto** e) { return finermoe_trace_create(model.get(), FINERMOE_TRACE_USAGE, out, e); });
+  EXPECT_EQ(finermoe_trace_positions(usage.get(), nullptr, 0, nullptr, nullptr), FINERMOE_ERROR_STATE);
+}
+
+TEST(Trace, OneRecordsOneSession) {
+  auto model = open_model(shape("finermoe-32-1-2-2"));
+  auto first = open_session(model.get()), second = open_session(model.get());
+  auto trace = make<TraceHandle>(
+      [&](auto** out, auto** e) { return finermoe_trace_create(model.get(), FINERMOE_TRACE_ROUTES, out, e); });
+  EXPECT_DONE(finermoe_session_set_trace(first.get(), trace.get(), e));
+  EXPECT_DONE(finermoe_session_set_trace(first.get(), trace.get(), e));
+  EXPECT_EQ(finermoe_session_set_trace(second.get(), trace.get(), nullptr), FINERMOE_ERROR_STATE);
+  EXPECT_DONE(finermoe_session_set_trace(first.get(), nullptr, e));
+  EXPECT_DONE(finermoe_session_set_trace(second.get(), trace.get(), e));
+  second.reset();  // a session that ends gives it back
+  EXPECT_DONE(finermoe_session_set_trace(first.get(), trace.get(), e));
+  EXPECT_DONE(finermoe_session_append(first.get(), prompt.data(), 4, 0, nullptr, e));
+  EXPECT_EQ(info_of(trace.get()).n_tokens, 4u);
+}
+
 // The routed experts' matrices straight from the file, widened here.
 std::vector<std::vector<double>> experts_of(const std::string& model, size_t layer, size_t n_experts) {
   std::map<size_t, std::vector<double>> experts;
