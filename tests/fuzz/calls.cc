@@ -1,5 +1,6 @@
 // Any sequence of calls over three models of different vocabularies. Input: bytes that choose the calls, the objects
 // and the arguments; ids may be out of range, options may come from another model than the session.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -56,12 +57,17 @@ class Host {
 
   void create_session();
   void append();
+  void score();
   void change_session();
+  void rearrange_session();
+  void save_session();
   void create_options();
   void set_option();
   void set_sampling();
   void create_generation();
   void use_generation();
+  void steer_generation();
+  void save_generation();
   void use_logits();
   void use_batch();
   void use_trace();
@@ -249,6 +255,85 @@ void Host::change_session() {
   check(any);
 }
 
+void Host::score() {
+  AnySession& any = any_session();
+  if (any.session == nullptr) return;
+  int32_t readable;
+  auto before = session_tokens(any.session.get(), &readable);
+  const auto ids = any_ids();
+  std::vector<float> logprobs(ids.size(), 77);
+  std::vector<int32_t> likeliest(ids.size(), -77);
+  size_t needed = 0;
+  const int32_t code = run([&](auto** e) {
+    return finermoe_session_score(any.session.get(), ids.data(), ids.size(), any_cancel(), logprobs.data(),
+                                  likeliest.data(), ids.size(), &needed, e);
+  });
+  if (!ok(readable)) {
+    HOLDS(!ok(code));
+    return;
+  }
+  for (size_t i = 0; i < ids.size(); i++) {
+    if (!ok(code)) {
+      HOLDS(logprobs[i] == 77 && likeliest[i] == -77);
+    } else if (i == 0 && before.empty()) {
+      HOLDS(std::isnan(logprobs[i]) && likeliest[i] == -1);
+    } else {
+      HOLDS(logprobs[i] <= 1e-5f && likeliest[i] >= 0);
+    }
+  }
+  if (ok(code)) before.insert(before.end(), ids.begin(), ids.end());
+  HOLDS(session_tokens(any.session.get()) == before);
+}
+
+void Host::rearrange_session() {
+  AnySession& any = any_session();
+  if (any.session == nullptr) return;
+  finermoe_session* session = any.session.get();
+  const auto before = session_tokens(session);
+  const uint8_t how = choices_.byte() % 3;
+  if (how == 0) {
+    const auto ids = any_ids();
+    size_t n_kept = 0;
+    if (ok(run([&](auto** e) { return finermoe_session_keep_prefix(session, ids.data(), ids.size(), &n_kept, e); }))) {
+      const auto kept = session_tokens(session);
+      HOLDS(kept.size() == n_kept && n_kept <= before.size() && n_kept <= ids.size());
+      HOLDS(std::equal(kept.begin(), kept.end(), ids.begin()) && std::equal(kept.begin(), kept.end(), before.begin()));
+      HOLDS(n_kept == before.size() || n_kept == ids.size() || before[n_kept] != ids[n_kept]);
+    }
+  } else if (how == 1) {
+    const size_t begin = any_count(), end = any_count();
+    if (ok(run([&](auto** e) { return finermoe_session_remove(session, begin, end, e); }))) {
+      HOLDS(begin <= end && end <= before.size());
+      HOLDS(session_tokens(session).size() == before.size() - (end - begin));
+      any.is_exact = any.is_exact && (begin == end || end == before.size());
+    }
+  } else {
+    const size_t n = any_count();
+    if (ok(run([&](auto** e) { return finermoe_session_set_context_length(session, n, e); }))) {
+      HOLDS(n == 0 || session_info(session).context_length == n);
+      HOLDS(session_tokens(session) == before);
+    }
+  }
+  check(any);
+}
+
+// From one session to another, whole or damaged.
+void Host::save_session() {
+  AnySession &from = any_session(), &to = any_session();
+  if (from.session == nullptr || to.session == nullptr) return;
+  int32_t code;
+  auto data =
+      read<char>([&](auto... rest) { return finermoe_session_save_memory(from.session.get(), rest...); }, &code);
+  const bool is_damaged = choices_.below(4) == 0 && !data.empty();
+  if (is_damaged) data[choices_.byte() * data.size() / 256] ^= 1;
+  const auto held = session_tokens(from.session.get()), before = session_tokens(to.session.get());
+  const bool is_restored =
+      ok(run([&](auto** e) { return finermoe_session_restore_memory(to.session.get(), data.data(), data.size(), e); }));
+  HOLDS(!is_restored || !is_damaged);
+  HOLDS(session_tokens(to.session.get()) == (is_restored ? held : before));
+  if (is_restored) to.is_exact = to.is_exact && from.is_exact;
+}
+
 void Host::create_options() {
   const size_t which = choices_.below(n_models);
   auto options = create<GenerationOptions>(
@@ -314,7 +399,10 @@ void Host::create_generation() {
   AnyGeneration out;
   out.vocab_size = models_[any.model].vocab_size;
   out.generation = create<Generation>([&](auto** handle, auto** e) {
-    if (how % 4 == 3) return finermoe_generation_create_chat(any.session.get(), options, chat_.get(), 0, handle, e);
+    if (how % 4 == 3) {
+      const uint32_t flags = choices_.byte() % 32;
+      return finermoe_generation_create_chat(any.session.get(), options, chat_.get(), flags, handle, e);
+    }
     if (how % 4 == 2) {
       const std::string text = any_text();
       return finermoe_generation_create_text(any.session.get(), options, text.data(), text.size(), how % 2, handle, e);
@@ -346,6 +434,40 @@ void Host::use_generation() {
       }
     }
   }
+}
+
+void Host::steer_generation() {
+  AnyGeneration& any = any_generation();
+  if (any.generation == nullptr) return;
+  const auto ids = any_ids();
+  run([&](auto** e) { return finermoe_generation_append(any.generation.get(), ids.data(), ids.size(), e); });
+  run([&](auto** e) { return finermoe_generation_get_error(any.generation.get(), e); });
+  if (choices_.below(8) == 0) {
+    finermoe_event event{};
+    event.struct_size = sizeof event;
+    if (ok(run([&](auto** e) { return finermoe_generation_finish(any.generation.get(), &event, e); }))) {
+      HOLDS(event.token == -1 && event.finish_reason != FINERMOE_FINISH_NONE);
+      check_event(event, any.vocab_size);
+    }
+  }
+}
+
+void Host::save_generation() {
+  AnyGeneration& any = any_generation();
+  AnySession& on = any_session();
+  if (any.generation == nullptr || on.session == nullptr) return;
+  int32_t code;
+  auto data =
+      read<char>([&](auto... rest) { return finermoe_generation_save_memory(any.generation.get(), rest...); }, &code);
+  const bool is_damaged = choices_.below(4) == 0 && !data.empty();
+  if (is_damaged) data[choices_.byte() * data.size() / 256] ^= 1;
+  AnyGeneration out;
+  out.vocab_size = models_[on.model].vocab_size;
+  out.generation = create<Generation>([&](auto** handle, auto** e) {
+    return finermoe_generation_restore_memory(on.session.get(), data.data(), data.size(), handle, e);
+  });
+  HOLDS(out.generation == nullptr || !is_damaged);
+  if (out.generation != nullptr) any_generation() = std::move(out);
 }
 
 void Host::use_logits() {
@@ -381,6 +503,16 @@ void Host::use_batch() {
     AnyGeneration& any = any_generation();
     if (any.generation != nullptr) {
       run([&](auto** e) { return finermoe_batch_remove(batch.get(), any.generation.get(), e); });
+    }
+  } else if (how == 4) {
+    finermoe_event event{};
+    event.struct_size = sizeof event;
+    uint64_t tag = 1000;
+    if (ok(run([&](auto** e) { return finermoe_batch_next(batch.get(), any_cancel(), &tag, &event, e); }))) {
+      HOLDS(tag == 0);
+      HOLDS(event.token >= -1 && event.text[event.text_length] == '\0');
+    } else {
+      HOLDS(tag == 1000);
     }
   } else {
     size_t n_active = 1000;
@@ -428,6 +560,15 @@ void Host::use_chat() {
     chat_ = must<Chat>([](auto** out, auto** e) { return finermoe_chat_create(out, e); });
   }
   run([&](auto** e) { return finermoe_chat_add(chat_.get(), roles[choices_.below(4)], text.data(), text.size(), e); });
+  const size_t count = finermoe_chat_count(chat_.get()), index = choices_.below(5);
+  finermoe_chat_message message{};
+  message.struct_size = sizeof message;
+  const bool is_there = ok(run([&](auto** e) { return finermoe_chat_get(chat_.get(), index, &message, e); }));
+  HOLDS(is_there == (index < count));
+  const bool is_set =
+      ok(run([&](auto** e) { return finermoe_chat_set(chat_.get(), index, text.data(), text.size(), e); }));
+  HOLDS(is_set == is_there);
+  if (choices_.below(8) == 0) run([&](auto** e) { return finermoe_chat_truncate(chat_.get(), index, e); });
 }
 
 void Host::free_something() {
@@ -456,7 +597,10 @@ void Host::call() {
                             &Host::create_session,
                             &Host::append,
                             &Host::append,
+                            &Host::score,
                             &Host::change_session,
+                            &Host::rearrange_session,
+                            &Host::save_session,
                             &Host::create_options,
                             &Host::set_option,
                             &Host::set_option,
@@ -465,6 +609,8 @@ void Host::call() {
                             &Host::create_generation,
                             &Host::use_generation,
                             &Host::use_generation,
+                            &Host::steer_generation,
+                            &Host::save_generation,
                             &Host::use_logits,
                             &Host::use_batch,
                             &Host::use_batch,

@@ -131,13 +131,36 @@ def sessions():
     return seeds
 
 
+def requests():
+    """Saved requests between head and checksum (docs/format.md, "Saved requests")."""
+    def sequence(form, values):
+        return struct.pack(f"<Q{len(values)}{form}", len(values), *values)
+
+    def string(value):
+        return sequence("B", value)
+
+    def request(numbers=(0, 1, 0, 1, 1, 0, 0), biases=None, stops=(), stop_strings=(), limits=(4, 0), seen=None,
+                texts=(b"", b"", b""), finish=0, top=0):
+        biases, seen = biases or {}, seen or {}
+        return b"".join((
+            string(bytes(64)), string(bytes(64)), struct.pack("<7d", *numbers), struct.pack("<QQ", 3, 7),
+            sequence("i", biases.keys()), sequence("f", biases.values()), struct.pack("<QQ", *limits),
+            sequence("i", stops), struct.pack("<Q", len(stop_strings)), *map(string, stop_strings),
+            struct.pack("<BBQQ", 0, 1, top, 0x853c49e6748fea9b), sequence("i", seen.keys()),
+            sequence("I", seen.values()), *map(string, texts), struct.pack("<iQQQ", finish, 3, 1, 2)))
+
+    return {"greedy": request(),
+            "sampled": request((0.8, 0.95, 0.05, 0.9, 1.2, 0.5, -0.5), {2: 1.5, 5: float("-inf")}, (3, 4), seen={1: 0, 2: 3}),
+            "finished": request(finish=3), "top": request(top=3, limits=(0, 2), stops=(1,))}
+
+
 def calls():
     draw = random.Random(1)
     return {f"random-{n}": bytes(draw.randrange(256) for _ in range(40 * n)) for n in range(1, 13)}
 
 
 TARGETS = {"calls": calls, "chat": chats, "config": config, "defaults": generation_defaults, "model": models,
-           "session": sessions, "text": round_trips, "tokenizer": tokenizers}
+           "request": requests, "session": sessions, "text": round_trips, "tokenizer": tokenizers}
 
 if __name__ == "__main__":
     out, stamp = map(Path, sys.argv[1:])

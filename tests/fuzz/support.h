@@ -197,7 +197,7 @@ inline std::vector<float> session_logits(const finermoe_session* session, size_t
 // What an event may be.
 inline void check_event(const finermoe_event& event, uint64_t vocab_size) {
   HOLDS(event.token >= -1 && (event.token < 0 || static_cast<uint64_t>(event.token) < vocab_size));
-  HOLDS(event.finish_reason >= FINERMOE_FINISH_NONE && event.finish_reason <= FINERMOE_FINISH_CONTEXT_FULL);
+  HOLDS(event.finish_reason >= FINERMOE_FINISH_NONE && event.finish_reason <= FINERMOE_FINISH_ERROR);
   HOLDS(event.finish_reason != FINERMOE_FINISH_NONE || event.token >= 0);
   HOLDS(event.text != nullptr && event.text[event.text_length] == '\0');
   HOLDS(event.n_top <= vocab_size);
