@@ -9,7 +9,6 @@ import sys
 
 import examples
 
-NAMES = ("generate", "routing", "streaming")
 SOURCE = pathlib.Path(os.environ["FINERMOE_SOURCE"])
 BUILD = pathlib.Path(os.environ["FINERMOE_BUILD"])
 
@@ -36,9 +35,9 @@ def with_pkg_config(stage, compiler, folder, static):
     if static:
         flags = ["-l:libfinermoe.a" if flag == "-lfinermoe" else flag for flag in flags]
     folder.mkdir()
-    for name in NAMES:
+    for name in examples.NAMES:
         run(*compiler, "-std=c99", SOURCE / f"examples/{name}.c", "-o", folder / name, *flags, "-lpthread")
-    return [folder / name for name in NAMES]
+    return [folder / name for name in examples.NAMES]
 
 
 def with_cmake(stage, folder, library):
@@ -46,7 +45,7 @@ def with_cmake(stage, folder, library):
     run("cmake", "-S", SOURCE / "tests/api/installed", "-B", folder, f"-DEXAMPLES={SOURCE / 'examples'}",
         f"-DLIBRARY={library}", f"-DCMAKE_PREFIX_PATH={prefix}")
     run("cmake", "--build", folder)
-    return [folder / name for name in NAMES]
+    return [folder / name for name in examples.NAMES]
 
 
 def main(compiler):
