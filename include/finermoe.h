@@ -609,8 +609,12 @@ FINERMOE_API finermoe_status finermoe_chat_set(finermoe_chat* chat, size_t index
                                                finermoe_error** error);
 /** Forgets all messages from `n` on. @param n  at most the present number */
 FINERMOE_API finermoe_status finermoe_chat_truncate(finermoe_chat* chat, size_t n, finermoe_error** error);
+/** Forgets the messages [begin, end). @param begin  at most `end`  @param end  at most the present number */
+FINERMOE_API finermoe_status finermoe_chat_remove(finermoe_chat* chat, size_t begin, size_t end,
+                                                  finermoe_error** error);
 /** Prompt ids as the tokenizer's own chat template renders the messages. Special tokens typed into a message stay text.
- * @param flags  FINERMOE_TEXT_NO_GENERATION_PROMPT, FINERMOE_TEXT_CONTINUE_LAST, which needs a message
+ * @param chat   with at least one message
+ * @param flags  FINERMOE_TEXT_NO_GENERATION_PROMPT, FINERMOE_TEXT_CONTINUE_LAST
  * @return FINERMOE_ERROR_CHAT_TEMPLATE where the template is of another kind; plain prompts still work */
 FINERMOE_API finermoe_status finermoe_chat_encode(const finermoe_chat* chat, const finermoe_tokenizer* tokenizer,
                                                   uint32_t flags, int32_t* ids, size_t capacity, size_t* needed,
@@ -1094,10 +1098,10 @@ FINERMOE_API finermoe_status finermoe_batch_remove(finermoe_batch* batch, finerm
  * prompt for those that prefill. Then call finermoe_generation_next on the prepared ones (it only chooses;
  * finermoe_generation_get_info tells which are).
  * A member that cannot go on (closed, its session closed or empty, a logit of its router or its own logits not finite,
- * no room for its trace) fails alone: the others advance as if it were not there, get_info tells its `status`, and its
- * own finermoe_generation_next says why, each time that it is called. Where computing it failed, later steps leave it
- * aside until its `next` or `prepare` succeeds. One whose generation, session or trace another thread uses just now
- * sits this step out.
+ * no room for its trace) fails alone: the others advance as if it were not there, get_info tells its `status` (of one
+ * that is closed it fails), and its own finermoe_generation_next says why, each time that it is called. Where computing
+ * it failed, later steps leave it aside until its `next` or `prepare` succeeds or its session holds other tokens. One
+ * whose generation, session or trace another thread uses just now sits this step out.
  * @param n_active  out: members that have not finished and can go on; 0: nothing is left to do
  * @return an error that all members have: cancelled, closed, no memory. What was computed before it stays. */
 FINERMOE_API finermoe_status finermoe_batch_step(finermoe_batch* batch, finermoe_cancel* cancel, size_t* n_active,

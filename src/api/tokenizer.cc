@@ -242,6 +242,20 @@ int32_t finermoe_chat_truncate(finermoe_chat* chat, size_t n, finermoe_error** e
   });
 }
 
+int32_t finermoe_chat_remove(finermoe_chat* chat, size_t begin, size_t end, finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(chat, "chat"));
+    auto& messages = chat->messages;
+    if (begin > end || end > messages.size()) {
+      return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
+                    cat("cannot forget the messages [", begin, ", ", end, "): the chat has ", messages.size()),
+                    cat("begin <= end <= ", messages.size()), cat(begin, " and ", end));
+    }
+    messages.erase(messages.begin() + static_cast<ptrdiff_t>(begin), messages.begin() + static_cast<ptrdiff_t>(end));
+    return {};
+  });
+}
+
 int32_t finermoe_chat_encode(const finermoe_chat* chat, const finermoe_tokenizer* tokenizer, uint32_t flags,
                              int32_t* ids, size_t capacity, size_t* needed, finermoe_error** error) {
   return guarded(error, [&]() -> Status {

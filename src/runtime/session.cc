@@ -49,7 +49,8 @@ Result<std::shared_ptr<Session>> Session::create(std::shared_ptr<LoadedModel> mo
 Status Session::check_room(size_t n_more, size_t n_before) const {
   if (n_more <= capacity() - n_before) return {};
   return Status(FINERMOE_ERROR_CONTEXT_LENGTH,
-                cat(n_more, " more tokens do not fit: the session holds ", n_before, " of ", capacity()),
+                cat(n_more, n_more == 1 ? " more token does" : " more tokens do", " not fit: the session holds ",
+                    n_before, " of ", capacity()),
                 cat("at most ", capacity() - n_before, " tokens"), cat(n_more));
 }
 

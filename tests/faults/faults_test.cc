@@ -225,6 +225,70 @@ int32_t save_and_restore() {
   return 0;
 }
 
+int32_t rearrange() {
+  constexpr int32_t ids[] = {1, 2, 3, 4, 5, 6, 7, 8, 9};
+  static std::array<float, 64> numbers;
+  static std::array<int32_t, 9> likeliest;
+  static std::vector<char> data(1 << 20);
+  ModelHandle model;
+  SessionOptions options;
+  SessionHandle session, other;
+  TraceHandle trace;
+  size_t n = 0;
+  if (const int32_t status = open_session(model, other)) return status;
+  TRY(finermoe_session_options_create(Out(options), error));
+  TRY(finermoe_session_options_set_context_length(options.get(), 40, error));
+  TRY(finermoe_session_options_set_hidden(options.get(), FINERMOE_HIDDEN_KEEP, error));
+  TRY(finermoe_session_create(model.get(), options.get(), Out(session), error));
+  TRY(finermoe_session_append(session.get(), ids, 9, FINERMOE_LOGITS_LAST, nullptr, error));
+  TRY(finermoe_session_hidden(session.get(), 0, numbers.data(), numbers.size(), &n, error));
+  TRY(finermoe_session_score(session.get(), ids, 9, nullptr, numbers.data(), likeliest.data(), 9, &n, error));
+  TRY(finermoe_session_remove(session.get(), 2, 7, error));
+  TRY(finermoe_session_set_context_length(session.get(), 60, error));
+  TRY(finermoe_session_keep_prefix(session.get(), ids, 2, &n, error));
+  TRY(finermoe_session_save_memory(session.get(), data.data(), data.size(), &n, error));
+  TRY(finermoe_session_restore_memory(other.get(), data.data(), n, error));
+  TRY(finermoe_trace_create(model.get(), FINERMOE_TRACE_ROUTES, Out(trace), error));
+  TRY(finermoe_session_set_trace(other.get(), trace.get(), error));
+  TRY(finermoe_session_append(other.get(), ids, 3, 0, nullptr, error));
+  return 0;
+}
+
+int32_t steer() {
+  constexpr int32_t ids[] = {1, 2, 3};
+  static std::vector<char> data(1 << 16);
+  ModelHandle model;
+  SessionHandle session;
+  GenerationOptions options, copy;
+  GenerationHandle generation, again;
+  BatchHandle together;
+  size_t n = 0;
+  if (const int32_t status = open_session(model, session)) return status;
+  TRY(finermoe_generation_options_create(model.get(), Out(options), error));
+  TRY(finermoe_generation_options_set_repetition_penalty(options.get(), 1.1, error));
+  TRY(finermoe_generation_options_add_logit_bias(options.get(), 7, -1, error));
+  TRY(finermoe_generation_options_add_stop_string(options.get(), "never there", 11, error));
+  TRY(finermoe_generation_options_set_ignore_eos(options.get(), 1, error));
+  TRY(finermoe_generation_options_copy(options.get(), Out(copy), error));
+  TRY(finermoe_generation_create(session.get(), copy.get(), ids, 3, Out(generation), error));
+  if (const int32_t status = next_tokens(generation.get(), 2)) return status;
+  TRY(finermoe_generation_append(generation.get(), ids, 3, error));
+  TRY(finermoe_generation_save_memory(generation.get(), data.data(), data.size(), &n, error));
+  TRY(finermoe_generation_restore_memory(session.get(), data.data(), n, Out(again), error));
+  TRY(finermoe_batch_create(model.get(), Out(together), error));
+  TRY(finermoe_batch_add(together.get(), again.get(), error));
+  for (int i = 0; i < 3; i++) {
+    finermoe_event event{};
+    event.struct_size = sizeof event;
+    uint64_t tag = 0;
+    TRY(finermoe_batch_next(together.get(), nullptr, &tag, &event, error));
+  }
+  finermoe_event event{};
+  event.struct_size = sizeof event;
+  TRY(finermoe_generation_finish(again.get(), &event, error));
+  return 0;
+}
+
 int32_t similarity_of_experts() {
   static std::array<double, 64 * 64> values;
   ModelHandle model;
@@ -469,6 +533,8 @@ TEST_F(Faults, Generate) { sweep(generate, calls_of_readers); }
 TEST_F(Faults, Chat) { sweep(chat, calls_of_readers); }
 TEST_F(Faults, Batch) { sweep(batch, calls_of_readers); }
 TEST_F(Faults, SaveAndRestore) { sweep(save_and_restore, calls_of_writers); }
+TEST_F(Faults, Rearrange) { sweep(rearrange, calls_of_readers); }
+TEST_F(Faults, Steer) { sweep(steer, calls_of_readers); }
 TEST_F(Faults, Similarity) { sweep(similarity_of_experts, calls_of_readers); }
 TEST_F(Faults, Upcycle) { sweep(upcycle, calls_of_writers); }
 TEST_F(Faults, Quantize) { sweep(quantize, calls_of_writers); }

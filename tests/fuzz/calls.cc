@@ -569,6 +569,7 @@ void Host::use_chat() {
       ok(run([&](auto** e) { return finermoe_chat_set(chat_.get(), index, text.data(), text.size(), e); }));
   HOLDS(is_set == is_there);
   if (choices_.below(8) == 0) run([&](auto** e) { return finermoe_chat_truncate(chat_.get(), index, e); });
+  if (choices_.below(8) == 0) run([&](auto** e) { return finermoe_chat_remove(chat_.get(), index, count, e); });
 }
 
 void Host::free_something() {

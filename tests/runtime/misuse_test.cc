@@ -243,6 +243,7 @@ const Call calls[] = {
      [](finermoe_error** e) { return finermoe_batch_next(nullptr, nullptr, nullptr, nullptr, e); }},
     {"finermoe_chat_get", [](finermoe_error** e) { return finermoe_chat_get(nullptr, 0, nullptr, e); }},
     {"finermoe_chat_set", [](finermoe_error** e) { return finermoe_chat_set(nullptr, 0, nullptr, 0, e); }},
+    {"finermoe_chat_remove", [](finermoe_error** e) { return finermoe_chat_remove(nullptr, 0, 0, e); }},
     {"finermoe_chat_truncate", [](finermoe_error** e) { return finermoe_chat_truncate(nullptr, 0, e); }},
     {"finermoe_batch_create", [](finermoe_error** e) { return finermoe_batch_create(nullptr, nullptr, e); }},
     {"finermoe_batch_add", [](finermoe_error** e) { return finermoe_batch_add(nullptr, nullptr, e); }},

@@ -272,6 +272,11 @@ TEST_F(Requests, AChatCanBeReadAndEdited) {
   EXPECT_EQ(finermoe_chat_get(chat.get(), 3, &out, nullptr), FINERMOE_ERROR_INVALID_ARGUMENT);
   EXPECT_EQ(finermoe_chat_set(chat.get(), 3, "", 0, nullptr), FINERMOE_ERROR_INVALID_ARGUMENT);
   EXPECT_EQ(finermoe_chat_truncate(chat.get(), 4, nullptr), FINERMOE_ERROR_INVALID_ARGUMENT);
+  EXPECT_EQ(finermoe_chat_remove(chat.get(), 2, 1, nullptr), FINERMOE_ERROR_INVALID_ARGUMENT);
+  EXPECT_EQ(finermoe_chat_remove(chat.get(), 1, 4, nullptr), FINERMOE_ERROR_INVALID_ARGUMENT);
+  EXPECT_DONE(finermoe_chat_remove(chat.get(), 1, 2, e));
+  EXPECT_EQ(finermoe_chat_count(chat.get()), 2u);
+  EXPECT_EQ(message(1), "assistant: ");
   EXPECT_DONE(finermoe_chat_truncate(chat.get(), 1, e));
   EXPECT_EQ(finermoe_chat_count(chat.get()), 1u);
   EXPECT_EQ(message(0), "system: Be brief.");
