@@ -1,9 +1,11 @@
 // finermoe chat: a conversation, at a terminal or through a pipe.
 #include <signal.h>
 
+#include <algorithm>
 #include <cstdio>
 
 #include "flags.h"
+#include "input.h"
 #include "line_editor.h"
 #include "progress.h"
 #include "sampling.h"
@@ -16,27 +18,35 @@ struct ChatFlags {
   std::string model, system;
   SamplingFlags sampling;
   ComputeFlags compute;
+  bool stats = false;
 };
 
 void declare(CLI::App& app, ChatFlags& flags) {
   add_model(app, flags.model)->required();
   app.add_option("--system", flags.system, "the system message")->type_name("TEXT");
+  add_stats_flag(app, flags.stats);
   add_sampling(app, flags.sampling);
   flags.compute.precision = "fast";
   add_compute(app, flags.compute);
 }
 
+constexpr std::string_view kEdit = "/edit ";
 constexpr const char* kHelp =
-    "/reset  forget the conversation\n"
-    "/help   this text\n"
-    "/quit   end (so does Ctrl-D)\n"
+    "/edit TEXT  put TEXT in place of the last message, and answer that\n"
+    "/again      answer the last message once more, with the next seed\n"
+    "/reset      forget the conversation\n"
+    "/help       this text\n"
+    "/quit       end (so does Ctrl-D)\n"
     "Ctrl-C stops an answer, or wipes the line that is being typed.\n";
 
 class Conversation {
  public:
   Conversation(const ChatFlags& flags, const Model& model, Progress& progress)
       : system_(flags.system),
+        stats_(flags.stats),
+        tokenizer_(need_tokenizer(model)),
         options_(generation_options(model, flags.sampling, 0)),
+        seed_(read_info<finermoe_generation_options_info>(finermoe_generation_options_get_info, options_.get()).seed),
         session_(open_session(model, flags.compute, 0, &progress)) {
     reset();
   }
@@ -47,14 +57,69 @@ class Conversation {
     if (!system_.empty()) messages_.push_back({"system", system_});
   }
 
-  // Prints the answer as it comes. A cancelled answer stays in the conversation as far as it came.
-  void answer(const std::string& message, finermoe_cancel* cancel) {
-    messages_.push_back({"user", message});
+  void ask(const std::string& text, finermoe_cancel* cancel) {
+    std::vector<Message> messages = messages_;
+    messages.push_back({"user", text});
+    answer(std::move(messages), seed_, cancel);
+  }
+
+  bool has_question() const { return messages_.size() > n_system(); }
+
+  // These two answer the last question anew; there has to be one.
+  void edit(const std::string& text, finermoe_cancel* cancel) {
+    std::vector<Message> messages = up_to_last_question();
+    messages.back().text = text;
+    answer(std::move(messages), seed_, cancel);
+  }
+  void answer_again(finermoe_cancel* cancel) { answer(up_to_last_question(), last_seed_ + 1, cancel); }
+
+ private:
+  struct Message {
+    const char* role;
+    std::string text;
+  };
+
+  std::vector<Message> up_to_last_question() const { return {messages_.begin(), messages_.end() - 1}; }
+
+  size_t n_system() const { return system_.empty() ? 0 : 1; }
+
+  static Chat make_chat(const std::vector<Message>& messages) {
+    Chat chat;
+    call(finermoe_chat_create, chat.out());
+    for (const Message& message : messages) {
+      call(finermoe_chat_add, chat.get(), message.role, message.text.data(), message.text.size());
+    }
+    return chat;
+  }
+
+  std::vector<int32_t> render(const std::vector<Message>& messages) const {
+    return fetch<int32_t>(finermoe_chat_encode, make_chat(messages).get(), tokenizer_.get(),
+                          uint32_t{FINERMOE_TEXT_DEFAULT});
+  }
+
+  finermoe_session_info session_info() const {
+    return read_info<finermoe_session_info>(finermoe_session_get_info, session_.get());
+  }
+
+  // Prints the answer to the last of `messages` as it comes. They and the answer become the conversation: a cancelled
+  // one as far as it came. After any other error the conversation is what it was.
+  void answer(std::vector<Message> messages, uint64_t seed, finermoe_cancel* cancel) {
+    const size_t n_before = messages.size();
+    call(finermoe_generation_options_set_seed, options_.get(), seed);
+    make_room_for_prompt(messages);
+    Generation generation;
+    call(finermoe_generation_create_chat, session_.get(), options_.get(), make_chat(messages).get(),
+         uint32_t{FINERMOE_TEXT_DEFAULT}, generation.out());
+    const size_t n_prompt = session_info().length;
     std::string text;
     int32_t finish_reason = FINERMOE_FINISH_NONE;
     try {
-      const Generation generation = begin();
+      size_t n_forgotten = 0;
       while (finish_reason == FINERMOE_FINISH_NONE) {
+        const finermoe_session_info held = session_info();
+        if (held.length + 1 >= held.context_length) {
+          n_forgotten += forget_oldest(messages, held.length + n_forgotten - n_prompt);
+        }
         finermoe_event event{};
         event.struct_size = sizeof event;
         call(finermoe_generation_next, generation.get(), cancel, &event);
@@ -64,39 +129,58 @@ class Conversation {
         print({event.text, event.text_length});
       }
     } catch (const LibraryError& error) {
-      if (error.status() != FINERMOE_ERROR_CANCELLED) {
-        messages_.pop_back();
-        throw;
-      }
+      if (error.status() != FINERMOE_ERROR_CANCELLED) throw;
     }
     print("\n");
-    messages_.push_back({"assistant", text});
+    if (messages.size() < n_before) {
+      complain("finermoe: the context was full: the " + std::to_string(n_before - messages.size()) +
+               " oldest messages are forgotten");
+    }
+    messages.push_back({"assistant", text});
+    messages_ = std::move(messages);
+    last_seed_ = seed;
     if (finish_reason == FINERMOE_FINISH_CONTEXT_FULL) {
       std::fputs("finermoe: the context is full; /reset begins anew, --context gives more room\n", stderr);
     }
+    if (stats_) complain_stats(read_info<finermoe_generation_info>(finermoe_generation_get_info, generation.get()));
   }
 
- private:
-  struct Message {
-    const char* role;
-    std::string text;
-  };
+  // Where the prompt does not fit, or would leave no room for an answer.
+  void make_room_for_prompt(std::vector<Message>& messages) {
+    const std::vector<int32_t> prompt = render(messages);
+    if (prompt.size() + 1 < session_info().context_length) return;
+    size_t n_kept = 0;
+    call(finermoe_session_keep_prefix, session_.get(), prompt.data(), prompt.size(), &n_kept);
+    forget_oldest(messages, 0);
+  }
 
-  Generation begin() const {
-    Chat chat;
-    call(finermoe_chat_create, chat.out());
-    for (const Message& message : messages_) {
-      call(finermoe_chat_add, chat.get(), message.role, message.text.data(), message.text.size());
+  // Forgets the oldest questions with their answers until a quarter of the context is free behind the prompt and the
+  // n_answer tokens of the answer so far, but never the last question. Returns how many tokens that makes.
+  size_t forget_oldest(std::vector<Message>& messages, size_t n_answer) {
+    const std::vector<int32_t> prompt = render(messages);
+    const size_t most = session_info().context_length / 4 * 3;
+    std::vector<int32_t> shorter = prompt;
+    while (shorter.size() + n_answer > most && messages.size() > n_system() + 1) {
+      const auto oldest = messages.begin() + static_cast<ptrdiff_t>(n_system());
+      messages.erase(oldest, oldest + 2);
+      shorter = render(messages);
     }
-    Generation generation;
-    call(finermoe_generation_create_chat, session_.get(), options_.get(), chat.get(), 0u, generation.out());
-    return generation;
+    // Each message is rendered alone: the shorter prompt is the longer one without a part in its middle.
+    const size_t n = prompt.size() - shorter.size();
+    const auto end = prompt.begin() + static_cast<ptrdiff_t>(shorter.size());
+    const size_t begin =
+        static_cast<size_t>(std::mismatch(prompt.begin(), end, shorter.begin()).first - prompt.begin());
+    if (begin + n <= session_info().length) call(finermoe_session_remove, session_.get(), begin, begin + n);
+    return n;
   }
 
   std::string system_;
+  bool stats_;
+  Tokenizer tokenizer_;
   GenerationOptions options_;
+  uint64_t seed_, last_seed_ = 0;
   Session session_;
-  std::vector<Message> messages_;
+  std::vector<Message> messages_;  // the system message, if there is one; then a question and its answer in turn
 };
 
 int run_chat(const ChatFlags& flags) {
@@ -106,23 +190,47 @@ int run_chat(const ChatFlags& flags) {
   Interrupt interrupt(Interrupt::kPatient);
   LineEditor lines("> ", interrupt);
   if (lines.interactive()) std::fputs("/help lists the commands, Ctrl-D ends.\n", stderr);
+  // An error that a person can answer; a script ends with it.
+  const auto refuse = [&](const std::string& why) {
+    if (!lines.interactive()) throw Failure(kError, why);
+    complain("finermoe: error: " + why);
+  };
   while (const std::optional<std::string> line = lines.read()) {
     if (line->empty()) continue;
     if (*line == "/quit") break;
     if (*line == "/help") {
       std::fputs(kHelp, stderr);
-    } else if (*line == "/reset") {
+      continue;
+    }
+    if (*line == "/reset") {
       conversation.reset();
-    } else if (line->front() == '/' && lines.interactive()) {
+      continue;
+    }
+    const bool edits = *line == "/edit" || line->starts_with(kEdit), answers_again = *line == "/again";
+    if (edits && line->size() <= kEdit.size()) {
+      refuse("/edit: expected a message behind it");
+      continue;
+    }
+    if ((edits || answers_again) && !conversation.has_question()) {
+      refuse(edits ? "/edit: there is no message yet" : "/again: there is no message yet");
+      continue;
+    }
+    if (!edits && !answers_again && line->front() == '/' && lines.interactive()) {
       complain("finermoe: no command " + *line + "; /help lists them");
-    } else {
-      interrupt.reset();
-      try {
-        conversation.answer(*line, interrupt.cancel());
-      } catch (const LibraryError& error) {
-        if (!lines.interactive()) throw;
-        complain(std::string("finermoe: error: ") + error.what());
+      continue;
+    }
+    interrupt.reset();
+    try {
+      if (edits) {
+        conversation.edit(line->substr(kEdit.size()), interrupt.cancel());
+      } else if (answers_again) {
+        conversation.answer_again(interrupt.cancel());
+      } else {
+        conversation.ask(*line, interrupt.cancel());
       }
+    } catch (const LibraryError& error) {
+      if (!lines.interactive()) throw;
+      refuse(error.what());
     }
   }
   const int number = interrupt.signal_number();

@@ -17,7 +17,7 @@ struct GenerateFlags {
   SamplingFlags sampling;
   ComputeFlags compute;
   size_t top_logprobs = 0;
-  bool chat = false, json = false;
+  bool chat = false, json = false, stats = false;
 };
 
 void declare(CLI::App& app, GenerateFlags& flags) {
@@ -27,6 +27,7 @@ void declare(CLI::App& app, GenerateFlags& flags) {
   app.add_option("--system", flags.system, "the system message that goes before it")->type_name("TEXT")->needs(chat);
   add_count(app, "--logprobs", flags.top_logprobs, kTokensOrNone, "with --json: the N likeliest tokens at every step");
   app.add_flag("--json", flags.json, "one JSON object instead of the text");
+  add_stats_flag(app, flags.stats);
   add_sampling(app, flags.sampling);
   flags.compute.precision = "fast";
   add_compute(app, flags.compute);
@@ -72,18 +73,15 @@ struct Completion {
   Json ids = Json::array(), logprobs = Json::array(), top_logprobs = Json::array();
   std::string text;
   int32_t finish_reason = FINERMOE_FINISH_NONE;
-  double prefill_seconds = 0, decode_seconds = 0;
 };
 
 Completion complete(finermoe_generation* generation, finermoe_cancel* cancel, bool print_text, bool print_ids) {
   Completion completion;
-  double begin = seconds();
   while (completion.finish_reason == FINERMOE_FINISH_NONE) {
     finermoe_event event{};
     event.struct_size = sizeof event;
     call(finermoe_generation_next, generation, cancel, &event);
     if (event.token >= 0) {
-      if (completion.ids.empty()) completion.prefill_seconds = seconds() - std::exchange(begin, seconds());
       if (print_ids) print((completion.ids.empty() ? "" : ",") + std::to_string(event.token));
       completion.ids.push_back(event.token);
       completion.logprobs.push_back(json_float(event.logprob));
@@ -93,7 +91,6 @@ Completion complete(finermoe_generation* generation, finermoe_cancel* cancel, bo
     completion.text.append(event.text_length > 0 ? event.text : "", event.text_length);
     completion.finish_reason = event.finish_reason;
   }
-  completion.decode_seconds = seconds() - begin;
   return completion;
 }
 
@@ -113,27 +110,27 @@ int run_generate(const GenerateFlags& flags) {
   const Session session = open_session(model, flags.compute, context_for(model, prompt.size(), max_tokens), &progress);
   Generation generation;
   if (chat) {
-    call(finermoe_generation_create_chat, session.get(), options.get(), chat.get(), 0u, generation.out());
+    call(finermoe_generation_create_chat, session.get(), options.get(), chat.get(), uint32_t{FINERMOE_TEXT_DEFAULT},
+         generation.out());
   } else {
     call(finermoe_generation_create, session.get(), options.get(), prompt.data(), prompt.size(), generation.out());
   }
   const Interrupt interrupt;
   const Completion done =
       complete(generation.get(), interrupt.cancel(), !flags.json && has_text, !flags.json && !has_text);
-  if (!flags.json) {
-    print("\n");
-    return kOk;
-  }
+  if (!flags.json) print("\n");
+  const auto info = read_info<finermoe_generation_info>(finermoe_generation_get_info, generation.get());
+  if (flags.stats) complain_stats(info);
+  if (!flags.json) return kOk;
   Json json = {{"text", has_text ? Json(done.text) : Json(nullptr)},
                {"finish_reason", finish_name(done.finish_reason)},
                {"prompt_ids", prompt},
                {"ids", done.ids},
                {"logprobs", done.logprobs}};
   if (flags.top_logprobs > 0) json["top_logprobs"] = done.top_logprobs;
-  const size_t decoded = done.ids.size() > 0 ? done.ids.size() - 1 : 0;
-  json["prefill_seconds"] = done.prefill_seconds;
-  json["decode_tokens_per_second"] =
-      decoded > 0 ? Json(static_cast<double>(decoded) / done.decode_seconds) : Json(nullptr);
+  const double rate = decode_rate(info);
+  json["prefill_seconds"] = info.prefill_seconds;
+  json["decode_tokens_per_second"] = rate > 0 ? Json(rate) : Json(nullptr);
   print(dump(json));
   return kOk;
 }

@@ -14,7 +14,6 @@ namespace tool {
 namespace {
 
 constexpr size_t kLargestDefaultWindow = 2048;
-constexpr size_t kRowsAtOnce = 64;  // rows of logits held at a time: a row is as wide as the vocabulary
 
 size_t count_tokens(const std::vector<std::vector<int32_t>>& windows) {
   size_t n = 0;
@@ -116,29 +115,6 @@ void declare_perplexity(CLI::App& app, PerplexityFlags& flags) {
   add_compute(app, flags.compute);
 }
 
-// -log of the probability that the softmax of logits gives to id.
-double negative_log_likelihood(const std::vector<float>& logits, int32_t id) {
-  const double largest = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - largest);
-  return std::log(sum) + largest - static_cast<double>(logits.at(static_cast<size_t>(id)));
-}
-
-double score_window(const Session& session, const std::vector<int32_t>& ids, std::vector<float>& logits,
-                    finermoe_cancel* cancel) {
-  double sum = 0;
-  call(finermoe_session_reset, session.get());
-  for (size_t begin = 0; begin + 1 < ids.size(); begin += kRowsAtOnce) {
-    const size_t n = std::min(kRowsAtOnce, ids.size() - 1 - begin);
-    call(finermoe_session_append, session.get(), ids.data() + begin, n, FINERMOE_LOGITS_ALL, cancel);
-    for (size_t i = 0; i < n; ++i) {
-      call(finermoe_session_logits, session.get(), i, logits.data(), logits.size(), nullptr);
-      sum += negative_log_likelihood(logits, ids[begin + i + 1]);
-    }
-  }
-  return sum;
-}
-
 int run_perplexity(const PerplexityFlags& flags) {
   Interrupt interrupt;
   Progress progress(Progress::kInTokens);
@@ -146,20 +122,15 @@ int run_perplexity(const PerplexityFlags& flags) {
   const size_t window = flags.window != 0 ? flags.window : default_window(model, flags.compute);
   const auto windows = cut_windows(read_rows(flags.input, model), window);
   const size_t n_tokens = count_tokens(windows);
-  const auto n_vocab = static_cast<int32_t>(model_info(model).vocab_size);
-  for (const auto& ids : windows) {
-    for (const int32_t id : ids) {
-      if (id >= n_vocab) {
-        throw Failure(kError, "expected token ids below " + std::to_string(n_vocab) + ", found " + std::to_string(id));
-      }
-    }
-  }
   const Session session = open_session(model, flags.compute, longest_window(windows));
-  std::vector<float> logits(static_cast<size_t>(n_vocab));
+  std::vector<float> logprobs(longest_window(windows));
   double sum = 0;
   size_t done = 0, scored = 0;
   for (const auto& ids : windows) {
-    sum += score_window(session, ids, logits, interrupt.cancel());
+    call(finermoe_session_reset, session.get());
+    call(finermoe_session_score, session.get(), ids.data(), ids.size(), interrupt.cancel(), logprobs.data(), nullptr,
+         logprobs.size(), nullptr);
+    for (size_t i = 1; i < ids.size(); ++i) sum -= static_cast<double>(logprobs[i]);
     scored += ids.empty() ? 0 : ids.size() - 1;
     progress.show("perplexity", done += ids.size(), n_tokens);
   }

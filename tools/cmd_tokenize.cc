@@ -1,8 +1,4 @@
 // finermoe tokenize, finermoe detokenize: text to token ids and back.
-#include <cstdio>
-#include <functional>
-#include <memory>
-
 #include "flags.h"
 #include "input.h"
 
@@ -39,32 +35,6 @@ void declare_tokenize(CLI::App& app, TokenizeFlags& flags) {
   add_text_flags(app, flags.as);
 }
 
-// Calls `each` with every line of a file that is not empty, and its number.
-void for_each_line(const std::string& path, const std::function<void(const std::string&, size_t)>& each) {
-  const std::string name = path == "-" ? "standard input" : path;
-  std::unique_ptr<std::FILE, int (*)(std::FILE*)> owned(path == "-" ? nullptr : std::fopen(path.c_str(), "rb"),
-                                                        std::fclose);
-  std::FILE* file = path == "-" ? stdin : owned.get();
-  if (file == nullptr) throw Failure(kError, "cannot open " + name);
-  char* buffer = nullptr;
-  size_t capacity = 0;
-  const std::unique_ptr<char*, void (*)(char**)> release(&buffer, [](char** text) { std::free(*text); });
-  size_t number = 0;
-  for (ssize_t length = 0; (length = getline(&buffer, &capacity, file)) >= 0;) {
-    std::string line(buffer, static_cast<size_t>(length));
-    while (!line.empty() && (line.back() == '\n' || line.back() == '\r')) line.pop_back();
-    ++number;
-    if (!line.empty()) each(line, number);
-  }
-  if (std::ferror(file)) throw Failure(kError, "cannot read " + name);
-}
-
-nlohmann::json parse_line(const std::string& line, size_t number) {
-  nlohmann::json json = nlohmann::json::parse(line, nullptr, false);
-  if (json.is_discarded()) throw Failure(kError, "line " + std::to_string(number) + ": not JSON");
-  return json;
-}
-
 std::string join(const std::vector<int32_t>& ids) {
   std::string text;
   for (const int32_t id : ids) {
@@ -93,6 +63,7 @@ int run_tokenize(const TokenizeFlags& flags) {
   call(finermoe_tokenizer_open, flags.model.c_str(), tokenizer.out());
   if (!flags.jsonl.empty()) {
     for_each_line(flags.jsonl, [&](const std::string& line, size_t number) {
+      if (line.empty()) return;
       const nlohmann::json json = parse_line(line, number);
       if (!json.is_string()) throw Failure(kError, "line " + std::to_string(number) + ": expected a JSON string");
       print(dump({{"ids", encode(tokenizer, json.get_ref<const std::string&>(), flags.as)}}));
@@ -163,6 +134,7 @@ int run_detokenize(const DetokenizeFlags& flags) {
   call(finermoe_tokenizer_open, flags.model.c_str(), tokenizer.out());
   if (!flags.jsonl.empty()) {
     for_each_line(flags.jsonl, [&](const std::string& line, size_t number) {
+      if (line.empty()) return;
       const auto rows = parse_json_ids(line, "line " + std::to_string(number));
       if (rows.size() != 1) throw Failure(kError, "line " + std::to_string(number) + ": expected one row of ids");
       print(dump(decode(tokenizer, rows[0], flags.show_special)));

@@ -78,6 +78,8 @@ void add_logits(CommandLine& line);
 void add_route(CommandLine& line);
 void add_stats(CommandLine& line);
 void add_perplexity(CommandLine& line);
+void add_score(CommandLine& line);
+void add_embed(CommandLine& line);
 void add_upcycle(CommandLine& line);
 void add_synthesize(CommandLine& line);
 void add_quantize(CommandLine& line);

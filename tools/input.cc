@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 
@@ -21,8 +22,34 @@ std::string read_file(const std::string& path) {
   std::string bytes;
   char chunk[1 << 16];
   while (const size_t n = std::fread(chunk, 1, sizeof chunk, file)) bytes.append(chunk, n);
+  if (std::ferror(file)) throw_if_interrupted();
   if (std::ferror(file)) throw Failure(kError, "cannot read " + name + ": " + std::strerror(errno));
   return bytes;
+}
+
+void for_each_line(const std::string& path, const std::function<void(const std::string&, size_t)>& each) {
+  const std::string name = path == "-" ? "standard input" : path;
+  std::unique_ptr<std::FILE, int (*)(std::FILE*)> owned(path == "-" ? nullptr : std::fopen(path.c_str(), "rb"),
+                                                        std::fclose);
+  std::FILE* file = path == "-" ? stdin : owned.get();
+  if (file == nullptr) throw Failure(kError, "cannot open " + name + ": " + std::strerror(errno));
+  char* buffer = nullptr;
+  size_t capacity = 0;
+  const std::unique_ptr<char*, void (*)(char**)> release(&buffer, [](char** text) { std::free(*text); });
+  size_t number = 0;
+  for (ssize_t length = 0; (length = getline(&buffer, &capacity, file)) >= 0;) {
+    std::string line(buffer, static_cast<size_t>(length));
+    while (!line.empty() && (line.back() == '\n' || line.back() == '\r')) line.pop_back();
+    each(line, ++number);
+  }
+  if (std::ferror(file)) throw_if_interrupted();
+  if (std::ferror(file)) throw Failure(kError, "cannot read " + name + ": " + std::strerror(errno));
+}
+
+nlohmann::json parse_line(const std::string& line, size_t number) {
+  nlohmann::json json = nlohmann::json::parse(line, nullptr, false);
+  if (json.is_discarded()) throw Failure(kError, "line " + std::to_string(number) + ": not JSON");
+  return json;
 }
 
 std::vector<int32_t> parse_ids(std::string_view text, const std::string& name) {
@@ -45,10 +72,9 @@ std::vector<int32_t> parse_ids(std::string_view text, const std::string& name) {
   }
 }
 
-namespace {
-
 std::vector<int32_t> json_ids(const nlohmann::json& json, const std::string& name) {
   std::vector<int32_t> ids;
+  if (!json.is_array()) throw Failure(kError, name + ": expected a JSON array of token ids");
   for (const auto& value : json) {
     if (!value.is_number_integer() || value < 0 || value > INT32_MAX) {
       throw Failure(kError, name + ": expected token ids, found " + value.dump(-1, ' ', true).substr(0, 40));
@@ -57,8 +83,6 @@ std::vector<int32_t> json_ids(const nlohmann::json& json, const std::string& nam
   }
   return ids;
 }
-
-}  // namespace
 
 std::vector<std::vector<int32_t>> parse_json_ids(std::string_view text, const std::string& name) {
   nlohmann::json json = nlohmann::json::parse(text, nullptr, false);

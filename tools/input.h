@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -10,8 +11,12 @@
 namespace tool {
 
 std::string read_file(const std::string& path);  // "-": standard input
+// Calls `each` with every line of a file, without its end, and its number.
+void for_each_line(const std::string& path, const std::function<void(const std::string&, size_t)>& each);
+nlohmann::json parse_line(const std::string& line, size_t number);  // of a JSONL file
 // "1,2,3", with commas, spaces or both.
 std::vector<int32_t> parse_ids(std::string_view text, const std::string& name);
+std::vector<int32_t> json_ids(const nlohmann::json& json, const std::string& name);  // of […]
 // […], [[…], …] or {"ids": […]}.
 std::vector<std::vector<int32_t>> parse_json_ids(std::string_view text, const std::string& name);
 // The rows of ids in a .npy file, in JSON, or in a list of numbers.

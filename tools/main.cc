@@ -95,8 +95,8 @@ void build(CommandLine& line) {
   line.app.footer("finermoe COMMAND --help tells more about a command.");
   line.app.require_subcommand(1);
   for (auto add : {add_info, add_generate, add_chat, add_tokenize, add_detokenize, add_logits, add_route, add_stats,
-                   add_perplexity, add_upcycle, add_synthesize, add_quantize, add_verify, add_plan, add_bench,
-                   add_system, add_completion}) {
+                   add_perplexity, add_score, add_embed, add_upcycle, add_synthesize, add_quantize, add_verify,
+                   add_plan, add_bench, add_system, add_completion}) {
     add(line);
   }
 }

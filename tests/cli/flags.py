@@ -9,6 +9,7 @@ from support import DENSE, TRAINED, error, main, run, text, value
 NEEDS = {
     "generate": [TRAINED, "-p", "x"], "chat": [TRAINED], "logits": [TRAINED, "--ids", "1", "--out", "/dev/null"],
     "route": [TRAINED, "--ids", "1"], "stats": [TRAINED, "--ids", "1"], "perplexity": [TRAINED, "--ids", "1,2"],
+    "score": [TRAINED], "embed": [TRAINED, "--ids", "1"],
     "upcycle": [DENSE, "/nonexistent/out"], "synthesize": [DENSE, "/nonexistent/out"],
     "quantize": [DENSE, "/nonexistent/out"], "plan": [TRAINED], "bench": [TRAINED], "system": [],
 }

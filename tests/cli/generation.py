@@ -62,6 +62,18 @@ class Trained(unittest.TestCase):
         self.assertIsNone(one["decode_tokens_per_second"])
         self.assertEqual(one["finish_reason"], "max_tokens")
 
+    def test_stats(self):
+        chat = ("generate", TRAINED, "--chat", "-p", LIGHTHOUSE)
+        plain, _ = run(*chat)
+        completion = value(*chat, "--json")
+        for flags in ([], ["--json"]):
+            out, message = run(*chat, "--stats", *flags)
+            self.assertEqual(json.loads(out)["text"] if flags else out, completion["text"] if flags else plain)
+            n_prompt, n_answer = len(completion["prompt_ids"]), len(completion["ids"])
+            self.assertRegex(message.decode(), rf"^finermoe: prompt: {n_prompt} tokens, 0 kept, [0-9.]+ tokens/s; "
+                                               rf"answer: {n_answer} tokens, [0-9.]+ tokens/s\n$")
+        self.assertRegex(run(*chat, "--stats", "-n", 1)[1].decode(), r"answer: 1 tokens\n$")
+
     def test_128_tokens_where_nothing_says_otherwise(self):
         self.assertEqual(len(value("generate", TRAINED, "-p", "In", "--ignore-eos", "--json")["ids"]), 128)
         shape = SHAPES / "c32a2"

@@ -190,7 +190,7 @@ class Perplexity(unittest.TestCase):
             place = begin + json.loads(data[8:begin])["model.norm.weight"]["data_offsets"][0]
             data[place:place + 2] = b"\xc0\x7f"  # BF16: a NaN
             weights.write_bytes(data)
-            self.assertIn("not a finite number", error("perplexity", folder, "--ids", "1,2,3"))
+            self.assertIn("FINERMOE_ERROR_NOT_FINITE", error("perplexity", folder, "--ids", "1,2,3"))
 
     def test_text(self):
         content = "In the beginning God created the heaven and the earth.\n"

@@ -10,8 +10,8 @@ import unittest
 
 from support import COMMAND, ROOT, SHAPES, TRAINED, arguments, error, main, run, text
 
-COMMANDS = ["info", "generate", "chat", "tokenize", "detokenize", "logits", "route", "stats", "perplexity", "upcycle",
-            "synthesize", "quantize", "verify", "plan", "bench", "system", "completion"]
+COMMANDS = ["info", "generate", "chat", "tokenize", "detokenize", "logits", "route", "stats", "perplexity", "score", "embed",
+            "upcycle", "synthesize", "quantize", "verify", "plan", "bench", "system", "completion"]
 
 
 def flags_of(command):
