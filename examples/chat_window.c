@@ -31,13 +31,12 @@ struct window {
 
 static int ok(finermoe_status status) { return status == FINERMOE_OK; }
 
-/* A second chat with some messages of the first: those below `end` but the ones in [skip, skip_end). */
-static finermoe_chat* excerpt(struct window* window, size_t skip, size_t skip_end, size_t end) {
+/* The first n messages of the chat as one of their own. */
+static finermoe_chat* beginning(struct window* window, size_t n) {
   finermoe_chat* copy = NULL;
   int fine = ok(finermoe_chat_create(&copy, &window->error));
-  for (size_t i = 0; fine && i < end; ++i) {
+  for (size_t i = 0; fine && i < n; ++i) {
     finermoe_chat_message message = {.struct_size = sizeof message};
-    if (i >= skip && i < skip_end) continue;
     fine = ok(finermoe_chat_get(window->chat, i, &message, &window->error)) &&
            ok(finermoe_chat_add(copy, message.role, message.text, message.text_length, &window->error));
   }
@@ -69,18 +68,14 @@ static int forget_turn(struct window* window, uint32_t flags, size_t* n) {
   finermoe_chat_message message = {.struct_size = sizeof message};
   if (!ok(finermoe_chat_get(window->chat, 0, &message, &window->error))) return 0;
   const size_t first = strcmp(message.role, "system") == 0 ? 1 : 0;
-  finermoe_chat* head = excerpt(window, 0, 0, first + 2);
-  finermoe_chat* rest = excerpt(window, first, first + 2, finermoe_chat_count(window->chat));
+  finermoe_chat* head = beginning(window, first + 2);
   size_t end = 0, n_rest = 0, n_kept = 0;
-  const int fine = head != NULL && rest != NULL && count(window, head, FINERMOE_TEXT_NO_GENERATION_PROMPT, &end) &&
-                   count(window, rest, flags, &n_rest) && align(window, flags, *n, &n_kept);
+  const int fine = head != NULL && count(window, head, FINERMOE_TEXT_NO_GENERATION_PROMPT, &end) &&
+                   align(window, flags, *n, &n_kept) &&
+                   ok(finermoe_chat_remove(window->chat, first, first + 2, &window->error)) &&
+                   count(window, window->chat, flags, &n_rest);
   finermoe_chat_free(head);
-  if (!fine) {
-    finermoe_chat_free(rest);
-    return 0;
-  }
-  finermoe_chat_free(window->chat);
-  window->chat = rest;
+  if (!fine) return 0;
   const size_t begin = end - (*n - n_rest);
   *n = n_rest;
   return ok(finermoe_session_remove(window->session, least(begin, n_kept), least(end, n_kept), &window->error));

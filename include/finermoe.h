@@ -972,9 +972,11 @@ enum {
   FINERMOE_FINISH_STOP_TOKEN = 1, /**< the id is in the event, its text is not */
   FINERMOE_FINISH_STOP_STRING = 2,
   FINERMOE_FINISH_MAX_TOKENS = 3,
-  FINERMOE_FINISH_CONTEXT_FULL = 4, /**< the session has no room; with token -1 where the prompt had filled it */
-  FINERMOE_FINISH_HOST = 5,         /**< finermoe_generation_finish */
-  FINERMOE_FINISH_ERROR = 6         /**< only from finermoe_batch_next: finermoe_generation_get_error says why */
+  /** The token took the last place of the session, or is -1 where the prompt had. To go on, make room before the event
+   * that would be this one: finermoe_session_remove or _set_context_length while one place is left. */
+  FINERMOE_FINISH_CONTEXT_FULL = 4,
+  FINERMOE_FINISH_HOST = 5, /**< finermoe_generation_finish */
+  FINERMOE_FINISH_ERROR = 6 /**< only from finermoe_batch_next: finermoe_generation_get_error says why */
 };
 
 /** One step. Ownership: the pointers belong to the generation until its next call. */

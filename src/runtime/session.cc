@@ -74,6 +74,7 @@ void Session::reserve(size_t n) {
 
 void Session::hold(std::span<const int32_t> ids) {
   tokens_.insert(tokens_.end(), ids.begin(), ids.end());
+  has_last_logits_ = has_last_logits_ && ids.empty();
   if (!ids.empty()) changed();
 }
 
@@ -145,6 +146,7 @@ Status Session::append(std::span<const int32_t> ids, std::span<const size_t> row
   FM_TRY(std::move(status));
   if (options_.hidden != Hidden::none) n_hidden_ = rows.size();
   if (options_.hidden != Hidden::only) n_logits_ = rows.size();
+  has_last_logits_ = n_logits_ > 0 && rows.back() + 1 == ids.size();
   undo.is_done = true;
   return {};
 }
@@ -156,26 +158,33 @@ Status Session::score(std::span<const int32_t> ids, const CancelFlag* cancel, st
   StopSignals stop(cancel);
   stop.watch(model_->closed, "model");
   stop.watch(use.closed, "session");
-  logprobs[0] = std::numeric_limits<float>::quiet_NaN();
-  likeliest[0] = -1;
-  // Each row gives the probabilities of the next token: the last one held those of ids[0].
-  const size_t first = length() > 0 ? 0 : 1, n_rows = ids.size() - first;
-  if (length() > 0) recompute_last();
-  std::vector<size_t> rows(n_rows);
-  for (size_t i = 0; i < n_rows; i++) rows[i] = uncomputed().size() + i + first - 1;
-  constexpr size_t at_once = 64;
   const uint64_t vocab = model_->config().vocab_size;
-  const uint64_t bytes = std::max<size_t>(std::min(n_rows, at_once), 1) * vocab * sizeof(float);
-  FM_ASSIGN(const Buffer logits, Buffer::allocate(model_->runtime()->account(), bytes, "logits of some tokens"));
   std::atomic<bool> are_finite{true};
+  const auto score_one = [&](size_t at, std::span<const float> row) {
+    const LogProbabilities own(row);
+    if (!own.are_finite()) are_finite = false;
+    logprobs[at] = own.of(ids[at]);
+    likeliest[at] = static_cast<int32_t>(std::max_element(row.begin(), row.end()) - row.begin());
+  };
+  // Each row of logits is that of the next token: those of ids[0] belong to the last token held.
+  size_t n_first = 1;  // ids that need no row of this pass
+  if (length() == 0) {
+    logprobs[0] = std::numeric_limits<float>::quiet_NaN();
+    likeliest[0] = -1;
+  } else if (has_last_logits_ && uncomputed().empty()) {
+    score_one(0, logits(n_logits_ - 1));
+  } else {
+    recompute_last();
+    n_first = 0;
+  }
+  std::vector<size_t> rows(ids.size() - n_first);
+  for (size_t i = 0; i < rows.size(); i++) rows[i] = uncomputed().size() + i + n_first - 1;
+  constexpr size_t at_once = 64;
+  const uint64_t bytes = std::clamp<size_t>(rows.size(), 1, at_once) * vocab * sizeof(float);
+  FM_ASSIGN(const Buffer logits, Buffer::allocate(model_->runtime()->account(), bytes, "logits of some tokens"));
   const auto score_rows = [&](size_t begin, size_t end, const float* of_rows) {
     model_->runtime()->pool()->run(end - begin, [&](size_t i, size_t) {
-      const std::span<const float> row(of_rows + i * vocab, vocab);
-      const size_t at = begin + i + first;
-      const LogProbabilities own(row);
-      if (!own.are_finite()) are_finite = false;
-      logprobs[at] = own.of(ids[at]);
-      likeliest[at] = static_cast<int32_t>(std::max_element(row.begin(), row.end()) - row.begin());
+      score_one(begin + i + n_first, {of_rows + i * vocab, vocab});
     });
   };
   const Readout::LogitsBlock block = score_rows;
@@ -220,6 +229,7 @@ Status Session::keep_rows(size_t n) {
 // Keeps the room for one row of logits: a session has what its next token needs.
 void Session::forget_rows() {
   n_logits_ = n_hidden_ = 0;
+  has_last_logits_ = false;
   const Status shrunk = logits_.resize(model_->config().vocab_size * sizeof(float), "logits");
   static_cast<void>(shrunk);  // has no errors
   hidden_ = Buffer();

@@ -122,6 +122,7 @@ class Session {
   Buffer logits_;  // [max(n_logits_, 1), vocab]
   Buffer hidden_;  // [n_hidden_, h]
   size_t n_logits_ = 0, n_hidden_ = 0;
+  bool has_last_logits_ = false;  // the last row of logits_ is that of the last token
   std::shared_ptr<Trace> trace_;
 };
 

@@ -341,6 +341,49 @@ TEST_F(HeldTokens, ScoresAreTheLogProbabilitiesOfTheLogits) {
   }
 }
 
+// Memory does not grow with the number of tokens, and what an append has kept is not computed again.
+TEST_F(HeldTokens, AScoreHoldsFewLogitsAtATime) {
+  auto runtime = open_runtime(1);
+  auto counted = open_model(golden::trained("tiny-wordnet-finermoe"), runtime.get());
+  auto on = open_session(counted.get(), 1024);
+  const auto peak = [&] {
+    finermoe_runtime_info info{};
+    info.struct_size = sizeof info;
+    EXPECT_DONE(finermoe_runtime_get_info(runtime.get(), &info, e));
+    return info.memory_peak;
+  };
+  const uint64_t before = peak();
+  score(on.get(), Ids(1000, 17));
+  EXPECT_LE(peak() - before, 64u * 4096u * sizeof(float));
+
+  auto trace = make<TraceHandle>(
+      [&](auto** out, auto** e) { return finermoe_trace_create(counted.get(), FINERMOE_TRACE_ROUTES, out, e); });
+  const auto n_computed = [&](int32_t logits) {
+    EXPECT_DONE(finermoe_session_reset(on.get(), e));
+    EXPECT_DONE(finermoe_trace_clear(trace.get(), e));
+    EXPECT_DONE(finermoe_session_set_trace(on.get(), trace.get(), e));
+    append(on.get(), {1, 2, 3}, logits);
+    const Scores found = score(on.get(), {4, 5});
+    finermoe_trace_info info{};
+    info.struct_size = sizeof info;
+    EXPECT_DONE(finermoe_trace_get_info(trace.get(), &info, e));
+    return std::make_pair(info.n_tokens, found.likeliest);
+  };
+  const auto kept = n_computed(FINERMOE_LOGITS_LAST), not_kept = n_computed(FINERMOE_LOGITS_NONE);
+  EXPECT_EQ(kept.first, 5u);
+  EXPECT_EQ(not_kept.first, 6u);
+  EXPECT_EQ(kept.second, not_kept.second);
+
+  // What was kept is no longer that of the last token once others have followed.
+  EXPECT_DONE(finermoe_session_reset(on.get(), e));
+  append(on.get(), {1, 2, 3}, FINERMOE_LOGITS_LAST);
+  auto generation = generate(on.get(), generation_options(counted.get()).get(), {4});
+  EXPECT_DONE(finermoe_generation_prepare(generation.get(), nullptr, e));
+  auto other = open_session(counted.get(), 64);
+  append(other.get(), {1, 2, 3, 4});
+  EXPECT_EQ(score(on.get(), {5}).likeliest, score(other.get(), {5}).likeliest);
+}
+
 TEST_F(HeldTokens, AScoreThatFailsLeavesTheSession) {
   append(session.get(), {1, 2, 3});
   const Ids ids = {4, 5, 6};
