@@ -53,7 +53,7 @@ func main() {
 	check(fm.CancelCreate(&cancel))
 	fm.CancelRequest(cancel)
 	check(fm.SessionReset(session))
-	check(fm.GenerationCreateChat(session, nil, chat, &request))
+	check(fm.GenerationCreateChat(session, nil, chat, 0, &request))
 	fmt.Println("cancelled", code(fm.GenerationNext(request, cancel, event)))
 
 	fm.ModelClose(model)

@@ -29,7 +29,7 @@ public class Define {
       Finermoe.cancelCreate(cancel);
       Finermoe.cancelRequest(cancel);
       Finermoe.sessionReset(session);
-      Finermoe.generationCreateChat(session, null, chat, request);
+      Finermoe.generationCreateChat(session, null, chat, 0, request);
       try {
         Finermoe.generationNext(request, cancel, event);
       } catch (FinermoeException error) {
