@@ -13,26 +13,65 @@ namespace {
 
 constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
 
-// Two numbers side by side, as every 64-bit processor can compute with them.
-using Lanes = double __attribute__((vector_size(16)));
-using Words = uint64_t __attribute__((vector_size(16)));
+// Numbers side by side: two, as every 64-bit processor can compute with them, or four. Results do not depend on it.
+template <size_t N>
+struct Vector {
+  typedef double Doubles __attribute__((vector_size(N * sizeof(double))));
+  typedef uint64_t Words __attribute__((vector_size(N * sizeof(double))));
+  typedef float Floats __attribute__((vector_size(N * sizeof(float))));
+};
+using Lanes = Vector<2>::Doubles;
+constexpr size_t most_lanes = 4;
 
 // e^x for x <= 0 within ten ulp; 0 below -708, where powers end to be normal numbers.
-Lanes exp_below_zero(Lanes x) {
+template <size_t N>
+[[gnu::always_inline]] inline typename Vector<N>::Doubles exp_below_zero(typename Vector<N>::Doubles x) {
+  using Doubles = typename Vector<N>::Doubles;
+  using Words = typename Vector<N>::Words;
   constexpr double round_by = 0x1.8p52, least = -708;  // the first added and taken away: rounds to a whole number
   const Words is_zero = reinterpret_cast<Words>(x < least);
-  x = reinterpret_cast<Lanes>((is_zero & std::bit_cast<uint64_t>(least)) | (~is_zero & reinterpret_cast<Words>(x)));
-  const Lanes shifted = x * 0x1.71547652b82fep0 + round_by, n = shifted - round_by;
+  x = reinterpret_cast<Doubles>((is_zero & std::bit_cast<uint64_t>(least)) | (~is_zero & reinterpret_cast<Words>(x)));
+  const Doubles shifted = x * 0x1.71547652b82fep0 + round_by, n = shifted - round_by;
   // The eighth power of e^(r / 8), whose Taylor series is short.
-  const Lanes r = ((x - n * 0x1.62e42fee00000p-1) - n * 0x1.a39ef35793c76p-33) * 0.125;  // ln 2 in two parts
-  const Lanes r2 = r * r;
-  Lanes p = ((r * (1.0 / 5040) + 1.0 / 720) * r2 + (r * (1.0 / 120) + 1.0 / 24)) * (r2 * r2) +
-            ((r * (1.0 / 6) + 0.5) * r2 + (r + 1));
+  const Doubles r = ((x - n * 0x1.62e42fee00000p-1) - n * 0x1.a39ef35793c76p-33) * 0.125;  // ln 2 in two parts
+  const Doubles r2 = r * r;
+  Doubles p = ((r * (1.0 / 5040) + 1.0 / 720) * r2 + (r * (1.0 / 120) + 1.0 / 24)) * (r2 * r2) +
+              ((r * (1.0 / 6) + 0.5) * r2 + (r + 1));
   p *= p;
   p *= p;
   p *= p;
-  return reinterpret_cast<Lanes>(~is_zero & (reinterpret_cast<Words>(p) + (reinterpret_cast<Words>(shifted) << 52)));
+  return reinterpret_cast<Doubles>(~is_zero & (reinterpret_cast<Words>(p) + (reinterpret_cast<Words>(shifted) << 52)));
 }
+
+template <size_t N>
+[[gnu::always_inline]] inline void weigh_all(const float* logits, size_t n, double largest, double factor,
+                                             float* scaled, double* weights) {
+  using Doubles = typename Vector<N>::Doubles;
+  using Floats = typename Vector<N>::Floats;
+  for (size_t i = 0; i < n; i += N) {
+    Floats of_logits{};
+    if (i + N <= n) {
+      std::memcpy(&of_logits, logits + i, sizeof of_logits);
+    } else {
+      std::memcpy(&of_logits, logits + i, (n - i) * sizeof(float));
+    }
+    const Doubles x = (__builtin_convertvector(of_logits, Doubles) - largest) * factor;
+    const Floats rounded = __builtin_convertvector(x, Floats);
+    const Doubles e = exp_below_zero<N>(__builtin_convertvector(rounded, Doubles));
+    std::memcpy(scaled + i, &rounded, sizeof rounded);
+    std::memcpy(weights + i, &e, sizeof e);
+  }
+}
+
+void weigh_by_two(const float* logits, size_t n, double largest, double factor, float* scaled, double* weights) {
+  weigh_all<2>(logits, n, largest, factor, scaled, weights);
+}
+#if defined(__x86_64__)
+[[gnu::target("avx2")]] void weigh_by_four(const float* logits, size_t n, double largest, double factor, float* scaled,
+                                           double* weights) {
+  weigh_all<4>(logits, n, largest, factor, scaled, weights);
+}
+#endif
 
 Lanes load(const double* x) {
   Lanes lanes;
@@ -136,33 +175,36 @@ Cut<Key> find_cut(std::span<const Key> keys, WeightOf&& weight_of, double mass, 
 
 }  // namespace
 
+Weigh* weigh_with(size_t n_lanes) {
+  if (n_lanes == 2) return weigh_by_two;
+#if defined(__x86_64__)
+  if (n_lanes == 4 && __builtin_cpu_supports("avx2")) return weigh_by_four;
+#endif
+  return nullptr;
+}
+
 void Distribution::assign(std::span<const float> logits, float largest, double temperature, uint64_t top_k) {
-  const size_t room = logits.size() + logits.size() % 2;  // for whole lanes
+  const size_t room = (logits.size() + most_lanes - 1) / most_lanes * most_lanes;
   ids_.resize(room);
   scaled_.resize(room);
   weights_.resize(room);
-  if (top_k != 0 && top_k < logits.size()) {
+  n_ = logits.size();
+  has_all_ = top_k == 0 || top_k >= logits.size();
+  if (!has_all_) {
     choose_largest(logits, top_k);
-  } else {
-    n_ = logits.size();
-    std::iota(ids_.begin(), ids_.end(), 0);
-    std::copy(logits.begin(), logits.end(), scaled_.begin());
+    logits = {scaled_.data(), n_};
   }
   // The largest is subtracted before the division: however small the temperature, what comes of it is 0 for the largest
   // and at worst -infinity for the others.
   double factor = 1 / temperature;
   if (std::isinf(largest) || std::isinf(factor)) {  // the largest takes all of the probability
-    for (size_t i = 0; i < n_; i++) scaled_[i] = scaled_[i] == largest ? 0 : minus_infinity;
+    for (size_t i = 0; i < n_; i++) scaled_[i] = logits[i] == largest ? 0 : minus_infinity;
+    logits = {scaled_.data(), n_};
     largest = 0;
     factor = 1;
   }
-  for (size_t i = 0; i < n_; i += 2) {
-    const Lanes x = (Lanes{scaled_[i], scaled_[i + 1]} - largest) * factor;
-    scaled_[i] = static_cast<float>(x[0]);
-    scaled_[i + 1] = static_cast<float>(x[1]);
-    const Lanes weights = exp_below_zero(Lanes{scaled_[i], scaled_[i + 1]});
-    std::memcpy(&weights_[i], &weights, sizeof weights);
-  }
+  Weigh* const widest = weigh_with(4);
+  (widest != nullptr ? widest : weigh_with(2))(logits.data(), n_, largest, factor, scaled_.data(), weights_.data());
 }
 
 // The ids and logits of the k largest.
@@ -184,12 +226,13 @@ template <class Keep>
 void Distribution::keep_if(Keep&& keep) {
   size_t n = 0;
   for (size_t i = 0; i < n_; i++) {
-    ids_[n] = ids_[i];
+    ids_[n] = id_at(i);
     scaled_[n] = scaled_[i];
     weights_[n] = weights_[i];
     n += keep(i) ? 1 : 0;
   }
   n_ = n;
+  has_all_ = false;
 }
 
 void Distribution::keep_top_p(double p) {
@@ -230,12 +273,12 @@ int32_t Distribution::draw(double u) const {
   for (double next; i + block < n_ && (next = sum + sum_of(&weights_[i], block)) <= wanted; i += block) sum = next;
   for (; i < n_; i++) {
     sum += weights_[i];
-    if (wanted < sum) return ids_[i];
+    if (wanted < sum) return id_at(i);
   }
   // Rounding: the last that has a probability.
   size_t last = n_ - 1;
   while (last > 0 && weights_[last] == 0) last--;
-  return ids_[last];
+  return id_at(last);
 }
 
 }  // namespace finermoe

@@ -1,6 +1,7 @@
 // A distribution over token ids on its way from logits to one token: what the sampler's filters keep of it.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -12,6 +13,11 @@ struct RadixScratch {
   std::vector<uint32_t> undecided;
   std::vector<double> sums;
 };
+
+// scaled = (logit - largest) * factor, rounded, and weights = e^scaled.     logits [n]; scaled, weights [n + 3]
+using Weigh = void(const float* logits, size_t n, double largest, double factor, float* scaled, double* weights);
+// With 2 or 4 numbers at a time, to the same bits; null where this processor cannot.
+Weigh* weigh_with(size_t n_lanes);
 
 // Candidates in ascending order of their ids, with probabilities up to a common factor. Every filter is a few passes
 // over the candidates, whatever their distribution: none sorts more than a short run of them. Memory is kept from one
@@ -37,8 +43,11 @@ class Distribution {
   template <class Keep>
   void keep_if(Keep&& keep);
 
+  int32_t id_at(size_t candidate) const { return has_all_ ? static_cast<int32_t>(candidate) : ids_[candidate]; }
+
   // [vocab] each, of which the first n_ are candidates.
   size_t n_ = 0;
+  bool has_all_ = false;  // the candidates are all ids: ids_ is not filled
   std::vector<int32_t> ids_;
   std::vector<float> scaled_;    // (logit - largest) / temperature: at most 0, and 0 for the likeliest at first
   std::vector<double> weights_;  // e^scaled

@@ -310,6 +310,31 @@ TEST(Sampler, ChoosesWhatTheDefinitionChooses) {
   }
 }
 
+// Two or four numbers at a time give the same bits, and they are those of exp().
+TEST(Weigh, TheNumberOfLanesDoesNotShow) {
+  std::mt19937 random(3);
+  std::normal_distribution<float> normal(0, 100);
+  for (const size_t n : {1, 2, 3, 4, 5, 7, 64, 1001}) {
+    std::vector<float> logits(n), scaled(n + 3), scaled_by_four(n + 3);
+    std::vector<double> weights(n + 3), weights_by_four(n + 3);
+    for (float& x : logits) x = normal(random);
+    if (n > 4) logits[4] = -infinity;
+    const double largest = *std::max_element(logits.begin(), logits.end());
+    weigh_with(2)(logits.data(), n, largest, 1 / 0.7, scaled.data(), weights.data());
+    for (size_t i = 0; i < n; i++) {
+      EXPECT_EQ(scaled[i], static_cast<float>((logits[i] - largest) * (1 / 0.7)));
+      EXPECT_NEAR(weights[i], std::exp(double{scaled[i]}), 1e-14 * weights[i] + 1e-307);
+    }
+    Weigh* const by_four = weigh_with(4);
+    if (by_four == nullptr) GTEST_SKIP() << "this processor has no AVX2";
+    by_four(logits.data(), n, largest, 1 / 0.7, scaled_by_four.data(), weights_by_four.data());
+    for (size_t i = 0; i < n; i++) {
+      EXPECT_EQ(scaled_by_four[i], scaled[i]) << i << " of " << n;
+      EXPECT_EQ(weights_by_four[i], weights[i]) << i << " of " << n;
+    }
+  }
+}
+
 TEST(LogProbabilities, AreALogSoftmax) {
   const LogProbabilities own(halves);
   for (size_t i = 0; i < halves.size(); i++) EXPECT_NEAR(own.of(static_cast<int32_t>(i)), halves[i], 1e-6);
