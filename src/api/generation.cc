@@ -23,8 +23,10 @@ int32_t create(finermoe_session* handle, finermoe_generation** generation, finer
     FM_TRY(session->model()->runtime()->check_process());
     const Use use(session->use, "session");
     FM_TRY(use.check());
-    FM_ASSIGN(auto created, make(session));
-    return give(generation, std::move(created));
+    auto made = std::make_unique<finermoe_generation>();  // first: once a prompt is appended nothing may fail
+    FM_ASSIGN(made->generation, make(session));
+    *generation = made.release();
+    return {};
   });
 }
 

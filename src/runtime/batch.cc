@@ -12,8 +12,8 @@ Status Batch::add(std::shared_ptr<Generation> generation) {
   if (generation->session()->model() != model_) {
     return Status(FINERMOE_ERROR_INVALID_ARGUMENT, "the generation belongs to another model than the batch");
   }
-  const Precision precision = generation->session()->options().precision;
-  if (!members_.empty() && members_[0]->session()->options().precision != precision) {
+  const Precision precision = generation->session()->precision();
+  if (!members_.empty() && members_[0]->session()->precision() != precision) {
     return Status(FINERMOE_ERROR_INVALID_ARGUMENT, "the sessions of a batch share one precision",
                   precision == Precision::fast ? "FINERMOE_PRECISION_EXACT" : "FINERMOE_PRECISION_FAST",
                   precision == Precision::fast ? "FINERMOE_PRECISION_FAST" : "FINERMOE_PRECISION_EXACT");

@@ -30,8 +30,8 @@ const std::array<SamplingRange, 7> sampling_ranges = {{
     {&SamplingOptions::top_p, "top_p", is_share, "more than 0 and at most 1"},
     {&SamplingOptions::min_p, "min_p", [](double x) { return x >= 0 && x < 1; }, "0 or more and less than 1"},
     {&SamplingOptions::typical_p, "typical_p", is_share, "more than 0 and at most 1"},
-    {&SamplingOptions::repetition_penalty, "repetition_penalty", [](double x) { return x > 0 && is_penalty(x); },
-     "more than 0"},
+    {&SamplingOptions::repetition_penalty, "repetition_penalty", [](double x) { return x >= 1e-6 && is_penalty(x); },
+     "1e-6 to 1e6"},
     {&SamplingOptions::frequency_penalty, "frequency_penalty", is_penalty, "a finite number"},
     {&SamplingOptions::presence_penalty, "presence_penalty", is_penalty, "a finite number"},
 }};
@@ -76,12 +76,13 @@ Result<std::shared_ptr<Generation>> Generation::make(std::shared_ptr<Session> se
   FM_TRY(options.check_ids(vocab_size));
   std::shared_ptr<Generation> generation(new Generation);
   if (options.stop_strings.empty()) {
-    generation->tokenizer_ = model.usable_tokenizer();
+    FM_ASSIGN(generation->tokenizer_, model.usable_tokenizer());
   } else {
     FM_ASSIGN(generation->tokenizer_, model.tokenizer());
   }
   FM_ASSIGN(generation->logits_, Buffer::allocate(model.runtime()->account(), vocab_size * sizeof(float), "logits"));
-  generation->sampler_.emplace(options.sampling, model.padding_ids());
+  FM_ASSIGN(auto padding, model.padding_ids());
+  generation->sampler_.emplace(options.sampling, std::move(padding));
   generation->stop_strings_.emplace(options.stop_strings);
   generation->options_ = std::move(options);
   generation->session_ = std::move(session);
@@ -132,22 +133,32 @@ Result<std::shared_ptr<Generation>> Generation::create_behind(std::shared_ptr<Se
   return generation;
 }
 
-// What a call that computes ends with, kept for those who ask later.
-template <class T>
-T Generation::remember(T result) {
-  if constexpr (std::is_same_v<T, Status>) {
-    failure_ = result;
-  } else {
-    failure_ = result.status();
+// What a call that computes ends with is kept for those who ask later.
+template <class Call>
+Status Generation::remembered(Call&& call) {
+  try {
+    Status status = call();
+    failure_ = status;
+    return status;
+  } catch (const std::bad_alloc&) {
+    failure_ = Status(FINERMOE_ERROR_OUT_OF_MEMORY, "out of memory");  // short enough to need none
+    throw;
   }
-  return result;
 }
 
 Status Generation::prepare(const CancelFlag* cancel) {
-  if (finish_ != Finish::none) return {};
-  const Use session_use(session_->use, "session");
-  Status held = session_use.check();
-  return remember(held.ok() ? compute(cancel) : std::move(held));
+  FM_TRY(check_goes_on());
+  return remembered([&]() -> Status {
+    const Use session_use(session_->use, "session");
+    FM_TRY(session_use.check());
+    return compute(cancel);
+  });
+}
+
+Status Generation::check_goes_on() const {
+  if (finish_ == Finish::none) return {};
+  return Status(FINERMOE_ERROR_STATE, "the generation has finished: nothing follows it", "a generation that goes on",
+                "a finished one");
 }
 
 Status Generation::ready_session() {
@@ -212,25 +223,22 @@ Status Generation::check() const {
 
 Result<const GenerationEvent*> Generation::next(const CancelFlag* cancel) {
   if (finish_ != Finish::none) return end();
-  const Use session_use(session_->use, "session");
-  Status status = session_use.check();
-  if (status.ok()) status = compute(cancel);
-  if (status.ok()) {
+  FM_TRY(remembered([&]() -> Status {
+    const Use session_use(session_->use, "session");
+    FM_TRY(session_use.check());
+    FM_TRY(compute(cancel));
     const Stopwatch watch;
-    status = choose_token();
+    Status status = choose_token();
     decode_seconds_ += watch.seconds();
-  }
-  FM_TRY(remember(std::move(status)));
+    return status;
+  }));
   return &event_;
 }
 
 Status Generation::append(std::span<const int32_t> ids) {
   const Use session_use(session_->use, "session");
   FM_TRY(session_use.check());
-  if (finish_ != Finish::none) {
-    return Status(FINERMOE_ERROR_STATE, "the generation has finished: nothing follows it", "a generation that goes on",
-                  "a finished one");
-  }
+  FM_TRY(check_goes_on());
   FM_TRY(session_->check_ids(ids, session_->length()));
   if (ids.empty()) return {};
   Text text = text_;

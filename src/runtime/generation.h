@@ -96,7 +96,7 @@ class Generation {
   const GenerationEvent* fail(Status why);
 
   // Whether the logits of the next token are there: of what the session holds at this moment.
-  bool prepared() const { return prepared_at_ == session_->revision(); }
+  bool prepared() const { return finish_ == Finish::none && prepared_at_ == session_->revision(); }
   Finish finish() const { return finish_; }
   size_t n_prompt() const { return n_prompt_; }
   size_t n_kept() const { return n_kept_; }
@@ -147,8 +147,9 @@ class Generation {
   Status choose_token();
   void put_text(int32_t token, size_t n_generated, Text& text, std::string& out, Finish& finish) const;
   void flush_text(size_t n_generated, Text& text, std::string& out, Finish& finish) const;
-  template <class T>
-  T remember(T result);
+  Status check_goes_on() const;
+  template <class Call>
+  Status remembered(Call&& call);
 
   std::shared_ptr<Session> session_;
   std::shared_ptr<const Tokenizer> tokenizer_;  // null for a model without one: events carry no text

@@ -1,10 +1,20 @@
 #include "runtime/loaded_model.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include "base/sha256.h"
 
 namespace finermoe {
+namespace {
+
+// An error that will be the same as long as the files are: not of the system, which another time may do better.
+bool says_what_the_files_hold(Code code) {
+  return code == FINERMOE_ERROR_NO_TOKENIZER ||
+         (code <= FINERMOE_ERROR_TOKENIZER_MALFORMED && code >= FINERMOE_ERROR_CHAT_TEMPLATE);
+}
+
+}  // namespace
 
 Result<std::shared_ptr<LoadedModel>> LoadedModel::load(std::shared_ptr<const Checkpoint> checkpoint,
                                                        std::shared_ptr<Runtime> runtime,
@@ -41,7 +51,7 @@ Result<std::shared_ptr<const Tokenizer>> LoadedModel::tokenizer() {
   const auto read = [&](const std::string& name) { return model_.checkpoint->text(name); };
   auto opened = Tokenizer::open("the model", read);
   const Code code = opened.status().code();
-  if (code == FINERMOE_ERROR_OUT_OF_MEMORY) return opened;  // another time it may work
+  if (code != FINERMOE_OK && !says_what_the_files_hold(code)) return opened;  // another time it may work
   if (code != FINERMOE_OK && code != FINERMOE_ERROR_NO_TOKENIZER) {
     runtime_->log(2, cat("only token ids can be used with the model: ", opened.status().message()));
   }
@@ -49,14 +59,15 @@ Result<std::shared_ptr<const Tokenizer>> LoadedModel::tokenizer() {
   return opened;
 }
 
-std::shared_ptr<const Tokenizer> LoadedModel::usable_tokenizer() {
+Result<std::shared_ptr<const Tokenizer>> LoadedModel::usable_tokenizer() {
   auto found = tokenizer();
-  return found.ok() ? *found : nullptr;
+  if (!found.ok() && says_what_the_files_hold(found.status().code())) return std::shared_ptr<const Tokenizer>();
+  return found;
 }
 
-std::vector<int32_t> LoadedModel::padding_ids() {
+Result<std::vector<int32_t>> LoadedModel::padding_ids() {
   std::vector<int32_t> ids;
-  const auto found = usable_tokenizer();
+  FM_ASSIGN(const auto found, usable_tokenizer());
   if (!found) return ids;
   for (int32_t id = 0; static_cast<uint64_t>(id) < config().vocab_size; id++) {
     if (found->kind(id) == TokenKind::unused) ids.push_back(id);
@@ -64,28 +75,51 @@ std::vector<int32_t> LoadedModel::padding_ids() {
   return ids;
 }
 
-Result<LoadedModel::Lease> LoadedModel::borrow_scratch(size_t n_rows, uint64_t n_positions) {
+Result<LoadedModel::Lease> LoadedModel::borrow_scratch(size_t n_rows, uint64_t n_positions, const StopSignals& stop) {
+  constexpr auto patience = std::chrono::milliseconds(20);  // between two looks at `stop`
   std::unique_lock lock(scratch_mutex_);
-  scratch_rows_ = std::max(scratch_rows_, n_rows);
-  scratch_positions_ = std::max(scratch_positions_, n_positions);
   for (;;) {
     free_scratch_.reserve(free_scratch_.size() + n_lent_ + 1);  // giving back must not need memory
-    std::erase_if(free_scratch_,
-                  [&](const auto& free) { return free->n_rows < n_rows || free->n_positions < n_positions; });
-    if (!free_scratch_.empty()) {
-      auto scratch = std::move(free_scratch_.back());
-      free_scratch_.pop_back();
+    const auto is_large_enough = [&](const auto& s) { return s->n_rows >= n_rows && s->n_positions >= n_positions; };
+    auto found = std::find_if(free_scratch_.begin(), free_scratch_.end(), is_large_enough);
+    if (found != free_scratch_.end()) {
+      auto scratch = std::move(*found);
+      free_scratch_.erase(found);
       n_lent_++;
       return Lease(*this, std::move(scratch));
     }
-    auto made = Scratch::make(model_, scratch_rows_, scratch_positions_, runtime_->account());
+    // As large as the largest so far, so that all can take turns with it; else as large as it must be.
+    const size_t most_rows = std::max(scratch_rows_, n_rows);
+    const uint64_t most_positions = std::max(scratch_positions_, n_positions);
+    auto made = make_scratch(most_rows, most_positions);
+    if (!made.ok() && (most_rows > n_rows || most_positions > n_positions)) made = make_scratch(n_rows, n_positions);
     if (made.ok()) {
+      scratch_rows_ = most_rows;
+      scratch_positions_ = most_positions;
       n_lent_++;
       return Lease(*this, std::move(*made));
     }
-    if (n_lent_ == 0) return made.status();
-    scratch_returned_.wait(lock);
+    if (n_lent_ == 0) {
+      scratch_returned_.notify_all();  // who waits for a step to end has nothing more to wait for
+      return made.status();
+    }
+    scratch_returned_.wait_for(lock, patience);
+    FM_TRY(stop.check());
   }
+}
+
+// Gives up the smaller ones that are free where that makes room. The lock is held.
+Result<std::unique_ptr<Scratch>> LoadedModel::make_scratch(size_t n_rows, uint64_t n_positions) {
+  const auto& account = runtime_->account();
+  auto made = Scratch::make(model_, n_rows, n_positions, account);
+  if (made.ok() || free_scratch_.empty()) return made;
+  const size_t n_threads = runtime_->pool()->n_threads();
+  uint64_t of_free = 0;
+  for (const auto& free : free_scratch_) of_free += Scratch::bytes(config(), free->n_rows, free->n_positions, n_threads);
+  const uint64_t needed = Scratch::bytes(config(), n_rows, n_positions, n_threads), used = account->used();
+  if (account->limit() != 0 && used - std::min(used, of_free) + needed > account->limit()) return made;
+  free_scratch_.clear();
+  return Scratch::make(model_, n_rows, n_positions, account);
 }
 
 void LoadedModel::give_back(std::unique_ptr<Scratch> scratch) noexcept {
@@ -94,7 +128,7 @@ void LoadedModel::give_back(std::unique_ptr<Scratch> scratch) noexcept {
     free_scratch_.push_back(std::move(scratch));
     n_lent_--;
   }
-  scratch_returned_.notify_one();
+  scratch_returned_.notify_all();
 }
 
 Result<std::string> LoadedModel::fingerprint() {

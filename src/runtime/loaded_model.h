@@ -12,6 +12,7 @@
 #include "model/forward.h"
 #include "runtime/residency.h"
 #include "runtime/runtime.h"
+#include "runtime/use.h"
 #include "text/tokenizer.h"
 
 namespace finermoe {
@@ -29,13 +30,18 @@ class LoadedModel {
   Status settle_head();
   const std::shared_ptr<Runtime>& runtime() const { return runtime_; }
   std::atomic<bool> closed{false};
+  StopSignals stop_signals() const {
+    StopSignals stop(nullptr);
+    stop.watch(closed, "model");
+    return stop;
+  }
 
   // Parsed at the first call; NO_TOKENIZER for a model without one, and what is wrong with one that cannot be used.
   Result<std::shared_ptr<const Tokenizer>> tokenizer();
-  // The same, or null where there is none that can be used: what needs no text goes on without.
-  std::shared_ptr<const Tokenizer> usable_tokenizer();
+  // The same, or null where the files have none that can be used: what needs no text goes on without.
+  Result<std::shared_ptr<const Tokenizer>> usable_tokenizer();
   // Ids that a generation must never choose: rows of the vocabulary without a token. Empty without a tokenizer.
-  std::vector<int32_t> padding_ids();
+  Result<std::vector<int32_t>> padding_ids();
 
   // What a saved session must agree with: SHA-256 of the configuration, the tensor table, and the values of norms,
   // biases and routers.
@@ -56,10 +62,11 @@ class LoadedModel {
     LoadedModel* owner_;
     std::unique_ptr<Scratch> scratch_;
   };
-  Result<Lease> borrow_scratch(size_t n_rows, uint64_t n_positions);
+  Result<Lease> borrow_scratch(size_t n_rows, uint64_t n_positions, const StopSignals& stop);
 
  private:
   LoadedModel() = default;
+  Result<std::unique_ptr<Scratch>> make_scratch(size_t n_rows, uint64_t n_positions);
   void give_back(std::unique_ptr<Scratch> scratch) noexcept;
   Result<std::string> compute_fingerprint() const;
 
@@ -77,7 +84,7 @@ class LoadedModel {
   std::condition_variable scratch_returned_;
   std::vector<std::unique_ptr<Scratch>> free_scratch_;
   size_t n_lent_ = 0;
-  size_t scratch_rows_ = 0;  // the largest sizes asked for so far: every new scratch has them
+  size_t scratch_rows_ = 0;  // the largest sizes had so far: every new scratch has them, where there is room
   uint64_t scratch_positions_ = 0;
 };
 

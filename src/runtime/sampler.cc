@@ -78,6 +78,7 @@ double sum_of_exponentials(std::span<const float> x, float largest) {
 
 void Sampler::saw_prompt(std::span<const int32_t> ids) {
   if (!has_penalties()) return;
+  seen_.reserve(seen_.size() + ids.size());  // all or nothing
   for (int32_t id : ids) seen_.push_back({id, 0});
   // Equal ids become neighbours, the one that has been counted before the others.
   std::sort(seen_.begin(), seen_.end(),

@@ -35,13 +35,15 @@ Result<std::shared_ptr<Session>> Session::create(std::shared_ptr<LoadedModel> mo
   std::shared_ptr<Session> session(new Session);
   const Config& config = model->config();
   session->asked_ = options;
+  session->precision_ = options.precision;
   FM_ASSIGN(session->options_, options.resolved(config));
   const auto& account = model->runtime()->account();
   const uint64_t kv = kv_cache_bytes(config, session->options_.context_length, session->options_.kv_dtype);
   FM_ASSIGN(session->cache_, Buffer::allocate(account, kv, "the KV cache"));
   FM_ASSIGN(session->logits_, Buffer::allocate(account, config.vocab_size * sizeof(float), "logits"));
   // Scratch for the largest chunk, now: a limit that is too low is an error here and not in the middle of a text.
-  FM_ASSIGN(auto scratch, model->borrow_scratch(session->options_.chunk, session->options_.context_length));
+  FM_ASSIGN(auto scratch,
+            model->borrow_scratch(session->options_.chunk, session->options_.context_length, model->stop_signals()));
   session->model_ = std::move(model);
   return session;
 }
@@ -101,16 +103,21 @@ Status Session::compute(std::span<const size_t> rows, const Readout& wanted, con
     FM_TRY(status);
     done += n;
     n_read += rows_of_chunk.size();
-    if (total > 1) FM_TRY(options_.progress.report("prefill", done, total));
+    Status wanted_on = total > 1 ? options_.progress.report("prefill", done, total) : Status();
+    if (done < total) FM_TRY(std::move(wanted_on));  // behind the last chunk there is nothing left to cancel
   }
   return {};
 }
 
 Status Session::compute_all() {
-  StopSignals stop(nullptr);
+  return compute({}, {}, stop_signals(nullptr), nullptr);
+}
+
+StopSignals Session::stop_signals(const CancelFlag* cancel) const {
+  StopSignals stop(cancel);
   stop.watch(model_->closed, "model");
   stop.watch(use.closed, "session");
-  return compute({}, {}, stop, nullptr);
+  return stop;
 }
 
 // Takes back the tokens that a call has appended and then fails, by a status or an exception.
@@ -130,9 +137,6 @@ struct Session::Undo {
 Status Session::append(std::span<const int32_t> ids, std::span<const size_t> rows, const CancelFlag* cancel) {
   FM_TRY(check_ids(ids, length()));
   FM_TRY(keep_rows(rows.size()));
-  StopSignals stop(cancel);
-  stop.watch(model_->closed, "model");
-  stop.watch(use.closed, "session");
   std::vector<size_t> behind(rows.begin(), rows.end());  // what was not computed before
   for (size_t& row : behind) row += uncomputed().size();
   reserve(ids.size());
@@ -141,7 +145,7 @@ Status Session::append(std::span<const int32_t> ids, std::span<const size_t> row
   Readout wanted;
   if (options_.hidden != Hidden::none) wanted.hidden = hidden_.data<float>();
   if (options_.hidden != Hidden::only) wanted.logits = logits_.data<float>();
-  Status status = compute(behind, wanted, stop, nullptr);
+  Status status = compute(behind, wanted, stop_signals(cancel), nullptr);
   if (status.code() == FINERMOE_ERROR_CANCELLED) undo.length = std::max(undo.length, n_computed_);
   FM_TRY(std::move(status));
   if (options_.hidden != Hidden::none) n_hidden_ = rows.size();
@@ -155,9 +159,6 @@ Status Session::score(std::span<const int32_t> ids, const CancelFlag* cancel, st
                       std::span<int32_t> likeliest) {
   FM_TRY(check_ids(ids, length()));
   if (ids.empty()) return {};
-  StopSignals stop(cancel);
-  stop.watch(model_->closed, "model");
-  stop.watch(use.closed, "session");
   const uint64_t vocab = model_->config().vocab_size;
   std::atomic<bool> are_finite{true};
   const auto score_one = [&](size_t at, std::span<const float> row) {
@@ -191,7 +192,7 @@ Status Session::score(std::span<const int32_t> ids, const CancelFlag* cancel, st
   reserve(ids.size());
   Undo undo{*this};
   hold(ids);
-  FM_TRY(compute(rows, {.logits = logits.data<float>(), .logits_block = &block, .logits_block_rows = at_once}, stop,
+  FM_TRY(compute(rows, {.logits = logits.data<float>(), .logits_block = &block, .logits_block_rows = at_once}, stop_signals(cancel),
                  nullptr));
   if (!are_finite) {
     return Status(FINERMOE_ERROR_NOT_FINITE, "the model's logits are not finite: they give no probabilities",
@@ -241,7 +242,8 @@ Status Session::truncate(size_t length) {
                   cat("cannot truncate to ", length, " tokens: the session holds ", tokens_.size()),
                   cat("at most ", tokens_.size()), cat(length));
   }
-  if (length < tokens_.size()) changed();
+  if (length == tokens_.size()) return {};
+  changed();
   tokens_.resize(length);
   n_computed_ = std::min(n_computed_, length);
   forget_rows();
@@ -330,7 +332,7 @@ Status Session::set_context_length(uint64_t n_tokens) {
   }
   const uint64_t bytes = kv_cache_bytes(model_->config(), options.context_length, options.kv_dtype);
   FM_ASSIGN(Buffer cache, Buffer::allocate(model_->runtime()->account(), bytes, "a KV cache of another length"));
-  FM_ASSIGN(auto scratch, model_->borrow_scratch(options.chunk, options.context_length));
+  FM_ASSIGN(auto scratch, model_->borrow_scratch(options.chunk, options.context_length, stop_signals(nullptr)));
   copy_cache(model_->config(), n_computed_, this->cache(), {cache.data(), options.kv_dtype, options.context_length});
   cache_ = std::move(cache);
   options_ = options;

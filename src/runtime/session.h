@@ -70,6 +70,7 @@ class Session {
 
   const std::shared_ptr<LoadedModel>& model() const { return model_; }
   const SessionOptions& options() const { return options_; }  // resolved
+  Precision precision() const { return precision_; }          // the same for ever: may be asked without its use
   const std::vector<int32_t>& tokens() const { return tokens_; }
   size_t length() const { return tokens_.size(); }
   uint64_t capacity() const { return options_.context_length; }
@@ -105,6 +106,7 @@ class Session {
   struct Undo;
   class Saved;
   Session() = default;
+  StopSignals stop_signals(const CancelFlag* cancel) const;
   Status compute_all();
   Status keep_rows(size_t n);
   void forget_rows();
@@ -115,6 +117,7 @@ class Session {
 
   std::shared_ptr<LoadedModel> model_;
   SessionOptions asked_, options_;  // as they were given, and resolved
+  Precision precision_ = Precision::exact;
   std::vector<int32_t> tokens_;
   size_t n_computed_ = 0;
   std::atomic<uint64_t> revision_{1};

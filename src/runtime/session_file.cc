@@ -48,6 +48,9 @@ std::span<const std::byte> bytes_of(const void* data, size_t size) {
 // `sink` receives the whole, part by part. Everything is computed.
 Status Session::write(FunctionRef<Status(std::span<const std::byte>)> sink) const {
   FM_ASSIGN(const std::string fingerprint, model_->fingerprint());
+  const Config& config = model_->config();
+  const KvLayout layout(options_.kv_dtype, config.head_size);
+  std::vector<std::byte> vectors(at_once * layout.vector_bytes());  // before anything is written
   Header header;
   header.kv_dtype = static_cast<int32_t>(options_.kv_dtype);
   header.length = length();
@@ -60,9 +63,6 @@ Status Session::write(FunctionRef<Status(std::span<const std::byte>)> sink) cons
   };
   FM_TRY(write(bytes_of(&header, sizeof header)));
   FM_TRY(write(bytes_of(tokens_.data(), tokens_.size() * sizeof(int32_t))));
-  const Config& config = model_->config();
-  const KvLayout layout(options_.kv_dtype, config.head_size);
-  std::vector<std::byte> vectors(at_once * layout.vector_bytes());
   for (uint64_t head = 0; head < config.n_layers * 2 * config.n_kv_heads; head++) {
     const std::byte* from = cache_.data() + head * layout.head_bytes(capacity());
     for (size_t begin = 0; begin < length(); begin += at_once) {

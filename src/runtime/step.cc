@@ -84,7 +84,7 @@ Status run_step(LoadedModel& model, std::span<StepPart> parts, Readout readout, 
   const Rows rows(parts);
   readout.rows = rows.read_out;
   if (readout.logits != nullptr && !readout.rows.empty()) FM_TRY(model.settle_head());
-  FM_ASSIGN(auto scratch, model.borrow_scratch(rows.tokens.size(), rows.longest));
+  FM_ASSIGN(auto scratch, model.borrow_scratch(rows.tokens.size(), rows.longest, stop));
   (*scratch).workspace->precision = parts[0].session->options().precision;
   Recording recording;
   FM_TRY(recording.begin(parts));
