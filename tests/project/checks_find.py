@@ -17,22 +17,50 @@ import summary
 
 
 class IncludeLaw(unittest.TestCase):
+    law, outside = include_law.read_law(
+        "| room | may include | what |\n|---|---|---|\n| `base` | – | x |\n| `format` | base | x |\n"
+        "| `model` | base, format | x |\n| `cpu` | base | x |\n| `api` | everything | x |\n"
+        "| `tools/`, `examples/` | finermoe.h | x |\n")
+
+    def check(self, name, content):
+        return include_law.check(name, content, self.law, self.outside)
+
+    def test_the_table_is_read(self):
+        self.assertEqual(self.law, {"base": set(), "format": {"base"}, "model": {"base", "format"}, "cpu": {"base"},
+                                    "api": {"base", "format", "model", "cpu"}})
+        self.assertEqual(self.outside, ("tools/", "examples/"))
+
+    def test_the_table_is_whole(self):
+        rooms = ["base", "format", "model", "cpu", "api"]
+        self.assertFalse(include_law.check_law(self.law, rooms))
+        self.assertTrue(include_law.check_law(self.law, rooms + ["more"]))
+        self.assertTrue(include_law.check_law(self.law, rooms[:-1]))
+        self.assertTrue(include_law.check_law({"a": {"b"}}, ["a"]))
+        self.assertTrue(include_law.check_law({"a": {"b"}, "b": {"c"}, "c": {"a"}}, ["a", "b", "c"]))
+
     def test_upwards_is_refused(self):
-        self.assertTrue(include_law.check("src/base/a.cc", '#include "format/config.h"\n'))
-        self.assertTrue(include_law.check("src/runtime/a.h", '#include "cpu/kernels.h"\n'))
-        self.assertTrue(include_law.check("src/format/a.cc", '#include "api/handles.h"\n'))
+        self.assertTrue(self.check("src/base/a.cc", '#include "format/config.h"\n'))
+        self.assertTrue(self.check("src/format/a.h", '#  include "cpu/kernels.h"\n'))
+        self.assertTrue(self.check("src/format/a.cc", '#include "api/handles.h"\n'))
+        self.assertFalse(self.check("src/api/a.cc", '#include "cpu/kernels.h"\n#include "api/handles.h"\n'))
 
     def test_tools_see_the_header_alone(self):
-        self.assertTrue(include_law.check("tools/a.cc", '#include "base/status.h"\n'))
-        self.assertTrue(include_law.check("examples/a.c", '#include "../src/base/status.h"\n'))
-        self.assertFalse(include_law.check("tools/a.cc", '#include "finermoe.h"\n#include "progress_bar.h"\n'))
+        self.assertTrue(self.check("tools/a.cc", '#include "base/status.h"\n'))
+        self.assertTrue(self.check("examples/a.c", '#include "../src/base/status.h"\n'))
+        self.assertFalse(self.check("tools/a.cc", '#include "finermoe.h"\n#include "progress_bar.h"\n'))
 
     def test_written_from_src(self):
-        self.assertTrue(include_law.check("src/base/a.cc", '#include "status.h"\n'))
-        self.assertFalse(include_law.check("src/model/a.cc", '#include "backend/backend.h"\n#include <vector>\n'))
+        self.assertTrue(self.check("src/base/a.cc", '#include "status.h"\n'))
+        self.assertFalse(self.check("src/model/a.cc", '#include "format/config.h"\n#include <vector>\n'))
 
     def test_cpu_is_not_named(self):
-        self.assertTrue(include_law.check("src/model/a.cc", "return cpu::backend();\n"))
+        self.assertTrue(self.check("src/model/a.cc", "return cpu::backend();\n"))
+
+    def test_built_with(self):
+        build = "x = static_library('x', 'a.cc',\n  dependencies: [base, %s,\n    pcre2], pic: true)\n"
+        self.assertFalse(include_law.check_build("src/model/meson.build", build % "format", self.law))
+        self.assertTrue(include_law.check_build("src/model/meson.build", build % "cpu", self.law))
+        self.assertTrue(include_law.check_build("src/base/meson.build", "f(dependencies: format)", self.law))
 
 
 LIMITS = {"a source file": 500, "a function": 80}
