@@ -196,6 +196,16 @@ class Documents(unittest.TestCase):
         self.assertFalse(documents.check_index("[a](a.md)", ["README.md", "a.md"]))
         self.assertTrue(documents.check_index("[a](a.md)", ["a.md", "b.md"]))
 
+    def test_citations(self):
+        page = "# A\n## 1. One\n1. **First.** x\n2. **Second** y\n## 2. Two\n"
+        exists, read = {"docs/a.md"}.__contains__, {"docs/a.md": page}.get
+        check = lambda content: documents.check_citations("src/a.h", content, exists, read)
+        self.assertFalse(check("// see docs/a.md (docs/a.md, sections 1 and 2; docs/a.md, steps 1 to 2)"))
+        self.assertTrue(check("// docs/b.md"))
+        self.assertTrue(check("// docs/a.md, section 3"))
+        self.assertTrue(check("// docs/a.md, sections 1 and 3"))
+        self.assertTrue(check("// docs/a.md,\n// steps 1 to 3"))
+
     def test_c_example(self):
         readme = "```c\nint main(void) {\n  return 0;\n}\n```\n"
         self.assertFalse(documents.check_c_example(readme, "/* x */\nint main(void) {\n\n    return 0;\n}\n"))
