@@ -316,7 +316,7 @@ FINERMOE_API finermoe_status finermoe_config_open_model(const finermoe_model* mo
                                                         finermoe_error** error);
 FINERMOE_API void finermoe_config_free(finermoe_config* config);
 
-/** The shape of a model, in the terms of the paper and of config.json. */
+/** The shape of a model, in the terms of the paper (arXiv 2603.13364) and of config.json. */
 typedef struct finermoe_config_info {
   uint32_t struct_size;
   int32_t dtype;            /**< FINERMOE_DTYPE_… of the bulk of the weights */

@@ -114,8 +114,8 @@ class Backend {
   virtual Status linear(const float* x, const WeightView& weight, size_t n, bool accumulate, float* out,
                         Workspace& workspace) = 0;
 
-  // Steps 1 to 5 of the specification, in float32. A logit that is not finite is FINERMOE_ERROR_NOT_FINITE; then every
-  // row that has one has -1 for its first expert, and every other row its experts.
+  // docs/finermoe-layer.md, steps 1 to 5, in float32. A logit that is not finite is FINERMOE_ERROR_NOT_FINITE; then
+  // every row that has one has -1 for its first expert, and every other row its experts.
   virtual Status route(const float* x, const RouterWeights& weights, const RouterShape& shape, size_t n,
                        const Route& route, Workspace& workspace) = 0;
 

@@ -1,4 +1,4 @@
-// The router's decision for one token (specification, section 3, steps 2 to 5), the same on every device.
+// The router's decision for one token (docs/finermoe-layer.md, steps 2 to 5), the same on every device.
 #pragma once
 
 #include <cstdint>

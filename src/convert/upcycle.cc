@@ -1,4 +1,4 @@
-// Upcycling (paper, Eq. 9 and 10; specification, section 6): the tensors of the result, each as a part of the dense
+// Upcycling (Eq. 9 and 10; docs/finermoe-layer.md, section 6): the tensors of the result, each as a part of the dense
 // checkpoint or as random numbers. A reading order: upcycle() at the end, then upwards.
 #include <cmath>
 #include <memory>
@@ -76,7 +76,7 @@ class Upcycler {
     return source;
   }
 
-  // Everything that the dense model has too: under the same name, but for the shared expert and a tied head.
+  // Everything that the dense model has too: under the same name, but for the shared expert (Eq. 9) and a tied head.
   Status plan_copy(const TensorSpec& spec, PlannedTensor& tensor) const {
     std::string name(spec.name);
     if (spec.kind == TensorKind::shared) {
@@ -90,7 +90,7 @@ class Upcycler {
     return {};
   }
 
-  // Expert k holds part i of the intermediate width and writes component j of the output (Eq. 9 and 10).
+  // Expert k holds part i of the intermediate width and writes component j of the output (Eq. 10).
   Status plan_expert(const TensorSpec& spec, PlannedTensor& tensor) {
     if (spec.layer != layer_) FM_TRY(enter_layer(spec.layer));
     uint64_t k = static_cast<uint64_t>(spec.expert), group_size = config_.router.group_size();

@@ -17,7 +17,7 @@ Status check_divides(const char* whole_name, uint64_t whole, const char* parts_n
                 cat("a multiple of ", parts), cat(whole));
 }
 
-// N = G_O R_O G_I R_I (Eq. 5), after the checks of section 4 of the specification.
+// N = G_O R_O G_I R_I (Eq. 5), after the checks of docs/finermoe-layer.md, section 4.
 Result<uint64_t> count_experts(const Config& dense, const UpcycleOptions& options) {
   uint64_t group = 0, n_experts = options.granularity_output;
   if (options.granularity_inter == 0 || options.expansion_inter == 0 || options.granularity_output == 0 ||

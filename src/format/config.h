@@ -17,7 +17,7 @@ namespace finermoe {
 
 enum class ModelType { finer_moe, qwen2, qwen2_moe };
 
-// How the router turns logits into experts (specification, sections 3 and 4).
+// How the router turns logits into experts (docs/finermoe-layer.md, sections 3 and 4).
 struct RouterShape {
   uint64_t granularity_inter = 0;   // G_I
   uint64_t expansion_inter = 0;     // R_I

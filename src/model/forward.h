@@ -76,7 +76,7 @@ struct Readout {
 Status forward(const Model& model, RaggedBatch batch, const Readout& readout, Scratch& scratch,
                const ForwardHooks& hooks);
 
-// One MoE layer (specification, section 3): x += moe(normed).              x, normed [n, h]
+// One MoE layer (docs/finermoe-layer.md, section 3): x += moe(normed).     x, normed [n, h]
 Status moe_layer(const Model& model, const MoeWeights& weights, size_t n, Scratch& scratch);
 
 }  // namespace finermoe

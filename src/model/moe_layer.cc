@@ -55,6 +55,7 @@ class ExpertRuns {
 
 }  // namespace
 
+// The steps are those of docs/finermoe-layer.md.
 Status moe_layer(const Model& model, const MoeWeights& weights, size_t n, Scratch& s) {
   Backend& backend = *model.backend;
   const RouterShape& shape = model.config.router;

@@ -1,4 +1,4 @@
-// What the router did, token by token: routes, logits, usage (Eq. 11).
+// What the router did, token by token: routes, logits, usage and balance.
 #pragma once
 
 #include <atomic>
@@ -54,7 +54,7 @@ class Trace {
   // [n_tokens] in their session; empty where no rows are recorded.
   const std::vector<size_t>& positions() const { return positions_; }
   bool records_rows() const { return (what_ & (FINERMOE_TRACE_ROUTES | FINERMOE_TRACE_LOGITS)) != 0; }
-  // Eq. 11 without alpha; needs at least one token.
+  // Eq. 11 (docs/finermoe-layer.md, section 7) without alpha; needs at least one token.
   double balance_loss(size_t moe_layer) const;
 
  private:

@@ -1,4 +1,5 @@
-"""Every tensor of upcycled models against Eq. 9 and 10 in numpy, for all presets and free parameters."""
+"""Every tensor of upcycled models against Eq. 9 and 10 in numpy (docs/finermoe-layer.md, section 6), for all presets and
+free parameters."""
 import json
 import os
 import shutil

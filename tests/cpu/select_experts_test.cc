@@ -1,4 +1,4 @@
-// The router's selection against a plain restatement of the specification, with equal and with extreme logits.
+// The router's selection against a plain restatement of docs/finermoe-layer.md, with equal and with extreme logits.
 #include "backend/select_experts.h"
 
 #include <gtest/gtest.h>
@@ -31,7 +31,7 @@ Selection select(const RouterShape& shape, const std::vector<float>& logits, con
   return s;
 }
 
-// Sections 3.2 to 3.5, step by step, in long double.
+// Steps 2 to 5, one after the other, in long double.
 Selection plain(const RouterShape& shape, const std::vector<float>& logits, const float* scores) {
   Selection s;
   const size_t size = shape.group_size();
@@ -93,6 +93,14 @@ TEST(SelectExperts, RandomLogitsOfEveryShape) {
       }
     }
   }
+}
+
+TEST(SelectExperts, TheExampleOfTheDocument) {
+  const Selection s = select(shape_of(2, 1, 2, 2, 1), {2, -1, 0.9f, 0.8f, 0.5f, 0.5f, 1.5f, -0.5f});
+  EXPECT_EQ((std::vector<int32_t>{1, 2}), s.groups);
+  EXPECT_EQ((std::vector<int32_t>{2, 4}), s.experts);
+  EXPECT_NEAR(0.599, s.weights[0], 5e-4);
+  EXPECT_NEAR(0.401, s.weights[1], 5e-4);
 }
 
 TEST(SelectExperts, EqualLogitsGoToTheLowestIndices) {

@@ -1,5 +1,5 @@
 // What the tests of the CPU backend share: the instruction sets of this machine, random matrices of any type at any
-// address, and the arithmetic of the specification in double precision.
+// address, and the arithmetic of docs/finermoe-layer.md in double precision.
 #pragma once
 
 #include <gtest/gtest.h>

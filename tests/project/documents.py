@@ -1,4 +1,5 @@
-"""The Markdown files: links lead somewhere, the README's C example is the one that is compiled, its commands exist."""
+"""The Markdown files: links lead somewhere, and so do citations in the source; the README's C example is the one that
+is compiled, its commands exist."""
 
 import re
 import os.path
@@ -6,6 +7,7 @@ import os.path
 import tree
 
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
+CITATION = re.compile(r"\b(docs/[\w-]+\.md)(?:,\s+(?://\s*)?(section|step)s? (\d+(?:(?:, | to | and )\d+)*))?")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 
 
@@ -28,6 +30,20 @@ def check_links(name, content, exists, read):
             findings.append(f"{name}: {target} leads nowhere")
         elif anchor and path.endswith(".md") and anchor not in anchors(read(path)):
             findings.append(f"{name}: {target}: no such heading")
+    return findings
+
+
+def check_citations(name, content, exists, read):
+    """Comments cite a page by its path, and its sections and steps by their numbers: `docs/a-page.md, section 3`."""
+    findings = []
+    for path, kind, numbers in CITATION.findall(content):
+        if not exists(path):
+            findings.append(f"{name}: {path} is cited and does not exist")
+            continue
+        there = r"^## (\d+)\. " if kind == "section" else r"^(\d+)\. \*\*"
+        there = set(re.findall(there, read(path), re.M)) if kind else set()
+        findings += [f"{name}: {path} has no {kind} {number}" for number in re.findall(r"\d+", numbers)
+                     if number not in there]
     return findings
 
 
@@ -62,8 +78,12 @@ if __name__ == "__main__":
     findings = []
     for name in documents:
         findings += check_links(name, tree.text(name), exists, tree.text)
+    sources = tree.files(".h", ".cc", ".c", ".inc", ".py", ".build")
+    for name in sources:
+        if not name.startswith("tests/project/"):  # which spells out what it looks for
+            findings += check_citations(name, tree.text(name), exists, tree.text)
     pages = [name.removeprefix("docs/") for name in documents if name.startswith("docs/")]
     findings += check_index(tree.text("docs/README.md"), pages)
     readme = tree.text("README.md")
     findings += check_c_example(readme, tree.text("examples/generate.c")) + check_commands(readme, exists)
-    tree.finish(findings, len(documents))
+    tree.finish(findings, len(documents) + len(sources))

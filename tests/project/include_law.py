@@ -1,48 +1,79 @@
-"""Who may include whom: the law of CONTRIBUTING.md, over every #include of the tree."""
+"""Who may include whom: the table of src/README.md, over every #include of the tree and every room's meson.build."""
 
 import re
 
 import tree
 
-# room: the rooms that it may include, besides itself
-LAW = {
-    "base": set(),
-    "format": {"base"},
-    "text": {"base"},
-    "model": {"base", "format", "backend"},
-    "backend": {"base", "format"},
-    "cpu": {"base", "format", "backend"},
-    "runtime": {"base", "format", "model", "text", "backend"},
-    "convert": {"base", "format"},
-    "api": {"base", "format", "text", "model", "backend", "runtime", "convert", "cpu"},
-}
-OUTSIDE = ("tools/", "bindings/", "examples/")  # these include finermoe.h and nothing of src
-
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.M)
 
 
-def check(name, content):
+def read_law(document):
+    """({room: the rooms that it may include besides itself}, the folders that see finermoe.h alone)."""
+    law, outside = {}, ()
+    for rooms, may_include, *_ in tree.table(document, "room"):
+        names = tuple(re.findall(r"`([^`]+)`", rooms))
+        if may_include == "finermoe.h":
+            outside += names
+        else:
+            law.update({name: may_include if may_include == "everything" else set(re.findall(r"\w+", may_include))
+                        for name in names})
+    return {room: set(law) - {room} if may == "everything" else may for room, may in law.items()}, outside
+
+
+def check_law(law, folders):
+    """The table names each room once, every folder has a row, and no room stands below itself."""
+    findings = [f"src/README.md: {room} has no place in the include law" for room in folders if room not in law]
+    findings += [f"src/README.md: the room {room} does not exist" for room in law if room not in folders]
+    findings += [f"src/README.md: {room} may include {name}, which is no room" for room in law
+                 for name in sorted(law[room]) if name not in law]
+    below = lambda room: law.get(room, set())
+    for room in law:
+        reached, seen = list(below(room)), set()
+        while reached:
+            name = reached.pop()
+            if name not in seen:
+                seen.add(name)
+                reached += below(name)
+        if room in seen:
+            findings.append(f"src/README.md: {room} stands below itself")
+    return findings
+
+
+def check(name, content, law, outside):
     """Findings in one file."""
     findings = []
     parts = name.split("/")
-    room = parts[1] if parts[0] == "src" and len(parts) > 2 else None
+    room = parts[1] if parts[0] == "src" and len(parts) > 2 and parts[1] in law else None
     for bracket, target in INCLUDE.findall(content):
         first = target.split("/")[0] if "/" in target else None
         if room is not None:
-            if room not in LAW:
-                findings.append(f"{name}: the room {room} has no place in the include law")
-                break
-            if first in LAW and first != room and first not in LAW[room]:
+            if first in law and first != room and first not in law[room]:
                 findings.append(f"{name}: {room} must not include {target}")
-            if bracket == '"' and first not in LAW and target != "finermoe.h":
+            if bracket == '"' and first not in law and target != "finermoe.h":
                 findings.append(f'{name}: "{target}" is not written from src')
-        elif name.startswith(OUTSIDE) and (first in LAW or ".." in target):
+        elif name.startswith(outside) and (first in law or ".." in target):
             findings.append(f"{name}: only finermoe.h may be included, not {target}")
     if room in ("model", "runtime") and re.search(r"\bcpu[/:_.]", content):
         findings.append(f"{name}: {room} names cpu")
     return findings
 
 
+def check_build(name, content, law):
+    """A room is built with what it may include."""
+    room = name.split("/")[1]
+    named = {word for listed in re.findall(r"dependencies: *(\[[^\]]*\]|[\w.]+)", content)
+             for word in re.findall(r"\w+", listed)}
+    return [f"{name}: {room} must not be built with {other}" for other in sorted(named & set(law) - law[room] - {room})]
+
+
 if __name__ == "__main__":
-    names = [n for n in tree.files(".h", ".cc", ".c", ".inc", ".i", ".cpp", ".hpp") if n.startswith(("src/", *OUTSIDE))]
-    tree.finish([finding for name in names for finding in check(name, tree.text(name))], len(names))
+    law, outside = read_law(tree.text("src/README.md"))
+    sources = tree.files(under=("src/",))
+    findings = check_law(law, sorted({name.split("/")[1] for name in sources if name.count("/") > 1}))
+    names = [n for n in tree.files(".h", ".cc", ".c", ".inc", ".i", ".cpp", ".hpp") if n.startswith(("src/", *outside))]
+    for name in names:
+        findings += check(name, tree.text(name), law, outside)
+    builds = [f"src/{room}/meson.build" for room in law if f"src/{room}/meson.build" in sources]
+    for name in builds:
+        findings += check_build(name, tree.text(name), law)
+    tree.finish(findings, len(names) + len(builds))

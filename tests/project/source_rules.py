@@ -1,10 +1,8 @@
-"""The rules of CONTRIBUTING.md that can be read off a file: sizes, calls that a library must not make, leftovers."""
+"""The rules of CONTRIBUTING.md that can be read off a file: its length, calls that no library makes, leftovers."""
 
 import re
 
 import tree
-
-FILE_LINES, HEADER_LINES, FUNCTION_LINES = 600, 1400, 100
 
 # What nothing in src may do: print, end the process, read the environment, change the locale, install a handler.
 CALLS = re.compile(r"(?<![\w.>])(?:std::)?(printf|fprintf|vprintf|puts|fputs|putchar|perror|abort|exit|_exit|_Exit"
@@ -13,9 +11,6 @@ CALLS = re.compile(r"(?<![\w.>])(?:std::)?(printf|fprintf|vprintf|puts|fputs|put
 LEFTOVER = re.compile(r"\b(" + "|".join(("TODO", "FIXME", "XXX", "HACK")) + r")\b")
 # A home or a work folder of somebody's machine.
 MACHINE_PATH = re.compile(r"(?<![\w.$}])/(?:home|root|Users|work)/\w")
-# A function begins where a line ends with "{" after a parameter list, and ends at the brace of the same column.
-FUNCTION = re.compile(r"^( *)(?!.*\b(?:if|for|while|switch|do|else|catch|namespace|return)\b)\S.*\)"
-                      r"(?: const| noexcept| override| final| requires.*| ->.*| :.*)*\s*\{$")
 
 
 def without_comments(content):
@@ -28,26 +23,30 @@ def is_generated(content):
     return re.search(r"(generated|made) by", content[:400], re.I) is not None
 
 
-def check(name, content):
-    """Findings in one C or C++ file."""
+def check(name, content, limits):
+    """Findings in one C or C++ file; `limits` as tree.limits() reads them."""
     findings = []
     lines = content.splitlines()
-    most = HEADER_LINES if name == "include/finermoe.h" else FILE_LINES
+    most = limits.get(name, limits["a source file"])
     if len(lines) > most and not is_generated(content):
         findings.append(f"{name}: {len(lines)} lines, {most} at most")
-    begin = None
-    for number, line in enumerate(lines, 1):
-        if begin is None:
-            if match := FUNCTION.match(line):
-                begin, column = number, match[1]
-        elif line.startswith(column + "}"):
-            if number - begin + 1 > FUNCTION_LINES:
-                findings.append(f"{name}:{begin}: a function of {number - begin + 1} lines, {FUNCTION_LINES} at most")
-            begin = None
     if name.startswith("src/"):
         for number, line in enumerate(without_comments(content).splitlines(), 1):
             if call := CALLS.search(line):
                 findings.append(f"{name}:{number}: {call[1] or call[2]} has no place in the library")
+    return findings
+
+
+def check_exceptions(limits, lines_of):
+    """An exception that nothing needs any more goes; lines_of(name) is None where there is no such file."""
+    findings = []
+    for what in limits:
+        name, _, function = what.partition(":")
+        lines = lines_of(name) if "/" in name else None
+        if "/" in name and lines is None:
+            findings.append(f"CONTRIBUTING.md: a limit for {name}, which does not exist")
+        elif lines is not None and not function and lines <= limits["a source file"]:
+            findings.append(f"CONTRIBUTING.md: {name} needs no limit of its own")
     return findings
 
 
@@ -63,7 +62,9 @@ def check_leftovers(name, content):
 
 if __name__ == "__main__":
     sources = tree.files(".h", ".cc", ".c", ".inc", ".cpp", ".hpp")
-    findings = [finding for name in sources for finding in check(name, tree.text(name))]
+    limits = tree.limits(tree.text("CONTRIBUTING.md"))
+    findings = [finding for name in sources for finding in check(name, tree.text(name), limits)]
+    findings += check_exceptions(limits, lambda name: tree.text(name).count("\n") if name in sources else None)
     texts = tree.files(".h", ".cc", ".c", ".inc", ".i", ".py", ".md", ".build", ".java", ".go", ".rs", ".txt", ".in")
     texts += [name for name in tree.files(under=("scripts/", ".ci/")) if not name.endswith((".py", ".txt"))]
     for name in texts:

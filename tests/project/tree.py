@@ -1,6 +1,7 @@
 """The files of the project, for the checks beside this file. Standard library only."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,18 @@ def files(*suffixes, under=("",)):
 
 def text(name):
     return (ROOT / name).read_text(encoding="utf-8")
+
+
+def table(content, heading):
+    """[[cell, …], …]: the rows of the Markdown table whose first column has this heading."""
+    found = re.search(rf"^\| *{re.escape(heading)} *\|.*\n\|[-|: ]+\|\n((?:\|.*\n)+)", content, re.M)
+    assert found, f"no table begins with the column {heading}"
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in found[1].splitlines()]
+
+
+def limits(contributing):
+    """{what: lines at most}, as CONTRIBUTING.md says; an exception is a path, or path:function."""
+    return {what.partition(",")[0].replace("`", ""): int(most) for what, most in table(contributing, "what")}
 
 
 def finish(findings, checked):
