@@ -81,6 +81,14 @@ static int forget_turn(struct window* window, uint32_t flags, size_t* n) {
   return ok(finermoe_session_remove(window->session, least(begin, n_kept), least(end, n_kept), &window->error));
 }
 
+/* Messages that can go and leave a last question, or an answer to it: all but a system message in front of them. */
+static size_t spare_messages(const struct window* window) {
+  finermoe_chat_message message = {.struct_size = sizeof message};
+  const size_t n = finermoe_chat_count(window->chat);
+  if (n == 0 || finermoe_chat_get(window->chat, 0, &message, NULL) != FINERMOE_OK) return 0;
+  return n - (strcmp(message.role, "system") == 0 ? 1 : 0);
+}
+
 /* Room for the prompt and the answer: a larger context while that is allowed, then a window that moves on. */
 static int make_room(struct window* window, uint32_t flags) {
   size_t n = 0;
@@ -90,7 +98,7 @@ static int make_room(struct window* window, uint32_t flags) {
     if (!ok(finermoe_session_set_context_length(window->session, larger, &window->error))) return 0;
     window->context = larger;
   }
-  while (n + window->answer_tokens > window->context && finermoe_chat_count(window->chat) > 3) {
+  while (n + window->answer_tokens > window->context && spare_messages(window) > 2) {
     if (!forget_turn(window, flags, &n)) return 0;
   }
   return 1;

@@ -85,7 +85,7 @@ enum {
   FINERMOE_ERROR_BUFFER_TOO_SMALL = -2,   /**< *needed says how much; nothing was consumed */
   FINERMOE_ERROR_BUSY = -3,               /**< another thread is using this object */
   FINERMOE_ERROR_CLOSED = -4,             /**< the object was closed */
-  FINERMOE_ERROR_CANCELLED = -5,          /**< a cancel object or progress callback asked for it; call again to go on */
+  FINERMOE_ERROR_CANCELLED = -5,          /**< a cancel object or progress callback asked for it */
   FINERMOE_ERROR_TOKEN_OUT_OF_RANGE = -6, /**< a token id outside [0, vocab_size) */
   FINERMOE_ERROR_CONTEXT_LENGTH = -7,     /**< more tokens than the session, or more positions than the model, holds */
   FINERMOE_ERROR_NO_TOKENIZER = -8,       /**< a text call on a model that came without tokenizer.json */
@@ -94,7 +94,7 @@ enum {
   FINERMOE_ERROR_INTERNAL = -11,          /**< a defect of the library; please report it */
   FINERMOE_ERROR_NOT_FINITE = -12,        /**< a router logit (or a scanned weight) that is NaN or infinite */
   /* Resources */
-  FINERMOE_ERROR_OUT_OF_MEMORY = -20, /**< the system refused memory */
+  FINERMOE_ERROR_OUT_OF_MEMORY = -20, /**< the system refused memory, or a file descriptor */
   FINERMOE_ERROR_MEMORY_LIMIT = -21,  /**< the runtime's own limit would be passed; the figures are in the message */
   FINERMOE_ERROR_DISK_FULL = -22,     /**< not enough room for the output; what it needs is in the message */
   FINERMOE_ERROR_THREAD = -23,        /**< a thread could not be started */
@@ -162,7 +162,8 @@ FINERMOE_API void finermoe_error_free(finermoe_error* error);
  * 2. Cancel and callbacks */
 
 /** A flag that any thread may raise. Long calls look at it between layers, chunks and files, and answer
- * FINERMOE_ERROR_CANCELLED: a session stays at its last whole token, a writer leaves no file behind. */
+ * FINERMOE_ERROR_CANCELLED: a session stays at its last whole token, a writer leaves no file behind. A generation or a
+ * batch goes on when it is called again. */
 typedef struct finermoe_cancel finermoe_cancel;
 
 FINERMOE_API finermoe_status finermoe_cancel_create(finermoe_cancel** cancel, finermoe_error** error);
@@ -178,7 +179,7 @@ FINERMOE_API void finermoe_cancel_free(finermoe_cancel* cancel);
  * @param phase  what is being done, one or two words in lower case; valid during the callback
  * @param done   units (bytes, or tokens when prefilling) finished, of
  * @param total  units in this phase
- * @return 0 to go on, anything else to cancel */
+ * @return 0 to go on, anything else to cancel, unless nothing is left to do */
 typedef int32_t (*finermoe_progress_fn)(void* user, const char* phase, uint64_t done, uint64_t total);
 
 /** A message for the host's log. @param level 0 debug, 1 information, 2 warning */
@@ -274,7 +275,7 @@ FINERMOE_API finermoe_status finermoe_runtime_get_info(const finermoe_runtime* r
 typedef struct finermoe_runtime_operation {
   uint32_t struct_size;
   uint32_t reserved;
-  const char* name; /**< "qkv", "attention", "moe_ffn", …; lives for ever */
+  const char* name; /**< "qkv", "attention", "moe_ffn", …; static */
   uint64_t n_calls;
   double seconds;
   uint64_t bytes; /**< of weights or cache that the calls had to read, each once in a call */
@@ -491,8 +492,8 @@ FINERMOE_API finermoe_status finermoe_model_expert_similarity(const finermoe_mod
 /** A byte-level BPE tokenizer. Usable without weights. Immutable. */
 typedef struct finermoe_tokenizer finermoe_tokenizer;
 
-/** A file beside tokenizer.json that cannot be used makes only the calls fail that need it: a chat template, or the
- * tokenizer_config.json that it stands in, those with a chat.
+/** If a file beside tokenizer.json is unusable, only the calls that need it fail: those with a chat, for a bad chat
+ * template or a bad tokenizer_config.json.
  * @param path  a directory with tokenizer.json, or with vocab.json and merges.txt as older Qwen2 models have it (and
  *               tokenizer_config.json, chat_template.jinja), the tokenizer.json itself, or a single-file model */
 FINERMOE_API finermoe_status finermoe_tokenizer_open(const char* path, finermoe_tokenizer** tokenizer,
@@ -627,9 +628,11 @@ FINERMOE_API finermoe_status finermoe_chat_render(const finermoe_chat* chat, con
 /* ---------------------------------------------------------------------------------------------------------------
  * 7. Session: a sequence of tokens and its KV cache
  *
- * A session holds all tokens that were appended to it, given to it as a prompt, or shown by a generation on it, the
- * last one, stop tokens, and tokens whose text a stop string hides included. Some at its end may not be computed yet:
- * the next call that computes does that first. */
+ * A session holds every token that was appended to it, given to it as a prompt, or shown by a generation on it. This
+ * includes the last token shown, stop tokens, and tokens whose text a stop string hides. Tokens at its end may not be
+ * computed yet: the next call that computes anything computes them first.
+ * Calls on several sessions of a model share scratch memory; where a memory limit allows no more of it, a call waits
+ * for another one's to be free (cancel and close end the wait). */
 
 typedef struct finermoe_session finermoe_session;
 typedef struct finermoe_trace finermoe_trace;
@@ -681,11 +684,11 @@ FINERMOE_API void finermoe_session_free(finermoe_session* session);
 /** Which rows of logits an append keeps. */
 enum { FINERMOE_LOGITS_NONE = 0, FINERMOE_LOGITS_LAST = 1, FINERMOE_LOGITS_ALL = 2 };
 
-/** Appends tokens and computes them. After a cancel the session ends with the last chunk that was finished, or as
- * before the call; after another error it holds what it held before.
+/** Appends tokens and computes them. After a cancel the session holds the tokens of the chunks that were finished (to
+ * go on, append those of `ids` that it does not hold); after another error it holds the tokens that it held before.
  * @param ids     [n_ids]
- * @param logits  FINERMOE_LOGITS_…: rows kept for finermoe_session_logits until the next append, score, truncate or
- *                reset, which give back what they no longer need; room for one row stays
+ * @param logits  FINERMOE_LOGITS_…: rows kept for finermoe_session_logits until a later call appends, forgets or
+ *                replaces tokens, or tries to; room for one row stays
  * @param cancel  may be NULL */
 FINERMOE_API finermoe_status finermoe_session_append(finermoe_session* session, const int32_t* ids, size_t n_ids,
                                                      int32_t logits, finermoe_cancel* cancel, finermoe_error** error);
@@ -703,7 +706,7 @@ FINERMOE_API finermoe_status finermoe_session_hidden(const finermoe_session* ses
 /** Appends tokens and gives the log-probability of each, without keeping logits. The first one follows what the session
  * holds, whose last token is computed again where need be.
  * @param logprobs  [capacity] out: natural logarithm of the probability of ids[i] behind all before it; NaN for the
- *                  first token of a session; may be NULL with capacity 0
+ *                  first token of a session. NULL with capacity 0 asks for the size and appends nothing
  * @param likeliest  [capacity] out: the token that was likeliest in its place, the lowest of equals; -1 for the first
  *                  of a session; may be NULL
  * @param needed    n_ids; where capacity is less, nothing is appended
@@ -742,9 +745,11 @@ FINERMOE_API finermoe_status finermoe_session_reset(finermoe_session* session, f
  * @param ids  [n_ids]  @param n_kept  out: tokens that the session still holds */
 FINERMOE_API finermoe_status finermoe_session_keep_prefix(finermoe_session* session, const int32_t* ids, size_t n_ids,
                                                           size_t* n_kept, finermoe_error** error);
-/** Forgets the tokens [begin, end) and moves those behind them down: their keys are turned to their new positions. What
- * was computed of them while the forgotten tokens could still be seen stays in them, so that this is an approximation
- * of computing them anew, for a conversation that is longer than its context; docs/embedding.md has how near it comes.
+/** Removes the tokens [begin, end) and shifts later tokens down, rotating their keys to the new positions. Those tokens
+ * were computed while the removed ones were visible, so this only approximates recomputing them (docs/embedding.md says
+ * how well). In BF16 and Q8 caches every call rounds the keys again: remove a good part of the context at a time, not
+ * token by token. A generation on the session does not notice: what it knows of the removed tokens (penalties, counts,
+ * text held back) stays. Discards kept rows.
  * @param begin  at most `end`  @param end  at most the present length */
 FINERMOE_API finermoe_status finermoe_session_remove(finermoe_session* session, size_t begin, size_t end,
                                                      finermoe_error** error);
@@ -809,7 +814,7 @@ FINERMOE_API finermoe_status finermoe_trace_get_info(const finermoe_trace* trace
 /** The model's own indices of its MoE layers. @param layers  [n_moe_layers] out. The `moe_layer` below counts these. */
 FINERMOE_API finermoe_status finermoe_trace_layers(const finermoe_trace* trace, size_t* layers, size_t capacity,
                                                    size_t* needed, finermoe_error** error);
-/** The position in its session of each token recorded; one that was computed twice stands here twice. Needs ROUTES or
+/** The position in its session of each token recorded; a token that was computed twice is listed twice. Needs ROUTES or
  * LOGITS. @param positions  [n_tokens] out */
 FINERMOE_API finermoe_status finermoe_trace_positions(const finermoe_trace* trace, size_t* positions, size_t capacity,
                                                       size_t* needed, finermoe_error** error);
@@ -840,7 +845,7 @@ typedef struct finermoe_generation_options finermoe_generation_options;
 typedef struct finermoe_generation finermoe_generation;
 
 /** Options that begin with the defaults of the model's generation_config.json (its stop ids among them; those outside
- * its vocabulary are left aside, since they cannot be chosen). They can be used with other models: a banned, biased or
+ * its vocabulary are ignored, since they cannot be chosen). They can be used with other models: a banned, biased or
  * stop token that the model of a session does not have is an error of the finermoe_generation_create… call.
  * @param model  NULL for neutral options: greedy, no penalties, no stop tokens, no limit
  * @return FINERMOE_ERROR_CONFIG_VALUE naming a default that makes no sense, FINERMOE_ERROR_CONFIG_MALFORMED or what
@@ -856,7 +861,8 @@ FINERMOE_API void finermoe_generation_options_free(finermoe_generation_options* 
 /** @param n  most tokens to generate; 0: until a stop or the end of the context */
 FINERMOE_API finermoe_status finermoe_generation_options_set_max_tokens(finermoe_generation_options* options, size_t n,
                                                                         finermoe_error** error);
-/** @param n  stop tokens cannot be chosen, and stop strings do not end it, before this many tokens */
+/** @param n  before this many tokens, stop tokens are never chosen (unless ignore_eos is set) and stop strings are
+ * ignored */
 FINERMOE_API finermoe_status finermoe_generation_options_set_min_tokens(finermoe_generation_options* options, size_t n,
                                                                         finermoe_error** error);
 /** @param temperature  0: greedy; else divides the logits */
@@ -874,8 +880,8 @@ FINERMOE_API finermoe_status finermoe_generation_options_set_min_p(finermoe_gene
 /** @param p  in (0, 1]: locally typical sampling (arXiv 2202.00666); 1: off */
 FINERMOE_API finermoe_status finermoe_generation_options_set_typical_p(finermoe_generation_options* options, double p,
                                                                        finermoe_error** error);
-/** @param penalty  > 0: logits of tokens that stand in prompt or output are divided by it (multiplied if negative); 1:
- * off */
+/** @param penalty  1e-6 to 1e6: logits of tokens that stand in prompt or output are divided by it (multiplied if
+ * negative); 1: off */
 FINERMOE_API finermoe_status finermoe_generation_options_set_repetition_penalty(finermoe_generation_options* options,
                                                                                 double penalty, finermoe_error** error);
 /** @param penalty  subtracted from a token's logit for each time it was generated; 0: off */
@@ -937,8 +943,11 @@ FINERMOE_API finermoe_status finermoe_generation_options_get_info(const finermoe
 /** A request on a session: its prompt is appended to what the session holds. Nothing is computed yet. All ids, those
  * of the options too, are compared with the vocabulary of the session's model here; an error leaves the session as it
  * was.
- * The session is "in use" only during calls; to use it otherwise between them is allowed: the next token follows what
- * the session holds then.
+ * The session is "in use" only during calls. It may be used otherwise between them: the next token follows what it
+ * holds then. The request does not notice such changes: tokens forgotten meanwhile still count for penalties,
+ * max_tokens and min_tokens, their held-back text still comes out, and tokens of finermoe_session_append count for no
+ * penalty. To rewind a request, save it first (finermoe_generation_save_memory) or create another one. Events carry no
+ * text where the model has no tokenizer that can be used.
  * @param options  NULL for the model's defaults, with the errors of finermoe_generation_options_create; copied
  * @param ids      [n_ids]; at least one, unless the session holds a token to continue from
  * @return FINERMOE_ERROR_TOKEN_OUT_OF_RANGE for an id of the prompt or the options that the model does not have,
@@ -972,14 +981,16 @@ enum {
   FINERMOE_FINISH_STOP_TOKEN = 1, /**< the id is in the event, its text is not */
   FINERMOE_FINISH_STOP_STRING = 2,
   FINERMOE_FINISH_MAX_TOKENS = 3,
-  /** The token took the last place of the session, or is -1 where the prompt had. To go on, make room before the event
-   * that would be this one: finermoe_session_remove or _set_context_length while one place is left. */
+  /** The session is full: this token took its last place, or, with token -1, the prompt or appended tokens already had.
+   * This finish is final; to avoid it, free or add room (finermoe_session_remove, _set_context_length) before the last
+   * place is used. */
   FINERMOE_FINISH_CONTEXT_FULL = 4,
   FINERMOE_FINISH_HOST = 5, /**< finermoe_generation_finish */
   FINERMOE_FINISH_ERROR = 6 /**< only from finermoe_batch_next: finermoe_generation_get_error says why */
 };
 
-/** One step. Ownership: the pointers belong to the generation until its next call. */
+/** One step. Ownership: the pointers belong to the generation until its next finermoe_generation_next or _finish, or a
+ * finermoe_batch_next that gives its event. */
 typedef struct finermoe_event {
   uint32_t struct_size;
   int32_t finish_reason; /**< FINERMOE_FINISH_… */
@@ -1009,7 +1020,8 @@ FINERMOE_API finermoe_status finermoe_generation_append(finermoe_generation* gen
  * had come before; its token is -1 */
 FINERMOE_API finermoe_status finermoe_generation_finish(finermoe_generation* generation, finermoe_event* event,
                                                         finermoe_error** error);
-/** Computes the logits of the next token without choosing it, so that they can be read and changed. */
+/** Computes the logits of the next token without choosing it, so that they can be read and changed.
+ * @return FINERMOE_ERROR_STATE after the finish */
 FINERMOE_API finermoe_status finermoe_generation_prepare(finermoe_generation* generation, finermoe_cancel* cancel,
                                                          finermoe_error** error);
 /** The logits that the next token will be chosen from, before any processing; FINERMOE_ERROR_STATE unless prepared.
@@ -1078,8 +1090,8 @@ FINERMOE_API finermoe_status finermoe_generation_get_info(const finermoe_generat
 /** @param tag  a number of the host's own that finermoe_batch_next gives with the events; 0 by default */
 FINERMOE_API finermoe_status finermoe_generation_set_tag(finermoe_generation* generation, uint64_t tag,
                                                          finermoe_error** error);
-/** Fails as the last `next` or `prepare` of this request did, or a batch's pass with it: the same code and message.
- * @return FINERMOE_OK where that succeeded */
+/** @return the error of the last `next`, `prepare` or batch pass of this request, with its message; FINERMOE_OK if that
+ *         succeeded */
 FINERMOE_API finermoe_status finermoe_generation_get_error(const finermoe_generation* generation,
                                                            finermoe_error** error);
 
@@ -1091,7 +1103,7 @@ FINERMOE_API finermoe_status finermoe_batch_create(finermoe_model* model, finerm
 FINERMOE_API void finermoe_batch_close(finermoe_batch* batch);
 FINERMOE_API void finermoe_batch_free(finermoe_batch* batch);
 /** Members may join and leave between any two steps. The batch keeps them alive. Two generations on one session are
- * refused, and so are sessions of different precision. */
+ * refused in one batch, and so are sessions of different precision. A generation should be in one batch only. */
 FINERMOE_API finermoe_status finermoe_batch_add(finermoe_batch* batch, finermoe_generation* generation,
                                                 finermoe_error** error);
 FINERMOE_API finermoe_status finermoe_batch_remove(finermoe_batch* batch, finermoe_generation* generation,
@@ -1111,8 +1123,8 @@ FINERMOE_API finermoe_status finermoe_batch_step(finermoe_batch* batch, finermoe
 /** The next token of any member: one that is ready, or passes are computed until one is. Members take turns. One leaves
  * the batch with its last event, whether that is its finish or FINERMOE_FINISH_ERROR, which the others do not notice.
  * @param tag    out: of the generation that the event belongs to
- * @param event  out: its pointers are valid until the next call on the batch; token -1 with FINERMOE_FINISH_NONE when
- *               no member is left, with tag 0
+ * @param event  out: its pointers are valid until the next finermoe_batch_next, or a finermoe_generation_next or
+ * _finish on that generation; token -1 with FINERMOE_FINISH_NONE when no member is left, with tag 0
  * @return errors of finermoe_batch_step; FINERMOE_ERROR_BUSY where other threads use all members that are left */
 FINERMOE_API finermoe_status finermoe_batch_next(finermoe_batch* batch, finermoe_cancel* cancel, uint64_t* tag,
                                                  finermoe_event* event, finermoe_error** error);

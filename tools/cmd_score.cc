@@ -135,7 +135,7 @@ Json score(const Session& session, const Request& request, bool tokens, finermoe
   const int32_t* const ids = request.ids.data();
   const size_t n_context = request.n_context, n = request.ids.size() - n_context;
   call(finermoe_session_keep_prefix, session.get(), ids, n_context, &n_kept);
-  call(finermoe_session_append, session.get(), ids + n_kept, n_context - n_kept, FINERMOE_LOGITS_LAST, cancel);
+  call(finermoe_session_append, session.get(), ids + n_kept, n_context - n_kept, FINERMOE_LOGITS_NONE, cancel);
   std::vector<float> logprobs(n);
   std::vector<int32_t> likeliest(n);
   call(finermoe_session_score, session.get(), ids + n_context, n, cancel, logprobs.data(), likeliest.data(), n,

@@ -139,8 +139,9 @@ int32_t finermoe_generation_options_add_stop_string(finermoe_generation_options*
                                                     size_t length, finermoe_error** error) {
   Status range = require_range(static_cast<double>(length), length >= 1, "length", "at least 1");
   if (range.ok()) range = require(text, "text");
-  return set(options, error, std::move(range),
-             [&](GenerationOptions& o) { o.stop_strings.emplace_back(text, length); });
+  return set(options, error, std::move(range), [&](GenerationOptions& o) {
+    o.stop_strings.push_back(whole_utf8({text, length}));
+  });
 }
 
 int32_t finermoe_generation_options_set_ignore_eos(finermoe_generation_options* options, int32_t ignore_eos,

@@ -181,6 +181,9 @@ inline std::string_view text_of(const char* text, size_t length) {
   return length == 0 ? std::string_view() : std::string_view(text, length);
 }
 
+// A host's text as UTF-8, so that what is rendered or compared is what encoding and decoding make of it.
+std::string whole_utf8(std::string_view text);
+
 // The flags of functions that turn a text into ids.
 constexpr uint32_t encode_flags = FINERMOE_TEXT_PARSE_SPECIAL | FINERMOE_TEXT_NO_SPECIAL_TOKENS;
 inline EncodeOptions encode_options(uint32_t flags) {

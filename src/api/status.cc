@@ -59,6 +59,14 @@ Status require_flags(uint32_t flags, uint32_t allowed) {
                 cat("any of the bits of ", allowed), cat(flags));
 }
 
+std::string whole_utf8(std::string_view text) {
+  std::string out;
+  Utf8Stream utf8;
+  utf8.push(text, out);
+  utf8.flush(out);
+  return out;
+}
+
 Status require_index(size_t index, size_t count, const char* name) {
   if (index < count) return {};
   return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat("there is no ", name, " ", index), cat("less than ", count),

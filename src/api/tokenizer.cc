@@ -174,19 +174,6 @@ int32_t finermoe_chat_create(finermoe_chat** chat, finermoe_error** error) {
 }
 void finermoe_chat_free(finermoe_chat* chat) { delete chat; }
 
-namespace {
-
-// UTF-8 from here on, so that rendering shows what encoding reads.
-std::string whole_utf8(std::string_view text) {
-  std::string out;
-  Utf8Stream utf8;
-  utf8.push(text, out);
-  utf8.flush(out);
-  return out;
-}
-
-}  // namespace
-
 int32_t finermoe_chat_add(finermoe_chat* chat, const char* role, const char* text, size_t text_length,
                           finermoe_error** error) {
   return guarded(error, [&]() -> Status {

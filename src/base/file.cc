@@ -20,7 +20,10 @@ namespace {
 constexpr int open_flags = O_RDONLY | O_NOCTTY | O_NONBLOCK;
 
 Status open_error(int error, const std::string& name) {
-  Code code = error == ENOENT || error == ENOTDIR ? FINERMOE_ERROR_FILE_NOT_FOUND : FINERMOE_ERROR_FILE_UNREADABLE;
+  const bool is_short = error == EMFILE || error == ENFILE || error == ENOMEM;  // says nothing of the file
+  const Code code = error == ENOENT || error == ENOTDIR ? FINERMOE_ERROR_FILE_NOT_FOUND
+                    : is_short                          ? FINERMOE_ERROR_OUT_OF_MEMORY
+                                                        : FINERMOE_ERROR_FILE_UNREADABLE;
   return Status(code, cat(name, ": cannot be opened: ", describe_errno(error)), "a file that can be read",
                 describe_errno(error));
 }

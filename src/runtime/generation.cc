@@ -223,15 +223,16 @@ Status Generation::check() const {
 
 Result<const GenerationEvent*> Generation::next(const CancelFlag* cancel) {
   if (finish_ != Finish::none) return end();
-  FM_TRY(remembered([&]() -> Status {
+  Status status = remembered([&]() -> Status {
     const Use session_use(session_->use, "session");
     FM_TRY(session_use.check());
     FM_TRY(compute(cancel));
     const Stopwatch watch;
-    Status status = choose_token();
+    Status chosen = choose_token();
     decode_seconds_ += watch.seconds();
-    return status;
-  }));
+    return chosen;
+  });
+  FM_TRY(std::move(status));
   return &event_;
 }
 

@@ -8,11 +8,8 @@
 namespace finermoe {
 namespace {
 
-// An error that will be the same as long as the files are: not of the system, which another time may do better.
-bool says_what_the_files_hold(Code code) {
-  return code == FINERMOE_ERROR_NO_TOKENIZER ||
-         (code <= FINERMOE_ERROR_TOKENIZER_MALFORMED && code >= FINERMOE_ERROR_CHAT_TEMPLATE);
-}
+// Another time the system may have what it lacked: then an error says nothing of the files.
+bool may_pass(Code code) { return code == FINERMOE_ERROR_OUT_OF_MEMORY || code == FINERMOE_ERROR_MEMORY_LIMIT; }
 
 }  // namespace
 
@@ -51,7 +48,7 @@ Result<std::shared_ptr<const Tokenizer>> LoadedModel::tokenizer() {
   const auto read = [&](const std::string& name) { return model_.checkpoint->text(name); };
   auto opened = Tokenizer::open("the model", read);
   const Code code = opened.status().code();
-  if (code != FINERMOE_OK && !says_what_the_files_hold(code)) return opened;  // another time it may work
+  if (may_pass(code)) return opened;
   if (code != FINERMOE_OK && code != FINERMOE_ERROR_NO_TOKENIZER) {
     runtime_->log(2, cat("only token ids can be used with the model: ", opened.status().message()));
   }
@@ -61,7 +58,7 @@ Result<std::shared_ptr<const Tokenizer>> LoadedModel::tokenizer() {
 
 Result<std::shared_ptr<const Tokenizer>> LoadedModel::usable_tokenizer() {
   auto found = tokenizer();
-  if (!found.ok() && says_what_the_files_hold(found.status().code())) return std::shared_ptr<const Tokenizer>();
+  if (!found.ok() && !may_pass(found.status().code())) return std::shared_ptr<const Tokenizer>();
   return found;
 }
 
@@ -115,7 +112,8 @@ Result<std::unique_ptr<Scratch>> LoadedModel::make_scratch(size_t n_rows, uint64
   if (made.ok() || free_scratch_.empty()) return made;
   const size_t n_threads = runtime_->pool()->n_threads();
   uint64_t of_free = 0;
-  for (const auto& free : free_scratch_) of_free += Scratch::bytes(config(), free->n_rows, free->n_positions, n_threads);
+  for (const auto& free : free_scratch_)
+    of_free += Scratch::bytes(config(), free->n_rows, free->n_positions, n_threads);
   const uint64_t needed = Scratch::bytes(config(), n_rows, n_positions, n_threads), used = account->used();
   if (account->limit() != 0 && used - std::min(used, of_free) + needed > account->limit()) return made;
   free_scratch_.clear();

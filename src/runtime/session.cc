@@ -109,9 +109,7 @@ Status Session::compute(std::span<const size_t> rows, const Readout& wanted, con
   return {};
 }
 
-Status Session::compute_all() {
-  return compute({}, {}, stop_signals(nullptr), nullptr);
-}
+Status Session::compute_all() { return compute({}, {}, stop_signals(nullptr), nullptr); }
 
 StopSignals Session::stop_signals(const CancelFlag* cancel) const {
   StopSignals stop(cancel);
@@ -192,8 +190,8 @@ Status Session::score(std::span<const int32_t> ids, const CancelFlag* cancel, st
   reserve(ids.size());
   Undo undo{*this};
   hold(ids);
-  FM_TRY(compute(rows, {.logits = logits.data<float>(), .logits_block = &block, .logits_block_rows = at_once}, stop_signals(cancel),
-                 nullptr));
+  FM_TRY(compute(rows, {.logits = logits.data<float>(), .logits_block = &block, .logits_block_rows = at_once},
+                 stop_signals(cancel), nullptr));
   if (!are_finite) {
     return Status(FINERMOE_ERROR_NOT_FINITE, "the model's logits are not finite: they give no probabilities",
                   "finite logits", "NaN or infinity");

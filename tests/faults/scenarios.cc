@@ -244,7 +244,14 @@ int32_t steer() {
   TRY(finermoe_generation_options_add_stop_string(options.get(), "never there", 11, error));
   TRY(finermoe_generation_options_set_ignore_eos(options.get(), 1, error));
   TRY(finermoe_generation_options_copy(options.get(), Out(copy), error));
-  TRY(finermoe_generation_create(session.get(), copy.get(), ids, 3, Out(generation), error));
+  const int32_t created = status_of([&](finermoe_error** error) {
+    return finermoe_generation_create(session.get(), copy.get(), ids, 3, Out(generation), error);
+  });
+  finermoe_session_info info{};
+  info.struct_size = sizeof info;
+  TRY(finermoe_session_get_info(session.get(), &info, error));
+  if (info.length != (created == FINERMOE_OK ? 3u : 0u)) give_up("a refused request", "left its prompt");
+  if (created != FINERMOE_OK) return created;
   if (const int32_t status = next_tokens(generation.get(), 2)) return status;
   TRY(finermoe_generation_append(generation.get(), ids, 3, error));
   TRY(finermoe_generation_save_memory(generation.get(), data.data(), data.size(), &n, error));

@@ -295,6 +295,23 @@ TEST_F(Requests, OptionsCanBeCopied) {
   EXPECT_EQ(finermoe_generation_options_add_stop_token(copy.get(), 4096, nullptr), FINERMOE_ERROR_TOKEN_OUT_OF_RANGE);
 }
 
+TEST_F(Requests, NothingIsPreparedAfterTheFinish) {
+  auto generation = ask(session.get());
+  EXPECT_DONE(finermoe_generation_prepare(generation.get(), nullptr, e));
+  finermoe_event event{};
+  event.struct_size = sizeof event;
+  EXPECT_DONE(finermoe_generation_finish(generation.get(), &event, e));
+  EXPECT_EQ(info_of(generation.get()).prepared, 0);
+  EXPECT_EQ(finermoe_generation_prepare(generation.get(), nullptr, nullptr), FINERMOE_ERROR_STATE);
+  EXPECT_EQ(finermoe_generation_get_logits(generation.get(), nullptr, 0, nullptr, nullptr), FINERMOE_ERROR_STATE);
+}
+
+TEST_F(Requests, AStopStringIsComparedAsTheTextThatComes) {
+  EXPECT_DONE(finermoe_generation_options_add_stop_string(options.get(), "tow\xff", 4, e));
+  EXPECT_DONE(finermoe_generation_options_add_stop_string(options.get(), "light", 5, e));
+  EXPECT_EQ(run_out(ask(session.get()).get()).text, "A tower with a ");
+}
+
 // What the session holds is what the next token follows, whoever changed it.
 TEST_F(Requests, ASessionThatWasChangedIsComputedAgain) {
   auto generation = ask(session.get());

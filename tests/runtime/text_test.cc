@@ -1,4 +1,6 @@
 // Text into a session: the tokens around a text, the end of a chat's turn, and files of the tokenizer that are broken.
+#include <sys/resource.h>
+
 #include <algorithm>
 
 #include "../support/changed_model.h"
@@ -203,6 +205,26 @@ TEST(Tokenizers, VocabAndMergesAreEnough) {
   changed.write("tokenizer_config.json", "{}");
   changed.write("vocab.json", "[]");
   EXPECT_EQ(code_of().first, FINERMOE_ERROR_TOKENIZER_MALFORMED);
+}
+
+// What the system refuses once it may give another time: nothing of it is kept, and no text is left out for it.
+TEST(Tokenizers, AWantOfDescriptorsIsNoVerdict) {
+  auto model = open_model(golden::trained("tiny-wordnet-dense"));
+  auto session = open_session(model.get(), 64);
+  auto options = generation_options(nullptr);
+  EXPECT_DONE(finermoe_generation_options_set_max_tokens(options.get(), 4, e));
+  const int32_t ids[] = {10, 11, 12};
+  finermoe_generation* none = nullptr;
+  rlimit before{};
+  getrlimit(RLIMIT_NOFILE, &before);
+  rlimit few = before;
+  few.rlim_cur = 3;
+  setrlimit(RLIMIT_NOFILE, &few);
+  const int32_t code = finermoe_generation_create(session.get(), options.get(), ids, 3, &none, nullptr);
+  setrlimit(RLIMIT_NOFILE, &before);
+  EXPECT_EQ(code, FINERMOE_ERROR_OUT_OF_MEMORY);
+  EXPECT_TRUE(session_tokens(session.get()).empty());
+  EXPECT_FALSE(run_out(generate(session.get(), options.get(), {10, 11, 12}).get()).text.empty());
 }
 
 TEST(Tokenizers, ABrokenFileBesideFailsOnlyWhatNeedsIt) {
