@@ -97,18 +97,15 @@ Result<Batch::Step> Batch::advance(const CancelFlag* cancel) {
 }
 
 // Without those whose part fails alone: they leave `n_active`, and the step is run again, so that the others have the
-// logits that they would have had without them.
+// logits that they would have had without them. Where memory is too short for all at once, some wait for the next step:
+// each has, alone, what it needs.
 Status Batch::compute(std::vector<StepPart>& parts, std::vector<Generation*>& taking_part, size_t& n_active,
                       const StopSignals& stop) {
   const uint64_t vocab = model_->config().vocab_size;
   const auto begin = std::chrono::steady_clock::now();
   while (!parts.empty()) {
-    const uint64_t bytes = parts.size() * vocab * sizeof(float);
-    if (logits_.size() < bytes) {
-      logits_ = Buffer();
-      FM_ASSIGN(logits_, Buffer::allocate(model_->runtime()->account(), bytes, "logits"));
-    }
-    Status status = run_step(*model_, parts, {.logits = logits_.data<float>()}, stop);
+    Status status = make_room_for_logits(parts.size());
+    if (status.ok()) status = run_step(*model_, parts, {.logits = logits_.data<float>()}, stop);
     if (status.ok()) break;
     const size_t n_before = parts.size();
     for (size_t i = n_before; i-- > 0;) {
@@ -120,7 +117,10 @@ Status Batch::compute(std::vector<StepPart>& parts, std::vector<Generation*>& ta
       parts.erase(parts.begin() + static_cast<ptrdiff_t>(i));
       taking_part.erase(taking_part.begin() + static_cast<ptrdiff_t>(i));
     }
-    if (parts.size() == n_before) return status;
+    if (parts.size() < n_before) continue;
+    if (status.code() != FINERMOE_ERROR_MEMORY_LIMIT || n_before == 1) return status;
+    parts.erase(parts.begin() + static_cast<ptrdiff_t>(n_before / 2), parts.end());
+    taking_part.resize(parts.size());
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   std::vector<std::span<const float>> rows;  // of each part, empty where a prompt goes on
@@ -132,6 +132,14 @@ Status Batch::compute(std::vector<StepPart>& parts, std::vector<Generation*>& ta
   model_->runtime()->pool()->run(parts.size(),
                                  [&](size_t i, size_t) { taking_part[i]->computed(parts[i].n, seconds, rows[i]); });
   for (const Generation* member : taking_part) n_active -= !member->check().ok();
+  return {};
+}
+
+Status Batch::make_room_for_logits(size_t n_rows) {
+  const uint64_t bytes = n_rows * model_->config().vocab_size * sizeof(float);
+  if (logits_.size() >= bytes) return {};
+  logits_ = Buffer();
+  FM_ASSIGN(logits_, Buffer::allocate(model_->runtime()->account(), bytes, "logits"));
   return {};
 }
 

@@ -36,6 +36,7 @@ class Batch {
   Result<Step> advance(const CancelFlag* cancel);
   Status compute(std::vector<StepPart>& parts, std::vector<Generation*>& taking_part, size_t& n_active,
                  const StopSignals& stop);
+  Status make_room_for_logits(size_t n_rows);
   Result<Event> event_of(Generation& member, const CancelFlag* cancel);
   std::shared_ptr<LoadedModel> model_;
   std::vector<std::shared_ptr<Generation>> members_;

@@ -82,6 +82,40 @@ TEST(SharedMemory, WhoWaitsForScratchComesToAnEnd) {
   EXPECT_EQ(n_failed, 0);
 }
 
+// Each session has room for its own passes; all at once they have not, and take turns.
+TEST(SharedMemory, ABatchThatIsTooLargeTakesTurns) {
+  constexpr size_t n = 6;
+  std::vector<Generated> alone, together(n);
+  for (const bool is_limited : {false, true}) {
+    // Beside the sessions: logits of each generation, and few of the batch's own.
+    const uint64_t limit = is_limited ? bytes_with(n, 64, 16) + (n + 2) * 320 * sizeof(float) + 4096 : 0;
+    auto runtime = open_runtime(1, FINERMOE_ISA_AUTO, limit);
+    auto model = open_model(model_path, runtime.get());
+    auto options = generation_options(nullptr);
+    EXPECT_DONE(finermoe_generation_options_set_max_tokens(options.get(), 8, e));
+    auto batch = make<BatchHandle>([&](auto** out, auto** e) { return finermoe_batch_create(model.get(), out, e); });
+    std::vector<SessionHandle> sessions;
+    for (size_t i = 0; i < n; i++) sessions.push_back(open_session(model.get(), 64, 16));
+    for (size_t i = 0; i < n; i++) {
+      auto generation = generate(sessions[i].get(), options.get(), some_ids(20 + i));
+      if (!is_limited) {
+        alone.push_back(run_out(generation.get()));
+        continue;
+      }
+      EXPECT_DONE(finermoe_generation_set_tag(generation.get(), i, e));
+      EXPECT_DONE(finermoe_batch_add(batch.get(), generation.get(), e));
+    }
+    for (finermoe_event event{}; is_limited && !HasFailure();) {
+      event.struct_size = sizeof event;
+      uint64_t tag = 0;
+      EXPECT_DONE(finermoe_batch_next(batch.get(), nullptr, &tag, &event, e));
+      if (event.token < 0 && event.finish_reason == FINERMOE_FINISH_NONE) break;
+      take(event, together[tag]);
+    }
+  }
+  for (size_t i = 0; i < n; i++) EXPECT_EQ(together[i].ids, alone[i].ids) << i;
+}
+
 // A step that runs holds the only scratch; another call waits for it and hears a cancel.
 TEST(SharedMemory, WaitingHearsACancel) {
   struct Held {
