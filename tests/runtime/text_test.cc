@@ -207,6 +207,40 @@ TEST(Tokenizers, VocabAndMergesAreEnough) {
   EXPECT_EQ(code_of().first, FINERMOE_ERROR_TOKENIZER_MALFORMED);
 }
 
+// Every byte of the file, wherever the configuration comes from.
+TEST(Configurations, GiveTheirJson) {
+  const std::string path = golden::trained("tiny-wordnet-finermoe");
+  const std::string text = golden::read_file(path + "/config.json");
+  auto model = open_model(path);
+  const ConfigHandle configs[] = {
+      make<ConfigHandle>([&](auto** out, auto** e) { return finermoe_config_open(path.c_str(), out, e); }),
+      make<ConfigHandle>([&](auto** out, auto** e) { return finermoe_config_open_model(model.get(), out, e); }),
+      make<ConfigHandle>(
+          [&](auto** out, auto** e) { return finermoe_config_open_memory(text.data(), text.size(), out, e); })};
+  for (const ConfigHandle& config : configs) {
+    const auto json = read_array<char>([&](char* out, size_t capacity, size_t* needed, finermoe_error** e) {
+      return finermoe_config_get_json(config.get(), out, capacity, needed, e);
+    });
+    EXPECT_EQ(std::string(json.begin(), json.end()), text);
+  }
+}
+
+// config.json names a BOS where the tokenizer names none; what is no token of the vocabulary names none.
+TEST(Tokenizers, ABosOfTheModel) {
+  for (const auto& [bos, expected] : std::vector<std::pair<nlohmann::json, int32_t>>{
+           {4064, 4064}, {4090, -1}, {-1, -1}, {nullptr, -1}, {1e9, -1}, {"x", -1}, {uint64_t{1} << 40, -1}}) {
+    const ChangedModel changed(golden::trained("tiny-wordnet-dense"));
+    auto config = nlohmann::json::parse(golden::read_file(changed.path() + "/config.json"));
+    config["bos_token_id"] = bos;
+    changed.write("config.json", config.dump());
+    auto tokenizer = open_tokenizer(changed.path());
+    finermoe_tokenizer_info info{};
+    info.struct_size = sizeof info;
+    EXPECT_DONE(finermoe_tokenizer_get_info(tokenizer.get(), &info, e));
+    EXPECT_EQ(info.bos_id, expected) << bos;
+  }
+}
+
 // What the system refuses once it may give another time: nothing of it is kept, and no text is left out for it.
 TEST(Tokenizers, AWantOfDescriptorsIsNoVerdict) {
   auto model = open_model(golden::trained("tiny-wordnet-dense"));
