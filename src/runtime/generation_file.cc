@@ -1,5 +1,5 @@
 // Saving and restoring requests. The layout is docs/format.md, "Saved requests".
-#include <bit>
+#include <algorithm>
 #include <cstring>
 
 #include "base/sha256.h"
@@ -113,8 +113,8 @@ struct Generation::State {
     archive.value(options.sampling.seed);
     archive.list(biased);
     archive.list(biases);
-    archive.value(options.max_tokens);
-    archive.value(options.min_tokens);
+    count(archive, options.max_tokens);
+    count(archive, options.min_tokens);
     archive.list(options.stop_tokens);
     archive.list(options.stop_strings);
     uint8_t ignore_eos = options.ignore_eos, show_special = options.show_special;
@@ -122,7 +122,7 @@ struct Generation::State {
     archive.value(show_special);
     options.ignore_eos = ignore_eos != 0;
     options.show_special = show_special != 0;
-    archive.value(options.top_logprobs);
+    count(archive, options.top_logprobs);
     archive.value(random);
     archive.list(seen);
     archive.list(n_seen);
@@ -133,6 +133,14 @@ struct Generation::State {
     archive.value(n_prompt);
     archive.value(n_kept);
     archive.value(n_generated);
+  }
+
+  // 8 bytes on every machine; one that cannot count so far stays at its end.
+  template <class Archive>
+  static void count(Archive& archive, size_t& n) {
+    uint64_t wide = n;
+    archive.value(wide);
+    n = static_cast<size_t>(std::min<uint64_t>(wide, SIZE_MAX));
   }
 
   // What reading alone does not tell: the ids of the options are checked where a generation is made.
