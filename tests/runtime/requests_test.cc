@@ -46,8 +46,8 @@ class Requests : public testing::Test {
 
   ChatHandle chat_of(std::initializer_list<std::pair<const char*, std::string>> messages) {
     auto chat = make<ChatHandle>([](auto** out, auto** e) { return finermoe_chat_create(out, e); });
-    for (const auto& [role, text] : messages) {
-      EXPECT_DONE(finermoe_chat_add(chat.get(), role, text.data(), text.size(), e));
+    for (const auto& message : messages) {
+      EXPECT_DONE(finermoe_chat_add(chat.get(), message.first, message.second.data(), message.second.size(), e));
     }
     return chat;
   }
