@@ -244,9 +244,16 @@ void Host::rearrange_session() {
 void Host::save_session() {
   AnySession &from = any_session(), &to = any_session();
   if (from.session == nullptr || to.session == nullptr) return;
-  int32_t code;
-  auto data =
-      read<char>([&](auto... rest) { return finermoe_session_save_memory(from.session.get(), rest...); }, &code);
+  // What is not computed yet is computed first, which a model that was closed refuses, and asking for the size is not.
+  size_t needed = 0;
+  run([&](auto** e) { return finermoe_session_save_memory(from.session.get(), nullptr, 0, &needed, e); });
+  std::vector<char> data(needed);
+  const int32_t code =
+      run([&](auto** e) { return finermoe_session_save_memory(from.session.get(), data.data(), needed, &needed, e); });
+  if (!ok(code)) {
+    HOLDS(code == FINERMOE_ERROR_CLOSED || needed == 0);
+    return;
+  }
   const bool is_damaged = choices_.below(4) == 0 && !data.empty();
   if (is_damaged) data[choices_.byte() * data.size() / 256] ^= 1;
   const auto held = session_tokens(from.session.get()), before = session_tokens(to.session.get());
