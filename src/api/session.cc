@@ -19,6 +19,12 @@ int32_t on_session(const finermoe_session* handle, finermoe_error** error, Body&
   });
 }
 
+Status require_kept(size_t row, size_t n_kept, const char* rows) {
+  if (row < n_kept) return {};
+  return Status(FINERMOE_ERROR_STATE, cat("row ", row, " of ", rows, " was not kept"), cat("less than ", n_kept),
+                cat(row));
+}
+
 }  // namespace
 
 int32_t finermoe_session_options_create(finermoe_session_options** options, finermoe_error** error) {
@@ -153,10 +159,7 @@ int32_t finermoe_session_score(finermoe_session* session, const int32_t* ids, si
 int32_t finermoe_session_logits(const finermoe_session* session, size_t row, float* logits, size_t capacity,
                                 size_t* needed, finermoe_error** error) {
   return on_session(session, error, [&](Session& s) -> Status {
-    if (row >= s.n_logits()) {
-      return Status(FINERMOE_ERROR_STATE, cat("row ", row, " of the logits was not kept"),
-                    cat("less than ", s.n_logits()), cat(row));
-    }
+    FM_TRY(require_kept(row, s.n_logits(), "the logits"));
     return put(s.logits(row), logits, capacity, needed);
   });
 }
@@ -164,10 +167,7 @@ int32_t finermoe_session_logits(const finermoe_session* session, size_t row, flo
 int32_t finermoe_session_hidden(const finermoe_session* session, size_t row, float* hidden, size_t capacity,
                                 size_t* needed, finermoe_error** error) {
   return on_session(session, error, [&](Session& s) -> Status {
-    if (row >= s.n_hidden()) {
-      return Status(FINERMOE_ERROR_STATE, cat("row ", row, " of the hidden states was not kept"),
-                    cat("less than ", s.n_hidden()), cat(row));
-    }
+    FM_TRY(require_kept(row, s.n_hidden(), "the hidden states"));
     return put(s.hidden(row), hidden, capacity, needed);
   });
 }

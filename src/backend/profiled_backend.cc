@@ -1,15 +1,13 @@
 #include "backend/profiled_backend.h"
 
 #include <algorithm>
-#include <chrono>
 #include <vector>
 
 #include "backend/kv_cache.h"
+#include "base/stopwatch.h"
 
 namespace finermoe {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 uint64_t bytes_of(const WeightView& weight) { return matrix_bytes(weight.dtype, weight.rows, weight.columns); }
 uint64_t macs_of(const WeightView& weight) { return weight.rows * weight.columns; }
@@ -96,9 +94,9 @@ class ProfiledBackend final : public Backend {
  private:
   template <class Work>
   Status timed(Profile::Operation operation, uint64_t bytes, uint64_t macs, Work&& work) {
-    const Clock::time_point begin = Clock::now();
+    const Stopwatch watch;
     Status status = work();
-    profile_->add(operation, std::chrono::duration<double>(Clock::now() - begin).count(), bytes, macs);
+    profile_->add(operation, watch.seconds(), bytes, macs);
     return status;
   }
 

@@ -1,9 +1,9 @@
 #include "runtime/batch.h"
 
 #include <algorithm>
-#include <chrono>
 #include <deque>
 
+#include "base/stopwatch.h"
 #include "runtime/step.h"
 
 namespace finermoe {
@@ -102,7 +102,7 @@ Result<Batch::Step> Batch::advance(const CancelFlag* cancel) {
 Status Batch::compute(std::vector<StepPart>& parts, std::vector<Generation*>& taking_part, size_t& n_active,
                       const StopSignals& stop) {
   const uint64_t vocab = model_->config().vocab_size;
-  const auto begin = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   while (!parts.empty()) {
     Status status = make_room_for_logits(parts.size());
     if (status.ok()) status = run_step(*model_, parts, {.logits = logits_.data<float>()}, stop);
@@ -122,7 +122,7 @@ Status Batch::compute(std::vector<StepPart>& parts, std::vector<Generation*>& ta
     parts.erase(parts.begin() + static_cast<ptrdiff_t>(n_before / 2), parts.end());
     taking_part.resize(parts.size());
   }
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  const double seconds = watch.seconds();
   std::vector<std::span<const float>> rows;  // of each part, empty where a prompt goes on
   size_t n_rows = 0;
   for (const StepPart& part : parts) {

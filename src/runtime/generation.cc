@@ -1,10 +1,10 @@
 #include "runtime/generation.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <iterator>
 
+#include "base/stopwatch.h"
 #include "runtime/step.h"
 
 namespace finermoe {
@@ -14,14 +14,6 @@ bool is_in_vocabulary(int32_t id, uint64_t vocab_size) { return id >= 0 && stati
 
 bool is_penalty(double x) { return std::isfinite(x) && std::abs(x) <= 1e6; }
 bool is_share(double x) { return x > 0 && x <= 1; }
-
-class Stopwatch {
- public:
-  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count(); }
-
- private:
-  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
-};
 
 }  // namespace
 
@@ -104,11 +96,8 @@ Result<std::shared_ptr<Generation>> Generation::create_from_start(std::shared_pt
         cat("the prompt of ", prompt.size(), " tokens is longer than the session's context of ", session->capacity()),
         cat("at most ", session->capacity()), cat(prompt.size()));
   }
-  const std::vector<int32_t>& held = session->tokens();
-  const auto n = static_cast<ptrdiff_t>(std::min(held.size(), prompt.size()));
-  const auto common = std::mismatch(held.begin(), held.begin() + n, prompt.begin()).first - held.begin();
-  return create_behind(std::move(session), static_cast<size_t>(common), std::move(options),
-                       prompt.subspan(static_cast<size_t>(common)));
+  const size_t n_kept = session->common_prefix(prompt);
+  return create_behind(std::move(session), n_kept, std::move(options), prompt.subspan(n_kept));
 }
 
 // The session's first n_kept tokens and the prompt behind them.
@@ -176,17 +165,14 @@ Status Generation::compute(const CancelFlag* cancel) {
   aside_ = Status();
   if (prepared()) return {};
   FM_TRY(ready_session());
-  StopSignals stop(cancel);
-  stop.watch(session_->model()->closed, "model");
-  stop.watch(session_->use.closed, "session");
+  StopSignals stop = session_->stop_signals(cancel);
   stop.watch(use.closed, "generation");
   const size_t n = session_->uncomputed().size(), last = n - 1;
   const Stopwatch watch;
   Status own_status;
   Status status = session_->compute({&last, 1}, {.logits = logits_.data<float>()}, stop, &own_status);
   if (!own_status.ok() && own_status.code() != FINERMOE_ERROR_BUSY) set_aside(std::move(own_status));
-  // A pass over the whole can be complete, and a receiver of progress cancel behind it.
-  computed(n, watch.seconds(), session_->uncomputed().empty() ? model_logits() : std::span<const float>());
+  computed(n, watch.seconds(), status.ok() ? model_logits() : std::span<const float>());
   return status;
 }
 
@@ -209,10 +195,7 @@ Status Generation::report_prefill() const {
 
 Status Generation::check() const {
   if (finish_ != Finish::none) return {};
-  StopSignals stop(nullptr);
-  stop.watch(session_->model()->closed, "model");
-  stop.watch(session_->use.closed, "session");
-  FM_TRY(stop.check());
+  FM_TRY(session_->stop_signals(nullptr).check());
   if (!aside_.ok() && aside_at_ == session_->revision()) return aside_;
   if (prepared() && changed_.empty() && !own_->are_finite()) {
     return Status(FINERMOE_ERROR_NOT_FINITE, "the model's logits are not finite: no token can be chosen",

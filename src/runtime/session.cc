@@ -248,10 +248,13 @@ Status Session::truncate(size_t length) {
   return {};
 }
 
-size_t Session::keep_prefix(std::span<const int32_t> ids) {
+size_t Session::common_prefix(std::span<const int32_t> ids) const {
   const auto n = static_cast<ptrdiff_t>(std::min(ids.size(), tokens_.size()));
-  const auto common = std::mismatch(tokens_.begin(), tokens_.begin() + n, ids.begin()).first - tokens_.begin();
-  const Status kept = truncate(static_cast<size_t>(common));
+  return static_cast<size_t>(std::mismatch(tokens_.begin(), tokens_.begin() + n, ids.begin()).first - tokens_.begin());
+}
+
+size_t Session::keep_prefix(std::span<const int32_t> ids) {
+  const Status kept = truncate(common_prefix(ids));
   static_cast<void>(kept);  // never longer than it is
   return length();
 }

@@ -54,7 +54,9 @@ class Session {
                std::span<int32_t> likeliest);
 
   Status truncate(size_t length);
-  // Keeps what it has in common with `ids`, and says how much that is.
+  // How many tokens it has in common with `ids` from the start.
+  size_t common_prefix(std::span<const int32_t> ids) const;
+  // Keeps these, and says how many.
   size_t keep_prefix(std::span<const int32_t> ids);
   // Forgets [begin, end), and moves what stands behind it down.
   Status remove(size_t begin, size_t end);
@@ -79,6 +81,8 @@ class Session {
   // Where what is computed is recorded; null: nowhere. STATE for a trace that another session has.
   Status set_trace(std::shared_ptr<Trace> trace);
   const std::shared_ptr<Trace>& trace() const { return trace_; }
+  // What ends a call on it: `cancel`, which may be null, and the closing of the session or its model.
+  StopSignals stop_signals(const CancelFlag* cancel) const;
   // Another number whenever other tokens are held. May be asked without the session's use.
   uint64_t revision() const { return revision_.load(std::memory_order_relaxed); }
 
@@ -106,7 +110,6 @@ class Session {
   struct Undo;
   class Saved;
   Session() = default;
-  StopSignals stop_signals(const CancelFlag* cancel) const;
   Status compute_all();
   Status keep_rows(size_t n);
   void forget_rows();
