@@ -4,21 +4,14 @@
 #include <cmath>
 #include <thread>
 
-#include "../support/golden.h"
-#include "../support/handles.h"
+#include "bundled_model.h"
 
 namespace {
 
 const std::string definition = "A tower with a light that gives warning of shoals to passing ships.";
 
-class Generations : public testing::Test {
+class Generations : public OnTheBundledModel {
  protected:
-  ModelHandle model = open_model(golden::trained("tiny-wordnet-finermoe"));
-  SessionHandle session = open_session(model.get(), 256);
-  GenerationOptions options = generation_options(model.get());
-  TokenizerHandle tokenizer =
-      make<TokenizerHandle>([&](auto** out, auto** e) { return finermoe_tokenizer_open_model(model.get(), out, e); });
-
   GenerationHandle ask(const std::string& question, finermoe_session* on = nullptr) {
     auto chat = make<ChatHandle>([](auto** out, auto** e) { return finermoe_chat_create(out, e); });
     EXPECT_DONE(finermoe_chat_add(chat.get(), "user", question.data(), question.size(), e));

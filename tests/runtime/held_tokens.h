@@ -6,8 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "../support/golden.h"
-#include "../support/handles.h"
+#include "bundled_model.h"
 
 using Ids = std::vector<int32_t>;
 
@@ -47,11 +46,8 @@ inline std::vector<double> log_softmax(const std::vector<float>& logits) {
   return out;
 }
 
-class HeldTokens : public testing::Test {
+class HeldTokens : public OnTheBundledModel {
  protected:
-  ModelHandle model = open_model(golden::trained("tiny-wordnet-finermoe"));
-  SessionHandle session = open_session(model.get(), 256);
-  GenerationOptions options = generation_options(model.get());
   ChatHandle chat = make<ChatHandle>([](auto** out, auto** e) { return finermoe_chat_create(out, e); });
 
   void SetUp() override { say("user", question); }
@@ -64,8 +60,6 @@ class HeldTokens : public testing::Test {
     });
   }
   Ids prompt() {
-    auto tokenizer =
-        make<TokenizerHandle>([&](auto** out, auto** e) { return finermoe_tokenizer_open_model(model.get(), out, e); });
     return read_array<int32_t>([&](int32_t* out, size_t capacity, size_t* needed, finermoe_error** e) {
       return finermoe_chat_encode(chat.get(), tokenizer.get(), 0, out, capacity, needed, e);
     });

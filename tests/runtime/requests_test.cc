@@ -7,8 +7,7 @@
 #include <thread>
 
 #include "../support/changed_model.h"
-#include "../support/golden.h"
-#include "../support/handles.h"
+#include "bundled_model.h"
 
 namespace {
 
@@ -36,14 +35,8 @@ Failure reason_of(finermoe_generation* generation) {
   return failure_of([&](finermoe_error** e) { return finermoe_generation_get_error(generation, e); });
 }
 
-class Requests : public testing::Test {
+class Requests : public OnTheBundledModel {
  protected:
-  ModelHandle model = open_model(golden::trained("tiny-wordnet-finermoe"));
-  SessionHandle session = open_session(model.get(), 256);
-  GenerationOptions options = generation_options(model.get());
-  TokenizerHandle tokenizer =
-      make<TokenizerHandle>([&](auto** out, auto** e) { return finermoe_tokenizer_open_model(model.get(), out, e); });
-
   ChatHandle chat_of(std::initializer_list<std::pair<const char*, std::string>> messages) {
     auto chat = make<ChatHandle>([](auto** out, auto** e) { return finermoe_chat_create(out, e); });
     for (const auto& message : messages) {
