@@ -180,7 +180,7 @@ int32_t finermoe_session_get_info(const finermoe_session* session, finermoe_sess
     out.length = s.length();
     out.context_length = s.capacity();
     out.n_logits = s.n_logits();
-    out.kv_bytes = s.kv_bytes();
+    out.kv_bytes = s.cache().bytes();
     out.precision = static_cast<int32_t>(s.options().precision);
     out.n_computed = s.n_computed();
     out.n_hidden = s.n_hidden();

@@ -46,11 +46,16 @@ WeightView* place_of(const TensorSpec& spec, Weights& weights) {
   return nullptr;
 }
 
-WeightView view_of(const Tensor& tensor) { return {tensor.data, tensor.dtype, tensor.rows, tensor.columns}; }
+// Tensors of one device, and where their views belong.
+struct DeviceTensors {
+  std::vector<const Tensor*> tensors;
+  std::vector<WeightView*> places;
+};
 
 }  // namespace
 
-Weights Weights::bind(const Checkpoint& checkpoint) {
+Result<Weights> Weights::bind(const Checkpoint& checkpoint, const Placement& placement,
+                              std::shared_ptr<MemoryAccount> account, const Progress& progress) {
   const Config& config = checkpoint.config();
   const size_t n_experts = config.is_moe() ? config.router.n_experts() : 0;
   Weights weights;
@@ -59,19 +64,47 @@ Weights Weights::bind(const Checkpoint& checkpoint) {
   for (size_t layer = 0, next = 0; layer < config.n_layers; layer++) {
     weights.layers[layer].is_moe = config.is_moe_layer[layer];
     if (!config.is_moe_layer[layer]) continue;
-    weights.layers[layer].moe.experts = std::span(weights.experts).subspan(next, n_experts);
-    weights.layers[layer].moe.first_expert = next;
+    MoeWeights& moe = weights.layers[layer].moe;
+    moe.experts = std::span(weights.experts).subspan(next, n_experts);
+    moe.first_expert = next;
+    for (size_t device = 0; device < placement.devices.size(); device++) {
+      DeviceExperts part{device, {}};
+      for (uint32_t expert = 0; expert < n_experts; expert++) {
+        if (placement.device_of(next + expert) == device) part.experts.push_back(expert);
+      }
+      if (!part.experts.empty()) moe.parts.push_back(std::move(part));
+    }
     next += n_experts;
   }
-  Status bound = for_each_tensor(config, [&](const TensorSpec& spec) {
-    *place_of(spec, weights) = view_of(*checkpoint.find(spec.name));
+  std::vector<DeviceTensors> of_devices(placement.devices.size());
+  Status visited = for_each_tensor(config, [&](const TensorSpec& spec) {
+    const bool is_routed = spec.kind == TensorKind::routed;
+    const size_t expert =
+        is_routed ? weights.layers[static_cast<size_t>(spec.layer)].moe.first_expert + static_cast<size_t>(spec.expert)
+                  : 0;
+    DeviceTensors& on = of_devices[is_routed ? placement.device_of(expert) : 0];
+    on.tensors.push_back(checkpoint.find(spec.name));
+    on.places.push_back(place_of(spec, weights));
     return Status();
   });
-  static_cast<void>(bound);  // the visitor has no errors
+  static_cast<void>(visited);  // the visitor has no errors
+  for (size_t device = 0; device < of_devices.size(); device++) {
+    const DeviceTensors& on = of_devices[device];
+    FM_ASSIGN(BoundWeights bound, placement.devices[device].backend->bind(on.tensors, account, progress));
+    for (size_t i = 0; i < on.places.size(); i++) *on.places[i] = bound.views[i];
+    if (bound.memory) weights.memory_.push_back(std::move(bound.memory));
+  }
   if (config.tied_embeddings) weights.head = weights.embedding;
   return weights;
 }
 
-WeightView Weights::head_of(const Checkpoint& checkpoint) { return view_of(*checkpoint.find("lm_head.weight")); }
+Status Weights::bind_head(const Checkpoint& checkpoint, const Placement& placement,
+                          std::shared_ptr<MemoryAccount> account) {
+  const Tensor* const tensor = checkpoint.find("lm_head.weight");
+  FM_ASSIGN(BoundWeights bound, placement.devices[0].backend->bind({&tensor, 1}, std::move(account), {}));
+  head = bound.views[0];
+  if (bound.memory) memory_.push_back(std::move(bound.memory));
+  return {};
+}
 
 }  // namespace finermoe

@@ -15,10 +15,11 @@ namespace {
 // out [columns] = a row of the matrix
 void read_row(const WeightView& weight, uint64_t row, std::span<float> out) {
   if (is_blocked(weight.dtype)) {
-    const std::byte* panel = weight.data + row / panel_rows * matrix_bytes(weight.dtype, panel_rows, weight.columns);
+    const std::byte* panel =
+        weight.data.address() + row / panel_rows * matrix_bytes(weight.dtype, panel_rows, weight.columns);
     return decode_row(weight.dtype, panel, row % panel_rows, out);
   }
-  const std::byte* from = weight.data + row * weight.columns * size_of(weight.dtype);
+  const std::byte* from = weight.data.address() + row * weight.columns * size_of(weight.dtype);
   if (weight.dtype == DType::f32) {
     std::memcpy(out.data(), from, out.size_bytes());
     return;

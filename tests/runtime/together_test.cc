@@ -111,7 +111,7 @@ TEST_P(Together, HasTheBitsOfEachAlone) {
                                                 {FINERMOE_DTYPE_Q8, quantized(source, FINERMOE_DTYPE_Q8)},
                                                 {FINERMOE_DTYPE_Q4, quantized(source, FINERMOE_DTYPE_Q4)}};
   for (int32_t isa : {FINERMOE_ISA_PORTABLE, FINERMOE_ISA_AVX2, FINERMOE_ISA_AVX512}) {
-    auto options = make<RuntimeOptions>([](auto** out, auto** e) { return finermoe_runtime_options_create(out, e); });
+    auto options = runtime_options();
     EXPECT_DONE(finermoe_runtime_options_set_isa(options.get(), isa, e));
     finermoe_runtime* raw = nullptr;
     if (finermoe_runtime_create(options.get(), &raw, nullptr) == FINERMOE_ERROR_UNSUPPORTED) continue;
