@@ -32,7 +32,7 @@ class DevicePtr {
   }
 
   uintptr_t number() const { return address_; }
-  // For the device's own code: tests/project/source_rules.py knows the folders that may call this.
+  // For the device's own code alone (tests/project/source_rules.py sees to that).
   T* address() const { return reinterpret_cast<T*>(address_); }
 
  private:

@@ -143,8 +143,7 @@ class DeferredStep final : public Step {
   explicit DeferredStep(std::unique_ptr<Step> step)
       : Step(step->n_rows(), step->n_positions()), step_(std::move(step)) {
     const Activations& a = step_->activations();
-    activations_ = {hidden(a.x),        hidden(a.normed), hidden(a.q),
-                    hidden(a.attended), hidden(a.routed), hidden(a.route)};
+    activations_ = {hidden(a.x), hidden(a.normed), hidden(a.q), hidden(a.attended), hidden(a.routed), hidden(a.route)};
   }
   ~DeferredStep() override { end(); }
 
@@ -190,8 +189,7 @@ class DeferredStep final : public Step {
     later([=, this] { step_->route(real(x), weights, shape, n, real(route)); });
   }
   void moe_ffn(DevicePtr<const float> x, std::span<const FfnWeights> experts, std::span<const uint32_t> subset,
-               const RouterShape& shape, const Route& route, size_t n, bool accumulate,
-               DevicePtr<float> out) override {
+               const RouterShape& shape, const Route& route, size_t n, bool accumulate, DevicePtr<float> out) override {
     std::vector<FfnWeights> own;
     for (const FfnWeights& expert : experts) own.push_back(real(expert));
     const std::vector<uint32_t> some(subset.begin(), subset.end());

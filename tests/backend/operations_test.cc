@@ -50,12 +50,11 @@ TEST_P(OperationsTest, LinearOfAnyNumberOfRows) {
   for (size_t n : {1, 2, 7, 8, 20, 40, 130, 300, 500}) {
     SCOPED_TRACE(n);
     const std::vector<float> x = random_floats(n * columns, 2);
-    const std::vector<float> out =
-        same_for_any_thread_count(config_of(columns, 8, {}, 0), n, [&](Operations& on) {
-          const DevicePtr<float> result = on.put(std::vector<float>(n * rows, 1));
-          on->linear(on.put(x), on.bind(weight), n, n % 2 == 0, result);
-          return on.get(result, n * rows);
-        });
+    const std::vector<float> out = same_for_any_thread_count(config_of(columns, 8, {}, 0), n, [&](Operations& on) {
+      const DevicePtr<float> result = on.put(std::vector<float>(n * rows, 1));
+      on->linear(on.put(x), on.bind(weight), n, n % 2 == 0, result);
+      return on.get(result, n * rows);
+    });
     for (size_t i : {size_t{0}, n / 2, n - 1}) {
       std::vector<double> expected = weight.times(x.data() + i * columns);
       for (double& value : expected) value += n % 2 == 0;
@@ -117,12 +116,11 @@ TEST_P(OperationsTest, GatedFfnWithAndWithoutScale) {
     SCOPED_TRACE(n);
     const std::vector<float> x = random_floats(n * h, 7);
     const bool scaled = n != 5;
-    const std::vector<float> out =
-        same_for_any_thread_count(config_of(h, width, {}, 0), n, [&](Operations& on) {
-          const DevicePtr<float> result = on.put(std::vector<float>(n * h, 2));
-          on->gated_ffn(on.put(x), ffn.bind(on), scaled ? on.bind(scale) : WeightView{}, n, result);
-          return on.get(result, n * h);
-        });
+    const std::vector<float> out = same_for_any_thread_count(config_of(h, width, {}, 0), n, [&](Operations& on) {
+      const DevicePtr<float> result = on.put(std::vector<float>(n * h, 2));
+      on->gated_ffn(on.put(x), ffn.bind(on), scaled ? on.bind(scale) : WeightView{}, n, result);
+      return on.get(result, n * h);
+    });
     for (size_t i : {size_t{0}, n - 1}) {
       std::vector<double> expected = ffn(x.data() + i * h);
       const double factor = scaled ? 1 / (1 + std::exp(-scale.times(x.data() + i * h)[0])) : 1;
@@ -216,7 +214,8 @@ TEST_P(OperationsTest, RouteIsLinearThenSelection) {
       const RouterWeights weights{on.bind(gate), separate ? on.bind(concat_gate) : WeightView{}};
       const Route& route = on->activations().route;
       on->route(on.put(x), weights, shape, n, route);
-      const std::vector<float> logits = on.get(route.logits, n * n_experts), chosen_weights = on.get(route.weights, n * k);
+      const std::vector<float> logits = on.get(route.logits, n * n_experts),
+                               chosen_weights = on.get(route.weights, n * k);
       const std::vector<int32_t> experts = on.get(route.experts, n * k), groups = on.get(route.groups, n * 2);
       EXPECT_TRUE(on->row_error(n - 1).ok());
       for (size_t i = 0; i < n; i++) {

@@ -64,7 +64,9 @@ inline std::shared_ptr<Backend> open_cpu(const KernelSet& set, uint32_t n_thread
 inline std::vector<DeviceCase> device_cases() {
   std::vector<DeviceCase> cases;
   for (const KernelSet& set : kernel_sets()) cases.push_back({set.name, set.exists, open_cpu, set});
-  const auto open_deferred = [](const KernelSet& set, uint32_t n_threads) { return deferred(open_cpu(set, n_threads)); };
+  const auto open_deferred = [](const KernelSet& set, uint32_t n_threads) {
+    return deferred(open_cpu(set, n_threads));
+  };
   cases.push_back({"deferred", true, open_deferred, {"portable", portable::kernels, true}});
   return cases;
 }
@@ -77,7 +79,7 @@ class EveryDevice : public testing::TestWithParam<DeviceCase> {
   }
   std::shared_ptr<Backend> device(uint32_t n_threads = 2) const { return GetParam().open(GetParam().set, n_threads); }
 };
-#define FINERMOE_FOR_EVERY_DEVICE(suite)                                    \
+#define FINERMOE_FOR_EVERY_DEVICE(suite)                                     \
   INSTANTIATE_TEST_SUITE_P(Device, suite, testing::ValuesIn(device_cases()), \
                            [](const testing::TestParamInfo<DeviceCase>& device) { return device.param.name; })
 

@@ -74,6 +74,11 @@ class SourceRules(unittest.TestCase):
             self.assertFalse(source_rules.check("src/a/a.cc", line + "\n", LIMITS), line)
         self.assertFalse(source_rules.check("tools/a.cc", 'printf("x");\n', LIMITS))
 
+    def test_addresses_of_a_devices_memory(self):
+        self.assertTrue(source_rules.check("src/model/a.cc", "float* x = a.x.address();\n", LIMITS))
+        self.assertFalse(source_rules.check("src/model/a.cc", "// x.address() is the device's\n", LIMITS))
+        self.assertFalse(source_rules.check("src/cpu/a.cc", "float* x = a.x.address();\n", LIMITS))
+
     def test_sizes(self):
         self.assertTrue(source_rules.check("src/a/a.cc", "\n" * 501, LIMITS))
         self.assertFalse(source_rules.check("src/a/a.cc", "\n" * 500, LIMITS))
