@@ -7,6 +7,7 @@
 #include "base/progress.h"
 #include "base/thread_pool.h"
 #include "format/checkpoint.h"
+#include "format/tensor_table.h"
 #include "model/expert_pages.h"
 
 namespace finermoe {
