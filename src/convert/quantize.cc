@@ -13,6 +13,7 @@
 #include "convert/finite.h"
 #include "convert/writer.h"
 #include "format/checkpoint.h"
+#include "format/tensor_table.h"
 
 namespace finermoe {
 namespace {

@@ -5,6 +5,7 @@
 #include "convert/fill.h"
 #include "convert/writer.h"
 #include "format/config.h"
+#include "format/tensor_table.h"
 
 namespace finermoe {
 namespace {

@@ -11,6 +11,7 @@
 #include "convert/upcycled_config.h"
 #include "convert/writer.h"
 #include "format/checkpoint.h"
+#include "format/tensor_table.h"
 
 namespace finermoe {
 namespace {
@@ -79,11 +80,8 @@ class Upcycler {
   // Everything that the dense model has too: under the same name, but for the shared expert (Eq. 9) and a tied head.
   Status plan_copy(const TensorSpec& spec, PlannedTensor& tensor) const {
     std::string name(spec.name);
-    if (spec.kind == TensorKind::shared) {
-      std::string part = "shared_expert.";
-      name.erase(name.find(part), part.size());
-    }
-    if (spec.kind == TensorKind::head && is_tied_) name = "model.embed_tokens.weight";
+    if (spec.kind == TensorKind::shared) name = ffn_tensor_name(TensorKind::dense, spec.role, spec.layer);
+    if (spec.kind == TensorKind::head && is_tied_) name = embedding_name;
     FM_ASSIGN(const Tensor* source, find(name));
     tensor.dtype = source->dtype;
     tensor.fill = copy_fill(Slice::whole(*source));
@@ -96,7 +94,7 @@ class Upcycler {
     uint64_t k = static_cast<uint64_t>(spec.expert), group_size = config_.router.group_size();
     uint64_t i = k % group_size % config_.router.granularity_inter, j = config_.router.component_of(k);
     uint64_t first = i * config_.expert_width;
-    size_t matrix = spec.name.ends_with("gate_proj.weight") ? 0 : spec.name.ends_with("up_proj.weight") ? 1 : 2;
+    size_t matrix = spec.role == TensorRole::gate ? 0 : spec.role == TensorRole::up ? 1 : 2;
     const Tensor& source = *ffn_[matrix];
     Slice slice{&source, first, 0, spec.columns};
     if (matrix == 2) slice = {&source, j * config_.expert_output_width(), first, spec.columns};
@@ -106,8 +104,7 @@ class Upcycler {
     if (options_.drop_ratio == 0) return {};
     if (spec.expert != expert_) {
       expert_ = spec.expert;
-      std::string name(spec.name.substr(0, spec.name.find(".experts.")));
-      drop_ = std::make_shared<DropExpert>(drop_layer_, cat(name, ".experts.", k), seed_, j, first,
+      drop_ = std::make_shared<DropExpert>(drop_layer_, expert_name(spec.layer, spec.expert), seed_, j, first,
                                            config_.expert_width, options_.drop_ratio);
     }
     tensor.fill = drop_fill(slice, drop_, matrix, stream_key(seed_, spec.name), scale);
@@ -116,9 +113,8 @@ class Upcycler {
   }
 
   Status enter_layer(int64_t layer) {
-    const char* names[3] = {"gate_proj", "up_proj", "down_proj"};
     for (size_t matrix = 0; matrix < 3; ++matrix) {
-      FM_ASSIGN(ffn_[matrix], find(cat("model.layers.", layer, ".mlp.", names[matrix], ".weight")));
+      FM_ASSIGN(ffn_[matrix], find(ffn_tensor_name(TensorKind::dense, ffn_roles[matrix], layer)));
     }
     layer_ = layer;
     expert_ = -1;

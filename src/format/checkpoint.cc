@@ -7,6 +7,7 @@
 #include "format/other_models.h"
 #include "format/safetensors.h"
 #include "format/shard_index.h"
+#include "format/tensor_table.h"
 
 namespace finermoe {
 namespace {
@@ -14,7 +15,6 @@ namespace {
 constexpr uint64_t max_text_size = 256 << 20;
 constexpr const char* whole_name = "model.safetensors";
 constexpr const char* index_name = "model.safetensors.index.json";
-constexpr std::string_view embedding_name = "model.embed_tokens.weight", head_name = "lm_head.weight";
 
 // A text of a directory; nullopt if it has no such file.
 Result<std::optional<std::string>> read_text(const File& directory, const std::string& name) {

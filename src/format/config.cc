@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "format/config_fields.h"
+#include "format/tensor_table.h"
 
 namespace finermoe {
 namespace {
@@ -274,6 +275,11 @@ Status check_total(std::string_view name, const Config& config) {
 
 uint64_t Config::n_moe_layers() const {
   return static_cast<uint64_t>(std::count(is_moe_layer.begin(), is_moe_layer.end(), true));
+}
+
+uint64_t Config::first_expert_of(size_t layer) const {
+  const auto end = is_moe_layer.begin() + static_cast<std::ptrdiff_t>(layer);
+  return static_cast<uint64_t>(std::count(is_moe_layer.begin(), end, true)) * router.n_experts();
 }
 
 uint64_t Config::n_sliding_layers() const {

@@ -1,4 +1,4 @@
-// config.json and generation_config.json, checked; and what follows from them: the tensors that a checkpoint must hold.
+// config.json and generation_config.json, checked.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "base/dtype.h"
-#include "base/function_ref.h"
 #include "base/status.h"
 #include "format/quantization.h"
 #include "format/rope.h"
@@ -72,6 +71,8 @@ struct Config {
   uint64_t window_of(size_t layer) const { return is_sliding_layer[layer] ? sliding_window : 0; }
   uint64_t n_sliding_layers() const;
   uint64_t n_moe_layers() const;
+  // Experts are numbered through all layers: of a MoE layer, the number of its first.
+  uint64_t first_expert_of(size_t layer) const;
   const char* model_type_name() const;
   // A tensor's type as far as config.json tells it; what an open checkpoint's tensor has is what counts.
   DType type_of(const TensorSpec& spec) const;
@@ -79,44 +80,6 @@ struct Config {
   // From the text of a config.json. `name` is used in messages.
   static Result<Config> parse(std::string_view json, std::string_view name);
 };
-
-// What a tensor is for: the plan and the quantisation policy go by it.
-enum class TensorKind {
-  embedding,
-  head,
-  attention,
-  norm,
-  bias,
-  dense,
-  shared,
-  shared_gate,
-  routed,
-  router,
-  concat_gate,
-  concat_proj
-};
-
-// Whether a tensor of this kind may be in a block format: matrices, but those that decide where tokens go.
-constexpr bool can_be_blocked(TensorKind kind) {
-  return kind == TensorKind::embedding || kind == TensorKind::head || kind == TensorKind::attention ||
-         kind == TensorKind::dense || kind == TensorKind::shared || kind == TensorKind::routed ||
-         kind == TensorKind::concat_proj;
-}
-
-struct TensorSpec {
-  std::string_view name;  // "model.layers.3.mlp.gate.weight"; valid during the visit
-  TensorKind kind;
-  uint64_t rows = 0;  // a vector has `rows` elements and columns 0
-  uint64_t columns = 0;
-  std::string_view formula;  // "[num_experts, hidden_size]", for messages
-  int64_t layer = -1;        // -1: outside the layers
-  int64_t expert = -1;       // -1: not a routed expert's
-  uint64_t elements() const { return rows * (columns ? columns : 1); }
-};
-
-// Every tensor of a checkpoint of this configuration, in the order of the forward pass. A tied head is not visited.
-// Stops at the first error.
-Status for_each_tensor(const Config& config, FunctionRef<Status(const TensorSpec&)> visit);
 
 // Parameters in a checkpoint of this configuration: in total, and those one token uses.
 struct ParameterCount {

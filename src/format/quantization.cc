@@ -1,7 +1,7 @@
 #include "format/quantization.h"
 
-#include "format/config.h"
 #include "format/config_fields.h"
+#include "format/tensor_table.h"
 
 namespace finermoe {
 namespace {

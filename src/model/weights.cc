@@ -1,47 +1,55 @@
 #include "model/weights.h"
 
+#include "format/tensor_table.h"
+
 namespace finermoe {
 namespace {
 
-// Where a tensor's view belongs, by the last parts of its name.
 WeightView* place_of(const TensorSpec& spec, Weights& weights) {
-  if (spec.layer < 0) {
-    return spec.kind == TensorKind::embedding ? &weights.embedding
-           : spec.kind == TensorKind::head    ? &weights.head
-                                              : &weights.norm;
-  }
-  LayerWeights& layer = weights.layers[static_cast<size_t>(spec.layer)];
-  auto ends = [&](std::string_view tail) { return spec.name.ends_with(tail); };
-  auto part_of = [&](FfnWeights& ffn) {
-    return ends("gate_proj.weight") ? &ffn.gate : ends("up_proj.weight") ? &ffn.up : &ffn.down;
+  LayerWeights* layer = spec.layer < 0 ? nullptr : &weights.layers[static_cast<size_t>(spec.layer)];
+  const auto ffn = [&]() -> FfnWeights& {
+    if (spec.kind == TensorKind::routed) return weights.experts[static_cast<size_t>(spec.expert_of_all)];
+    return spec.kind == TensorKind::shared ? layer->moe.shared : layer->dense;
   };
-  switch (spec.kind) {
-    case TensorKind::norm:
-      return ends("input_layernorm.weight") ? &layer.input_norm : &layer.post_attention_norm;
-    case TensorKind::bias:
-      return ends("q_proj.bias") ? &layer.qkv.q_bias : ends("k_proj.bias") ? &layer.qkv.k_bias : &layer.qkv.v_bias;
-    case TensorKind::attention:
-      return ends("q_proj.weight")   ? &layer.qkv.q
-             : ends("k_proj.weight") ? &layer.qkv.k
-             : ends("v_proj.weight") ? &layer.qkv.v
-                                     : &layer.o;
-    case TensorKind::dense:
-      return part_of(layer.dense);
-    case TensorKind::shared:
-      return part_of(layer.moe.shared);
-    case TensorKind::shared_gate:
-      return &layer.moe.shared_gate;
-    case TensorKind::routed:
-      return part_of(weights.experts[layer.moe.first_expert + static_cast<size_t>(spec.expert)]);
-    case TensorKind::router:
-      return &layer.moe.router.gate;
-    case TensorKind::concat_gate:
-      return &layer.moe.router.concat_gate;
-    case TensorKind::concat_proj:
-      return &layer.moe.concat_proj;
-    case TensorKind::embedding:
-    case TensorKind::head:
-      break;
+  switch (spec.role) {
+    case TensorRole::embedding:
+      return &weights.embedding;
+    case TensorRole::input_norm:
+      return &layer->input_norm;
+    case TensorRole::q:
+      return &layer->qkv.q;
+    case TensorRole::q_bias:
+      return &layer->qkv.q_bias;
+    case TensorRole::k:
+      return &layer->qkv.k;
+    case TensorRole::k_bias:
+      return &layer->qkv.k_bias;
+    case TensorRole::v:
+      return &layer->qkv.v;
+    case TensorRole::v_bias:
+      return &layer->qkv.v_bias;
+    case TensorRole::o:
+      return &layer->o;
+    case TensorRole::post_attention_norm:
+      return &layer->post_attention_norm;
+    case TensorRole::gate:
+      return &ffn().gate;
+    case TensorRole::up:
+      return &ffn().up;
+    case TensorRole::down:
+      return &ffn().down;
+    case TensorRole::router:
+      return &layer->moe.router.gate;
+    case TensorRole::concat_gate:
+      return &layer->moe.router.concat_gate;
+    case TensorRole::concat_proj:
+      return &layer->moe.concat_proj;
+    case TensorRole::shared_gate:
+      return &layer->moe.shared_gate;
+    case TensorRole::final_norm:
+      return &weights.norm;
+    case TensorRole::head:
+      return &weights.head;
   }
   return nullptr;
 }
@@ -61,28 +69,24 @@ Result<Weights> Weights::bind(const Checkpoint& checkpoint, const Placement& pla
   Weights weights;
   weights.layers.resize(config.n_layers);
   weights.experts.resize(config.n_moe_layers() * n_experts);
-  for (size_t layer = 0, next = 0; layer < config.n_layers; layer++) {
+  for (size_t layer = 0; layer < config.n_layers; layer++) {
     weights.layers[layer].is_moe = config.is_moe_layer[layer];
     if (!config.is_moe_layer[layer]) continue;
     MoeWeights& moe = weights.layers[layer].moe;
-    moe.experts = std::span(weights.experts).subspan(next, n_experts);
-    moe.first_expert = next;
+    moe.first_expert = config.first_expert_of(layer);
+    moe.experts = std::span(weights.experts).subspan(moe.first_expert, n_experts);
     for (size_t device = 0; device < placement.devices.size(); device++) {
       DeviceExperts part{device, {}};
       for (uint32_t expert = 0; expert < n_experts; expert++) {
-        if (placement.device_of(next + expert) == device) part.experts.push_back(expert);
+        if (placement.device_of(moe.first_expert + expert) == device) part.experts.push_back(expert);
       }
       if (!part.experts.empty()) moe.parts.push_back(std::move(part));
     }
-    next += n_experts;
   }
   std::vector<DeviceTensors> of_devices(placement.devices.size());
   Status visited = for_each_tensor(config, [&](const TensorSpec& spec) {
     const bool is_routed = spec.kind == TensorKind::routed;
-    const size_t expert =
-        is_routed ? weights.layers[static_cast<size_t>(spec.layer)].moe.first_expert + static_cast<size_t>(spec.expert)
-                  : 0;
-    DeviceTensors& on = of_devices[is_routed ? placement.device_of(expert) : 0];
+    DeviceTensors& on = of_devices[is_routed ? placement.device_of(static_cast<size_t>(spec.expert_of_all)) : 0];
     on.tensors.push_back(checkpoint.find(spec.name));
     on.places.push_back(place_of(spec, weights));
     return Status();
@@ -100,7 +104,7 @@ Result<Weights> Weights::bind(const Checkpoint& checkpoint, const Placement& pla
 
 Status Weights::bind_head(const Checkpoint& checkpoint, const Placement& placement,
                           std::shared_ptr<MemoryAccount> account) {
-  const Tensor* const tensor = checkpoint.find("lm_head.weight");
+  const Tensor* const tensor = checkpoint.find(head_name);
   FM_ASSIGN(BoundWeights bound, placement.devices[0].backend->bind({&tensor, 1}, std::move(account), {}));
   head = bound.views[0];
   if (bound.memory) memory_.push_back(std::move(bound.memory));

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "format/tensor_table.h"
+
 namespace finermoe {
 namespace {
 
@@ -18,17 +20,10 @@ ExpertPages::ExpertPages(std::shared_ptr<const Checkpoint> checkpoint, const Opt
                          std::shared_ptr<ThreadPool> pool)
     : checkpoint_(std::move(checkpoint)), options_(options), pool_(std::move(pool)) {
   const Config& config = checkpoint_->config();
-  const size_t n_experts = config.router.n_experts();
-  experts_.resize(config.n_moe_layers() * n_experts);
-  std::vector<size_t> first(config.n_layers);
-  for (size_t layer = 0, next = 0; layer < config.n_layers; layer++) {
-    first[layer] = next;
-    if (config.is_moe_layer[layer]) next += n_experts;
-  }
+  experts_.resize(config.n_moe_layers() * config.router.n_experts());
   Status added = for_each_tensor(config, [&](const TensorSpec& spec) {
     if (spec.kind == TensorKind::routed) {
-      const size_t expert = first[static_cast<size_t>(spec.layer)] + static_cast<size_t>(spec.expert);
-      add(static_cast<uint32_t>(expert), *checkpoint_->find(spec.name));
+      add(static_cast<uint32_t>(spec.expert_of_all), *checkpoint_->find(spec.name));
     }
     return Status();
   });

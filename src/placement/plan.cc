@@ -2,6 +2,7 @@
 
 #include "base/blocks.h"
 #include "base/saturating.h"
+#include "format/tensor_table.h"
 #include "placement/residency.h"
 
 namespace finermoe {

@@ -8,6 +8,7 @@
 #include "base/progress.h"
 #include "base/thread_pool.h"
 #include "format/checkpoint.h"
+#include "format/tensor_table.h"
 #include "placement/expert_pages.h"
 
 namespace finermoe {

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "base/sha256.h"
+#include "format/tensor_table.h"
 
 namespace finermoe {
 namespace {

@@ -16,6 +16,7 @@
 
 #include "../support/temporary_directory.h"
 #include "format/checkpoint.h"
+#include "format/tensor_table.h"
 
 namespace finermoe {
 

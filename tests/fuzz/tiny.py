@@ -49,7 +49,7 @@ def moe_config(vocab_size, **changes):
 
 
 def tensor_shapes(config):
-    """{name: shape}, as src/format/tensor_names.cc has them."""
+    """{name: shape}, as src/format/tensor_table.cc has them."""
     h, kv = config["hidden_size"], config["hidden_size"] // config["num_attention_heads"] * config["num_key_value_heads"]
     shapes = {"model.embed_tokens.weight": [config["vocab_size"], h], "model.norm.weight": [h]}
     if not config["tie_word_embeddings"]:
