@@ -3,8 +3,8 @@
 #include <array>
 #include <cstring>
 
+#include "base/atomic_file.h"
 #include "base/sha256.h"
-#include "base/whole_file.h"
 #include "runtime/session.h"
 
 namespace finermoe {
@@ -74,7 +74,7 @@ Status Session::write(FunctionRef<Status(std::span<const std::byte>)> sink) cons
 
 Status Session::save(const std::string& path) {
   FM_TRY(compute_all());
-  FM_ASSIGN(auto file, WholeFile::create(path));
+  FM_ASSIGN(auto file, AtomicFile::create(path));
   FM_TRY(write([&](std::span<const std::byte> part) { return file.write(part); }));
   return file.commit();
 }
