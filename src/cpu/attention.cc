@@ -50,8 +50,16 @@ void CpuStep::qkv(DevicePtr<const float> x, const QkvWeights& weights, const Att
       }
     }
     const WeightView rows = rows_of(weight, head * d, n_heads * d);
-    kernels_.matmul({x_rows, is_narrowed(inputs, weight.dtype), out_rows, count, rows.data.address(), rows.dtype,
-                     rows.rows, rows.columns, true, memory_.matmul(worker)});
+    kernels_.matmul({.x = x_rows,
+                     .narrowed = is_narrowed(inputs, weight.dtype),
+                     .out = out_rows,
+                     .n = count,
+                     .weight = rows.data.address(),
+                     .dtype = rows.dtype,
+                     .rows = rows.rows,
+                     .columns = rows.columns,
+                     .accumulate = true,
+                     .scratch = memory_.matmul(worker)});
     for (size_t at = 0; at < count * n_heads; at++) {
       const size_t row = first + at / n_heads, h = at % n_heads;
       float* vector = out_rows[at / n_heads] + h * d;
@@ -135,12 +143,24 @@ void CpuStep::attend(const AttentionBlock& block, size_t part, size_t kv_head, c
       out_vectors[i - first] = whole ? out + (row * shape.n_heads + head) * d : memory_.sums + (partial + i) * d;
       visible[i - first] = memory_.positions[row] + size_t{1};
     }
-    kernels_.attention({q_vectors, out_vectors, visible, window, i - first, d, layout.width(), layout.panel_bytes(),
-                        cache.head(layer, KvKind::key, kv_head), cache.head(layer, KvKind::value, kv_head),
-                        cache.shape().dtype, begin + part * of_part, std::min(end, begin + (part + 1) * of_part),
-                        1.0f / std::sqrt(static_cast<float>(d)), precision_ == Precision::fast,
-                        whole ? nullptr : memory_.largest + partial + first,
-                        whole ? nullptr : memory_.totals + partial + first, memory_.attention(worker)});
+    kernels_.attention({.q = q_vectors,
+                        .out = out_vectors,
+                        .visible = visible,
+                        .window = window,
+                        .n = i - first,
+                        .head_size = d,
+                        .width = layout.width(),
+                        .panel_bytes = layout.panel_bytes(),
+                        .keys = cache.head(layer, KvKind::key, kv_head),
+                        .values = cache.head(layer, KvKind::value, kv_head),
+                        .dtype = cache.shape().dtype,
+                        .begin = begin + part * of_part,
+                        .end = std::min(end, begin + (part + 1) * of_part),
+                        .scale = 1.0f / std::sqrt(static_cast<float>(d)),
+                        .narrowed = precision_ == Precision::fast,
+                        .largest = whole ? nullptr : memory_.largest + partial + first,
+                        .total = whole ? nullptr : memory_.totals + partial + first,
+                        .scratch = memory_.attention(worker)});
   }
   if (whole) return;
   std::atomic_ref<uint32_t> done(memory_.parts_done[block.first_partial + kv_head * block.n_parts * n]);

@@ -124,8 +124,17 @@ void CpuStep::multiply(const Inputs& inputs, const WeightView& weight, size_t n,
       out_rows[i] = out + (first + i) * weight.rows + row;
     }
     const WeightView rows = rows_of(weight, row, std::min(block, weight.rows - row));
-    kernels_.matmul({x_rows, is_narrowed(inputs, weight.dtype), out_rows, count, rows.data.address(), rows.dtype,
-                     rows.rows, rows.columns, accumulate, memory_.matmul(worker), order == Order::one});
+    kernels_.matmul({.x = x_rows,
+                     .narrowed = is_narrowed(inputs, weight.dtype),
+                     .out = out_rows,
+                     .n = count,
+                     .weight = rows.data.address(),
+                     .dtype = rows.dtype,
+                     .rows = rows.rows,
+                     .columns = rows.columns,
+                     .accumulate = accumulate,
+                     .scratch = memory_.matmul(worker),
+                     .one_order = order == Order::one});
   });
 }
 

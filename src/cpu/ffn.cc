@@ -70,9 +70,15 @@ void CpuStep::activate(const Inputs& inputs, const GroupedFfn& ffn) {
         for (size_t i = 0; i < count; i++) {
           x_rows[i] = input_row(inputs, matrix.dtype, ffn.assignments[first + i].token);
         }
-        kernels_.matmul({x_rows, is_narrowed(inputs, matrix.dtype), out_rows, count,
-                         rows_of(matrix, row, n_rows).data.address(), matrix.dtype, n_rows, matrix.columns, false,
-                         memory_.matmul(worker)});
+        kernels_.matmul({.x = x_rows,
+                         .narrowed = is_narrowed(inputs, matrix.dtype),
+                         .out = out_rows,
+                         .n = count,
+                         .weight = rows_of(matrix, row, n_rows).data.address(),
+                         .dtype = matrix.dtype,
+                         .rows = n_rows,
+                         .columns = matrix.columns,
+                         .scratch = memory_.matmul(worker)});
       };
       for (size_t i = 0; i < count; i++) {
         gate_rows[i] = memory_.ffn + (first + i) * ffn.width + row;
@@ -119,8 +125,16 @@ void CpuStep::project(const GroupedFfn& ffn, size_t n, bool accumulate, float* o
                        : memory_.ffn + assignment * ffn.width;
           out_rows[i] = slice + ffn.assignments[assignment].token * ffn.hidden;
         }
-        kernels_.matmul({in_rows, narrowed, out_rows, count, down.data.address(), down.dtype, n_rows, down.columns,
-                         true, memory_.matmul(worker)});
+        kernels_.matmul({.x = in_rows,
+                         .narrowed = narrowed,
+                         .out = out_rows,
+                         .n = count,
+                         .weight = down.data.address(),
+                         .dtype = down.dtype,
+                         .rows = n_rows,
+                         .columns = down.columns,
+                         .accumulate = true,
+                         .scratch = memory_.matmul(worker)});
       }
     }
   });

@@ -16,18 +16,14 @@
 
 namespace finermoe {
 
-// Limits that kernels and backend agree on; the scratch follows from them.
-enum : size_t {
-  matmul_max_vectors = 264,    // vectors of one Matmul
-  matmul_depth_block = 384,    // columns that are packed at a time
-  bf16_depth_block = 1024,     // the same for products of BF16 pairs
-  bf16_tile_outputs = 64,      // widest packed tile of them
-  bf16_few_vectors = 96,       // more are multiplied by packed tiles
-  few_vectors = 8,             // vectors that go through a panel of blocks in one pass
-  tile_outputs = 32,           // widest packed tile
-  attention_max_queries = 96,  // query vectors of one AttentionTask
-  attention_key_block = 64,    // positions that are handled at a time
-};
+// Limits that kernels and backend agree on.
+constexpr size_t matmul_max_vectors = 264;    // vectors of one Matmul
+constexpr size_t matmul_depth_block = 384;    // columns that are packed at a time
+constexpr size_t bf16_few_vectors = 96;       // more are multiplied by packed tiles
+constexpr size_t few_vectors = 8;             // vectors that go through a panel of blocks in one pass
+constexpr size_t tile_outputs = 32;           // widest packed tile; the outputs of a task are a multiple
+constexpr size_t attention_max_queries = 96;  // query vectors of one AttentionTask
+constexpr size_t attention_key_block = 64;    // positions that are handled at a time
 
 // A row of activations that was narrowed to what weights of a type are multiplied with (FINERMOE_PRECISION_FAST):
 //   BF16      [columns] bf16, and zeros up to a multiple of 32
@@ -44,8 +40,8 @@ struct Matmul {
   const void* weight;  // [rows, columns], at any address; in whole panels where it is blocked
   DType dtype;
   size_t rows, columns;
-  bool accumulate;
-  float* scratch;          // matmul_scratch_floats(n, columns) of workspace.h, aligned to 64 bytes
+  bool accumulate = false;
+  void* scratch;           // Kernels::matmul_scratch(n, columns) bytes, aligned to 64
   bool one_order = false;  // of its sums, for any n, at some cost in speed
 };
 
@@ -55,7 +51,7 @@ struct AttentionTask {
   const float* const* q;                 // [n] pointers to [head_size]
   float* const* out;                     // [n] pointers to [head_size]
   const size_t* visible;                 // [n] positions up to that of each query, which is the last one it sees
-  size_t window;                         // positions that a query sees at most; SIZE_MAX: all
+  size_t window = SIZE_MAX;              // positions that a query sees at most
   size_t n;                              // at most attention_max_queries
   size_t head_size, width, panel_bytes;  // of backend/kv_cache.h
   const void *keys, *values;             // of one head, in panels
@@ -64,8 +60,8 @@ struct AttentionTask {
   float scale;        // of the scores
   bool narrowed;      // queries and shares may be narrowed where that is faster
   // [n] each, or null: then `out` is not yet divided by the total of the shares, which are relative to exp(largest).
-  float *largest, *total;
-  float* scratch;  // attention_scratch_floats(head_size), aligned to 64 bytes
+  float *largest = nullptr, *total = nullptr;
+  void* scratch;  // Kernels::attention_scratch(head_size) bytes, aligned to 64
 };
 
 struct Kernels {
@@ -86,6 +82,10 @@ struct Kernels {
   bool (*narrows)(DType weights);
   void (*matmul)(const Matmul& task);
   void (*attention)(const AttentionTask& task);
+  // Bytes of scratch that any Matmul of up to n vectors and so many columns uses; it grows with both.
+  size_t (*matmul_scratch)(size_t n, size_t columns);
+  // Bytes of scratch that any AttentionTask of this head size uses.
+  size_t (*attention_scratch)(size_t head_size);
 };
 
 namespace portable {

@@ -2,10 +2,23 @@
 
 #include <algorithm>
 
+#include "cpu/cpu_device.h"
+
 namespace finermoe {
 namespace {
 
 constexpr uint64_t round_up(uint64_t value, uint64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+// The most scratch, in floats, that any set of kernels asks for, so that the memory of a step does not depend on the
+// instruction set. Only sets that this machine can run are asked: their answer is code of that set, too.
+template <class... Sizes>
+uint64_t scratch_floats(size_t (*Kernels::*scratch)(Sizes...), std::type_identity_t<Sizes>... sizes) {
+  size_t bytes = 0;
+  for (int32_t isa = FINERMOE_ISA_PORTABLE; isa <= *resolve_isa(FINERMOE_ISA_AUTO); isa++) {
+    bytes = std::max(bytes, (kernels_of(isa).*scratch)(sizes...));
+  }
+  return bytes / sizeof(float);
+}
 
 }  // namespace
 
@@ -60,9 +73,9 @@ struct StepMemory::Layout {
     workers = end;
 
     end = 0;
-    add(matmul_scratch_floats(n, std::max({input_width, whole_width, config.expert_width})));
+    add(scratch_floats(&Kernels::matmul_scratch, n, std::max({input_width, whole_width, config.expert_width})));
     rows = add(n * std::max<uint64_t>(max_task_rows, heads_per_task(config.head_size) * config.head_size));
-    attention = add(attention_scratch_floats(config.head_size));
+    attention = add(scratch_floats(&Kernels::attention_scratch, config.head_size));
     worker_total = end;
     total = workers + n_workers * worker_total;
   }

@@ -14,21 +14,8 @@ constexpr size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
 // Intermediate columns that one task of an FFN computes at most, and output rows of one task of a linear.
 constexpr size_t max_task_rows = 512;
 
-// Scratch that is enough for every instruction set: packed vectors and a packed tile of floats, a tile of BF16 pairs,
-// two panels of codes as bytes, or a row of them with its scales.
-constexpr size_t matmul_scratch_floats(size_t n, size_t columns) {
-  const size_t packed = ((n + 11) / 12 * 12 + tile_outputs) * matmul_depth_block + 16;
-  const size_t pairs = n > few_vectors ? bf16_tile_outputs * bf16_depth_block / 2 : 0;
-  const size_t codes = (n > few_vectors ? 2 * panel_rows : 2) * blocks_of(columns) * block_columns / sizeof(float) + 16;
-  return packed > pairs ? (packed > codes ? packed : codes) : (pairs > codes ? pairs : codes);
-}
 // Bytes of a row of narrowed activations, whichever weights it is for; a multiple of 64.
 constexpr size_t narrowed_row_bytes(size_t columns) { return blocks_of(columns) * block_columns * sizeof(uint16_t); }
-constexpr size_t attention_scratch_floats(size_t head_size) {
-  const size_t padded = (head_size + tile_outputs - 1) / tile_outputs * tile_outputs;
-  const size_t tiles = tile_outputs * (padded + attention_key_block);  // of keys, and of values
-  return attention_max_queries * (2 * padded + attention_key_block + 16) + tiles + 16;
-}
 
 // Heads of queries, keys or values that one task computes: their rows of the weights fill whole panels.
 constexpr uint64_t heads_per_task(uint64_t head_size) { return panel_rows / std::gcd(head_size, uint64_t{panel_rows}); }

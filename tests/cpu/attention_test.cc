@@ -59,14 +59,28 @@ struct Queries {
   };
   Part run(const Kernels& kernels, const RandomHead& head, bool narrowed, size_t begin, size_t end, bool whole) const {
     Part part{std::vector<float>(n * d, NAN), std::vector<float>(n), std::vector<float>(n)};
-    std::vector<float> scratch(attention_scratch_floats(d));
+    std::vector<std::byte> scratch(kernels.attention_scratch(d));
     std::vector<const float*> q;
     std::vector<float*> out;
     for (size_t i = 0; i < n; i++) q.push_back(&values[i * d]), out.push_back(&part.out[i * d]);
-    kernels.attention({q.data(), out.data(), visible.data(), window, n, d, head.layout.width(),
-                       head.layout.panel_bytes(), head.keys.data(), head.values.data(), head.dtype, begin, end,
-                       float(1 / std::sqrt(double(d))), narrowed, whole ? nullptr : part.largest.data(),
-                       whole ? nullptr : part.total.data(), scratch.data()});
+    kernels.attention({.q = q.data(),
+                       .out = out.data(),
+                       .visible = visible.data(),
+                       .window = window,
+                       .n = n,
+                       .head_size = d,
+                       .width = head.layout.width(),
+                       .panel_bytes = head.layout.panel_bytes(),
+                       .keys = head.keys.data(),
+                       .values = head.values.data(),
+                       .dtype = head.dtype,
+                       .begin = begin,
+                       .end = end,
+                       .scale = float(1 / std::sqrt(double(d))),
+                       .narrowed = narrowed,
+                       .largest = whole ? nullptr : part.largest.data(),
+                       .total = whole ? nullptr : part.total.data(),
+                       .scratch = scratch.data()});
     return part;
   }
   std::vector<float> run(const Kernels& kernels, const RandomHead& head, bool narrowed = false) const {

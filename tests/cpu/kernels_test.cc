@@ -23,13 +23,29 @@ struct Vectors {
   }
 };
 
+// A product of float vectors, or of narrowed ones. The scratch is as large as the kernels ask for, so that a sanitizer
+// sees what is written beyond it.
+void multiply(const Kernels& kernels, const void* const* x, bool narrowed, const WeightView& w, const Vectors& out,
+              bool accumulate) {
+  const size_t n = out.rows.size();
+  std::vector<std::byte> scratch(kernels.matmul_scratch(n, w.columns));
+  kernels.matmul({.x = x,
+                  .narrowed = narrowed,
+                  .out = out.rows.data(),
+                  .n = n,
+                  .weight = w.data.address(),
+                  .dtype = w.dtype,
+                  .rows = w.rows,
+                  .columns = w.columns,
+                  .accumulate = accumulate,
+                  .scratch = scratch.data()});
+}
+
 std::vector<float> matmul(const Kernels& kernels, const RandomMatrix& weight, Vectors& x, size_t n,
                           const std::vector<float>* start) {
   const WeightView w = weight.view();
   Vectors out(start != nullptr ? *start : std::vector<float>(n * w.rows, NAN), n, w.rows);
-  std::vector<float> scratch(matmul_scratch_floats(n, w.columns));
-  kernels.matmul({x.inputs(), false, out.rows.data(), n, w.data.address(), w.dtype, w.rows, w.columns, start != nullptr,
-                  scratch.data()});
+  multiply(kernels, x.inputs(), false, w, out, start != nullptr);
   return out.values;
 }
 
@@ -98,12 +114,9 @@ TEST_P(KernelsTest, ActivationsAreNarrowedInPartsAndKeepWhatIsNotFinite) {
     Vectors y(std::vector<float>(columns), 1, columns);
     y.rows[0][70] = bad;
     const Narrowed narrowed(kernels(), y, DType::q8, columns);
-    std::vector<float> out(16), scratch(matmul_scratch_floats(1, columns));
-    float* rows[] = {out.data()};
-    const WeightView w = weight.view();
-    kernels().matmul(
-        {narrowed.rows.data(), true, rows, 1, w.data.address(), w.dtype, 16, columns, false, scratch.data()});
-    for (float value : out) EXPECT_TRUE(bad == 0 ? value == 0 : std::isnan(value)) << bad;
+    const Vectors out(std::vector<float>(16), 1, 16);
+    multiply(kernels(), narrowed.rows.data(), true, weight.view(), out, false);
+    for (float value : out.values) EXPECT_TRUE(bad == 0 ? value == 0 : std::isnan(value)) << bad;
   }
 }
 
@@ -119,11 +132,8 @@ TEST_P(KernelsTest, MatmulOfNarrowedVectors) {
         const Narrowed narrowed(kernels(), x, dtype, columns);
         for (bool accumulate : {false, true}) {
           const std::vector<float> start = accumulate ? random_floats(n * rows, 3) : std::vector<float>(n * rows, NAN);
-          const WeightView w = weight.view();
-          Vectors out(start, n, w.rows);
-          std::vector<float> scratch(matmul_scratch_floats(n, w.columns));
-          kernels().matmul({narrowed.rows.data(), true, out.rows.data(), n, w.data.address(), w.dtype, w.rows,
-                            w.columns, accumulate, scratch.data()});
+          const Vectors out(start, n, size_t(rows));
+          multiply(kernels(), narrowed.rows.data(), true, weight.view(), out, accumulate);
           std::vector<double> expected;
           for (const auto& row : narrowed.values) {
             const std::vector<double> product = weight.times(row.data());
@@ -169,11 +179,8 @@ TEST_P(KernelsTest, MatmulGivesAnOutputTheSameBitsInAnyBlock) {
     Vectors x(random_floats(n * columns, 5), n, columns);
     const std::vector<float> whole = matmul(kernels(), weight, x, n, nullptr);
     for (size_t first : {1, 13, 32, 70}) {
-      std::vector<float> scratch(matmul_scratch_floats(n, columns));
-      Vectors part(std::vector<float>(n * (rows - first)), n, rows - first);
-      const WeightView w = rows_of(weight.view(), first, rows - first);
-      kernels().matmul({x.inputs(), false, part.rows.data(), n, w.data.address(), w.dtype, w.rows, w.columns, false,
-                        scratch.data()});
+      const Vectors part(std::vector<float>(n * (rows - first)), n, rows - first);
+      multiply(kernels(), x.inputs(), false, rows_of(weight.view(), first, rows - first), part, false);
       for (size_t i = 0; i < n; i++) {
         ASSERT_EQ(0, std::memcmp(part.rows[i], whole.data() + i * rows + first, (rows - first) * sizeof(float)))
             << n << " vectors, from row " << first;

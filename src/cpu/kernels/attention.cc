@@ -35,4 +35,14 @@ void attention(const AttentionTask& t) {
   }
 }
 
+size_t attention_scratch(size_t head_size) {
+  using Converted = ConvertedTiles<DType::q8, Floats<DType::f32>>;  // as much as those of any type
+  size_t bytes = attend_scratch<TileProducts<Floats<DType::f32>, Converted>>(attention_max_queries, head_size);
+  bytes = larger(bytes, attention_codes_scratch(head_size));
+#if defined(__AVX512BF16__)
+  bytes = larger(bytes, attention_pairs_scratch(head_size));
+#endif
+  return bytes;
+}
+
 }  // namespace finermoe::FINERMOE_KERNELS

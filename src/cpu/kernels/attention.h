@@ -86,17 +86,35 @@ inline void soften(float* scores, size_t hidden, size_t visible, size_t depth, f
   store(total, added);
 }
 
+// Scratch of attend(); Products place what they need beside it.
+template <class Products>
+struct AttentionScratch {
+  float *sums, *scores, *totals;  // [n, width], [n, attention_key_block], [n, lanes]
+  typename Products::Scratch products;
+  AttentionScratch(Places& places, size_t n, size_t width) : products(places, n, width) {
+    places.put(sums, n * width);
+    places.put(scores, n * attention_key_block);
+    places.put(totals, n * lanes);
+  }
+};
+
+// For up to n queries over a cache of any type.
+template <class Products>
+size_t attend_scratch(size_t n, size_t head_size) {
+  return bytes_of_arrays<AttentionScratch<Products>>(n, round_up(head_size, block_columns));
+}
+
 // Products: pack() takes the queries of a group, rows [n, width] that may be changed; scores() and add_values() compute
 // for all groups and the positions [begin, begin + count).
 template <class Products>
 void attend(const AttentionTask& t) {
-  float* sums = t.scratch;                             // [n, width]
-  float* scores = sums + t.n * t.width;                // [n, attention_key_block]
-  float* totals = scores + t.n * attention_key_block;  // [n, lanes]
+  Places places(t.scratch);
+  const AttentionScratch<Products> scratch(places, t.n, t.width);
+  float *sums = scratch.sums, *scores = scratch.scores, *totals = scratch.totals;
   float largest_score[attention_max_queries];
   QueryGroup groups[attention_max_queries];
   const size_t n_groups = group_queries(t, groups);
-  Products products(t, totals + t.n * lanes);
+  Products products(t, scratch.products);
 
   size_t end = 0;
   for (size_t g = 0; g < n_groups; g++) {

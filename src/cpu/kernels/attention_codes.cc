@@ -36,13 +36,19 @@ struct ValueBlock {
 
 // With float32 queries and shares.
 struct FloatCodes {
+  struct Scratch {
+    float* queries;  // [width][n], and what pack_rows() writes beyond it
+    float* shares;   // [n][attention_key_block], times the scales of a block
+    Scratch(Places& places, size_t n, size_t width) {
+      places.put(queries, width * n + lanes);
+      places.put(shares, n * attention_key_block);
+    }
+  };
   const AttentionTask& t;
-  float* queries;  // [width][n]
-  float* shares;   // [n][attention_key_block], times the scales of a block
+  float *queries, *shares;
 
-  FloatCodes(const AttentionTask& task, float* scratch) : t(task), queries(scratch + t.n * attention_key_block) {
-    shares = scratch;
-  }
+  FloatCodes(const AttentionTask& task, const Scratch& scratch)
+      : t(task), queries(scratch.queries), shares(scratch.shares) {}
 
   void pack(const QueryGroup& group, float* rows) {
     const char* pointers[lanes] = {};
@@ -140,32 +146,37 @@ struct FloatCodes {
 
 // With queries in blocks of 8 bits as products with Q8 weights have them, and shares in 16 bits, of two bytes.
 struct WholeCodes {
+  struct Scratch {
+    int* queries;                             // [width / 4][n]: 4 columns of each query
+    int* offsets;                             // [blocks][n]: for codes of keys being 128 too large
+    float* query_scales;                      // [blocks][n]
+    unsigned char *high_shares, *low_shares;  // [n][attention_key_block]
+    char* narrowed;                           // a query: codes [width], scales [blocks], offsets [blocks]
+    Scratch(Places& places, size_t n, size_t width) {
+      const size_t blocks = width / block_columns;
+      places.put(queries, width / 4 * n);
+      places.put(offsets, blocks * n);
+      places.put(query_scales, blocks * n);
+      places.put(high_shares, n * attention_key_block);
+      places.put(low_shares, n * attention_key_block);
+      places.put(narrowed, width + blocks * (sizeof(float) + sizeof(int)));
+    }
+  };
   const AttentionTask& t;
-  int* queries;                             // [width / 4][n]: 4 columns of each query
-  int* offsets;                             // [blocks][n]: for codes of keys being 128 too large
-  float* query_scales;                      // [blocks][n]
-  unsigned char *high_shares, *low_shares;  // [n][attention_key_block]
+  const Scratch s;
   float share_scales[query_group];
 
-  WholeCodes(const AttentionTask& task, float* scratch) : t(task) {
-    const size_t blocks = t.width / block_columns;
-    high_shares = reinterpret_cast<unsigned char*>(scratch);
-    low_shares = high_shares + t.n * attention_key_block;
-    query_scales = scratch + t.n * attention_key_block / 2;
-    offsets = reinterpret_cast<int*>(query_scales + blocks * t.n);
-    queries = offsets + blocks * t.n;
-  }
+  WholeCodes(const AttentionTask& task, const Scratch& scratch) : t(task), s(scratch) {}
 
   void pack(const QueryGroup& group, float* rows) {
     const size_t blocks = t.width / block_columns;
-    char* narrowed = reinterpret_cast<char*>(queries + t.n * t.width / 4);
     for (size_t i = 0; i < group.n; i++) {
-      narrow_activations(rows + i * t.width, DType::q8, t.width, 0, t.width, narrowed);
-      const char* scales = narrowed + t.width;
-      for (size_t c = 0; c < t.width / 4; c++) __builtin_memcpy(queries + c * t.n + i, narrowed + c * 4, 4);
+      narrow_activations(rows + i * t.width, DType::q8, t.width, 0, t.width, s.narrowed);
+      const char* scales = s.narrowed + t.width;
+      for (size_t c = 0; c < t.width / 4; c++) __builtin_memcpy(s.queries + c * t.n + i, s.narrowed + c * 4, 4);
       for (size_t b = 0; b < blocks; b++) {
-        __builtin_memcpy(query_scales + b * t.n + i, scales + b * 4, 4);
-        __builtin_memcpy(offsets + b * t.n + i, scales + (blocks + b) * 4, 4);
+        __builtin_memcpy(s.query_scales + b * t.n + i, scales + b * 4, 4);
+        __builtin_memcpy(s.offsets + b * t.n + i, scales + (blocks + b) * 4, 4);
       }
     }
   }
@@ -173,8 +184,8 @@ struct WholeCodes {
   template <size_t T>
   struct Score {
     static void run(const WholeCodes& p, const unsigned char* panel, float* out) {
-      const int *x = p.queries, *offset = p.offsets;
-      const float* query_scale = p.query_scales;
+      const int *x = p.s.queries, *offset = p.s.offsets;
+      const float* query_scale = p.s.query_scales;
       Vec scores[T];
 #pragma GCC unroll 16
       for (size_t t = 0; t < T; t++) scores[t] = zero();
@@ -218,12 +229,12 @@ struct WholeCodes {
           }
         }
       };
-      add(p.high_shares);
+      add(p.s.high_shares);
 #pragma GCC unroll 16
       for (size_t t = 0; t < T; t++) {
         for (Sums& sum : sums[t]) sum = _mm512_slli_epi32(sum, 8);
       }
-      add(p.low_shares);
+      add(p.s.low_shares);
 #pragma GCC unroll 16
       for (size_t t = 0; t < T; t++) {
         const Vec scale = broadcast(p.share_scales[t]);
@@ -263,9 +274,9 @@ struct WholeCodes {
         };
         const __m512i words = _mm512_permutex2var_epi16(whole(i), low_words, whole(i + 1));
         const size_t place = q * attention_key_block + i * kv_panel;
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(high_shares + place),
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(s.high_shares + place),
                             _mm512_cvtepi16_epi8(_mm512_srli_epi16(words, 8)));
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(low_shares + place), _mm512_cvtepi16_epi8(words));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(s.low_shares + place), _mm512_cvtepi16_epi8(words));
       }
     }
   }
@@ -300,6 +311,14 @@ void attention_codes(const AttentionTask& t) {
   if (t.narrowed) return attend<WholeCodes>(t);
 #endif
   attend<FloatCodes>(t);
+}
+
+size_t attention_codes_scratch(size_t head_size) {
+  size_t bytes = attend_scratch<FloatCodes>(query_group, head_size);
+#if defined(__AVX512BW__)
+  bytes = larger(bytes, attend_scratch<WholeCodes>(query_group, head_size));
+#endif
+  return bytes;
 }
 
 }  // namespace finermoe::FINERMOE_KERNELS

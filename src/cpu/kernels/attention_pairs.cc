@@ -59,4 +59,8 @@ void attention_pairs(const AttentionTask& t) {
   }
 }
 
+size_t attention_pairs_scratch(size_t head_size) {
+  return attend_scratch<TileProducts<Pairs, ConvertedTiles<DType::f32, Pairs>>>(attention_max_queries, head_size);
+}
+
 }  // namespace finermoe::FINERMOE_KERNELS

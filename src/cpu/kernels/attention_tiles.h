@@ -39,7 +39,7 @@ struct Product {
   struct With {
     static void run(const float* x, const Tile& tile, size_t n_lines, bool half, bool accumulate, float* out,
                     size_t out_stride) {
-      constexpr size_t of_query = Packed ? 1 : size_t{attention_key_block}, of_factor = Packed ? T : 1;
+      constexpr size_t of_query = Packed ? 1 : attention_key_block, of_factor = Packed ? T : 1;
       Vec sums[T][2];
 #pragma GCC unroll 16
       for (size_t t = 0; t < T; t++) sums[t][0] = sums[t][1] = zero();
@@ -77,7 +77,11 @@ template <class Op>
 struct CacheTiles {
   const AttentionTask& t;
   size_t ahead;
-  CacheTiles(const AttentionTask& task, float*) : t(task), ahead(attention_key_block / kv_panel * t.panel_bytes) {}
+  struct Scratch {
+    Scratch(Places&, size_t) {}
+  };
+  CacheTiles(const AttentionTask& task, const Scratch&)
+      : t(task), ahead(attention_key_block / kv_panel * t.panel_bytes) {}
 
   // `n` positions from a panel's first on, or as many of them as a tile has.
   Tile keys(size_t position, size_t n) const {
@@ -145,7 +149,11 @@ template <DType D, class Op>
 struct ConvertedTiles {
   const AttentionTask& t;
   float* tile;
-  ConvertedTiles(const AttentionTask& task, float* scratch) : t(task), tile(scratch) {}
+  struct Scratch {
+    float* tile;  // [columns of keys or positions of values, tile_width]
+    Scratch(Places& places, size_t width) { places.put(tile, larger(width, attention_key_block) * tile_width); }
+  };
+  ConvertedTiles(const AttentionTask& task, const Scratch& scratch) : t(task), tile(scratch.tile) {}
 
   Tile keys(size_t position, size_t n) const {
     const char* panel = static_cast<const char*>(t.keys) + position / kv_panel * t.panel_bytes;
@@ -170,8 +178,13 @@ struct TileProducts {
   const AttentionTask& t;
   Tiles tiles;
   float* packed;  // queries, packed by groups
-  TileProducts(const AttentionTask& task, float* scratch)
-      : t(task), tiles(task, scratch), packed(scratch + tile_width * (task.width + attention_key_block)) {}
+  struct Scratch {
+    typename Tiles::Scratch tiles;
+    float* packed;  // [n, width], and what pack_rows() writes beyond it
+    Scratch(Places& places, size_t n, size_t width) : tiles(places, width) { places.put(packed, n * width + lanes); }
+  };
+  TileProducts(const AttentionTask& task, const Scratch& scratch)
+      : t(task), tiles(task, scratch.tiles), packed(scratch.packed) {}
 
   void pack(const QueryGroup& group, float* rows) {
     const char* pointers[lanes] = {};

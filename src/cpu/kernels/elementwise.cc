@@ -85,7 +85,16 @@ void rotate(float* x, const float* cos, const float* sin, size_t half) {
   }
 }
 
-const Kernels kernels = {widen,   narrow, rms_norm, silu_multiply, rotate, narrow_activations,
-                         narrows, matmul, attention};
+const Kernels kernels = {.widen = widen,
+                         .narrow = narrow,
+                         .rms_norm = rms_norm,
+                         .silu_multiply = silu_multiply,
+                         .rotate = rotate,
+                         .narrow_activations = narrow_activations,
+                         .narrows = narrows,
+                         .matmul = matmul,
+                         .attention = attention,
+                         .matmul_scratch = matmul_scratch,
+                         .attention_scratch = attention_scratch};
 
 }  // namespace finermoe::FINERMOE_KERNELS

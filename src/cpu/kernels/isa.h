@@ -21,6 +21,7 @@
 #else
 #include "cpu/kernels/simd_avx2.h"
 #endif
+#include "cpu/places.h"
 
 namespace finermoe::FINERMOE_KERNELS {
 
@@ -33,17 +34,24 @@ void rotate(float* x, const float* cos, const float* sin, size_t half);
 void narrow_activations(const float* x, DType weights, size_t columns, size_t begin, size_t end, void* out);
 bool narrows(DType weights);
 void matmul(const Matmul& task);
+size_t matmul_scratch(size_t n, size_t columns);
 void matmul_blocks(const Matmul& task);  // of a block format
+size_t matmul_blocks_scratch(size_t n, size_t columns);
 #if defined(__AVX512BF16__)
 void matmul_bf16(const Matmul& task);  // of BF16 with narrowed vectors
+size_t matmul_bf16_scratch(size_t n);
 #endif
 void attention(const AttentionTask& task);
+size_t attention_scratch(size_t head_size);
 void attention_codes(const AttentionTask& task);  // of few queries over a Q8 cache
+size_t attention_codes_scratch(size_t head_size);
 #if defined(__AVX512BF16__)
 void attention_pairs(const AttentionTask& task);  // in BF16
+size_t attention_pairs_scratch(size_t head_size);
 #endif
 
 static constexpr size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+static constexpr size_t larger(size_t a, size_t b) { return a < b ? b : a; }
 
 static constexpr size_t round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }
 

@@ -4,7 +4,7 @@
 namespace finermoe::FINERMOE_KERNELS {
 namespace {
 
-enum : size_t { one_row_columns = 4096 };  // 16 KiB of x, beside the weights that pass through
+constexpr size_t one_row_columns = 4096;  // 16 KiB of x, beside the weights that pass through
 
 // Four rows with T vectors. Each product is one chain of vector sums over the columns, so an output's bits depend
 // neither on T nor on the row's place among the four.
@@ -118,16 +118,16 @@ void matmul_few(const Matmul& m) {
 template <DType D>
 void matmul_many(const Matmul& m) {
   const char* weight = static_cast<const char*>(m.weight);
-  float* tile = m.scratch;                                    // [matmul_depth_block, tile_width]
-  float* vectors = tile + matmul_depth_block * tile_outputs;  // [n, matmul_depth_block]
+  Places places(m.scratch);
+  const TileScratch scratch(places, m.n);
   for (size_t begin = 0; begin < m.columns; begin += matmul_depth_block) {
     const size_t depth = smaller(matmul_depth_block, m.columns - begin);
     const bool accumulate = m.accumulate || begin != 0;
-    pack_vectors(reinterpret_cast<const float* const*>(m.x), m.n, begin, depth, vectors);
+    pack_vectors(reinterpret_cast<const float* const*>(m.x), m.n, begin, depth, scratch.vectors);
     for (size_t row = 0; row < m.rows; row += tile_width) {
       const size_t n_rows = smaller(tile_width, m.rows - row);
-      pack_tile<D>(weight + bytes_of<D>(row * m.columns), n_rows, m.columns, begin, depth, tile);
-      tile_products(vectors, m.n, tile, depth, m.out, row, n_rows, accumulate);
+      pack_tile<D>(weight + bytes_of<D>(row * m.columns), n_rows, m.columns, begin, depth, scratch.tile);
+      tile_products(scratch.vectors, m.n, scratch.tile, depth, m.out, row, n_rows, accumulate);
     }
   }
 }
@@ -160,6 +160,14 @@ void matmul(const Matmul& m) {
     case DType::q4:
       return matmul_blocks(m);
   }
+}
+
+size_t matmul_scratch(size_t n, size_t columns) {
+  size_t bytes = larger(n > dot_max_vectors ? bytes_of_arrays<TileScratch>(n) : 0, matmul_blocks_scratch(n, columns));
+#if defined(__AVX512BF16__)
+  bytes = larger(bytes, matmul_bf16_scratch(n));
+#endif
+  return bytes;
 }
 
 }  // namespace finermoe::FINERMOE_KERNELS

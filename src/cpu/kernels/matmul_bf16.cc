@@ -9,6 +9,8 @@ constexpr size_t step = 2 * lanes;      // columns in a vector of pairs
 constexpr size_t most_in_one_pass = 8;  // vectors that go through the weights together, however many there are
 constexpr size_t most_of_many = 6;      // the same where the weights are read again from the cache
 constexpr size_t tile_most = 6;         // vectors of a packed tile, with up to 4 vectors of rows
+constexpr size_t depth_block = 1024;    // columns of a packed tile
+constexpr size_t tile_rows = 4 * lanes;
 
 using Pairs = __m512bh;
 // From any address: `column` columns, of two bytes, behind p.
@@ -186,31 +188,38 @@ void tile_product(const Matmul& m, const float* tile, const Ahead& ahead, size_t
   }
 }
 
+// Scratch of a product by packed tiles.
+struct TileScratch {
+  float* tile;  // [depth_block / 2, tile_rows] pairs
+  explicit TileScratch(Places& places) { places.put(tile, depth_block / 2 * tile_rows); }
+};
+
 template <size_t R>
 void tile_products(const Matmul& m, size_t row, size_t begin, size_t depth) {
   constexpr decltype(&tile_product<R, 1>) with[] = {tile_product<R, 1>, tile_product<R, 2>, tile_product<R, 3>,
                                                     tile_product<R, 4>, tile_product<R, 5>, tile_product<R, 6>};
   const size_t n_rows = smaller(R * lanes, m.rows - row), row_bytes = m.columns * sizeof(uint16_t);
   const char* weight = static_cast<const char*>(m.weight);
-  pack_pairs<R>(weight + row * row_bytes, m.columns, n_rows, begin, depth, m.scratch);
+  Places places(m.scratch);
+  const TileScratch scratch(places);
+  pack_pairs<R>(weight + row * row_bytes, m.columns, n_rows, begin, depth, scratch.tile);
   const size_t n_chunks = (m.n + tile_most - 1) / tile_most, chunk = (m.n + n_chunks - 1) / n_chunks;
   // The next rows, or the next columns of the first ones.
-  const bool same_columns = row + bf16_tile_outputs < m.rows;
+  const bool same_columns = row + tile_rows < m.rows;
   const size_t next_begin = same_columns ? begin : begin + depth;
-  const size_t next_rows = next_begin < m.columns ? (bf16_tile_outputs + n_chunks - 1) / n_chunks : 0;
-  Ahead ahead{weight + (same_columns ? row + bf16_tile_outputs : 0) * row_bytes + next_begin * sizeof(uint16_t),
-              next_rows, row_bytes};
+  const size_t next_rows = next_begin < m.columns ? (tile_rows + n_chunks - 1) / n_chunks : 0;
+  Ahead ahead{weight + (same_columns ? row + tile_rows : 0) * row_bytes + next_begin * sizeof(uint16_t), next_rows,
+              row_bytes};
   for (size_t first = 0; first < m.n; first += chunk, ahead.at += next_rows * row_bytes) {
-    with[smaller(chunk, m.n - first) - 1](m, m.scratch, ahead, first, row, n_rows, begin, depth);
+    with[smaller(chunk, m.n - first) - 1](m, scratch.tile, ahead, first, row, n_rows, begin, depth);
   }
 }
 
 void matmul_many(const Matmul& m) {
-  static_assert(bf16_tile_outputs == 4 * lanes);
-  for (size_t begin = 0; begin < m.columns; begin += bf16_depth_block) {
-    const size_t depth = smaller(bf16_depth_block, m.columns - begin);
-    for (size_t row = 0; row < m.rows; row += bf16_tile_outputs) {
-      switch ((smaller(bf16_tile_outputs, m.rows - row) + lanes - 1) / lanes) {
+  for (size_t begin = 0; begin < m.columns; begin += depth_block) {
+    const size_t depth = smaller(depth_block, m.columns - begin);
+    for (size_t row = 0; row < m.rows; row += tile_rows) {
+      switch ((smaller(tile_rows, m.rows - row) + lanes - 1) / lanes) {
         case 1:
           tile_products<1>(m, row, begin, depth);
           break;
@@ -238,5 +247,7 @@ void matmul_bf16(const Matmul& m) {
     matmul_many(m);
   }
 }
+
+size_t matmul_bf16_scratch(size_t n) { return n > bf16_few_vectors ? bytes_of_arrays<TileScratch>() : 0; }
 
 }  // namespace finermoe::FINERMOE_KERNELS

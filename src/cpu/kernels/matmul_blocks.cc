@@ -8,9 +8,10 @@ namespace {
 constexpr size_t panel_vectors = panel_rows / lanes;
 constexpr size_t code_bytes = block_columns * panel_rows;  // of one block, a byte each
 constexpr size_t fetch_ahead = 4096;                       // bytes, of weights that are read from end to end
-constexpr size_t packed_vectors = 32;   // so few are multiplied with Q4 codes as they are read from their halves
-constexpr size_t foreseen_vectors = 2;  // so few leave the processor the time to foresee them by itself
-constexpr size_t chunk_bytes = 4 * panel_rows;   // codes of 4 columns of a panel
+constexpr size_t packed_vectors = 32;  // so few are multiplied with Q4 codes as they are read from their halves
+constexpr size_t exact_few_vectors = 2 * few_vectors;  // of floats; more are multiplied by packed tiles
+constexpr size_t foreseen_vectors = 2;                 // so few leave the processor the time to foresee them by itself
+constexpr size_t chunk_bytes = 4 * panel_rows;         // codes of 4 columns of a panel
 constexpr size_t vectors_in_cache = 512 * 1024;  // bytes of narrowed vectors that one pass over the panels goes through
 
 // Panels' codes and scales: as they are stored, or Q4 codes unpacked to bytes.
@@ -163,11 +164,18 @@ void unpack_q4(const unsigned char* block, size_t blocks, const unsigned char* t
   }
 }
 
+// Scratch of a product of many vectors with Q4 codes.
+struct UnpackedScratch {
+  unsigned char* codes;  // of two panels, a byte each
+  UnpackedScratch(Places& places, size_t blocks) { places.put(codes, 2 * blocks * code_bytes); }
+};
+
 void matmul_narrowed(const Matmul& m) {
   const size_t stride = m.dtype == DType::q8 ? q8_block_bytes : q4_block_bytes;
   const size_t padded = round_up(m.columns, block_columns), blocks = padded / block_columns;
   const bool unpack = m.dtype == DType::q4 && m.n > packed_vectors, packed = m.dtype == DType::q4 && !unpack;
-  auto* unpacked = reinterpret_cast<unsigned char*>(m.scratch);
+  Places places(m.scratch);
+  const UnpackedScratch unpacked(places, blocks);
   unsigned char table[16];
   make_table(table);
   const size_t in_cache = vectors_in_cache / padded / few_vectors * few_vectors;
@@ -179,8 +187,8 @@ void matmul_narrowed(const Matmul& m) {
       Panels panels = {weight + block_scale_bytes, weight, stride, stride, blocks * stride, blocks * stride};
       const Ahead ahead = {weight + 2 * blocks * stride, first == 0 ? 2 * blocks * stride : 0};
       if (unpack) {
-        unpack_q4(weight, m.rows - row > panel_rows ? 2 * blocks : blocks, table, unpacked);
-        panels.codes = unpacked;
+        unpack_q4(weight, m.rows - row > panel_rows ? 2 * blocks : blocks, table, unpacked.codes);
+        panels.codes = unpacked.codes;
         panels.code_stride = code_bytes;
         panels.panel_codes = blocks * code_bytes;
       }
@@ -262,15 +270,16 @@ void multiply_many(const Matmul& m, const unsigned char* table) {
   const size_t panel_bytes =
       round_up(m.columns, block_columns) / block_columns * (Packed ? q4_block_bytes : q8_block_bytes);
   const unsigned char* weight = static_cast<const unsigned char*>(m.weight);
-  float* tile = m.scratch;                                    // [matmul_depth_block, tile_width]
-  float* vectors = tile + matmul_depth_block * tile_outputs;  // [n, matmul_depth_block]
+  Places places(m.scratch);
+  const TileScratch scratch(places, m.n);
   for (size_t begin = 0; begin < m.columns; begin += matmul_depth_block) {
     const size_t depth = smaller(matmul_depth_block, m.columns - begin);
-    pack_vectors(reinterpret_cast<const float* const*>(m.x), m.n, begin, depth, vectors);
+    pack_vectors(reinterpret_cast<const float* const*>(m.x), m.n, begin, depth, scratch.vectors);
     for (size_t row = 0; row < m.rows; row += tile_width) {
       const size_t n_rows = smaller(tile_width, m.rows - row);
-      pack_blocks<Packed>(weight + row / panel_rows * panel_bytes, panel_bytes, n_rows, begin, depth, tile, table);
-      tile_products(vectors, m.n, tile, depth, m.out, row, n_rows, m.accumulate || begin != 0);
+      pack_blocks<Packed>(weight + row / panel_rows * panel_bytes, panel_bytes, n_rows, begin, depth, scratch.tile,
+                          table);
+      tile_products(scratch.vectors, m.n, scratch.tile, depth, m.out, row, n_rows, m.accumulate || begin != 0);
     }
   }
 }
@@ -281,9 +290,15 @@ void matmul_blocks(const Matmul& m) {
   if (m.narrowed) return matmul_narrowed(m);
   unsigned char table[16];
   make_table(table);
-  const bool packed = m.dtype == DType::q4, few = m.n <= 2 * few_vectors;
+  const bool packed = m.dtype == DType::q4, few = m.n <= exact_few_vectors;
   if (packed) return few ? multiply_few<true>(m, table) : multiply_many<true>(m, table);
   return few ? multiply_few<false>(m, table) : multiply_many<false>(m, table);
+}
+
+size_t matmul_blocks_scratch(size_t n, size_t columns) {
+  const size_t blocks = round_up(columns, block_columns) / block_columns;
+  return larger(n > exact_few_vectors ? bytes_of_arrays<TileScratch>(n) : 0,
+                n > packed_vectors ? bytes_of_arrays<UnpackedScratch>(blocks) : 0);
 }
 
 }  // namespace finermoe::FINERMOE_KERNELS

@@ -4,8 +4,9 @@
 #include <cmath>
 #include <cstring>
 
-#include "cpu/kv_layout.h"
 #include "cpu/kernels.h"
+#include "cpu/kv_layout.h"
+#include "cpu/places.h"
 
 namespace finermoe::portable {
 namespace {
@@ -122,13 +123,16 @@ float unpack_block(const Matmul& m, size_t row, size_t index, int8_t* values) {
 struct BlockedRow {
   float* scales;
   int8_t* values;
+  BlockedRow(Places& places, size_t columns) {
+    places.put(scales, blocks_of(columns));
+    places.put(values, blocks_of(columns) * block_columns);
+  }
 };
 
-BlockedRow unpack_row(const Matmul& m, size_t row) {
-  const size_t blocks = blocks_of(m.columns);
-  const BlockedRow out{m.scratch, reinterpret_cast<int8_t*>(m.scratch + blocks)};
-  for (size_t i = 0; i < blocks; i++) out.scales[i] = unpack_block(m, row, i, out.values + i * block_columns);
-  return out;
+void unpack_row(const Matmul& m, size_t row, const BlockedRow& out) {
+  for (size_t i = 0; i < blocks_of(m.columns); i++) {
+    out.scales[i] = unpack_block(m, row, i, out.values + i * block_columns);
+  }
 }
 
 float dot_narrowed(const BlockedRow& w, const void* vector, size_t columns) {
@@ -202,18 +206,26 @@ void tile_product(const float* x, const float* tile, size_t depth, float* sums) 
   std::memcpy(sums, s, sizeof s);
 }
 
+struct TileScratch {
+  float *tile, *vectors;
+  TileScratch(Places& places, size_t n) {
+    places.put(tile, matmul_depth_block * tile_rows);
+    places.put(vectors, (n + tile_vectors - 1) / tile_vectors * tile_vectors * matmul_depth_block);
+  }
+};
+
 void multiply_many(const Matmul& m) {
-  float* tile = m.scratch;
-  float* vectors = tile + matmul_depth_block * tile_rows;
+  Places places(m.scratch);
+  const TileScratch scratch(places, m.n);
   for (size_t begin = 0; begin < m.columns; begin += matmul_depth_block) {
     const size_t depth = std::min<size_t>(matmul_depth_block, m.columns - begin);
-    pack_vectors(m, begin, depth, vectors);
+    pack_vectors(m, begin, depth, scratch.vectors);
     for (size_t row = 0; row < m.rows; row += tile_rows) {
-      pack_tile(m, row, begin, depth, tile);
+      pack_tile(m, row, begin, depth, scratch.tile);
       const size_t n_rows = std::min(tile_rows, m.rows - row);
       for (size_t first = 0; first < m.n; first += tile_vectors) {
         float sums[tile_vectors][tile_rows];
-        tile_product(vectors + first * depth, tile, depth, sums[0]);
+        tile_product(scratch.vectors + first * depth, scratch.tile, depth, sums[0]);
         for (size_t t = 0; t < std::min(tile_vectors, m.n - first); t++) {
           float* out = m.out[first + t] + row;
           for (size_t r = 0; r < n_rows; r++) out[r] = m.accumulate || begin > 0 ? out[r] + sums[t][r] : sums[t][r];
@@ -225,8 +237,10 @@ void multiply_many(const Matmul& m) {
 
 void matmul(const Matmul& m) {
   if (m.n > tile_vectors && !m.narrowed && !m.one_order) return multiply_many(m);
+  Places places(m.scratch);
+  const BlockedRow blocked(places, m.columns);
   for (size_t row = 0; row < m.rows; row++) {
-    const BlockedRow blocked = is_blocked(m.dtype) ? unpack_row(m, row) : BlockedRow{};
+    if (is_blocked(m.dtype)) unpack_row(m, row, blocked);
     for (size_t i = 0; i < m.n; i++) {
       const auto* x = static_cast<const float*>(m.x[i]);
       const float product = !is_blocked(m.dtype) ? dot(x, m.weight, m.dtype, row * m.columns, m.columns)
@@ -235,6 +249,10 @@ void matmul(const Matmul& m) {
       m.out[i][row] = m.accumulate ? m.out[i][row] + product : product;
     }
   }
+}
+
+size_t matmul_scratch(size_t n, size_t columns) {
+  return std::max(bytes_of_arrays<BlockedRow>(columns), n > tile_vectors ? bytes_of_arrays<TileScratch>(n) : 0);
 }
 
 // One block of positions: adds the shares of one query, relative to the largest score so far.
@@ -258,6 +276,17 @@ void attend(const AttentionTask& t, size_t i, const float* keys, const float* va
   }
 }
 
+// A block of positions, decoded.
+struct DecodedBlock {
+  float *keys, *values;  // [attention_key_block, head_size]
+  DecodedBlock(Places& places, size_t head_size) {
+    places.put(keys, attention_key_block * head_size);
+    places.put(values, attention_key_block * head_size);
+  }
+};
+
+size_t attention_scratch(size_t head_size) { return bytes_of_arrays<DecodedBlock>(head_size); }
+
 // Online softmax over blocks of positions: memory does not grow with the length.
 void attention(const AttentionTask& t) {
   const size_t d = t.head_size;
@@ -268,20 +297,20 @@ void attention(const AttentionTask& t) {
     std::fill_n(t.out[i], d, 0.0f);
   }
   const size_t end = std::min(t.end, *std::max_element(t.visible, t.visible + t.n));
-  float* keys = t.scratch;
-  float* values = keys + attention_key_block * d;
+  Places places(t.scratch);
+  const DecodedBlock block(places, d);
   for (size_t begin = t.begin; begin < end; begin += attention_key_block) {
     const size_t n = std::min<size_t>(attention_key_block, end - begin);
     for (size_t p = 0; p < n; p++) {
-      layout.decode(KvKind::key, static_cast<const std::byte*>(t.keys), begin + p, keys + p * d);
-      layout.decode(KvKind::value, static_cast<const std::byte*>(t.values), begin + p, values + p * d);
+      layout.decode(KvKind::key, static_cast<const std::byte*>(t.keys), begin + p, block.keys + p * d);
+      layout.decode(KvKind::value, static_cast<const std::byte*>(t.values), begin + p, block.values + p * d);
     }
     for (size_t i = 0; i < t.n; i++) {
       const size_t hidden = t.visible[i] > t.window ? t.visible[i] - t.window : 0;  // positions before the window
       const size_t first = hidden > begin ? hidden - begin : 0;
       const size_t last = t.visible[i] > begin ? std::min(n, t.visible[i] - begin) : 0;
       if (first >= last) continue;
-      attend(t, i, keys + first * d, values + first * d, last - first, &largest[i], &total[i]);
+      attend(t, i, block.keys + first * d, block.values + first * d, last - first, &largest[i], &total[i]);
     }
   }
   for (size_t i = 0; i < t.n; i++) {
@@ -295,7 +324,16 @@ void attention(const AttentionTask& t) {
 
 }  // namespace
 
-const Kernels kernels = {widen,   narrow, rms_norm, silu_multiply, rotate, narrow_activations,
-                         narrows, matmul, attention};
+const Kernels kernels = {.widen = widen,
+                         .narrow = narrow,
+                         .rms_norm = rms_norm,
+                         .silu_multiply = silu_multiply,
+                         .rotate = rotate,
+                         .narrow_activations = narrow_activations,
+                         .narrows = narrows,
+                         .matmul = matmul,
+                         .attention = attention,
+                         .matmul_scratch = matmul_scratch,
+                         .attention_scratch = attention_scratch};
 
 }  // namespace finermoe::portable

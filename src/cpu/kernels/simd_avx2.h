@@ -9,12 +9,11 @@
 namespace finermoe::FINERMOE_KERNELS {
 
 using Vec = __m256;
-enum : size_t {
-  lanes = 8,
-  tile_step = 2,       // a packed block holds one, two or three times as many vectors: 12 accumulators of 16 registers
-  dot_vectors = 2,     // vectors that share one reading of four rows: 8 accumulators
-  dot_max_vectors = 6  // more are multiplied by packed tiles
-};
+constexpr size_t lanes = 8;
+// A packed block holds one, two or three times as many vectors: 12 accumulators of 16 registers.
+constexpr size_t tile_step = 2;
+constexpr size_t dot_vectors = 2;      // vectors that share one reading of four rows: 8 accumulators
+constexpr size_t dot_max_vectors = 6;  // more are multiplied by packed tiles
 
 static inline __m256i first(size_t n) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0));

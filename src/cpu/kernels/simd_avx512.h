@@ -8,12 +8,11 @@
 namespace finermoe::avx512 {
 
 using Vec = __m512;
-enum : size_t {
-  lanes = 16,
-  tile_step = 4,        // a packed block holds one, two or three times as many vectors: 24 accumulators of 32 registers
-  dot_vectors = 6,      // vectors that share one reading of four rows: 24 accumulators
-  dot_max_vectors = 48  // more are multiplied by packed tiles
-};
+constexpr size_t lanes = 16;
+// A packed block holds one, two or three times as many vectors: 24 accumulators of 32 registers.
+constexpr size_t tile_step = 4;
+constexpr size_t dot_vectors = 6;       // vectors that share one reading of four rows: 24 accumulators
+constexpr size_t dot_max_vectors = 48;  // more are multiplied by packed tiles
 
 static inline __mmask16 first(size_t n) { return static_cast<__mmask16>((1u << n) - 1u); }
 

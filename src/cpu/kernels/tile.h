@@ -8,7 +8,22 @@
 
 namespace finermoe::FINERMOE_KERNELS {
 
-enum : size_t { tile_width = 2 * lanes, block_vectors = 3 * tile_step };
+constexpr size_t tile_width = 2 * lanes, block_vectors = 3 * tile_step;
+static_assert(tile_outputs % tile_width == 0);
+
+namespace {
+
+// Scratch of a product of n vectors by packed tiles, matmul_depth_block columns at a time.
+struct TileScratch {
+  float* tile;     // [matmul_depth_block, tile_width]
+  float* vectors;  // packed [n, matmul_depth_block], and what pack_vectors() writes beyond them
+  TileScratch(Places& places, size_t n) {
+    places.put(tile, matmul_depth_block * tile_width);
+    places.put(vectors, round_up(n, tile_step) * matmul_depth_block + lanes);
+  }
+};
+
+}  // namespace
 
 // out[k][i] = rows[i][begin + k] for k < depth: `lanes` rows (null: zeros) become columns. `lanes` floats are written
 // at every out + k * stride, in ascending order.
