@@ -71,7 +71,8 @@ class StepMemory {
   float* attention(size_t worker) const { return worker_area(worker) + attention_offset_; }
 
  private:
-  struct Layout;
+  // Places every array in `memory`, or only counts; returns the bytes of all.
+  uint64_t place(void* memory, const Config& config, uint64_t n_rows, uint64_t n_positions, uint64_t n_workers);
   float* worker_area(size_t worker) const { return workers_ + worker * worker_floats_; }
 
   Buffer buffer_;
