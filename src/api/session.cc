@@ -13,7 +13,7 @@ int32_t on_session(const finermoe_session* handle, finermoe_error** error, Body&
     FM_TRY(require(handle, "session"));
     const std::shared_ptr<Session> session = handle->session;
     FM_TRY(session->model()->runtime()->check_process());
-    const Use use(session->use, "session");
+    const ExclusiveUse use(session->use, "session");
     FM_TRY(use.check());
     return body(*session);
   });

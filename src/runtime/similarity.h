@@ -2,8 +2,8 @@
 #pragma once
 
 #include "base/progress.h"
+#include "runtime/exclusive_use.h"
 #include "runtime/loaded_model.h"
-#include "runtime/use.h"
 
 namespace finermoe {
 

@@ -8,7 +8,7 @@
 #include "backend/backend.h"
 #include "base/allocation.h"
 #include "format/config.h"
-#include "runtime/use.h"
+#include "runtime/exclusive_use.h"
 
 namespace finermoe {
 
