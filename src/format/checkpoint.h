@@ -16,6 +16,7 @@
 #include "base/progress.h"
 #include "base/status.h"
 #include "format/config.h"
+#include "format/generation_defaults.h"
 
 namespace finermoe {
 

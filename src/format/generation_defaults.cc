@@ -1,8 +1,9 @@
+#include "format/generation_defaults.h"
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
-#include "format/config.h"
 #include "format/config_fields.h"
 
 namespace finermoe {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "format/generation_defaults.h"
 #include "runtime/sampler.h"
 #include "runtime/session.h"
 #include "runtime/stop_strings.h"
