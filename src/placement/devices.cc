@@ -1,7 +1,7 @@
 #include "placement/devices.h"
 
+#include "base/build_id.h"
 #include "base/shared_library.h"
-#include "build_id.h"
 
 namespace finermoe {
 
