@@ -8,7 +8,13 @@
 #include <fstream>
 
 #include "bandwidth.h"
-#include "flags.h"
+#include "commands.h"
+#include "compute.h"
+#include "failure.h"
+#include "library.h"
+#include "names.h"
+#include "printing.h"
+#include "units.h"
 
 namespace tool {
 

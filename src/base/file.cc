@@ -149,8 +149,8 @@ Result<std::vector<std::string>> File::list() const {
   return names;
 }
 
-Result<std::shared_ptr<const Bytes>> Bytes::map(File file) {
-  std::shared_ptr<Bytes> bytes(new Bytes);
+Result<std::shared_ptr<const FileBytes>> FileBytes::map(File file) {
+  std::shared_ptr<FileBytes> bytes(new FileBytes);
   bytes->size_ = file.size();
   bytes->name_ = file.name();
   if (bytes->size_ != 0) {
@@ -165,17 +165,17 @@ Result<std::shared_ptr<const Bytes>> Bytes::map(File file) {
     bytes->read_window_ = read_window(file.descriptor());
   }
   bytes->file_ = std::move(file);
-  return std::shared_ptr<const Bytes>(std::move(bytes));
+  return std::shared_ptr<const FileBytes>(std::move(bytes));
 }
 
-Result<std::shared_ptr<const Bytes>> Bytes::copy(const File& file, std::shared_ptr<MemoryAccount> account,
-                                                 FunctionRef<Status(uint64_t done)> on_progress) {
+Result<std::shared_ptr<const FileBytes>> FileBytes::copy(const File& file, std::shared_ptr<MemoryAccount> account,
+                                                         FunctionRef<Status(uint64_t done)> on_progress) {
   auto read = [&](uint64_t offset, std::span<std::byte> out) { return file.read(offset, out); };
   return copy(file.name(), file.size(), std::move(account), read, on_progress);
 }
 
-Result<std::shared_ptr<const Bytes>> Bytes::copy(const Bytes& other, std::shared_ptr<MemoryAccount> account,
-                                                 FunctionRef<Status(uint64_t done)> on_progress) {
+Result<std::shared_ptr<const FileBytes>> FileBytes::copy(const FileBytes& other, std::shared_ptr<MemoryAccount> account,
+                                                         FunctionRef<Status(uint64_t done)> on_progress) {
   auto read = [&](uint64_t offset, std::span<std::byte> out) {
     std::memcpy(out.data(), other.data() + offset, out.size());
     return Status();
@@ -183,12 +183,12 @@ Result<std::shared_ptr<const Bytes>> Bytes::copy(const Bytes& other, std::shared
   return copy(other.name(), other.size(), std::move(account), read, on_progress);
 }
 
-Result<std::shared_ptr<const Bytes>> Bytes::copy(const std::string& name, uint64_t size,
-                                                 std::shared_ptr<MemoryAccount> account,
-                                                 FunctionRef<Status(uint64_t offset, std::span<std::byte> out)> read,
-                                                 FunctionRef<Status(uint64_t done)> on_progress) {
+Result<std::shared_ptr<const FileBytes>> FileBytes::copy(
+    const std::string& name, uint64_t size, std::shared_ptr<MemoryAccount> account,
+    FunctionRef<Status(uint64_t offset, std::span<std::byte> out)> read,
+    FunctionRef<Status(uint64_t done)> on_progress) {
   constexpr uint64_t piece = 16 << 20;
-  std::shared_ptr<Bytes> bytes(new Bytes);
+  std::shared_ptr<FileBytes> bytes(new FileBytes);
   bytes->size_ = size;
   bytes->name_ = name;
   FM_ASSIGN(bytes->buffer_, Buffer::allocate(std::move(account), size, cat("a copy of ", name)));
@@ -199,22 +199,22 @@ Result<std::shared_ptr<const Bytes>> Bytes::copy(const std::string& name, uint64
     done += n;
     FM_TRY(on_progress(done));
   }
-  return std::shared_ptr<const Bytes>(std::move(bytes));
+  return std::shared_ptr<const FileBytes>(std::move(bytes));
 }
 
-std::shared_ptr<const Bytes> Bytes::borrow(const void* data, size_t size, std::string name) {
-  std::shared_ptr<Bytes> bytes(new Bytes);
+std::shared_ptr<const FileBytes> FileBytes::borrow(const void* data, size_t size, std::string name) {
+  std::shared_ptr<FileBytes> bytes(new FileBytes);
   bytes->data_ = static_cast<const std::byte*>(data);
   bytes->size_ = size;
   bytes->name_ = std::move(name);
   return bytes;
 }
 
-Bytes::~Bytes() {
+FileBytes::~FileBytes() {
   if (mapped_) munmap(const_cast<std::byte*>(data_), size_);
 }
 
-Status Bytes::check_unchanged() const {
+Status FileBytes::check_unchanged() const {
   if (!mapped_) return {};
   FM_ASSIGN(uint64_t now, file_.current_size());
   if (now < size_) return shrunk(name_, size_, now);
@@ -240,7 +240,7 @@ PageRange pages_of(const std::byte* base, uint64_t offset, uint64_t size, bool i
 }  // namespace
 
 // One request reads no more than the device's window for reading ahead, so a range is asked for in pieces of it.
-void Bytes::will_read(uint64_t offset, uint64_t size) const {
+void FileBytes::will_read(uint64_t offset, uint64_t size) const {
   if (!mapped_) return;
   const PageRange pages = pages_of(data_, offset, size, false);
   for (size_t done = 0; done < pages.size; done += read_window_) {
@@ -248,13 +248,13 @@ void Bytes::will_read(uint64_t offset, uint64_t size) const {
   }
 }
 
-void Bytes::map_by_small_pages(uint64_t offset, uint64_t size) const {
+void FileBytes::map_by_small_pages(uint64_t offset, uint64_t size) const {
   if (!mapped_) return;
   const PageRange pages = pages_of(data_, offset, size, true);
   if (pages.size != 0) madvise(pages.begin, pages.size, MADV_NOHUGEPAGE);
 }
 
-void Bytes::release(uint64_t offset, uint64_t size) const {
+void FileBytes::release(uint64_t offset, uint64_t size) const {
   if (!mapped_) return;
   const PageRange pages = pages_of(data_, offset, size, false);
   if (pages.size == 0) return;
@@ -262,7 +262,7 @@ void Bytes::release(uint64_t offset, uint64_t size) const {
   posix_fadvise(file_.descriptor(), pages.begin - data_, static_cast<off_t>(pages.size), POSIX_FADV_DONTNEED);
 }
 
-Status Bytes::lock(uint64_t offset, uint64_t size) const {
+Status FileBytes::lock(uint64_t offset, uint64_t size) const {
   if (!mapped_ && buffer_.size() == 0) {
     return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat(name_, " belongs to the host, and so does locking it"),
                   "weights that are mapped or copied", "memory of the host");

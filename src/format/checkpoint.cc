@@ -92,10 +92,10 @@ class CheckpointReader {
   }
 
   Result<std::shared_ptr<const Checkpoint>> read_memory(const void* memory, size_t size) {
-    std::shared_ptr<const Bytes> bytes = Bytes::borrow(memory, size, "the model in memory");
+    std::shared_ptr<const FileBytes> bytes = FileBytes::borrow(memory, size, "the model in memory");
     if (options_.copy) {
       auto report = [&](uint64_t done) { return options_.progress.report("copy", done, size); };
-      FM_ASSIGN(bytes, Bytes::copy(*bytes, options_.account, report));
+      FM_ASSIGN(bytes, FileBytes::copy(*bytes, options_.account, report));
     }
     const std::byte* data = bytes->data();
     auto read_rest = [&](uint64_t n) -> Result<std::string> {
@@ -222,13 +222,13 @@ class CheckpointReader {
     for (uint64_t i = 0; i < n_files; i++) {
       FM_TRY(options_.progress.report("open", i, n_files));
       FM_ASSIGN(Buffer header, read_header(files[i], options_.account));
-      std::shared_ptr<const Bytes> bytes;
+      std::shared_ptr<const FileBytes> bytes;
       if (options_.copy) {
         auto report = [&](uint64_t n) { return options_.progress.report("copy", done + n, total); };
-        FM_ASSIGN(bytes, Bytes::copy(files[i], options_.account, report));
+        FM_ASSIGN(bytes, FileBytes::copy(files[i], options_.account, report));
         done += bytes->size();
       } else {
-        FM_ASSIGN(bytes, Bytes::map(std::move(files[i])));
+        FM_ASSIGN(bytes, FileBytes::map(std::move(files[i])));
       }
       checkpoint_->headers_.push_back(std::move(header));
       FM_TRY(add_bytes(std::move(bytes), as_text(checkpoint_->headers_.back())));
@@ -236,7 +236,7 @@ class CheckpointReader {
     return options_.progress.report("open", n_files, n_files);
   }
 
-  Status add_bytes(std::shared_ptr<const Bytes> bytes, std::string_view header_text) {
+  Status add_bytes(std::shared_ptr<const FileBytes> bytes, std::string_view header_text) {
     const uint64_t data_begin = safetensors_prefix_size + header_text.size();
     FM_ASSIGN(SafetensorsHeader header,
               SafetensorsHeader::parse(header_text, bytes->size() - data_begin, bytes->name()));
@@ -251,7 +251,7 @@ class CheckpointReader {
     return {};
   }
 
-  Status add_tensor(const SafetensorsEntry& entry, const Bytes& bytes, uint64_t data_begin) {
+  Status add_tensor(const SafetensorsEntry& entry, const FileBytes& bytes, uint64_t data_begin) {
     auto index = static_cast<uint32_t>(checkpoint_->tensors_.size());
     bool is_new = !foreign_.contains(entry.name) && (entry.dtype ? checkpoint_->index_.emplace(entry.name, index).second
                                                                  : !checkpoint_->index_.contains(entry.name));

@@ -66,7 +66,7 @@ Status lock_weights(const Checkpoint& checkpoint, Lock lock, const Progress& pro
                   cat("at most ", available, " bytes"), cat(total, " bytes"));
   }
   for (const Range& range : ranges) {
-    const Bytes& file = *checkpoint.files()[range.file];
+    const FileBytes& file = *checkpoint.files()[range.file];
     for (uint64_t begin = range.begin, end; begin < range.end; begin = end) {
       FM_TRY(progress.report("lock", done, total));
       end = std::min(begin / piece * piece + piece, range.end);  // on the border of a page, or the last
