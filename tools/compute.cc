@@ -45,10 +45,23 @@ void add_threads(CLI::App& app, ComputeFlags& flags) {
       ->group("Computing");
 }
 
+void add_device_module(CLI::App& app, ComputeFlags& flags) {
+  app.add_option("--device-module", flags.device_module, "shared library with more devices")
+      ->type_name("FILE")
+      ->group("Computing");
+}
+
 void add_compute(CLI::App& app, ComputeFlags& flags, ComputeParts parts) {
   add_threads(app, flags);
   add_choice(app, "--isa", flags.isa, {"auto", "portable", "avx2", "avx512"}, "instruction set (default auto)")
       ->group("Computing");
+  app.add_option("--device", flags.device, "device that computes: a name of `finermoe system` (default cpu)")
+      ->type_name("NAME")
+      ->group("Computing");
+  app.add_option("--expert-device", flags.expert_device, "device that has the routed experts (default: the same)")
+      ->type_name("NAME")
+      ->group("Computing");
+  add_device_module(app, flags);
   add_memory_limit(app, flags);
   if (parts == kThreadsOnly) return;
   add_session(app, flags);
@@ -68,6 +81,9 @@ Model open_model(const std::string& path, const ComputeFlags& flags, finermoe_ca
                       : flags.isa == "avx512" ? FINERMOE_ISA_AVX512
                                               : FINERMOE_ISA_AUTO;
   call(finermoe_runtime_options_set_isa, runtime_options.get(), isa);
+  const auto or_null = [](const std::string& text) { return text.empty() ? nullptr : text.c_str(); };
+  call(finermoe_runtime_options_set_device, runtime_options.get(), or_null(flags.device));
+  call(finermoe_runtime_options_set_device_module, runtime_options.get(), or_null(flags.device_module));
   call(finermoe_runtime_options_set_memory_limit, runtime_options.get(), flags.memory_limit);
   call(finermoe_runtime_options_set_profile, runtime_options.get(), flags.profile ? 1 : 0);
   Runtime runtime;
@@ -75,6 +91,7 @@ Model open_model(const std::string& path, const ComputeFlags& flags, finermoe_ca
   ModelOptions options;
   call(finermoe_model_options_create, options.out());
   call(finermoe_model_options_set_runtime, options.get(), runtime.get());
+  call(finermoe_model_options_set_expert_device, options.get(), or_null(flags.expert_device));
   call(finermoe_model_options_set_copy, options.get(), flags.copy ? 1 : 0);
   call(finermoe_model_options_set_lock, options.get(),
        flags.lock == "every-token" ? FINERMOE_LOCK_EVERY_TOKEN

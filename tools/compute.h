@@ -14,8 +14,9 @@ class Progress;
 struct ComputeFlags {
   uint32_t threads = 0;
   std::string isa = "auto";
-  uint64_t memory_limit = 0;  // bytes; 0: none
-  uint64_t context = 0;       // tokens; 0: as the command sees fit
+  std::string device, device_module, expert_device;  // names and a path; empty: the default
+  uint64_t memory_limit = 0;                         // bytes; 0: none
+  uint64_t context = 0;                              // tokens; 0: as the command sees fit
   std::string kv_dtype = "f32";
   std::string precision = "exact";
   bool profile = false;  // measure the operations
@@ -29,6 +30,7 @@ enum ComputeParts { kThreadsOnly, kWithSession };
 void add_compute(CLI::App& app, ComputeFlags& flags, ComputeParts parts = kWithSession);
 void add_threads(CLI::App& app, ComputeFlags& flags);
 void add_session(CLI::App& app, ComputeFlags& flags);  // --context and --kv-dtype
+void add_device_module(CLI::App& app, ComputeFlags& flags);
 void add_memory_limit(CLI::App& app, ComputeFlags& flags);
 void add_expert_budget(CLI::App& app, ComputeFlags& flags);
 void add_residency(CLI::App& app, ComputeFlags& flags);  // --copy, --lock, --expert-budget and --prefetch
