@@ -7,8 +7,8 @@
 
 #include "backend/kv_cache.h"
 #include "base/saturating.h"
-#include "runtime/sampler.h"
 #include "runtime/step.h"
+#include "sampling/sampler.h"
 
 namespace finermoe {
 
