@@ -1,7 +1,7 @@
 // Section 5 of finermoe.h: model.
+#include "analysis/expert_similarity.h"
 #include "api/handles.h"
 #include "convert/finite.h"
-#include "runtime/similarity.h"
 
 using namespace finermoe;
 using namespace finermoe::api;
@@ -161,7 +161,11 @@ int32_t finermoe_model_expert_similarity(const finermoe_model* model, size_t lay
     FM_TRY(require(similarity, "similarity"));
     const auto loaded = model->model;
     FM_TRY(loaded->runtime()->check_process());
-    FM_ASSIGN(*similarity, expert_similarity(*loaded, layer, flag_of(cancel).get()));
+    const auto flag = flag_of(cancel);
+    StopSignals stop(flag.get());
+    stop.watch(loaded->closed, "model");
+    FM_ASSIGN(*similarity, expert_similarity(*loaded->model().checkpoint, layer, *loaded->runtime()->pool(),
+                                             [&] { return stop.check(); }));
     return {};
   });
 }

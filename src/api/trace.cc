@@ -1,4 +1,5 @@
 // Section 8 of finermoe.h: trace.
+#include "analysis/balance_loss.h"
 #include "api/handles.h"
 
 using namespace finermoe;
@@ -127,10 +128,10 @@ int32_t finermoe_trace_usage(const finermoe_trace* trace, size_t moe_layer, uint
 
 int32_t finermoe_trace_balance_loss(const finermoe_trace* trace, size_t moe_layer, double* loss,
                                     finermoe_error** error) {
-  return on_layer(trace, moe_layer, FINERMOE_TRACE_USAGE, error, [&](Trace& t, const Trace::Layer&) -> Status {
+  return on_layer(trace, moe_layer, FINERMOE_TRACE_USAGE, error, [&](Trace& t, const Trace::Layer& layer) -> Status {
     FM_TRY(require(loss, "loss"));
     if (t.n_tokens() == 0) return Status(FINERMOE_ERROR_STATE, "nothing was recorded", "at least one token", "none");
-    *loss = t.balance_loss(moe_layer);
+    *loss = balance_loss(layer.usage, layer.probability, t.shape().n_experts_per_token(), t.n_tokens());
     return {};
   });
 }

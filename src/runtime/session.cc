@@ -4,8 +4,8 @@
 #include <cmath>
 #include <limits>
 
-#include "runtime/sampler.h"
 #include "runtime/step.h"
+#include "sampling/sampler.h"
 
 namespace finermoe {
 
