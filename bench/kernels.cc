@@ -14,14 +14,15 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
 
-#include "backend/backend.h"
-#include "backend/kv_cache.h"
 #include "base/blocks.h"
 #include "base/cpu_features.h"
+#include "cpu/cpu_device.h"
+#include "cpu/cpu_kv_cache.h"
 
 namespace finermoe {
 namespace {
@@ -201,10 +202,11 @@ struct Bench {
         median(rates[0]), median(rates[1]), median(rates[2]), median(rates[3]));
   }
 
-  std::unique_ptr<Workspace> workspace(const Config& config, size_t n, Precision precision) {
-    auto workspace = std::move(*backend->make_workspace(config, n, 32768, std::make_shared<MemoryAccount>(0)));
-    workspace->precision = precision;
-    return workspace;
+  // A step within a pass.
+  std::unique_ptr<Step> begin(const Config& config, size_t n, const RaggedBatch& batch, Precision precision) {
+    auto step = std::move(*backend->make_step(config, n, 32768, std::make_shared<MemoryAccount>(0)));
+    (void)step->begin(batch, precision);
+    return step;
   }
 
   // n vectors with matrices that come from memory, as they do in a step.
@@ -212,16 +214,17 @@ struct Bench {
     const uint64_t bytes = matrix_bytes(kind.dtype, rows, columns), n_matrices = weights.size() / bytes;
     const uint64_t n_calls = std::clamp<uint64_t>(30'000'000'000 / (rows * columns * n), 8, n_matrices);
     Config config;
+    config.vocab_size = 1;
     config.hidden_size = columns;
-    auto scratch = workspace(config, n, kind.precision);
+    auto step = begin(config, n, {}, kind.precision);
     const Buffer x = activations(n * columns), out = activations(n * rows);
     uint64_t next = 0;
     report(cat(kind.name, " linear ", rows, " x ", columns, ", n = ", n), kind, double(n_calls * bytes),
            2.0 * double(n_calls * rows * columns * n), [&] {
-             ThreadPool::Step step(*pool);
              for (uint64_t i = 0; i < n_calls; i++, next = (next + 1) % n_matrices) {
-               const WeightView weight{weights.data() + next * bytes, kind.dtype, rows, columns};
-               (void)backend->linear(x.data<float>(), weight, n, false, out.data<float>(), *scratch);
+               const WeightView weight{DevicePtr<const std::byte>(weights.data() + next * bytes), kind.dtype, rows,
+                                       columns};
+               step->linear(DevicePtr<const float>(x.data<float>()), weight, n, false, DevicePtr(out.data<float>()));
              }
            });
   }
@@ -229,6 +232,7 @@ struct Bench {
   // FineRMoE-1.5B: 128 experts of width 280, two components; every layer has its own experts.
   void moe(const Kind& kind, size_t n) {
     Config config;
+    config.vocab_size = 1;
     config.hidden_size = 1536, config.expert_width = 280;
     RouterShape& shape = config.router;
     shape.granularity_inter = 32, shape.expansion_inter = 1;
@@ -238,23 +242,24 @@ struct Bench {
     const uint64_t n_layers = weights.size() / (128 * expert_bytes);
     std::vector<FfnWeights> experts;
     for (uint64_t i = 0; i < n_layers * 128; i++) {
-      const std::byte* base = weights.data() + i * expert_bytes;
+      const DevicePtr<const std::byte> base(weights.data() + i * expert_bytes);
       experts.push_back({{base, kind.dtype, 280, 1536},
                          {base + gate_bytes, kind.dtype, 280, 1536},
                          {base + 2 * gate_bytes, kind.dtype, 768, 280}});
     }
-    auto scratch = workspace(config, n, kind.precision);
+    auto step = begin(config, n, {}, kind.precision);
+    std::vector<uint32_t> all(128);
+    std::iota(all.begin(), all.end(), 0u);
     const Buffer x = activations(n * 1536), out = activations(n * 1536), factors = activations(n * 2);
     const uint64_t n_steps = n < 8 ? 200 : 3 * n_layers;
     std::minstd_rand generator(2);
     std::vector<int32_t> chosen(n_steps * n * 2);
     for (size_t i = 0; i < chosen.size(); i++) chosen[i] = int32_t(generator() / 7 % 64 + i % 2 * 64);
     auto run = [&] {
-      ThreadPool::Step pool_step(*pool);
-      for (uint64_t step = 0; step < n_steps; step++) {
-        const Route route{nullptr, chosen.data() + step * n * 2, factors.data<float>(), nullptr};
-        (void)backend->moe_ffn(x.data<float>(), {&experts[step % n_layers * 128], 128}, shape, route, n, true,
-                               out.data<float>(), *scratch);
+      for (uint64_t i = 0; i < n_steps; i++) {
+        const Route route{{}, DevicePtr(chosen.data() + i * n * 2), DevicePtr(factors.data<float>()), {}};
+        step->moe_ffn(DevicePtr<const float>(x.data<float>()), {&experts[i % n_layers * 128], 128}, all, shape, route,
+                      n, true, DevicePtr(out.data<float>()));
       }
     };
     std::vector<bool> touched(n_steps * 128);
@@ -269,21 +274,24 @@ struct Bench {
   void attention(const Kind& kind, size_t n, uint64_t length) {
     const AttentionShape shape{1536, 12, 2, 128};
     Config config;
+    config.vocab_size = 1;
     config.n_heads = 12, config.n_kv_heads = 2, config.head_size = 128;
-    auto scratch = workspace(config, n, kind.precision);
     const Buffer q = activations(n * 1536), out = activations(n * 1536);
-    const KvCacheView view{weights.data(), kind.dtype, length};
     const uint64_t layer_bytes = 2 * 2 * KvLayout(kind.dtype, 128).head_bytes(length);
-    std::vector<int32_t> tokens(n);
+    const uint64_t n_cached = weights.size() / layer_bytes;
+    const KvShape cache_shape{n_cached, 2, 128, length, kind.dtype};
+    auto cache = CpuKvCache::make(cache_shape, pool, std::make_shared<MemoryAccount>(0), "the benchmark");
+    std::memcpy((*cache)->head(0), weights.data(), n_cached * layer_bytes);
+    const std::vector<int32_t> tokens(n);
     std::vector<uint32_t> positions(n), sessions(n);
     for (size_t i = 0; i < n; i++) positions[i] = uint32_t(length - n + i);
+    KvCache* const of_session = cache->get();
+    auto step = begin(config, n, {tokens, positions, sessions, {&of_session, 1}}, kind.precision);
     const double products = double(n) * (double(length) - double(n - 1) / 2) * 2 * 1536;
-    const uint64_t n_layers = n == 1 ? weights.size() / layer_bytes : uint64_t(1 + 1e10 / products);
+    const uint64_t n_layers = n == 1 ? n_cached : uint64_t(1 + 1e10 / products);
     auto run = [&] {
-      ThreadPool::Step step(*pool);
       for (uint64_t i = 0; i < n_layers; i++) {
-        (void)backend->attention(q.data<float>(), shape, {tokens, positions, sessions, {&view, 1}},
-                                 n == 1 ? i : i % (weights.size() / layer_bytes), out.data<float>(), *scratch);
+        step->attention(DevicePtr<const float>(q.data<float>()), shape, i % n_cached, DevicePtr(out.data<float>()));
       }
     };
     const std::string name = cat(kind.name, " attention of ", n, " rows over ", length);
@@ -297,7 +305,7 @@ int run(uint32_t n_threads, int32_t isa, bool wall, const char* part) {
   bench.clock = {wall, n_threads};
   bench.part = part;
   bench.pool = std::make_shared<ThreadPool>(n_threads);
-  auto backend = open_backend({isa, bench.pool});
+  auto backend = cpu_device()->open({isa, bench.pool});
   if (!backend.ok()) {
     std::fprintf(stderr, "%s\n", backend.status().message().c_str());
     return 1;

@@ -176,6 +176,7 @@ struct finermoe_##Name {};
 %handle(verification, Verification)
 
 %readout(system_info, info, SystemInfo, (void), (void))
+%readout(device_info, info, DeviceInfo, (void), (void))
 %readout(runtime_info, info, RuntimeInfo, (void), (void))
 %readout(runtime_operation, operation, RuntimeOperation, (void), (void))
 %readout(config_info, info, ConfigInfo, (void), (void))

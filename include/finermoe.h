@@ -193,7 +193,7 @@ typedef void (*finermoe_task_fn)(void* task_data, size_t index);
 typedef void (*finermoe_executor_fn)(void* user, size_t n_tasks, finermoe_task_fn task, void* task_data);
 
 /* ---------------------------------------------------------------------------------------------------------------
- * 3. Runtime: threads, processor, memory */
+ * 3. Runtime: threads, processor, devices, memory */
 
 /** Instruction sets that the CPU kernels are compiled for. AUTO takes the best that the machine has. */
 enum {
@@ -218,6 +218,30 @@ typedef struct finermoe_system_info {
 } finermoe_system_info;
 
 FINERMOE_API finermoe_status finermoe_system_get_info(finermoe_system_info* info, finermoe_error** error);
+
+enum { FINERMOE_DEVICE_CPU = 0, FINERMOE_DEVICE_GPU = 1, FINERMOE_DEVICE_OTHER = 2 };
+
+/** A device that models can compute on. Texts end with a NUL and are cut off where they are longer. */
+typedef struct finermoe_device_info {
+  uint32_t struct_size;
+  int32_t kind;              /**< FINERMOE_DEVICE_… */
+  char name[32];             /**< by which it is chosen: "cpu", … */
+  char description[128];     /**< of the hardware */
+  char version[64];          /**< of what computes on it: the CPU's kernels, a driver */
+  uint64_t memory;           /**< bytes that it has; of the CPU: what this process may use */
+  uint64_t memory_available; /**< of these, free at this moment */
+  uint32_t weight_dtypes;    /**< types of weights that it computes with: bits 1 << FINERMOE_DTYPE_… */
+  uint32_t kv_dtypes;        /**< types of KV caches */
+  int32_t copies_weights;    /**< 1: into memory of its own, when a model is opened; 0: they are used where they are */
+  uint32_t reserved;
+} finermoe_device_info;
+
+/** Devices of this machine; the first is the CPU. Opens none of them.
+ *  @param module  path of a device module, a shared library built with this libfinermoe, whose devices count too; it
+ *                 stays loaded. FINERMOE_ERROR_UNSUPPORTED for one of another build. NULL: none */
+FINERMOE_API finermoe_status finermoe_device_count(const char* module, size_t* count, finermoe_error** error);
+FINERMOE_API finermoe_status finermoe_device_get_info(const char* module, size_t index, finermoe_device_info* info,
+                                                      finermoe_error** error);
 
 typedef struct finermoe_model finermoe_model;
 typedef struct finermoe_runtime_options finermoe_runtime_options;
@@ -250,6 +274,14 @@ FINERMOE_API finermoe_status finermoe_runtime_options_set_executor(finermoe_runt
 FINERMOE_API finermoe_status finermoe_runtime_options_set_profile(finermoe_runtime_options* options, int32_t profile,
                                                                   finermoe_error** error);
 
+/** @param name  of the device that models compute on (finermoe_device_info); NULL (default): the CPU.
+ *               finermoe_runtime_create answers FINERMOE_ERROR_UNSUPPORTED for one that the machine lacks. */
+FINERMOE_API finermoe_status finermoe_runtime_options_set_device(finermoe_runtime_options* options, const char* name,
+                                                                 finermoe_error** error);
+/** @param path  a device module, whose devices can be chosen too; NULL (default): none */
+FINERMOE_API finermoe_status finermoe_runtime_options_set_device_module(finermoe_runtime_options* options,
+                                                                        const char* path, finermoe_error** error);
+
 /** @param options  NULL for the defaults */
 FINERMOE_API finermoe_status finermoe_runtime_create(const finermoe_runtime_options* options,
                                                      finermoe_runtime** runtime, finermoe_error** error);
@@ -266,6 +298,7 @@ typedef struct finermoe_runtime_info {
   uint64_t memory_limit; /**< bytes; 0: none */
   uint64_t memory_used;  /**< bytes now counted against it */
   uint64_t memory_peak;  /**< the most that was ever counted */
+  char device[32];       /**< the device's name */
 } finermoe_runtime_info;
 
 FINERMOE_API finermoe_status finermoe_runtime_get_info(const finermoe_runtime* runtime, finermoe_runtime_info* info,
@@ -452,6 +485,10 @@ enum {
 /** @param prefetch  FINERMOE_PREFETCH_…; results are the same */
 FINERMOE_API finermoe_status finermoe_model_options_set_prefetch(finermoe_model_options* options, int32_t prefetch,
                                                                  finermoe_error** error);
+/** @param name  of the device that holds and computes the routed experts, one of those that the runtime can choose
+ *               from; NULL (default): the runtime's device. The sums of experts on another device are added last. */
+FINERMOE_API finermoe_status finermoe_model_options_set_expert_device(finermoe_model_options* options, const char* name,
+                                                                      finermoe_error** error);
 FINERMOE_API finermoe_status finermoe_model_options_set_progress(finermoe_model_options* options,
                                                                  finermoe_progress_fn progress, void* user,
                                                                  finermoe_error** error);

@@ -1,4 +1,4 @@
-// finermoe: run, inspect, upcycle and talk to FineRMoE models. Built on finermoe.h alone.
+// finermoe: run, inspect, upcycle and talk to FineRMoE models. Built on finermoe.h.
 #include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>

@@ -1,6 +1,7 @@
 // Section 4 of finermoe.h: configuration and plan.
 #include "api/handles.h"
 #include "base/system_memory.h"
+#include "cpu/cpu_device.h"
 #include "format/checkpoint.h"
 
 using namespace finermoe;
@@ -105,7 +106,7 @@ int32_t finermoe_plan_options_set_session(finermoe_plan_options* options,
                                           const finermoe_session_options* session_options, finermoe_error** error) {
   return guarded(error, [&]() -> Status {
     FM_TRY(require(options, "options"));
-    options->options.session = session_options ? session_options->options : SessionOptions{};
+    options->session = session_options ? session_options->options : SessionOptions{};
     return {};
   });
 }
@@ -114,7 +115,7 @@ int32_t finermoe_plan_options_set_sessions(finermoe_plan_options* options, size_
   return guarded(error, [&]() -> Status {
     FM_TRY(require(options, "options"));
     FM_TRY(require_range(static_cast<double>(n_sessions), n_sessions <= 1u << 20, "n_sessions", "at most 1048576"));
-    options->options.n_sessions = n_sessions;
+    options->n_sessions = n_sessions;
     return {};
   });
 }
@@ -123,7 +124,7 @@ int32_t finermoe_plan_options_set_threads(finermoe_plan_options* options, uint32
   return guarded(error, [&]() -> Status {
     FM_TRY(require(options, "options"));
     FM_TRY(require_range(n_threads, n_threads <= 4096, "n_threads", "at most 4096"));
-    options->options.n_threads = n_threads;
+    options->n_threads = n_threads;
     return {};
   });
 }
@@ -134,7 +135,8 @@ int32_t finermoe_plan_options_set_runtime(finermoe_plan_options* options, const 
     FM_TRY(require(options, "options"));
     FM_TRY(require(runtime, "runtime"));
     FM_TRY(runtime->runtime->check_process());
-    options->options.n_threads = runtime->runtime->pool()->n_threads();
+    options->n_threads = runtime->runtime->pool()->n_threads();
+    options->device = runtime->runtime->device().device;
     return {};
   });
 }
@@ -143,7 +145,13 @@ int32_t finermoe_plan_compute(const finermoe_config* config, const finermoe_plan
                               finermoe_error** error) {
   return guarded(error, [&]() -> Status {
     FM_TRY(require(config, "config"));
-    FM_ASSIGN(const Plan p, make_plan(config->config, options ? options->options : PlanOptions{}));
+    const finermoe_plan_options intended = options ? *options : finermoe_plan_options{};
+    FM_ASSIGN(const SessionOptions session, intended.session.resolved(config->config));
+    const auto device = intended.device ? intended.device : cpu_device();
+    const uint32_t n_threads = intended.n_threads != 0 ? intended.n_threads : available_processors();
+    FM_ASSIGN(const Plan p,
+              make_plan(config->config, *device,
+                        {session.context_length, session.kv_dtype, session.chunk, intended.n_sessions, n_threads}));
     finermoe_plan out{};
     out.weights_embeddings = p.embeddings;
     out.weights_attention = p.attention;

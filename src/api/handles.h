@@ -17,9 +17,9 @@
 #include "base/thread_pool.h"
 #include "convert/convert.h"
 #include "finermoe.h"
+#include "placement/plan.h"
 #include "runtime/batch.h"
 #include "runtime/generation.h"
-#include "runtime/plan.h"
 #include "runtime/session.h"
 
 // A handle holds a share of its object. Every function takes a share of its own first, so that `_free` during a call of
@@ -43,7 +43,7 @@ struct finermoe_config {
 struct finermoe_model_options {
   std::shared_ptr<finermoe::Runtime> runtime;
   bool copy = false, verify = false;
-  finermoe::ResidencyOptions residency;
+  finermoe::LoadOptions load;
   finermoe::Progress progress;
 };
 struct finermoe_model {
@@ -67,7 +67,10 @@ struct finermoe_session {
   std::shared_ptr<finermoe::Session> session;
 };
 struct finermoe_plan_options {
-  finermoe::PlanOptions options;
+  finermoe::SessionOptions session;
+  uint64_t n_sessions = 1;
+  uint32_t n_threads = 0;                          // 0: as many as this process may use
+  std::shared_ptr<const finermoe::Device> device;  // null: the CPU
 };
 struct finermoe_trace {
   std::shared_ptr<finermoe::Trace> trace;
@@ -174,6 +177,13 @@ Status put_struct(Struct values, Struct* out) {
   return {};
 }
 
+// As much of a text as a struct's array has room for, and a NUL.
+template <size_t N>
+void put_chars(std::string_view text, char (&out)[N]) {
+  std::memset(out, 0, N);
+  std::copy_n(text.begin(), std::min(text.size(), N - 1), out);
+}
+
 inline std::span<const std::byte> bytes_of(const void* data, size_t size) {
   return size == 0 ? std::span<const std::byte>() : std::span(static_cast<const std::byte*>(data), size);
 }
@@ -202,6 +212,9 @@ inline ChatEnd chat_end(uint32_t flags) {
 inline std::shared_ptr<const CancelFlag> flag_of(const finermoe_cancel* cancel) {
   return cancel ? cancel->flag : nullptr;
 }
+
+// On the devices that this library has (runtime.cc).
+Result<std::shared_ptr<Runtime>> make_runtime(RuntimeOptions options);
 
 // Makes the handle of an object and hands it out.
 template <class Handle, class... Members>

@@ -17,7 +17,7 @@ Status open_model(const finermoe_model_options* options, finermoe_model** model,
   const finermoe_model_options settings = options ? *options : finermoe_model_options{};
   std::shared_ptr<Runtime> runtime = settings.runtime;
   if (!runtime) {
-    FM_ASSIGN(runtime, Runtime::create({}));
+    FM_ASSIGN(runtime, make_runtime({}));
   }
   FM_TRY(runtime->check_process());
   FM_ASSIGN(auto checkpoint, open(Checkpoint::Options{settings.copy, runtime->account(), settings.progress}));
@@ -26,7 +26,7 @@ Status open_model(const finermoe_model_options* options, finermoe_model** model,
   runtime->log(1, cat("opened a ", c.model_type_name(), " model: ", checkpoint->tensors().size(), " tensors in ",
                       checkpoint->files().size(), " files"));
   FM_ASSIGN(auto loaded,
-            LoadedModel::load(std::move(checkpoint), std::move(runtime), settings.residency, settings.progress));
+            LoadedModel::load(std::move(checkpoint), std::move(runtime), settings.load, settings.progress));
   return give(model, std::move(loaded));
 }
 
@@ -70,7 +70,7 @@ int32_t finermoe_model_options_set_lock(finermoe_model_options* options, int32_t
     FM_TRY(require(options, "options"));
     FM_TRY(require_range(lock, lock >= FINERMOE_LOCK_NONE && lock <= FINERMOE_LOCK_ALL, "lock",
                          "one of FINERMOE_LOCK_NONE, _EVERY_TOKEN and _ALL"));
-    options->residency.lock = static_cast<Lock>(lock);
+    options->load.residency.lock = static_cast<Lock>(lock);
     return {};
   });
 }
@@ -79,7 +79,7 @@ int32_t finermoe_model_options_set_expert_budget(finermoe_model_options* options
                                                  finermoe_error** error) {
   return guarded(error, [&]() -> Status {
     FM_TRY(require(options, "options"));
-    options->residency.expert_budget = bytes;
+    options->load.residency.expert_budget = bytes;
     return {};
   });
 }
@@ -89,7 +89,16 @@ int32_t finermoe_model_options_set_prefetch(finermoe_model_options* options, int
     FM_TRY(require(options, "options"));
     FM_TRY(require_range(prefetch, prefetch >= FINERMOE_PREFETCH_AUTO && prefetch <= FINERMOE_PREFETCH_ON, "prefetch",
                          "one of FINERMOE_PREFETCH_AUTO, _OFF and _ON"));
-    options->residency.prefetch = static_cast<Prefetch>(prefetch);
+    options->load.residency.prefetch = static_cast<Prefetch>(prefetch);
+    return {};
+  });
+}
+
+int32_t finermoe_model_options_set_expert_device(finermoe_model_options* options, const char* name,
+                                                 finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(options, "options"));
+    options->load.expert_device = name ? name : "";
     return {};
   });
 }

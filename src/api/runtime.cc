@@ -1,8 +1,14 @@
 // Section 3 of finermoe.h: runtime.
 #include "api/handles.h"
+#include "cpu/cpu_device.h"
 
 using namespace finermoe;
 using namespace finermoe::api;
+
+Result<std::shared_ptr<Runtime>> finermoe::api::make_runtime(RuntimeOptions options) {
+  FM_ASSIGN(options.isa, resolve_isa(options.isa));
+  return Runtime::create(options, {cpu_device()});
+}
 
 int32_t finermoe_runtime_options_create(finermoe_runtime_options** options, finermoe_error** error) {
   return guarded(error, [&] { return give(options); });
@@ -23,8 +29,7 @@ int32_t finermoe_runtime_options_set_isa(finermoe_runtime_options* options, int3
   return guarded(error, [&]() -> Status {
     FM_TRY(require(options, "options"));
     FM_ASSIGN(const int32_t resolved, resolve_isa(isa));
-    static_cast<void>(resolved);
-    options->options.isa = isa;
+    options->options.isa = resolved;
     return {};
   });
 }
@@ -71,11 +76,29 @@ int32_t finermoe_runtime_options_set_profile(finermoe_runtime_options* options, 
   });
 }
 
+int32_t finermoe_runtime_options_set_device(finermoe_runtime_options* options, const char* name,
+                                            finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(options, "options"));
+    options->options.device = name ? name : "";
+    return {};
+  });
+}
+
+int32_t finermoe_runtime_options_set_device_module(finermoe_runtime_options* options, const char* path,
+                                                   finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(options, "options"));
+    options->options.device_module = path ? path : "";
+    return {};
+  });
+}
+
 int32_t finermoe_runtime_create(const finermoe_runtime_options* options, finermoe_runtime** runtime,
                                 finermoe_error** error) {
   return guarded(error, [&]() -> Status {
     FM_TRY(require(runtime, "runtime"));
-    FM_ASSIGN(auto created, Runtime::create(options ? options->options : RuntimeOptions{}));
+    FM_ASSIGN(auto created, make_runtime(options ? options->options : RuntimeOptions{}));
     return give(runtime, std::move(created));
   });
 }
@@ -100,6 +123,7 @@ int32_t finermoe_runtime_get_info(const finermoe_runtime* runtime, finermoe_runt
     out.memory_limit = r.account()->limit();
     out.memory_used = r.account()->used();
     out.memory_peak = r.account()->peak();
+    put_chars(r.device().device->info().name, out.device);
     return put_struct(out, info);
   });
 }

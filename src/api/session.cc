@@ -13,7 +13,7 @@ int32_t on_session(const finermoe_session* handle, finermoe_error** error, Body&
     FM_TRY(require(handle, "session"));
     const std::shared_ptr<Session> session = handle->session;
     FM_TRY(session->model()->runtime()->check_process());
-    const Use use(session->use, "session");
+    const ExclusiveUse use(session->use, "session");
     FM_TRY(use.check());
     return body(*session);
   });
@@ -180,7 +180,7 @@ int32_t finermoe_session_get_info(const finermoe_session* session, finermoe_sess
     out.length = s.length();
     out.context_length = s.capacity();
     out.n_logits = s.n_logits();
-    out.kv_bytes = s.kv_bytes();
+    out.kv_bytes = s.cache().bytes();
     out.precision = static_cast<int32_t>(s.options().precision);
     out.n_computed = s.n_computed();
     out.n_hidden = s.n_hidden();

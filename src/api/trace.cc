@@ -13,7 +13,7 @@ int32_t on_trace(const finermoe_trace* handle, finermoe_error** error, Body&& bo
     FM_TRY(require(handle, "trace"));
     const std::shared_ptr<Trace> trace = handle->trace;
     FM_TRY(trace->model->runtime()->check_process());
-    const Use use(trace->use, "trace");
+    const ExclusiveUse use(trace->use, "trace");
     FM_TRY(use.check());
     return body(*trace);
   });

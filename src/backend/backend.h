@@ -1,4 +1,4 @@
-// The operations that a device implements: the whole of what the forward pass asks for, and nothing else.
+// What a device implements: memory, weights, caches, and the operations of a pass.
 //
 // Shapes are written [rows, columns], row-major. `n` is the number of rows (tokens) of a ragged batch: each row belongs
 // to some session, at some position. Activations are float32 on the device; weights are views of any type that
@@ -9,41 +9,34 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string_view>
 #include <vector>
 
+#include "backend/device_ptr.h"
+#include "backend/kv_cache.h"
 #include "base/allocation.h"
 #include "base/dtype.h"
+#include "base/progress.h"
 #include "base/status.h"
-#include "base/thread_pool.h"
+#include "format/checkpoint.h"
 #include "format/config.h"
 
 namespace finermoe {
 
-// A matrix [rows, columns] (out, in), perhaps in blocks, or a vector [rows]; used where it lies.
+// A matrix [rows, columns] (out, in), perhaps in blocks, or a vector [rows].
 struct WeightView {
-  const std::byte* data = nullptr;
+  DevicePtr<const std::byte> data;
   DType dtype = DType::f32;
   uint64_t rows = 0, columns = 0;
-  explicit operator bool() const { return data != nullptr; }
+  explicit operator bool() const { return static_cast<bool>(data); }
 };
 
-// One session's cache: for each layer the keys of each of the n_kv_heads, then their values (kv_cache.h). It begins as
-// zeros.
-struct KvCacheView {
-  std::byte* data = nullptr;
-  DType dtype = DType::f32;
-  uint64_t capacity = 0;  // positions
-};
-
-// The rows of one step. Rows of one session are contiguous and their positions ascend by one.
+// The rows of one pass. Rows of one session are contiguous and their positions ascend by one.
 struct RaggedBatch {
   std::span<const int32_t> tokens;      // [n]
   std::span<const uint32_t> positions;  // [n]
   std::span<const uint32_t> sessions;   // [n] index into caches
-  std::span<const KvCacheView> caches;
-  // [n, head_size / 2] each: cosine and sine of every row's rotary angles, scaled as the model's rope asks
-  const float* rope_cos = nullptr;
-  const float* rope_sin = nullptr;
+  std::span<KvCache* const> caches;
   size_t n() const { return tokens.size(); }
 };
 
@@ -69,80 +62,164 @@ struct RouterWeights {
 
 // What the router decided for n tokens; k = G_O T_I.
 struct Route {
-  float* logits = nullptr;     // [n, N]
-  int32_t* experts = nullptr;  // [n, k] ascending in each row; moe_ffn leaves out those that are -1
-  float* weights = nullptr;    // [n, k]
-  int32_t* groups = nullptr;   // [n, G_O] winning group of each component, among all G_O R_O
+  DevicePtr<float> logits;     // [n, N]
+  DevicePtr<int32_t> experts;  // [n, k] ascending in each row
+  DevicePtr<float> weights;    // [n, k]
+  DevicePtr<int32_t> groups;   // [n, G_O] winning group of each component, among all G_O R_O
 };
 
-// What a product does with its activations: keeps them in float32, or rounds them to what the weights' type multiplies
-// fastest (BF16, or blocks of 8 bits). The router is always exact.
+// The same on the host.
+struct HostRoute {
+  float* logits = nullptr;
+  int32_t* experts = nullptr;
+  float* weights = nullptr;
+  int32_t* groups = nullptr;
+};
+
+// What a matrix product does with its activations: keeps them in float32, or rounds them to what the weights' type
+// multiplies fastest (BF16, or blocks of 8 bits). The router is always exact.
 enum class Precision : int32_t { exact = FINERMOE_PRECISION_EXACT, fast = FINERMOE_PRECISION_FAST };
 
-// Scratch of one step on one device. Grows to what the largest step needs and is then reused: no allocation per token.
-class Workspace {
- public:
-  virtual ~Workspace() = default;
-  Precision precision = Precision::exact;  // of the step that uses it
+// The activations of a pass of up to n_rows rows, in the memory of its step.
+struct Activations {
+  DevicePtr<float> x;         // [n_rows, h] the residual stream
+  DevicePtr<float> normed;    // [n_rows, h] after a norm
+  DevicePtr<float> q;         // [n_rows, n_heads * d]
+  DevicePtr<float> attended;  // [n_rows, n_heads * d]
+  DevicePtr<float> routed;    // [n_rows, h] concatenated experts, where a concat projection follows
+  Route route;                // [n_rows, …]
+
+  static uint64_t bytes(const Config& config, size_t n_rows);
+  static Activations in(DevicePtr<std::byte> memory, const Config& config, size_t n_rows);
 };
 
+// The operations of one pass, in their order, and all that they need: activations, scratch, and whatever a device's
+// stream is. An operation may return before it is done, but the next one finds its results. Weights that it is given
+// stay where they are until the pass ends; other arrays on the host may change as soon as it returns.
+// Used by one thread at a time. It is made once for the largest pass and then reused: no allocation per token.
+class Step {
+ public:
+  virtual ~Step() = default;
+  Step(const Step&) = delete;
+  size_t n_rows() const { return n_rows_; }              // of the largest pass
+  uint64_t n_positions() const { return n_positions_; }  // of the longest session
+  const Activations& activations() const { return activations_; }
+
+  // Begins a pass: brings ids and positions over, and makes the rotary angles, as the authors compute them, in float32.
+  // TOKEN_OUT_OF_RANGE for an id outside the vocabulary.
+  virtual Status begin(const RaggedBatch& batch, Precision precision) = 0;
+
+  // out[i] = table[tokens[i]]                                             table [vocab, h], out [n, h]
+  virtual void embed(const WeightView& table, DevicePtr<float> out) = 0;
+
+  // out = x / sqrt(mean(x^2) + eps) * weight                              x, out [n, h]; out may be x
+  virtual void rms_norm(DevicePtr<const float> x, const WeightView& weight, double eps, size_t n,
+                        DevicePtr<float> out) = 0;
+
+  // q = rope(x Wq + bq) to q_out; k = rope(x Wk + bk) and v = x Wv + bv into the caches of layer `layer` at the rows'
+  // positions.                                                            x [n, h], q_out [n, n_heads * d]
+  virtual void qkv(DevicePtr<const float> x, const QkvWeights& weights, const AttentionShape& shape, uint64_t layer,
+                   DevicePtr<float> q_out) = 0;
+
+  // Causal attention of each row over its session's cache, its own position included, or over a window that ends there.
+  //                                                                       q, out [n, n_heads * d]
+  virtual void attention(DevicePtr<const float> q, const AttentionShape& shape, uint64_t layer,
+                         DevicePtr<float> out) = 0;
+
+  // out = x W^T, or out += x W^T if `accumulate`.                         x [n, columns], out [n, rows]
+  virtual void linear(DevicePtr<const float> x, const WeightView& weight, size_t n, bool accumulate,
+                      DevicePtr<float> out) = 0;
+
+  // docs/finermoe-layer.md, steps 1 to 5, in float32. A row with a logit that is not finite gets any experts; its error
+  // is row_error().
+  virtual void route(DevicePtr<const float> x, const RouterWeights& weights, const RouterShape& shape, size_t n,
+                     const Route& route) = 0;
+
+  // out = concatenation over components of the sum over its experts of weight * expert(x) (step 6), or out += that if
+  // `accumulate`; of the chosen experts that are in `subset`, ascending indices into `experts`. Others are not touched.
+  //                                                                       x, out [n, h]
+  virtual void moe_ffn(DevicePtr<const float> x, std::span<const FfnWeights> experts, std::span<const uint32_t> subset,
+                       const RouterShape& shape, const Route& route, size_t n, bool accumulate,
+                       DevicePtr<float> out) = 0;
+
+  // out += s * down(SiLU(gate x) * up x) with s = 1, or sigmoid(scale x) where `scale` [1, h] is given (step 8).
+  //                                                                       x, out [n, h]
+  virtual void gated_ffn(DevicePtr<const float> x, const FfnWeights& weights, const WeightView& scale, size_t n,
+                         DevicePtr<float> out) = 0;
+
+  // out += x                                                              x, out [n_values]
+  virtual void add(DevicePtr<const float> x, size_t n_values, DevicePtr<float> out) = 0;
+
+  // x W^T in the host's memory, there after wait().                       x [n, columns], out [n, rows]
+  virtual void logits(DevicePtr<const float> x, const WeightView& head, size_t n, float* out) = 0;
+
+  // Copies to the device; and to the host, where it is after wait().
+  virtual void upload(std::span<const std::byte> from, DevicePtr<std::byte> to) = 0;
+  virtual void download(DevicePtr<const std::byte> from, std::span<std::byte> to) = 0;
+  template <class T>
+  void upload(std::span<const T> from, DevicePtr<T> to) {
+    upload(std::as_bytes(from), to.template as<std::byte>());
+  }
+  template <class T>
+  void download(DevicePtr<const T> from, std::span<T> to) {
+    download(from.template as<const std::byte>(), std::as_writable_bytes(to));
+  }
+
+  // Until everything so far is done. An error is the device's own: then all rows are lost.
+  virtual Status wait() = 0;
+  // After wait(), until the next pass begins: why a row could not be computed. NOT_FINITE names the row and the expert
+  // (or group) whose logit, the first of the pass, is NaN or infinite.
+  virtual Status row_error(size_t row) const = 0;
+  // Ends the pass, at any point: nothing is under way any more.
+  virtual void end() noexcept = 0;
+
+ protected:
+  Step(size_t n_rows, uint64_t n_positions) : n_rows_(n_rows), n_positions_(n_positions) {}
+  Activations activations_;
+
+ private:
+  const size_t n_rows_;
+  const uint64_t n_positions_;
+};
+
+// Memory of a device, given back at the end of its life, when no operation uses it any more.
+class DeviceMemory {
+ public:
+  virtual ~DeviceMemory() = default;
+  DeviceMemory(const DeviceMemory&) = delete;
+  DevicePtr<std::byte> begin() const { return begin_; }
+
+ protected:
+  explicit DeviceMemory(DevicePtr<std::byte> begin) : begin_(begin) {}
+
+ private:
+  const DevicePtr<std::byte> begin_;
+};
+
+// Tensors as a device sees them.
+struct BoundWeights {
+  std::vector<WeightView> views;         // in the order in which the tensors were given
+  std::unique_ptr<DeviceMemory> memory;  // that they lie in; null where that is the checkpoint's
+};
+
+// A device that is open. Every function is thread-safe: several steps may run at once. `account` is charged with all
+// that it allocates; an error is MEMORY_LIMIT or OUT_OF_MEMORY.
 class Backend {
  public:
   virtual ~Backend() = default;
 
-  // Scratch for steps of at most `n_rows` rows over a model of this shape, each session at most `n_positions` long.
-  virtual Result<std::unique_ptr<Workspace>> make_workspace(const Config& config, size_t n_rows, uint64_t n_positions,
-                                                            std::shared_ptr<MemoryAccount> account) const = 0;
-
-  // out[i] = table[tokens[i]]                                             table [vocab, h], out [n, h]
-  virtual Status embed(const WeightView& table, std::span<const int32_t> tokens, float* out) = 0;
-
-  // out = x / sqrt(mean(x^2) + eps) * weight                              x, out [n, h]; out may be x
-  virtual Status rms_norm(const float* x, const WeightView& weight, double eps, size_t n, float* out) = 0;
-
-  // q = rope(x Wq + bq) to q_out; k = rope(x Wk + bk) and v = x Wv + bv into the caches of layer `layer` at the rows'
-  // positions.                                                            x [n, h], q_out [n, n_heads * d]
-  virtual Status qkv(const float* x, const QkvWeights& weights, const AttentionShape& shape, const RaggedBatch& batch,
-                     uint64_t layer, float* q_out, Workspace& workspace) = 0;
-
-  // Causal attention of each row over its session's cache, its own position included, or over a window that ends there.
-  //                                                                       q, out [n, n_heads * d]
-  virtual Status attention(const float* q, const AttentionShape& shape, const RaggedBatch& batch, uint64_t layer,
-                           float* out, Workspace& workspace) = 0;
-
-  // out = x W^T, or out += x W^T if `accumulate`.                         x [n, columns], out [n, rows]
-  virtual Status linear(const float* x, const WeightView& weight, size_t n, bool accumulate, float* out,
-                        Workspace& workspace) = 0;
-
-  // docs/finermoe-layer.md, steps 1 to 5, in float32. A logit that is not finite is FINERMOE_ERROR_NOT_FINITE; then
-  // every row that has one has -1 for its first expert, and every other row its experts.
-  virtual Status route(const float* x, const RouterWeights& weights, const RouterShape& shape, size_t n,
-                       const Route& route, Workspace& workspace) = 0;
-
-  // out = concatenation over components of the sum over its experts of weight * expert(x) (step 6), or out += that if
-  // `accumulate`. Only chosen experts are touched.
-  //                                                                       x, out [n, h]
-  virtual Status moe_ffn(const float* x, std::span<const FfnWeights> experts, const RouterShape& shape,
-                         const Route& route, size_t n, bool accumulate, float* out, Workspace& workspace) = 0;
-
-  // out += s * down(SiLU(gate x) * up x) with s = 1, or sigmoid(scale x) where `scale` [1, h] is given (step 8).
-  //                                                                       x, out [n, h]
-  virtual Status gated_ffn(const float* x, const FfnWeights& weights, const WeightView& scale, size_t n, float* out,
-                           Workspace& workspace) = 0;
+  // For passes of at most `n_rows` rows over a model of this shape, each session at most `n_positions` long.
+  virtual Result<std::unique_ptr<Step>> make_step(const Config& config, size_t n_rows, uint64_t n_positions,
+                                                  std::shared_ptr<MemoryAccount> account) const = 0;
+  // `what` names it in an error. It begins as zeros.
+  virtual Result<std::unique_ptr<KvCache>> make_kv_cache(const KvShape& shape, std::shared_ptr<MemoryAccount> account,
+                                                         std::string_view what) const = 0;
+  // Zeros, aligned to 64 bytes.
+  virtual Result<std::unique_ptr<DeviceMemory>> allocate(uint64_t bytes, std::shared_ptr<MemoryAccount> account,
+                                                         std::string_view what) const = 0;
+  // Makes tensors of a checkpoint ready to be used: where they lie, or as copies (phase "upload", in bytes).
+  virtual Result<BoundWeights> bind(std::span<const Tensor* const> tensors, std::shared_ptr<MemoryAccount> account,
+                                    const Progress& progress) const = 0;
 };
-
-struct DeviceOptions {
-  int32_t isa = FINERMOE_ISA_AUTO;
-  std::shared_ptr<ThreadPool> pool;
-};
-// Opens the device: the one function through which model and runtime reach an implementation. Thread-safe, as every
-// operation of the backend is: several steps may run at once, each with its own workspace.
-Result<std::shared_ptr<Backend>> open_backend(const DeviceOptions& options);
-// Bytes of the workspace that a device with `n_threads` makes: what a plan counts without opening it.
-uint64_t workspace_bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_threads);
-// FINERMOE_ISA_AUTO resolved for this machine, or FINERMOE_ERROR_UNSUPPORTED for a set that it lacks.
-Result<int32_t> resolve_isa(int32_t isa);
-// The name of what computes with an instruction set that this machine has. Static.
-const char* kernels_name(int32_t isa);
 
 }  // namespace finermoe

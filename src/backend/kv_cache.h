@@ -1,54 +1,56 @@
-// How a KV cache lies in memory: in the order in which kernels read it.
-//
-// The vectors of one head, keys or values, lie in panels of 16 positions. A vector is filled up with zeros to a
-// multiple of 16 columns (Q8: 32), its width. Neighbours along the dimension that a product sums over lie together, as
-// many as an instruction multiplies and adds at once, f = 1 for F32 and F16, 2 for BF16, 4 for Q8:
-//   keys      [width / f][16 positions][f]    f neighbouring columns
-//   values    [16 / f][width][f]              f neighbouring positions
-// In Q8 the columns are cut into blocks of 32, one behind the other, each with the float16 scales of the 16 positions
-// and then codes as above, one byte each: of keys value + 128 (they are a Q8 matrix, base/blocks.h), of values int8. An
-// element is scale * value with -127 <= value <= 127.
-//
-// On its own a vector is its [head_size] elements; in Q8 [blocks] scales, then [blocks * 32] codes as int8.
+// The keys and values of one session. How they lie in memory is the device's own; vectors on their own have one format,
+// which saved sessions (docs/format.md) store.
 #pragma once
 
-#include "base/blocks.h"
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "base/dtype.h"
+#include "base/status.h"
+#include "format/config.h"
 
 namespace finermoe {
 
 enum class KvKind { key, value };
 
-// Heads are counted through all layers, in each of keys and then of values.
-inline KvKind kv_kind(uint64_t head, uint64_t n_kv_heads) {
-  return head / n_kv_heads % 2 == 0 ? KvKind::key : KvKind::value;
-}
+struct KvShape {
+  uint64_t n_layers = 0, n_kv_heads = 0, head_size = 0;
+  uint64_t capacity = 0;  // positions
+  DType dtype = DType::f32;
 
-class KvLayout {
- public:
-  KvLayout(DType dtype, uint64_t head_size) : dtype_(dtype), head_size_(head_size) {}
-
-  uint64_t width() const;
-  uint64_t panel_bytes() const;
-  // Of the keys or the values of one head: whole panels.
-  uint64_t head_bytes(uint64_t n_positions) const { return panels_of(n_positions) * panel_bytes(); }
-  // Of a vector on its own.
+  static KvShape of(const Config& config, uint64_t capacity, DType dtype) {
+    return {config.n_layers, config.n_kv_heads, config.head_size, capacity, dtype};
+  }
+  // Heads are counted through all layers, in each the heads of the keys and then those of the values.
+  uint64_t n_heads() const { return n_layers * 2 * n_kv_heads; }
+  KvKind kind_of(uint64_t head) const { return head / n_kv_heads % 2 == 0 ? KvKind::key : KvKind::value; }
+  // Bytes of a vector on its own: its [head_size] elements; in Q8 the float16 scale of each block of 32 elements, then
+  // the blocks' codes as int8.
   uint64_t vector_bytes() const;
+};
 
-  // x [head_size] in 8 bits. A block with a value that is not finite becomes NaN.
-  void quantize(const float* x, std::byte* vector) const;
-  // x [head_size] as the vector of any type.
-  void encode(const float* x, std::byte* vector) const;
-  void put(KvKind kind, const std::byte* vector, uint64_t position, std::byte* head) const;
-  void get(KvKind kind, const std::byte* head, uint64_t position, std::byte* vector) const;
-  // out [head_size]
-  void decode(KvKind kind, const std::byte* head, uint64_t position, float* out) const;
+// One thread at a time, and none while a step that has it is under way.
+class KvCache {
+ public:
+  virtual ~KvCache() = default;
+  KvCache(const KvCache&) = delete;
+  const KvShape& shape() const { return shape_; }
+  virtual uint64_t bytes() const = 0;
+
+  // Copies the first n positions of a cache of the same device and of the same shape, but for its capacity.
+  virtual Status copy_prefix(const KvCache& from, size_t n) = 0;
+  // Moves the positions [begin, end) down by n, and turns their keys back by as many positions.
+  virtual Status move_down(size_t begin, size_t end, size_t n, const Rope& rope) = 0;
+  // The vectors of one head at n positions from `begin`, each vector_bytes() long.
+  virtual Status read(uint64_t head, size_t begin, size_t n, std::span<std::byte> vectors) const = 0;
+  virtual Status write(uint64_t head, size_t begin, size_t n, std::span<const std::byte> vectors) = 0;
+
+ protected:
+  explicit KvCache(const KvShape& shape) : shape_(shape) {}
 
  private:
-  template <class Visit>
-  void for_each_part(KvKind kind, uint64_t position, Visit visit) const;
-
-  DType dtype_;
-  uint64_t head_size_;
+  const KvShape shape_;
 };
 
 }  // namespace finermoe

@@ -74,25 +74,23 @@ void select_experts(const RouterShape& shape, const float* logits, const float* 
   softmax_weights(shape, logits, experts, weights);
 }
 
-bool are_finite(const RouterShape& shape, const float* logits, const float* group_scores) {
-  const auto is_finite = [](float x) { return std::isfinite(x); };
-  return std::all_of(logits, logits + shape.n_experts(), is_finite) &&
-         (group_scores == nullptr || std::all_of(group_scores, group_scores + shape.n_groups(), is_finite));
+int32_t find_not_finite(const RouterShape& shape, const float* logits, const float* group_scores) {
+  const auto is_not_finite = [](float x) { return !std::isfinite(x); };
+  const auto n_experts = static_cast<ptrdiff_t>(shape.n_experts());
+  const auto n_groups = static_cast<ptrdiff_t>(group_scores == nullptr ? 0 : shape.n_groups());
+  const ptrdiff_t expert = std::find_if(logits, logits + n_experts, is_not_finite) - logits;
+  if (expert < n_experts) return static_cast<int32_t>(expert);
+  const ptrdiff_t group = std::find_if(group_scores, group_scores + n_groups, is_not_finite) - group_scores;
+  return group < n_groups ? static_cast<int32_t>(n_experts + group) : -1;
 }
 
-Status check_logits(const RouterShape& shape, size_t row, const float* logits, const float* group_scores) {
-  auto failure = [&](std::string_view what, uint64_t index) {
-    return Status(FINERMOE_ERROR_NOT_FINITE,
-                  cat("router: the logit of row ", row, ", ", what, " ", index, " is not finite"), "a finite logit",
-                  "NaN or infinity");
-  };
-  for (uint64_t i = 0; i < shape.n_experts(); i++) {
-    if (!std::isfinite(logits[i])) return failure("expert", i);
-  }
-  for (uint64_t i = 0; group_scores != nullptr && i < shape.n_groups(); i++) {
-    if (!std::isfinite(group_scores[i])) return failure("group", i);
-  }
-  return {};
+Status not_finite(const RouterShape& shape, size_t row, int32_t logit) {
+  const auto n_experts = static_cast<int32_t>(shape.n_experts());
+  const bool is_expert = logit < n_experts;
+  return Status(FINERMOE_ERROR_NOT_FINITE,
+                cat("router: the logit of row ", row, is_expert ? ", expert " : ", group ",
+                    is_expert ? logit : logit - n_experts, " is not finite"),
+                "a finite logit", "NaN or infinity");
 }
 
 }  // namespace finermoe

@@ -8,7 +8,8 @@
 
 namespace finermoe {
 
-// Chooses experts and weights from logits that are finite. Ties go to the lowest index.
+// Chooses experts and weights. Ties go to the lowest index. Logits that are not finite choose any experts, whose
+// weights mean nothing.
 //   logits        [N]
 //   group_scores  [G_O R_O] of a separate router; null: the sum of each group's logits
 //   experts       [G_O T_I] ascending
@@ -17,9 +18,10 @@ namespace finermoe {
 void select_experts(const RouterShape& shape, const float* logits, const float* group_scores, int32_t* experts,
                     float* weights, int32_t* groups);
 
-// Whether select_experts can be given these logits. Null group scores are not looked at.
-bool are_finite(const RouterShape& shape, const float* logits, const float* group_scores);
-// Else: FINERMOE_ERROR_NOT_FINITE naming the row and the expert (or group) whose logit is NaN or infinite.
-Status check_logits(const RouterShape& shape, size_t row, const float* logits, const float* group_scores);
+// The first logit of a token that is not finite: of an expert, or behind those, of a group. -1: none.
+// Null group scores are not looked at.
+int32_t find_not_finite(const RouterShape& shape, const float* logits, const float* group_scores);
+// Its error, FINERMOE_ERROR_NOT_FINITE.
+Status not_finite(const RouterShape& shape, size_t row, int32_t logit);
 
 }  // namespace finermoe

@@ -1,5 +1,7 @@
 #include "base/cpu_features.h"
 
+#include <cstring>
+
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
@@ -21,6 +23,22 @@ CpuFeatures detect_cpu_features() {
                     __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
 #endif
   return features;
+}
+
+std::string processor_name() {
+#if defined(__x86_64__)
+  unsigned registers[4];
+  char name[3 * sizeof registers + 1] = {};
+  for (unsigned i = 0; i < 3; i++) {
+    if (__get_cpuid(0x80000002 + i, &registers[0], &registers[1], &registers[2], &registers[3]) == 0) return "x86-64";
+    std::memcpy(name + i * sizeof registers, registers, sizeof registers);
+  }
+  const std::string text = name;  // some begin or end with blanks
+  const size_t first = text.find_first_not_of(' ');
+  return first == text.npos ? "x86-64" : text.substr(first, text.find_last_not_of(' ') + 1 - first);
+#else
+  return "unknown";
+#endif
 }
 
 }  // namespace finermoe

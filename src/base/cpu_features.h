@@ -1,6 +1,8 @@
 // What this processor can execute (and its operating system saves).
 #pragma once
 
+#include <string>
+
 namespace finermoe {
 
 struct CpuFeatures {
@@ -10,5 +12,7 @@ struct CpuFeatures {
 };
 
 CpuFeatures detect_cpu_features();
+// "Intel(R) Xeon(R) Processor"; the family where the processor does not say.
+std::string processor_name();
 
 }  // namespace finermoe

@@ -1,4 +1,4 @@
-// The file system, behind one seam: opening, reading and mapping here, atomic replacement in whole_file.h. Linux's
+// The file system, behind one seam: opening, reading and mapping here, atomic replacement in atomic_file.h. Linux's
 // calls are named in these two's sources, in descriptor.cc and nowhere else.
 #pragma once
 

@@ -9,7 +9,6 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <optional>
 #include <string_view>
@@ -20,23 +19,6 @@
 
 namespace finermoe {
 namespace {
-
-constexpr std::string_view partial_mark = ".partial-";
-constexpr uint64_t write_behind = 256 << 20;  // bytes on their way to the disk before write() waits for the oldest
-
-Status write_error(const char* what, const std::string& path, int error) {
-  Code code = error == ENOSPC || error == EDQUOT ? FINERMOE_ERROR_DISK_FULL
-              : error == EEXIST                  ? FINERMOE_ERROR_FILE_EXISTS
-                                                 : FINERMOE_ERROR_FILE_WRITE;
-  return Status(code, cat("cannot ", what, " ", path, ": ", describe_errno(error)));
-}
-
-// An errno, or 0.
-int sync_directory(const char* path) {
-  const Descriptor directory = Descriptor::open(path, O_RDONLY | O_DIRECTORY);
-  if (directory.valid() && ::fsync(directory.get()) == 0) return 0;
-  return directory.valid() && errno == EINVAL ? 0 : errno;  // a file system that syncs no directories
-}
 
 // Removes what has this name in a directory, with all that it holds. An errno, or 0.
 int remove_tree(int parent, const char* name) {
@@ -154,36 +136,6 @@ void remove_abandoned(const std::string& out) {
 
 }  // namespace
 
-Result<OutputFile> OutputFile::create(const std::string& path) {
-  OutputFile file;
-  file.path_ = path;
-  file.file_ = Descriptor::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL, 0666);
-  if (!file.file_.valid()) return write_error("create", path, errno);
-  return file;
-}
-
-Status OutputFile::write(uint64_t offset, const void* data, uint64_t size) {
-  const int fd = file_.get();
-  for (uint64_t done = 0; done < size;) {
-    size_t most = static_cast<size_t>(std::min<uint64_t>(size - done, 1 << 30));
-    ssize_t n = ::pwrite(fd, static_cast<const char*>(data) + done, most, static_cast<off_t>(offset + done));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return write_error("write", path_, errno);
-    done += static_cast<uint64_t>(n);
-  }
-  // Advice: where the file system does not take it, sync() does all.
-  ::sync_file_range(fd, static_cast<off_t>(offset), static_cast<off_t>(size), SYNC_FILE_RANGE_WRITE);
-  if (offset >= write_behind)
-    ::sync_file_range(fd, static_cast<off_t>(offset - write_behind), static_cast<off_t>(size),
-                      SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
-  return {};
-}
-
-Status OutputFile::sync() {
-  if (::fsync(file_.get()) != 0) return write_error("sync", path_, errno);
-  return {};
-}
-
 Result<Staging> Staging::plan(const std::string& out_path, const std::string& input_path, bool overwrite) {
   const std::optional<std::string> input = real_path(input_path);
   if (!input)
@@ -193,14 +145,15 @@ Result<Staging> Staging::plan(const std::string& out_path, const std::string& in
     return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
                   cat("the output ", out_path, " and the input ", input_path, " lie in one another"),
                   "an output outside of the input", out_path);
-  bring_back(out);
+  const bool single_file = out.ends_with(".safetensors");
+  if (!single_file) bring_back(out);
   FM_ASSIGN(const std::optional<mode_t> mode, mode_of(out));
   if (mode) {
     if (!overwrite) return Status(FINERMOE_ERROR_FILE_EXISTS, cat(out_path, " exists already"));
-    FM_TRY(may_replace(out, out_path, out.ends_with(".safetensors")));
+    FM_TRY(may_replace(out, out_path, single_file));
   }
   Staging staging;
-  staging.single_file_ = out.ends_with(".safetensors");
+  staging.single_file_ = single_file;
   staging.out_ = std::move(out);
   staging.overwrite_ = overwrite;
   return staging;
@@ -208,11 +161,13 @@ Result<Staging> Staging::plan(const std::string& out_path, const std::string& in
 
 Staging::Staging(Staging&& other) noexcept
     : out_(std::move(other.out_)),
+      single_file_(other.single_file_),
+      overwrite_(other.overwrite_),
+      single_(std::move(other.single_)),
+      file_(std::move(other.file_)),
       directory_(std::exchange(other.directory_, {})),
       contents_(std::move(other.contents_)),
       made_(std::move(other.made_)),
-      single_file_(other.single_file_),
-      overwrite_(other.overwrite_),
       lock_(std::move(other.lock_)) {}
 
 Staging::~Staging() {
@@ -223,7 +178,7 @@ Staging::~Staging() {
 }
 
 Status Staging::begin(uint64_t bytes) {
-  remove_abandoned(out_);
+  if (!single_file_) remove_abandoned(out_);
   const std::string parent = directory_of(out_);
   struct statvfs space;
   if (::statvfs(parent.c_str(), &space) != 0) return write_error("look at", parent, errno);
@@ -232,9 +187,14 @@ Status Staging::begin(uint64_t bytes) {
     return Status(FINERMOE_ERROR_DISK_FULL,
                   cat("the output ", out_, " needs ", bytes, " bytes, and ", available, " are available"),
                   cat(bytes, " bytes"), cat(available, " bytes"));
+  if (single_file_) {
+    const auto older = overwrite_ ? AtomicFile::Older::replaced : AtomicFile::Older::refused;
+    FM_ASSIGN(single_, AtomicFile::create(out_, older));
+    return {};
+  }
   FM_TRY(make_directory());
   contents_ = contents_in(directory_);
-  if (!single_file_ && ::mkdir(contents_.c_str(), 0777) != 0) return write_error("create", contents_, errno);
+  if (::mkdir(contents_.c_str(), 0777) != 0) return write_error("create", contents_, errno);
   return {};
 }
 
@@ -253,34 +213,27 @@ Status Staging::make_directory() {
   return Status(FINERMOE_ERROR_FILE_WRITE, cat("cannot lock a directory beside ", out_));
 }
 
-Result<OutputFile> Staging::create(const std::string& name) {
-  made_.push_back(single_file_ ? contents_ : cat(contents_, "/", name));
-  return OutputFile::create(made_.back());
+Result<NewFile*> Staging::create(const std::string& name) {
+  if (single_file_) return &single_->file();
+  made_.push_back(cat(contents_, "/", name));
+  FM_ASSIGN(file_, NewFile::create(made_.back()));
+  return &file_;
 }
 
 Status Staging::publish(const std::string& last_name, const std::string& content) {
-  if (!single_file_) {
-    const std::string waiting = directory_ + "/last", place = contents_ + "/" + last_name;
-    made_.push_back(waiting);
-    made_.push_back(place);
-    FM_ASSIGN(OutputFile last, OutputFile::create(waiting));
-    FM_TRY(last.write(0, content.data(), content.size()));
-    FM_TRY(last.sync());
-    if (const int error = sync_directory(contents_.c_str())) return write_error("sync", contents_, error);
-    // From here to the end of replace(), two calls away, the whole model is beside OUT.
-    if (::rename(waiting.c_str(), place.c_str()) != 0) return write_error("rename", waiting, errno);
-  }
-  keep_mode();
+  if (single_file_) return single_->commit();
+  const std::string waiting = directory_ + "/last", place = contents_ + "/" + last_name;
+  made_.push_back(waiting);
+  made_.push_back(place);
+  FM_ASSIGN(NewFile last, NewFile::create(waiting));
+  FM_TRY(last.write(0, std::as_bytes(std::span(content))));
+  FM_TRY(last.sync());
+  if (const int error = sync_directory(contents_)) return write_error("sync", contents_, error);
+  // From here to the end of replace(), two calls away, the whole model is beside OUT.
+  if (::rename(waiting.c_str(), place.c_str()) != 0) return write_error("rename", waiting, errno);
   FM_TRY(replace());
   made_.clear();  // they are in OUT now
   return settle(last_name);
-}
-
-// A file that is replaced keeps its mode. Where that cannot be had, the new model is as good with another.
-void Staging::keep_mode() const {
-  struct stat info;
-  if (!single_file_ || !overwrite_ || ::lstat(out_.c_str(), &info) != 0) return;
-  static_cast<void>(::chmod(contents_.c_str(), info.st_mode & 07777));
 }
 
 Status Staging::replace() {
@@ -308,8 +261,8 @@ Status Staging::replace() {
 Status Staging::settle(const std::string& last_name) const {
   const std::string parent = directory_of(out_);
   const char* what = "but may not be after a crash of the system";
-  int error = single_file_ ? 0 : sync_directory(out_.c_str());
-  if (error == 0) error = sync_directory(parent.c_str());
+  int error = sync_directory(out_);
+  if (error == 0) error = sync_directory(parent);
   if (error == 0) {
     what = "but what it replaces cannot be removed";
     for (const std::string& replaced : {contents_, aside_in(directory_)}) {  // half of it never opens as a model

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdio>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "base/allocation.h"
@@ -117,7 +118,7 @@ class Writer {
     return {};
   }
 
-  Status write_shard(const Shard& shard, OutputFile file) {
+  Status write_shard(const Shard& shard, NewFile& file) {
     offset_ = shard.header.size();
     for (const PlannedTensor* tensor : shard.tensors) {
       if (tensor->prepare) FM_TRY(tensor->prepare(pool_));
@@ -132,12 +133,12 @@ class Writer {
     FM_TRY(flush(file));
     FM_TRY(flush(file));  // which writes what the first one made
     FM_TRY(file.sync());
-    FM_TRY(file.write(0, shard.header.data(), shard.header.size()));  // last: a file cut short is none
+    FM_TRY(file.write(0, std::as_bytes(std::span(shard.header))));  // last: a file cut short is none
     FM_TRY(file.sync());
     return advance(shard.header.size());
   }
-  Status write_text(const std::string& content, OutputFile file) {
-    FM_TRY(file.write(0, content.data(), content.size()));
+  Status write_text(const std::string& content, NewFile& file) {
+    FM_TRY(file.write(0, std::as_bytes(std::span(content))));
     FM_TRY(file.sync());
     return advance(content.size());
   }
@@ -150,12 +151,12 @@ class Writer {
     std::byte* out;
   };
 
-  Status flush(OutputFile& file) {
+  Status flush(NewFile& file) {
     if (checkpoint_.check) FM_TRY(checkpoint_.check());
     Status written;
     pool_.run(1 + parts_.size(), [&](size_t i, size_t) {
       if (i == 0) {
-        written = file.write(offset_, made_.data(), made_used_);
+        written = file.write(offset_, {made_.data(), made_used_});
       } else {
         const Part& part = parts_[i - 1];
         part.tensor->fill(part.begin, part.end, part.out);
@@ -212,12 +213,12 @@ Status write_checkpoint(Staging staging, const PlannedCheckpoint& checkpoint, co
   Writer writer(checkpoint, options, total);
   FM_TRY(writer.allocate());
   for (const Shard& shard : shards) {
-    FM_ASSIGN(OutputFile file, staging.create(shard.name));
-    FM_TRY(writer.write_shard(shard, std::move(file)));
+    FM_ASSIGN(const auto file, staging.create(shard.name));
+    FM_TRY(writer.write_shard(shard, *file));
   }
   for (const PlannedText& text : texts) {
-    FM_ASSIGN(OutputFile file, staging.create(text.name));
-    FM_TRY(writer.write_text(text.content, std::move(file)));
+    FM_ASSIGN(const auto file, staging.create(text.name));
+    FM_TRY(writer.write_text(text.content, *file));
   }
   FM_TRY(writer.finish());  // the last chance to cancel
   return staging.publish("config.json", checkpoint.config_json);

@@ -2,40 +2,44 @@
 #include <algorithm>
 #include <cmath>
 
-#include "cpu/cpu_backend.h"
+#include "cpu/cpu_step.h"
 
 namespace finermoe {
 namespace {
 
-// Sorts the (token, slot) pairs of a route by expert, tokens ascending; only experts that were chosen get a group.
-std::span<const ExpertGroup> group_by_expert(const RouterShape& shape, const Route& route, size_t n,
-                                             CpuWorkspace& scratch) {
-  const uint64_t k = shape.n_experts_per_token(), n_experts = shape.n_experts();
-  uint32_t* ends = scratch.expert_ends;
-  std::fill_n(ends, n_experts, 0u);
-  for (size_t i = 0; i < n * k; i++) {
-    if (route.experts[i] >= 0) ends[route.experts[i]]++;
-  }
-  uint32_t begin = 0;
-  size_t n_groups = 0;
-  for (uint32_t expert = 0; expert < n_experts; expert++) {
-    const uint32_t count = ends[expert];
-    ends[expert] = begin;  // moves to the end as the pairs are placed
-    if (count == 0) continue;
-    scratch.groups[n_groups++] = {expert, begin, begin + count};
-    begin += count;
-  }
-  for (size_t i = 0; i < n * k; i++) {
-    if (route.experts[i] < 0) continue;
-    scratch.assignments[ends[route.experts[i]]++] = {static_cast<uint32_t>(i / k), route.weights[i]};
-  }
-  return {scratch.groups, n_groups};
-}
+constexpr uint32_t left_out = UINT32_MAX;
 
 }  // namespace
 
+// Sorts the (token, slot) pairs of a route by expert, tokens ascending; only experts of the subset that were chosen get
+// a group.
+std::span<const ExpertGroup> CpuStep::group_by_expert(const RouterShape& shape, std::span<const uint32_t> subset,
+                                                      const Route& route, size_t n) {
+  const uint64_t k = shape.n_experts_per_token();
+  const int32_t* experts = route.experts.address();
+  uint32_t* ends = memory_.expert_ends;
+  std::fill_n(ends, shape.n_experts(), 0u);
+  for (size_t i = 0; i < n * k; i++) ends[experts[i]]++;
+  uint32_t begin = 0;
+  size_t n_groups = 0, next = 0;
+  for (uint32_t expert = 0; expert < shape.n_experts(); expert++) {
+    const bool is_in_subset = next < subset.size() && subset[next] == expert;
+    next += is_in_subset;
+    const uint32_t count = ends[expert];
+    ends[expert] = is_in_subset ? begin : left_out;  // moves to the end as the pairs are placed
+    if (!is_in_subset || count == 0) continue;
+    memory_.groups[n_groups++] = {expert, begin, begin + count};
+    begin += count;
+  }
+  for (size_t i = 0; i < n * k; i++) {
+    uint32_t& end = ends[experts[i]];
+    if (end != left_out) memory_.assignments[end++] = {static_cast<uint32_t>(i / k), route.weights.address()[i]};
+  }
+  return {memory_.groups, n_groups};
+}
+
 // Narrowed for every type that the gates and ups of the chosen experts have.
-CpuBackend::Inputs CpuBackend::inputs_of(const float* x, size_t n, const GroupedFfn& ffn, CpuWorkspace& scratch) {
+CpuStep::Inputs CpuStep::inputs_of(const float* x, size_t n, const GroupedFfn& ffn) {
   bool plain = false, blocked = false;
   for (const ExpertGroup& group : ffn.groups) {
     for (DType dtype : {ffn.experts[group.expert].gate.dtype, ffn.experts[group.expert].up.dtype}) {
@@ -44,12 +48,12 @@ CpuBackend::Inputs CpuBackend::inputs_of(const float* x, size_t n, const Grouped
     }
   }
   const DType first = plain ? DType::bf16 : DType::f32, second = blocked ? DType::q8 : DType::f32;
-  return inputs_of(x, n, ffn.hidden, {first, second}, scratch.precision, scratch);
+  return inputs_of(x, n, ffn.hidden, {first, second});
 }
 
 // activations[assignment] = weight * SiLU(gate x) * (up x), narrowed where the down projection wants it. The factor
 // goes in here, before that projection, so that it is a plain sum.
-void CpuBackend::activate(const Inputs& inputs, const GroupedFfn& ffn, CpuWorkspace& scratch) {
+void CpuStep::activate(const Inputs& inputs, const GroupedFfn& ffn) {
   const size_t n_assignments = ffn.groups.empty() ? 0 : ffn.groups.back().end;
   const size_t mean = std::max<size_t>(1, n_assignments / std::max<size_t>(1, ffn.groups.size()));
   const size_t block = rows_per_task(ffn.experts[0].gate, 2 * mean, ffn.groups.size());
@@ -66,32 +70,29 @@ void CpuBackend::activate(const Inputs& inputs, const GroupedFfn& ffn, CpuWorksp
         for (size_t i = 0; i < count; i++) {
           x_rows[i] = input_row(inputs, matrix.dtype, ffn.assignments[first + i].token);
         }
-        kernels_.matmul({x_rows, is_narrowed(inputs, matrix.dtype), out_rows, count, rows_of(matrix, row, n_rows).data,
-                         matrix.dtype, n_rows, matrix.columns, false, scratch.matmul(worker)});
+        kernels_.matmul({x_rows, is_narrowed(inputs, matrix.dtype), out_rows, count,
+                         rows_of(matrix, row, n_rows).data.address(), matrix.dtype, n_rows, matrix.columns, false,
+                         memory_.matmul(worker)});
       };
       for (size_t i = 0; i < count; i++) {
-        gate_rows[i] = scratch.activations + (first + i) * ffn.width + row;
-        up_rows[i] = scratch.rows(worker) + i * n_rows;
+        gate_rows[i] = memory_.ffn + (first + i) * ffn.width + row;
+        up_rows[i] = memory_.rows(worker) + i * n_rows;
       }
       multiply_rows(weights.gate, gate_rows);
       multiply_rows(weights.up, up_rows);
       for (size_t i = 0; i < count; i++) {
         kernels_.silu_multiply(gate_rows[i], up_rows[i], ffn.assignments[first + i].weight, n_rows);
-        if (!narrows(ffn, weights.down.dtype)) continue;
+        if (!narrows(weights.down.dtype)) continue;
         kernels_.narrow_activations(gate_rows[i], weights.down.dtype, ffn.width, row, row + n_rows,
-                                    scratch.narrowed + (first + i) * narrowed_row_bytes(ffn.width));
+                                    memory_.quantized_ffn + (first + i) * narrowed_row_bytes(ffn.width));
       }
     }
   });
 }
 
-bool CpuBackend::narrows(const GroupedFfn& ffn, DType weights) const {
-  return ffn.precision == Precision::fast && kernels_.narrows(weights);
-}
-
 // Adds every assignment's down projection to its slice of the output. A task owns some output columns for all tokens
 // and goes through the experts in ascending order, so the sums have one order whoever computes them.
-void CpuBackend::project(const GroupedFfn& ffn, size_t n, bool accumulate, float* out, CpuWorkspace& scratch) {
+void CpuStep::project(const GroupedFfn& ffn, size_t n, bool accumulate, float* out) {
   const uint64_t n_components = ffn.hidden / ffn.out_width;
   const size_t n_assignments = ffn.groups.empty() ? 0 : ffn.groups.back().end;
   const size_t block =
@@ -108,62 +109,57 @@ void CpuBackend::project(const GroupedFfn& ffn, size_t n, bool accumulate, float
     auto group = std::lower_bound(ffn.groups.begin(), ffn.groups.end(), component, is_before);
     for (; group != ffn.groups.end() && group->expert / ffn.experts_per_component == component; group++) {
       const WeightView down = rows_of(ffn.experts[group->expert].down, row, n_rows);
-      const bool narrowed = narrows(ffn, down.dtype);
+      const bool narrowed = narrows(down.dtype);
       for (size_t first = group->begin; first < group->end; first += matmul_max_vectors) {
         const size_t count = std::min<size_t>(matmul_max_vectors, group->end - first);
         for (size_t i = 0; i < count; i++) {
           const size_t assignment = first + i;
-          in_rows[i] = narrowed
-                           ? static_cast<const void*>(scratch.narrowed + assignment * narrowed_row_bytes(ffn.width))
-                           : scratch.activations + assignment * ffn.width;
+          in_rows[i] =
+              narrowed ? static_cast<const void*>(memory_.quantized_ffn + assignment * narrowed_row_bytes(ffn.width))
+                       : memory_.ffn + assignment * ffn.width;
           out_rows[i] = slice + ffn.assignments[assignment].token * ffn.hidden;
         }
-        kernels_.matmul({in_rows, narrowed, out_rows, count, down.data, down.dtype, n_rows, down.columns, true,
-                         scratch.matmul(worker)});
+        kernels_.matmul({in_rows, narrowed, out_rows, count, down.data.address(), down.dtype, n_rows, down.columns,
+                         true, memory_.matmul(worker)});
       }
     }
   });
 }
 
 // Experts, or the one FFN of a group, share a shape; their types may differ.
-CpuBackend::GroupedFfn CpuBackend::grouped(std::span<const FfnWeights> experts, std::span<const ExpertGroup> groups,
-                                           uint64_t experts_per_component, const CpuWorkspace& scratch) const {
-  return {experts,
-          groups,
-          scratch.assignments,
-          experts[0].gate.columns,
-          experts[0].gate.rows,
-          experts[0].down.rows,
-          experts_per_component,
-          scratch.precision};
+CpuStep::GroupedFfn CpuStep::grouped(std::span<const FfnWeights> experts, std::span<const ExpertGroup> groups,
+                                     uint64_t experts_per_component) const {
+  return {.experts = experts,
+          .groups = groups,
+          .assignments = memory_.assignments,
+          .hidden = experts[0].gate.columns,
+          .width = experts[0].gate.rows,
+          .out_width = experts[0].down.rows,
+          .experts_per_component = experts_per_component};
 }
 
-Status CpuBackend::moe_ffn(const float* x, std::span<const FfnWeights> experts, const RouterShape& shape,
-                           const Route& route, size_t n, bool accumulate, float* out, Workspace& workspace) {
-  if (n == 0) return {};
-  auto& scratch = static_cast<CpuWorkspace&>(workspace);
-  const GroupedFfn ffn =
-      grouped(experts, group_by_expert(shape, route, n, scratch), shape.expansion_output * shape.group_size(), scratch);
-  activate(inputs_of(x, n, ffn, scratch), ffn, scratch);
-  project(ffn, n, accumulate, out, scratch);
-  return {};
+void CpuStep::moe_ffn(DevicePtr<const float> x, std::span<const FfnWeights> experts, std::span<const uint32_t> subset,
+                      const RouterShape& shape, const Route& route, size_t n, bool accumulate, DevicePtr<float> out) {
+  if (n == 0) return;
+  const uint64_t experts_per_component = shape.expansion_output * shape.group_size();
+  const GroupedFfn ffn = grouped(experts, group_by_expert(shape, subset, route, n), experts_per_component);
+  activate(inputs_of(x.address(), n, ffn), ffn);
+  project(ffn, n, accumulate, out.address());
 }
 
-Status CpuBackend::gated_ffn(const float* x, const FfnWeights& weights, const WeightView& scale, size_t n, float* out,
-                             Workspace& workspace) {
-  if (n == 0) return {};
-  auto& scratch = static_cast<CpuWorkspace&>(workspace);
-  float* logits = scratch.activations;                                                        // free until activate()
-  if (scale) multiply({x, scale.columns, {}}, scale, n, false, logits, scratch, Order::one);  // in float32, as routers
-  DefaultFloatEnvironment environment;
+void CpuStep::gated_ffn(DevicePtr<const float> x, const FfnWeights& weights, const WeightView& scale, size_t n,
+                        DevicePtr<float> out) {
+  if (n == 0) return;
+  float* logits = memory_.ffn;                                                                 // free until activate()
+  if (scale) multiply({x.address(), scale.columns, {}}, scale, n, false, logits, Order::one);  // in float32, as routers
+  const DefaultFloatEnvironment environment;
   for (size_t i = 0; i < n; i++) {
-    scratch.assignments[i] = {static_cast<uint32_t>(i), scale ? 1.0f / (1.0f + std::exp(-logits[i])) : 1.0f};
+    memory_.assignments[i] = {static_cast<uint32_t>(i), scale ? 1.0f / (1.0f + std::exp(-logits[i])) : 1.0f};
   }
-  scratch.groups[0] = {0, 0, static_cast<uint32_t>(n)};
-  const GroupedFfn ffn = grouped({&weights, 1}, {scratch.groups, 1}, 1, scratch);
-  activate(inputs_of(x, n, ffn, scratch), ffn, scratch);
-  project(ffn, n, true, out, scratch);
-  return {};
+  memory_.groups[0] = {0, 0, static_cast<uint32_t>(n)};
+  const GroupedFfn ffn = grouped({&weights, 1}, {memory_.groups, 1}, 1);
+  activate(inputs_of(x.address(), n, ffn), ffn);
+  project(ffn, n, true, out.address());
 }
 
 }  // namespace finermoe

@@ -1,78 +1,106 @@
 #include "model/forward.h"
 
 #include <algorithm>
-#include <cmath>
+
+#include "model/moe_layer.h"
 
 namespace finermoe {
 namespace {
 
-// Rotary angles of every row, as the authors compute them: frequencies and angles in float32.
-void fill_rope(const Config& config, const RaggedBatch& batch, Scratch& s) {
-  const size_t half = config.head_size / 2;
-  const auto factor = static_cast<float>(config.rope.attention_factor);
-  config.rope.frequencies(config.head_size, {s.rope_frequencies, half});
-  for (size_t row = 0; row < batch.n(); row++) {
-    for (size_t i = 0; i < half; i++) {
-      const float angle = static_cast<float>(batch.positions[row]) * s.rope_frequencies[i];
-      s.rope_cos[row * half + i] = std::cos(angle) * factor;
-      s.rope_sin[row * half + i] = std::sin(angle) * factor;
-    }
+// The pass on every device that takes part, to its end, whatever happens.
+class Pass {
+ public:
+  explicit Pass(Scratch& scratch) : scratch_(scratch) {}
+  Pass(const Pass&) = delete;
+  ~Pass() {
+    for (size_t device = 0; device < scratch_.n_devices(); device++) scratch_.step(device).end();
   }
+  Status begin(const RaggedBatch& batch, Precision precision) {
+    FM_TRY(scratch_.main().begin(batch, precision));
+    for (size_t device = 1; device < scratch_.n_devices(); device++) {
+      FM_TRY(scratch_.step(device).begin({}, precision));
+    }
+    return {};
+  }
+  // Until all is done; the error of the first of n rows that has one.
+  Status wait(size_t n) {
+    FM_TRY(scratch_.main().wait());
+    for (size_t row = 0; row < n; row++) FM_TRY(scratch_.main().row_error(row));
+    return {};
+  }
+
+ private:
+  Scratch& scratch_;
+};
+
+void attention_layer(const Model& model, const LayerWeights& layer, size_t index, size_t n, Step& step) {
+  const Activations& a = step.activations();
+  const AttentionShape shape = model.attention_shape(index);
+  step.rms_norm(a.x, layer.input_norm, model.config.rms_norm_eps, n, a.normed);
+  step.qkv(a.normed, layer.qkv, shape, index, a.q);
+  step.attention(a.q, shape, index, a.attended);
+  step.linear(a.attended, layer.o, n, true, a.x);
 }
 
-Status attention_layer(const Model& model, const LayerWeights& layer, size_t index, const RaggedBatch& batch,
-                       Scratch& s) {
-  Backend& backend = *model.backend;
-  const AttentionShape shape = model.attention_shape(index);
-  FM_TRY(backend.rms_norm(s.x, layer.input_norm, model.config.rms_norm_eps, batch.n(), s.normed));
-  FM_TRY(backend.qkv(s.normed, layer.qkv, shape, batch, index, s.q, *s.workspace));
-  FM_TRY(backend.attention(s.q, shape, batch, index, s.attended, *s.workspace));
-  return backend.linear(s.attended, layer.o, batch.n(), true, s.x, *s.workspace);
+void copy_to_host(const Route& route, const RouterShape& shape, size_t n, const HostRoute& out, Step& step) {
+  const size_t n_choices = n * shape.n_experts_per_token();
+  step.download<float>(route.logits, {out.logits, n * shape.n_experts()});
+  step.download<int32_t>(route.experts, {out.experts, n_choices});
+  step.download<float>(route.weights, {out.weights, n_choices});
+  step.download<int32_t>(route.groups, {out.groups, n * shape.granularity_output});
 }
 
 // Final norm, for runs of neighbouring rows at a time, and head.
-Status read_out(const Model& model, const Readout& readout, const ForwardHooks& hooks, Scratch& s) {
+Status read_out(const Model& model, const Readout& readout, const ForwardHooks& hooks, size_t n, Pass& pass,
+                Step& step) {
   const uint64_t h = model.config.hidden_size;
+  const Activations& a = step.activations();
   const std::span<const size_t> rows = readout.rows;
   for (size_t begin = 0, end; begin < rows.size(); begin = end) {
     for (end = begin + 1; end < rows.size() && rows[end] == rows[end - 1] + 1;) end++;
-    FM_TRY(model.backend->rms_norm(s.x + rows[begin] * h, model.weights.norm, model.config.rms_norm_eps, end - begin,
-                                   s.normed + begin * h));
+    step.rms_norm(a.x + rows[begin] * h, model.weights.norm, model.config.rms_norm_eps, end - begin,
+                  a.normed + begin * h);
   }
-  if (readout.hidden != nullptr) std::copy_n(s.normed, rows.size() * h, readout.hidden);
-  if (readout.logits == nullptr) return {};
+  if (readout.hidden != nullptr) step.download<float>(a.normed, {readout.hidden, rows.size() * h});
+  if (readout.logits == nullptr) return pass.wait(n);
   const size_t at_once = readout.logits_block != nullptr ? readout.logits_block_rows : rows.size();
   for (size_t begin = 0; begin < rows.size(); begin += at_once) {
     if (begin > 0) FM_TRY(hooks.go_on());
-    const size_t n = std::min(at_once, rows.size() - begin);
-    FM_TRY(model.backend->linear(s.normed + begin * h, model.weights.head, n, false, readout.logits, *s.workspace));
-    if (readout.logits_block != nullptr) (*readout.logits_block)(begin, begin + n, readout.logits);
+    const size_t end = std::min(rows.size(), begin + at_once);
+    step.logits(a.normed + begin * h, model.weights.head, end - begin, readout.logits);
+    if (readout.logits_block == nullptr) continue;
+    FM_TRY(pass.wait(n));
+    (*readout.logits_block)(begin, end, readout.logits);
   }
-  return {};
+  return pass.wait(n);
 }
 
 }  // namespace
 
-Status forward(const Model& model, RaggedBatch batch, const Readout& readout, Scratch& s, const ForwardHooks& hooks) {
-  Backend& backend = *model.backend;
+Status forward(const Model& model, const RaggedBatch& batch, Precision precision, const Readout& readout,
+               Scratch& scratch, const ForwardHooks& hooks) {
   const size_t n = batch.n();
-  fill_rope(model.config, batch, s);
-  batch.rope_cos = s.rope_cos;
-  batch.rope_sin = s.rope_sin;
-  FM_TRY(backend.embed(model.weights.embedding, batch.tokens, s.x));
+  Step& step = scratch.main();
+  const Activations& a = step.activations();
+  Pass pass(scratch);
+  FM_TRY(pass.begin(batch, precision));
+  step.embed(model.weights.embedding, a.x);
+  size_t n_moe_layers = 0;
   for (size_t index = 0; index < model.weights.layers.size(); index++) {
     FM_TRY(hooks.go_on());
     const LayerWeights& layer = model.weights.layers[index];
-    FM_TRY(attention_layer(model, layer, index, batch, s));
-    FM_TRY(backend.rms_norm(s.x, layer.post_attention_norm, model.config.rms_norm_eps, n, s.normed));
-    if (layer.is_moe) {
-      FM_TRY(moe_layer(model, layer.moe, n, s));
-      hooks.routed(index, s.route, n);
-    } else {
-      FM_TRY(backend.gated_ffn(s.normed, layer.dense, {}, n, s.x, *s.workspace));
+    attention_layer(model, layer, index, n, step);
+    step.rms_norm(a.x, layer.post_attention_norm, model.config.rms_norm_eps, n, a.normed);
+    if (!layer.is_moe) {
+      step.gated_ffn(a.normed, layer.dense, {}, n, a.x);
+      continue;
+    }
+    FM_TRY(moe_layer(model, layer.moe, n, scratch));
+    if (!hooks.routes.empty()) {
+      copy_to_host(a.route, model.config.router, n, hooks.routes[n_moe_layers++], step);
     }
   }
-  return read_out(model, readout, hooks, s);
+  return read_out(model, readout, hooks, n, pass, step);
 }
 
 }  // namespace finermoe

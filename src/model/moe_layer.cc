@@ -1,90 +1,139 @@
-#include <algorithm>
-#include <optional>
-#include <vector>
+#include "model/moe_layer.h"
 
-#include "model/forward.h"
+#include <bitset>
+#include <vector>
 
 namespace finermoe {
 namespace {
 
-// The experts that a step chose, in the order of their use: indices among the experts of all layers.
-std::vector<uint32_t> chosen_experts(const MoeWeights& weights, const Route& route, size_t n_choices) {
-  std::vector<bool> is_chosen(weights.experts.size());
-  for (size_t i = 0; i < n_choices; i++) is_chosen[static_cast<size_t>(route.experts[i])] = true;
-  std::vector<uint32_t> chosen;
-  for (size_t expert = 0; expert < is_chosen.size(); expert++) {
-    if (is_chosen[expert]) chosen.push_back(static_cast<uint32_t>(weights.first_expert + expert));
-  }
-  return chosen;
-}
+// Some experts of a layer, and the device that computes them.
+struct ExpertPart {
+  size_t device;
+  std::span<const uint32_t> experts;  // ascending indices into those of the layer
+};
 
-// The experts of a layer whose pages may have to be read, in runs: while one is used, the next is being read. Their
-// sums have one order, so the runs do not change results.
-class ExpertRuns {
+// The experts of a layer, part by part: of each device those that it has. Where their pages may have to be read, only
+// the chosen ones, in runs: while one is used, the next is being read.
+class ExpertParts {
  public:
-  ExpertRuns(ExpertPages& pages, const MoeWeights& weights, const Route& route, size_t n_choices)
-      : pages_(pages), first_expert_(weights.first_expert), chosen_(chosen_experts(weights, route, n_choices)) {
+  // `chosen` [n_choices] of the route, on the host; looked at where there are pages.
+  ExpertParts(ExpertPages* pages, const MoeWeights& weights, std::span<const int32_t> chosen)
+      : pages_(pages), first_expert_(weights.first_expert), parts_(weights.parts) {
+    if (pages != nullptr) {
+      std::vector<bool> is_chosen(weights.experts.size());
+      for (const int32_t expert : chosen) is_chosen[static_cast<size_t>(expert)] = true;
+      chosen_ = weights.parts;
+      for (DeviceExperts& part : chosen_) std::erase_if(part.experts, [&](uint32_t e) { return !is_chosen[e]; });
+      parts_ = chosen_;
+    }
     read_next();
   }
-  // Moves to the next run and has the one after it read.
-  bool advance() {
-    run_ = next_;
-    if (run_.empty()) return false;
-    read_next();
-    return true;
-  }
-  // In the run: expert `index` of the layer?
-  bool holds(int32_t index) const {
-    const auto expert = static_cast<uint32_t>(first_expert_ + static_cast<size_t>(index));
-    return expert >= run_.front() && expert <= run_.back();
+
+  // The next part, or one without experts.
+  ExpertPart advance() {
+    const ExpertPart part = next_;
+    if (!part.experts.empty()) read_next();
+    return part;
   }
 
  private:
   void read_next() {
-    const std::span<const uint32_t> rest = std::span(chosen_).subspan(n_asked_);
-    next_ = rest.first(rest.empty() ? 0 : pages_.run_length(rest));
-    n_asked_ += next_.size();
-    pages_.will_use(next_);
+    next_ = {};
+    for (; !parts_.empty(); parts_ = parts_.subspan(1), n_taken_ = 0) {
+      const std::span<const uint32_t> rest = std::span(parts_[0].experts).subspan(n_taken_);
+      if (rest.empty()) continue;
+      next_ = {parts_[0].device, pages_ == nullptr ? rest : will_use(rest)};
+      n_taken_ += next_.experts.size();
+      return;
+    }
   }
-  ExpertPages& pages_;
+  std::span<const uint32_t> will_use(std::span<const uint32_t> experts) {
+    std::vector<uint32_t> of_all_layers(experts.begin(), experts.end());
+    for (uint32_t& expert : of_all_layers) expert += static_cast<uint32_t>(first_expert_);
+    const size_t n = pages_->run_length(of_all_layers);
+    pages_->will_use(std::span(of_all_layers).first(n));
+    return experts.first(n);
+  }
+
+  ExpertPages* const pages_;
   const size_t first_expert_;
-  const std::vector<uint32_t> chosen_;
-  size_t n_asked_ = 0;
-  std::span<const uint32_t> run_, next_;
+  std::vector<DeviceExperts> chosen_;
+  std::span<const DeviceExperts> parts_;  // that are left
+  size_t n_taken_ = 0;                    // of the experts of the first of these
+  ExpertPart next_{};
 };
+
+using DeviceSet = std::bitset<256>;
+
+// Hands a layer's input and route to the other devices that have some of its experts.
+void send_to_other_devices(const MoeWeights& weights, size_t n, size_t n_choices, Scratch& s) {
+  for (const DeviceExperts& part : weights.parts) {
+    if (part.device == 0) continue;
+    Step& step = s.step(part.device);
+    const Activations& a = step.activations();
+    const uint64_t h = weights.experts[0].gate.columns;
+    step.upload<float>({s.hidden, n * h}, a.normed);
+    step.upload<int32_t>({s.experts, n_choices}, a.route.experts);
+    step.upload<float>({s.weights, n_choices}, a.route.weights);
+  }
+}
+
+// out += the sums of those other devices that have computed some, in their order
+Status add_from_other_devices(const DeviceSet& have_sums, size_t n_values, DevicePtr<float> out, Scratch& s) {
+  for (size_t device = 1; device < s.n_devices(); device++) {
+    if (!have_sums[device]) continue;
+    Step& step = s.step(device);
+    step.download<float>(step.activations().x, {s.hidden, n_values});
+    FM_TRY(step.wait());
+    const DevicePtr<float> sums = s.main().activations().normed;  // no longer needed
+    s.main().upload<float>({s.hidden, n_values}, sums);
+    s.main().add(sums, n_values, out);
+  }
+  return {};
+}
 
 }  // namespace
 
 // The steps are those of docs/finermoe-layer.md.
 Status moe_layer(const Model& model, const MoeWeights& weights, size_t n, Scratch& s) {
-  Backend& backend = *model.backend;
+  Step& step = s.main();
+  const Activations& a = step.activations();
   const RouterShape& shape = model.config.router;
+  const size_t n_choices = n * shape.n_experts_per_token();
+  const bool has_other_devices = model.placement.devices.size() > 1;
 
   // Steps 1 to 5: logits, the kept experts of each group, the winning groups, one softmax over the survivors.
-  FM_TRY(backend.route(s.normed, weights.router, shape, n, s.route, *s.workspace));
-  const size_t n_choices = n * shape.n_experts_per_token();
-  std::optional<ExpertRuns> runs;
-  if (model.expert_pages) runs.emplace(*model.expert_pages, weights, s.route, n_choices);
-
-  // Step 8: the shared expert, gated by a sigmoid; the chosen experts are read from the disk meanwhile.
-  if (weights.shared.gate) {
-    FM_TRY(backend.gated_ffn(s.normed, weights.shared, weights.shared_gate, n, s.x, *s.workspace));
+  step.route(a.normed, weights.router, shape, n, a.route);
+  std::span<int32_t> chosen;
+  if (has_other_devices || model.expert_pages) {
+    chosen = {s.experts, n_choices};
+    step.download<int32_t>(a.route.experts, chosen);
+    if (has_other_devices) {
+      step.download<float>(a.route.weights, {s.weights, n_choices});
+      step.download<float>(a.normed, {s.hidden, n * model.config.hidden_size});
+    }
+    FM_TRY(step.wait());
   }
+  ExpertParts parts(model.expert_pages.get(), weights, chosen);
+  send_to_other_devices(weights, n, n_choices, s);
+
+  // Step 8: the shared expert, gated by a sigmoid; chosen experts are read from the disk meanwhile.
+  if (weights.shared.gate) step.gated_ffn(a.normed, weights.shared, weights.shared_gate, n, a.x);
 
   // Steps 6 and 7: the weighted sum inside each output component, the concatenation across them, and its projection.
-  float* out = weights.concat_proj ? s.routed : s.x;
-  bool accumulate = !weights.concat_proj;
-  if (!runs) {
-    FM_TRY(backend.moe_ffn(s.normed, weights.experts, shape, s.route, n, accumulate, out, *s.workspace));
+  const DevicePtr<float> out = weights.concat_proj ? a.routed : a.x;
+  DeviceSet have_sums;
+  have_sums[0] = !weights.concat_proj;
+  for (ExpertPart part = parts.advance(); !part.experts.empty(); part = parts.advance()) {
+    Step& on = s.step(part.device);
+    const Activations& b = on.activations();
+    on.moe_ffn(b.normed, weights.experts, part.experts, shape, b.route, n, have_sums[part.device],
+               part.device == 0 ? out : b.x);
+    have_sums.set(part.device);
   }
-  for (; runs && runs->advance(); accumulate = true) {
-    Route route = s.route;
-    route.experts = s.run_experts;
-    std::transform(s.route.experts, s.route.experts + n_choices, s.run_experts,
-                   [&](int32_t expert) { return runs->holds(expert) ? expert : -1; });
-    FM_TRY(backend.moe_ffn(s.normed, weights.experts, shape, route, n, accumulate, out, *s.workspace));
-  }
-  if (weights.concat_proj) FM_TRY(backend.linear(s.routed, weights.concat_proj, n, true, s.x, *s.workspace));
+  if (!have_sums[0]) step.moe_ffn(a.normed, weights.experts, {}, shape, a.route, n, false, out);  // zeros
+  FM_TRY(add_from_other_devices(have_sums, n * model.config.hidden_size, out, s));
+  if (weights.concat_proj) step.linear(a.routed, weights.concat_proj, n, true, a.x);
   return {};
 }
 

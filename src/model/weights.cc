@@ -54,11 +54,16 @@ WeightView* place_of(const TensorSpec& spec, Weights& weights) {
   return nullptr;
 }
 
-WeightView view_of(const Tensor& tensor) { return {tensor.data, tensor.dtype, tensor.rows, tensor.columns}; }
+// Tensors of one device, and where their views belong.
+struct DeviceTensors {
+  std::vector<const Tensor*> tensors;
+  std::vector<WeightView*> places;
+};
 
 }  // namespace
 
-Weights Weights::bind(const Checkpoint& checkpoint) {
+Result<Weights> Weights::bind(const Checkpoint& checkpoint, const Placement& placement,
+                              std::shared_ptr<MemoryAccount> account, const Progress& progress) {
   const Config& config = checkpoint.config();
   const size_t n_experts = config.is_moe() ? config.router.n_experts() : 0;
   Weights weights;
@@ -70,16 +75,40 @@ Weights Weights::bind(const Checkpoint& checkpoint) {
     MoeWeights& moe = weights.layers[layer].moe;
     moe.first_expert = config.first_expert_of(layer);
     moe.experts = std::span(weights.experts).subspan(moe.first_expert, n_experts);
+    for (size_t device = 0; device < placement.devices.size(); device++) {
+      DeviceExperts part{device, {}};
+      for (uint32_t expert = 0; expert < n_experts; expert++) {
+        if (placement.device_of(moe.first_expert + expert) == device) part.experts.push_back(expert);
+      }
+      if (!part.experts.empty()) moe.parts.push_back(std::move(part));
+    }
   }
-  Status bound = for_each_tensor(config, [&](const TensorSpec& spec) {
-    *place_of(spec, weights) = view_of(*checkpoint.find(spec.name));
+  std::vector<DeviceTensors> of_devices(placement.devices.size());
+  Status visited = for_each_tensor(config, [&](const TensorSpec& spec) {
+    const bool is_routed = spec.kind == TensorKind::routed;
+    DeviceTensors& on = of_devices[is_routed ? placement.device_of(static_cast<size_t>(spec.expert_of_all)) : 0];
+    on.tensors.push_back(checkpoint.find(spec.name));
+    on.places.push_back(place_of(spec, weights));
     return Status();
   });
-  static_cast<void>(bound);  // the visitor has no errors
+  static_cast<void>(visited);  // the visitor has no errors
+  for (size_t device = 0; device < of_devices.size(); device++) {
+    const DeviceTensors& on = of_devices[device];
+    FM_ASSIGN(BoundWeights bound, placement.devices[device].backend->bind(on.tensors, account, progress));
+    for (size_t i = 0; i < on.places.size(); i++) *on.places[i] = bound.views[i];
+    if (bound.memory) weights.memory_.push_back(std::move(bound.memory));
+  }
   if (config.tied_embeddings) weights.head = weights.embedding;
   return weights;
 }
 
-WeightView Weights::head_of(const Checkpoint& checkpoint) { return view_of(*checkpoint.find(head_name)); }
+Status Weights::bind_head(const Checkpoint& checkpoint, const Placement& placement,
+                          std::shared_ptr<MemoryAccount> account) {
+  const Tensor* const tensor = checkpoint.find(head_name);
+  FM_ASSIGN(BoundWeights bound, placement.devices[0].backend->bind({&tensor, 1}, std::move(account), {}));
+  head = bound.views[0];
+  if (bound.memory) memory_.push_back(std::move(bound.memory));
+  return {};
+}
 
 }  // namespace finermoe

@@ -1,18 +1,27 @@
-// The weights of a model, bound to their places in the checkpoint. Views only: nothing is copied.
+// The weights of a model, as its devices see them: where they lie in the checkpoint, or copies in the device's memory.
 #pragma once
 
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "backend/backend.h"
 #include "format/checkpoint.h"
+#include "placement/placement.h"
 
 namespace finermoe {
+
+// Experts of a layer that one device has.
+struct DeviceExperts {
+  size_t device;                  // index into Placement::devices
+  std::vector<uint32_t> experts;  // ascending indices into those of the layer
+};
 
 // The FFN half of a layer: a dense FFN, or router, experts and what stands beside them.
 struct MoeWeights {
   RouterWeights router;
   std::span<const FfnWeights> experts;  // [N]: gate, up [H_e, h]; down [h / G_O, H_e]
+  std::vector<DeviceExperts> parts;     // all of them, by ascending device
   size_t first_expert = 0;              // index of experts[0] among those of all layers
   WeightView concat_proj;               // [h, h], or empty
   FfnWeights shared;                    // gate, up [H, h]; down [h, H], or empty
@@ -36,9 +45,13 @@ struct Weights {
   std::vector<FfnWeights> experts;  // of all layers; LayerWeights::moe.experts are parts of it
 
   // The checkpoint was checked when it was opened: every tensor is there. A head that config.json ties to the
-  // embeddings is taken to be them, until Checkpoint::resolved_config() says otherwise.
-  static Weights bind(const Checkpoint& checkpoint);
-  static WeightView head_of(const Checkpoint& checkpoint);  // that is stored
+  // embeddings is taken to be them, until Checkpoint::resolved_config() says otherwise: then bind_head().
+  static Result<Weights> bind(const Checkpoint& checkpoint, const Placement& placement,
+                              std::shared_ptr<MemoryAccount> account, const Progress& progress);
+  Status bind_head(const Checkpoint& checkpoint, const Placement& placement, std::shared_ptr<MemoryAccount> account);
+
+ private:
+  std::vector<std::unique_ptr<DeviceMemory>> memory_;  // that views point to, where they were copied
 };
 
 }  // namespace finermoe

@@ -122,7 +122,7 @@ Status Generation::remembered(Call&& call) {
 Status Generation::prepare(const CancelFlag* cancel) {
   FM_TRY(check_goes_on());
   return remembered([&]() -> Status {
-    const Use session_use(session_->use, "session");
+    const ExclusiveUse session_use(session_->use, "session");
     FM_TRY(session_use.check());
     return compute(cancel);
   });
@@ -191,7 +191,7 @@ Status Generation::check() const {
 Result<const GenerationEvent*> Generation::next(const CancelFlag* cancel) {
   if (finish_ != Finish::none) return end();
   Status status = remembered([&]() -> Status {
-    const Use session_use(session_->use, "session");
+    const ExclusiveUse session_use(session_->use, "session");
     FM_TRY(session_use.check());
     FM_TRY(compute(cancel));
     const Stopwatch watch;
@@ -204,7 +204,7 @@ Result<const GenerationEvent*> Generation::next(const CancelFlag* cancel) {
 }
 
 Status Generation::append(std::span<const int32_t> ids) {
-  const Use session_use(session_->use, "session");
+  const ExclusiveUse session_use(session_->use, "session");
   FM_TRY(session_use.check());
   FM_TRY(check_goes_on());
   FM_TRY(session_->check_ids(ids, session_->length()));

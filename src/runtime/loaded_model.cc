@@ -12,18 +12,28 @@ namespace {
 // Another time the system may have what it lacked: then an error says nothing of the files.
 bool may_pass(Code code) { return code == FINERMOE_ERROR_OUT_OF_MEMORY || code == FINERMOE_ERROR_MEMORY_LIMIT; }
 
+Result<Placement> place(const Config& config, const Runtime& runtime, const std::string& expert_device) {
+  if (expert_device.empty()) return Placement::on(runtime.device());
+  FM_ASSIGN(OpenDevice of_experts, runtime.open_device(expert_device));
+  const bool is_the_same = of_experts.device->info().name == runtime.device().device->info().name;
+  if (is_the_same || !config.is_moe()) return Placement::on(runtime.device());
+  return Placement::with_experts_on(runtime.device(), std::move(of_experts), config);
+}
+
 }  // namespace
 
 Result<std::shared_ptr<LoadedModel>> LoadedModel::load(std::shared_ptr<const Checkpoint> checkpoint,
-                                                       std::shared_ptr<Runtime> runtime,
-                                                       const ResidencyOptions& residency, const Progress& progress) {
+                                                       std::shared_ptr<Runtime> runtime, const LoadOptions& options,
+                                                       const Progress& progress) {
   std::shared_ptr<LoadedModel> loaded(new LoadedModel);
-  FM_ASSIGN(loaded->model_.expert_pages, manage_experts(checkpoint, residency, runtime->pool()));
-  FM_TRY(lock_weights(*checkpoint, residency.lock, progress));
-  loaded->model_.config = checkpoint->config();
-  loaded->model_.weights = Weights::bind(*checkpoint);
-  loaded->model_.checkpoint = std::move(checkpoint);
-  loaded->model_.backend = runtime->backend();
+  Model& model = loaded->model_;
+  model.config = checkpoint->config();
+  FM_ASSIGN(model.placement, place(model.config, *runtime, options.expert_device));
+  const Device& of_experts = *model.placement.devices.back().device;
+  FM_ASSIGN(model.expert_pages, manage_experts(checkpoint, options.residency, of_experts.info(), runtime->pool()));
+  FM_TRY(lock_weights(*checkpoint, options.residency.lock, progress));
+  FM_ASSIGN(model.weights, Weights::bind(*checkpoint, model.placement, runtime->account(), progress));
+  model.checkpoint = std::move(checkpoint);
   loaded->runtime_ = std::move(runtime);
   return loaded;
 }
@@ -33,7 +43,9 @@ Status LoadedModel::settle_head() {
   const std::lock_guard lock(head_mutex_);
   if (head_settled_.load(std::memory_order_relaxed)) return {};
   FM_ASSIGN(const Config resolved, model_.checkpoint->resolved_config());
-  if (!resolved.tied_embeddings) model_.weights.head = Weights::head_of(*model_.checkpoint);
+  if (config().tied_embeddings && !resolved.tied_embeddings) {
+    FM_TRY(model_.weights.bind_head(*model_.checkpoint, model_.placement, runtime_->account()));
+  }
   if (model_.checkpoint->stores_tied_head()) {
     runtime_->log(1, resolved.tied_embeddings
                          ? "lm_head.weight equals the embeddings, to which config.json ties it"
@@ -78,7 +90,9 @@ Result<LoadedModel::Lease> LoadedModel::borrow_scratch(size_t n_rows, uint64_t n
   std::unique_lock lock(scratch_mutex_);
   for (;;) {
     free_scratch_.reserve(free_scratch_.size() + n_lent_ + 1);  // giving back must not need memory
-    const auto is_large_enough = [&](const auto& s) { return s->n_rows >= n_rows && s->n_positions >= n_positions; };
+    const auto is_large_enough = [&](const auto& s) {
+      return s->n_rows() >= n_rows && s->n_positions() >= n_positions;
+    };
     auto found = std::find_if(free_scratch_.begin(), free_scratch_.end(), is_large_enough);
     if (found != free_scratch_.end()) {
       auto scratch = std::move(*found);
@@ -113,9 +127,10 @@ Result<std::unique_ptr<Scratch>> LoadedModel::make_scratch(size_t n_rows, uint64
   if (made.ok() || free_scratch_.empty()) return made;
   const size_t n_threads = runtime_->pool()->n_threads();
   uint64_t of_free = 0;
-  for (const auto& free : free_scratch_)
-    of_free += Scratch::bytes(config(), free->n_rows, free->n_positions, n_threads);
-  const uint64_t needed = Scratch::bytes(config(), n_rows, n_positions, n_threads), used = account->used();
+  for (const auto& free : free_scratch_) {
+    of_free += Scratch::bytes(model_, free->n_rows(), free->n_positions(), n_threads);
+  }
+  const uint64_t needed = Scratch::bytes(model_, n_rows, n_positions, n_threads), used = account->used();
   if (account->limit() != 0 && used - std::min(used, of_free) + needed > account->limit()) return made;
   free_scratch_.clear();
   return Scratch::make(model_, n_rows, n_positions, account);

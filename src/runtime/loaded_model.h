@@ -10,21 +10,28 @@
 #include <vector>
 
 #include "model/forward.h"
-#include "runtime/residency.h"
+#include "placement/residency.h"
+#include "runtime/exclusive_use.h"
 #include "runtime/runtime.h"
-#include "runtime/use.h"
+#include "runtime/stop_signals.h"
 #include "text/tokenizer.h"
 
 namespace finermoe {
 
+struct LoadOptions {
+  ResidencyOptions residency;
+  std::string expert_device;  // its name; empty: the runtime's
+};
+
 class LoadedModel {
  public:
   static Result<std::shared_ptr<LoadedModel>> load(std::shared_ptr<const Checkpoint> checkpoint,
-                                                   std::shared_ptr<Runtime> runtime, const ResidencyOptions& residency,
+                                                   std::shared_ptr<Runtime> runtime, const LoadOptions& options,
                                                    const Progress& progress);
 
   const Model& model() const { return model_; }
   const Config& config() const { return model_.config; }
+  const Backend& backend() const { return *model_.placement.devices[0].backend; }
   // Finds out which head a tied model has that stores one all the same (Checkpoint::resolved_config), at the first
   // call: before logits are computed. Tells the log.
   Status settle_head();
@@ -70,8 +77,8 @@ class LoadedModel {
   void give_back(std::unique_ptr<Scratch> scratch) noexcept;
   Result<std::string> compute_fingerprint() const;
 
-  Model model_;
   std::shared_ptr<Runtime> runtime_;
+  Model model_;
 
   std::mutex head_mutex_;
   std::atomic<bool> head_settled_{false};

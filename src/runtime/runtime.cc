@@ -1,22 +1,28 @@
 #include "runtime/runtime.h"
 
+#include "placement/devices.h"
+
 namespace finermoe {
 
-Result<std::shared_ptr<Runtime>> Runtime::create(const RuntimeOptions& options) {
+Result<std::shared_ptr<Runtime>> Runtime::create(const RuntimeOptions& options, DeviceList built_in) {
   std::shared_ptr<Runtime> runtime(new Runtime);
   runtime->options_ = options;
-  FM_ASSIGN(runtime->isa_, resolve_isa(options.isa));
   const uint32_t n_threads = options.n_threads != 0 ? options.n_threads : available_processors();
   runtime->pool_ = options.executor != nullptr
                        ? std::make_shared<ThreadPool>(options.executor, options.executor_user, n_threads)
                        : std::make_shared<ThreadPool>(n_threads);
-  FM_ASSIGN(runtime->backend_, open_backend({runtime->isa_, runtime->pool_}));
-  if (options.profile) {
-    runtime->profile_ = std::make_shared<Profile>();
-    runtime->backend_ = profiled(runtime->backend_, runtime->profile_);
-  }
+  if (options.profile) runtime->profile_ = std::make_shared<Profile>();
+  FM_ASSIGN(runtime->devices_, list_devices(std::move(built_in), options.device_module));
+  FM_ASSIGN(runtime->device_, runtime->open_device(options.device));
   runtime->account_ = std::make_shared<MemoryAccount>(options.memory_limit);
   return runtime;
+}
+
+Result<OpenDevice> Runtime::open_device(std::string_view name) const {
+  FM_ASSIGN(const auto device, find_device(devices_, name));
+  FM_ASSIGN(std::shared_ptr<Backend> backend, device->open({options_.isa, pool_}));
+  if (profile_) backend = profiled(std::move(backend), profile_);
+  return OpenDevice{device, std::move(backend)};
 }
 
 Status Runtime::check_process() const {

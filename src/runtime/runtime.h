@@ -8,27 +8,33 @@
 #include "base/printable.h"
 #include "base/status.h"
 #include "base/thread_pool.h"
+#include "placement/placement.h"
 
 namespace finermoe {
 
 struct RuntimeOptions {
-  uint32_t n_threads = 0;  // 0: as many as this process may use
-  int32_t isa = FINERMOE_ISA_AUTO;
-  uint64_t memory_limit = 0;  // bytes; 0: none
+  uint32_t n_threads = 0;           // 0: as many as this process may use
+  int32_t isa = FINERMOE_ISA_AUTO;  // one that the machine has, when a runtime is made
+  uint64_t memory_limit = 0;        // bytes; 0: none
   finermoe_log_fn log = nullptr;
   void* log_user = nullptr;
   finermoe_executor_fn executor = nullptr;
   void* executor_user = nullptr;
   bool profile = false;
+  std::string device;         // its name; empty: the first
+  std::string device_module;  // a path, or empty
 };
 
 class Runtime {
  public:
-  static Result<std::shared_ptr<Runtime>> create(const RuntimeOptions& options);
+  // On one of the built-in devices or of the module's.
+  static Result<std::shared_ptr<Runtime>> create(const RuntimeOptions& options, DeviceList built_in);
 
-  int32_t isa() const { return isa_; }
+  int32_t isa() const { return options_.isa; }
   const std::shared_ptr<ThreadPool>& pool() const { return pool_; }
-  const std::shared_ptr<Backend>& backend() const { return backend_; }
+  const OpenDevice& device() const { return device_; }
+  // Another one of those that the runtime could be on; UNSUPPORTED where there is none of this name.
+  Result<OpenDevice> open_device(std::string_view name) const;
   const std::shared_ptr<MemoryAccount>& account() const { return account_; }
   const std::shared_ptr<Profile>& profile() const { return profile_; }  // null: nothing is measured
   // STATE in a child of fork(): the threads are not there, and what other threads held at that moment is held for ever.
@@ -40,9 +46,9 @@ class Runtime {
  private:
   Runtime() = default;
   RuntimeOptions options_;
-  int32_t isa_ = FINERMOE_ISA_AUTO;
+  DeviceList devices_;
   std::shared_ptr<ThreadPool> pool_;
-  std::shared_ptr<Backend> backend_;
+  OpenDevice device_;
   std::shared_ptr<MemoryAccount> account_;
   std::shared_ptr<Profile> profile_;
 };

@@ -2,11 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
-#include "backend/kv_cache.h"
-#include "base/saturating.h"
 #include "runtime/step.h"
 #include "sampling/sampler.h"
 
@@ -26,11 +23,6 @@ Result<SessionOptions> SessionOptions::resolved(const Config& config) const {
   return out;
 }
 
-uint64_t kv_cache_bytes(const Config& config, uint64_t context_length, DType dtype) {
-  const uint64_t head_bytes = KvLayout(dtype, config.head_size).head_bytes(context_length);
-  return saturating_product(config.n_layers * 2 * config.n_kv_heads, head_bytes);
-}
-
 Result<std::shared_ptr<Session>> Session::create(std::shared_ptr<LoadedModel> model, const SessionOptions& options) {
   std::shared_ptr<Session> session(new Session);
   const Config& config = model->config();
@@ -38,14 +30,19 @@ Result<std::shared_ptr<Session>> Session::create(std::shared_ptr<LoadedModel> mo
   session->precision_ = options.precision;
   FM_ASSIGN(session->options_, options.resolved(config));
   const auto& account = model->runtime()->account();
-  const uint64_t kv = kv_cache_bytes(config, session->options_.context_length, session->options_.kv_dtype);
-  FM_ASSIGN(session->cache_, Buffer::allocate(account, kv, "the KV cache"));
+  session->model_ = std::move(model);
+  FM_ASSIGN(session->cache_, session->make_cache(session->options_.context_length, "the KV cache"));
   FM_ASSIGN(session->logits_, Buffer::allocate(account, config.vocab_size * sizeof(float), "logits"));
   // Scratch for the largest chunk, now: a limit that is too low is an error here and not in the middle of a text.
+  LoadedModel& of = *session->model_;
   FM_ASSIGN(auto scratch,
-            model->borrow_scratch(session->options_.chunk, session->options_.context_length, model->stop_signals()));
-  session->model_ = std::move(model);
+            of.borrow_scratch(session->options_.chunk, session->options_.context_length, of.stop_signals()));
   return session;
+}
+
+Result<std::unique_ptr<KvCache>> Session::make_cache(uint64_t context_length, std::string_view what) const {
+  const KvShape shape = KvShape::of(model_->config(), context_length, options_.kv_dtype);
+  return model_->backend().make_kv_cache(shape, model_->runtime()->account(), what);
 }
 
 Status Session::check_room(size_t n_more, size_t n_before) const {
@@ -267,40 +264,7 @@ Status Session::remove(size_t begin, size_t end) {
   }
   const size_t n = end - begin;
   if (n == 0) return {};
-  if (n_computed_ > end) {
-    const Config& config = model_->config();
-    const KvLayout layout(options_.kv_dtype, config.head_size);
-    const size_t half = config.head_size / 2;
-    std::vector<float> frequencies(half);
-    config.rope.frequencies(config.head_size, frequencies);
-    std::vector<std::pair<float, float>> turn(half);  // cosine and sine of the angle back
-    for (size_t i = 0; i < half; i++) {
-      const double angle = static_cast<double>(n) * static_cast<double>(frequencies[i]);
-      turn[i] = {static_cast<float>(std::cos(angle)), static_cast<float>(std::sin(angle))};
-    }
-    const size_t n_heads = config.n_layers * 2 * config.n_kv_heads;
-    std::vector<std::vector<std::byte>> vectors(n_heads, std::vector<std::byte>(layout.vector_bytes()));
-    std::vector<std::vector<float>> keys(n_heads, std::vector<float>(config.head_size));
-    model_->runtime()->pool()->run(n_heads, [&](size_t head, size_t) {
-      std::byte* const of_head = cache_.data() + head * layout.head_bytes(capacity());
-      const KvKind kind = kv_kind(head, config.n_kv_heads);
-      float* const key = keys[head].data();
-      for (size_t from = end; from < n_computed_; from++) {
-        if (kind == KvKind::key) {
-          layout.decode(kind, of_head, from, key);
-          for (size_t i = 0; i < half; i++) {
-            const float x = key[i], y = key[i + half];
-            key[i] = x * turn[i].first + y * turn[i].second;
-            key[i + half] = y * turn[i].first - x * turn[i].second;
-          }
-          layout.encode(key, vectors[head].data());
-        } else {
-          layout.get(kind, of_head, from, vectors[head].data());
-        }
-        layout.put(kind, vectors[head].data(), from - n, of_head);
-      }
-    });
-  }
+  if (n_computed_ > end) FM_TRY(cache_->move_down(end, n_computed_, n, model_->config().rope));
   n_computed_ = n_computed_ >= end ? n_computed_ - n : std::min(n_computed_, begin);
   const auto at = [&](size_t i) { return tokens_.begin() + static_cast<ptrdiff_t>(i); };
   tokens_.erase(at(begin), at(end));
@@ -308,19 +272,6 @@ Status Session::remove(size_t begin, size_t end) {
   forget_rows();
   return {};
 }
-
-namespace {
-
-// Copies the first n positions of every head from one cache to another.
-void copy_cache(const Config& config, size_t n, const KvCacheView& from, const KvCacheView& to) {
-  const KvLayout layout(from.dtype, config.head_size);
-  const uint64_t stride_from = layout.head_bytes(from.capacity), stride_to = layout.head_bytes(to.capacity);
-  for (uint64_t head = 0; head < config.n_layers * 2 * config.n_kv_heads; head++) {
-    std::memcpy(to.data + head * stride_to, from.data + head * stride_from, layout.head_bytes(n));
-  }
-}
-
-}  // namespace
 
 Status Session::set_context_length(uint64_t n_tokens) {
   SessionOptions asked = asked_;
@@ -331,10 +282,9 @@ Status Session::set_context_length(uint64_t n_tokens) {
                   cat("a context of ", options.context_length, " tokens is too short: the session holds ", length()),
                   cat("at least ", length()), cat(options.context_length));
   }
-  const uint64_t bytes = kv_cache_bytes(model_->config(), options.context_length, options.kv_dtype);
-  FM_ASSIGN(Buffer cache, Buffer::allocate(model_->runtime()->account(), bytes, "a KV cache of another length"));
+  FM_ASSIGN(auto cache, make_cache(options.context_length, "a KV cache of another length"));
   FM_ASSIGN(auto scratch, model_->borrow_scratch(options.chunk, options.context_length, stop_signals(nullptr)));
-  copy_cache(model_->config(), n_computed_, this->cache(), {cache.data(), options.kv_dtype, options.context_length});
+  FM_TRY(cache->copy_prefix(*cache_, n_computed_));
   cache_ = std::move(cache);
   options_ = options;
   asked_ = asked;
@@ -344,7 +294,7 @@ Status Session::set_context_length(uint64_t n_tokens) {
 Result<std::shared_ptr<Session>> Session::fork() {
   FM_TRY(compute_all());
   FM_ASSIGN(auto copy, create(model_, asked_));
-  copy_cache(model_->config(), n_computed_, cache(), copy->cache());
+  FM_TRY(copy->cache_->copy_prefix(*cache_, n_computed_));
   copy->tokens_ = tokens_;
   copy->n_computed_ = n_computed_;
   return copy;

@@ -8,9 +8,10 @@
 #include <string>
 #include <vector>
 
+#include "runtime/exclusive_use.h"
 #include "runtime/loaded_model.h"
+#include "runtime/stop_signals.h"
 #include "runtime/trace.h"
-#include "runtime/use.h"
 
 namespace finermoe {
 
@@ -30,10 +31,7 @@ struct SessionOptions {
   Result<SessionOptions> resolved(const Config& config) const;
 };
 
-// Bytes of one session's cache; UINT64_MAX where they are more than that.
-uint64_t kv_cache_bytes(const Config& config, uint64_t context_length, DType dtype);
-
-// The caller of every function holds `use` (class Use), except where a function says otherwise.
+// The caller of every function holds `use` (class ExclusiveUse), except where a function says otherwise.
 class Session {
  public:
   static Result<std::shared_ptr<Session>> create(std::shared_ptr<LoadedModel> model, const SessionOptions& options);
@@ -76,8 +74,7 @@ class Session {
   const std::vector<int32_t>& tokens() const { return tokens_; }
   size_t length() const { return tokens_.size(); }
   uint64_t capacity() const { return options_.context_length; }
-  uint64_t kv_bytes() const { return cache_.size(); }
-  KvCacheView cache() const { return {cache_.data(), options_.kv_dtype, options_.context_length}; }
+  KvCache& cache() const { return *cache_; }
   // Where what is computed is recorded; null: nowhere. STATE for a trace that another session has.
   Status set_trace(std::shared_ptr<Trace> trace);
   const std::shared_ptr<Trace>& trace() const { return trace_; }
@@ -111,6 +108,7 @@ class Session {
   class Saved;
   Session() = default;
   Status compute_all();
+  Result<std::unique_ptr<KvCache>> make_cache(uint64_t context_length, std::string_view what) const;
   Status keep_rows(size_t n);
   void forget_rows();
   void changed() { revision_.fetch_add(1, std::memory_order_relaxed); }
@@ -124,7 +122,7 @@ class Session {
   std::vector<int32_t> tokens_;
   size_t n_computed_ = 0;
   std::atomic<uint64_t> revision_{1};
-  Buffer cache_;
+  std::unique_ptr<KvCache> cache_;
   Buffer logits_;  // [max(n_logits_, 1), vocab]
   Buffer hidden_;  // [n_hidden_, h]
   size_t n_logits_ = 0, n_hidden_ = 0;

@@ -3,9 +3,8 @@
 #include <array>
 #include <cstring>
 
-#include "backend/kv_cache.h"
+#include "base/atomic_file.h"
 #include "base/sha256.h"
-#include "base/whole_file.h"
 #include "runtime/session.h"
 
 namespace finermoe {
@@ -15,7 +14,7 @@ constexpr std::array<char, 8> magic = {'F', 'R', 'M', 'O', 'E', 'S', 'E', 'S'};
 constexpr uint32_t version = 1;
 
 // All integers little-endian. After it: token ids int32 [length], then per layer keys [n_kv_heads, length] and values
-// of the same shape, each a vector on its own (backend/kv_cache.h) of the cache's type, then the SHA-256 of all that
+// of the same shape, each a vector on its own (KvShape::vector_bytes) of the cache's type, then the SHA-256 of all that
 // came before.
 struct Header {
   std::array<char, 8> file_magic = magic;
@@ -34,9 +33,8 @@ Status malformed(const std::string& name, std::string_view what, std::string exp
 }
 
 uint64_t bytes_of_tokens(uint64_t n, const Session& session) {
-  const Config& config = session.model()->config();
-  const KvLayout layout(session.options().kv_dtype, config.head_size);
-  return n * (sizeof(int32_t) + config.n_layers * 2 * config.n_kv_heads * uint64_t{layout.vector_bytes()});
+  const KvShape& shape = session.cache().shape();
+  return n * (sizeof(int32_t) + shape.n_heads() * shape.vector_bytes());
 }
 
 std::span<const std::byte> bytes_of(const void* data, size_t size) {
@@ -48,9 +46,8 @@ std::span<const std::byte> bytes_of(const void* data, size_t size) {
 // `sink` receives the whole, part by part. Everything is computed.
 Status Session::write(FunctionRef<Status(std::span<const std::byte>)> sink) const {
   FM_ASSIGN(const std::string fingerprint, model_->fingerprint());
-  const Config& config = model_->config();
-  const KvLayout layout(options_.kv_dtype, config.head_size);
-  std::vector<std::byte> vectors(at_once * layout.vector_bytes());  // before anything is written
+  const KvShape& shape = cache_->shape();
+  std::vector<std::byte> vectors(at_once * shape.vector_bytes());  // before anything is written
   Header header;
   header.kv_dtype = static_cast<int32_t>(options_.kv_dtype);
   header.length = length();
@@ -63,14 +60,12 @@ Status Session::write(FunctionRef<Status(std::span<const std::byte>)> sink) cons
   };
   FM_TRY(write(bytes_of(&header, sizeof header)));
   FM_TRY(write(bytes_of(tokens_.data(), tokens_.size() * sizeof(int32_t))));
-  for (uint64_t head = 0; head < config.n_layers * 2 * config.n_kv_heads; head++) {
-    const std::byte* from = cache_.data() + head * layout.head_bytes(capacity());
+  for (uint64_t head = 0; head < shape.n_heads(); head++) {
     for (size_t begin = 0; begin < length(); begin += at_once) {
       const size_t n = std::min(at_once, length() - begin);
-      for (size_t i = 0; i < n; i++) {
-        layout.get(kv_kind(head, config.n_kv_heads), from, begin + i, vectors.data() + i * layout.vector_bytes());
-      }
-      FM_TRY(write({vectors.data(), n * layout.vector_bytes()}));
+      const std::span<std::byte> some = std::span(vectors).first(n * shape.vector_bytes());
+      FM_TRY(cache_->read(head, begin, n, some));
+      FM_TRY(write(some));
     }
   }
   const std::string digest = hash.hex();
@@ -79,7 +74,7 @@ Status Session::write(FunctionRef<Status(std::span<const std::byte>)> sink) cons
 
 Status Session::save(const std::string& path) {
   FM_TRY(compute_all());
-  FM_ASSIGN(auto file, WholeFile::create(path));
+  FM_ASSIGN(auto file, AtomicFile::create(path));
   FM_TRY(write([&](std::span<const std::byte> part) { return file.write(part); }));
   return file.commit();
 }
@@ -176,36 +171,32 @@ Status Session::read(Saved& saved) {
     return unfit;
   }
   // In place only where there is nothing to lose.
-  const uint64_t bytes = cache_.size();
-  Buffer fresh;
+  std::unique_ptr<KvCache> fresh;
   if (length() != 0) {
-    FM_ASSIGN(fresh, Buffer::allocate(model_->runtime()->account(), bytes, "a second KV cache, to restore into"));
+    FM_ASSIGN(fresh, make_cache(capacity(), "a second KV cache, to restore into"));
   }
-  std::byte* const cache = length() != 0 ? fresh.data() : cache_.data();
+  KvCache& cache = fresh ? *fresh : *cache_;
 
   std::vector<int32_t> tokens(header.length);
   FM_TRY(saved.read(std::as_writable_bytes(std::span(tokens))));
-  const Config& config = model_->config();
-  const KvLayout layout(options_.kv_dtype, config.head_size);
-  std::vector<std::byte> vectors(at_once * layout.vector_bytes());
-  for (uint64_t head = 0; head < config.n_layers * 2 * config.n_kv_heads; head++) {
+  const KvShape& shape = cache.shape();
+  std::vector<std::byte> vectors(at_once * shape.vector_bytes());
+  for (uint64_t head = 0; head < shape.n_heads(); head++) {
     for (size_t begin = 0; begin < header.length; begin += at_once) {
       const size_t n = std::min<size_t>(at_once, header.length - begin);
-      FM_TRY(saved.read(std::span(vectors).first(n * layout.vector_bytes())));
-      for (size_t i = 0; i < n; i++) {
-        layout.put(kv_kind(head, config.n_kv_heads), vectors.data() + i * layout.vector_bytes(), begin + i,
-                   cache + head * layout.head_bytes(capacity()));
-      }
+      const std::span<std::byte> some = std::span(vectors).first(n * shape.vector_bytes());
+      FM_TRY(saved.read(some));
+      FM_TRY(cache.write(head, begin, n, some));
     }
   }
   FM_TRY(saved.finish());
+  const uint64_t vocab_size = model_->config().vocab_size;
   for (const int32_t id : tokens) {
-    if (id < 0 || static_cast<uint64_t>(id) >= config.vocab_size) {
-      return malformed(name, "it holds a token id outside the vocabulary", cat("0 to ", config.vocab_size - 1),
-                       cat(id));
+    if (id < 0 || static_cast<uint64_t>(id) >= vocab_size) {
+      return malformed(name, "it holds a token id outside the vocabulary", cat("0 to ", vocab_size - 1), cat(id));
     }
   }
-  if (length() != 0) cache_ = std::move(fresh);
+  if (fresh) cache_ = std::move(fresh);
   tokens_ = std::move(tokens);
   n_computed_ = length();
   changed();

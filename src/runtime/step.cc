@@ -10,7 +10,7 @@ namespace {
 struct Rows {
   std::vector<int32_t> tokens;
   std::vector<uint32_t> positions, sessions;
-  std::vector<KvCacheView> caches;
+  std::vector<KvCache*> caches;
   std::vector<size_t> read_out;
   std::vector<size_t> first;  // [parts] first row of each
   uint64_t longest = 0;       // capacity of the longest session
@@ -26,7 +26,7 @@ struct Rows {
       const std::span<const int32_t> of_part = part.session->uncomputed().first(part.n);
       tokens.insert(tokens.end(), of_part.begin(), of_part.end());
       for (size_t row : part.rows) read_out.push_back(begin + row);
-      caches.push_back(part.session->cache());
+      caches.push_back(&part.session->cache());
       longest = std::max(longest, part.session->capacity());
     }
   }
@@ -36,16 +36,16 @@ struct Rows {
 // The traces of the sessions that take part; rolled back unless committed.
 class Recording {
  public:
-  Recording() = default;
+  Recording(const LoadedModel& model, std::span<StepPart> parts) : model_(model), parts_(parts) {}
   Recording(const Recording&) = delete;
   ~Recording() {
     for (Trace* trace : begun_) trace->roll_back();
   }
 
-  Status begin(std::span<StepPart> parts) {
+  Status begin(size_t n_rows) {
     Status first_error;
-    begun_.reserve(parts.size());
-    for (StepPart& part : parts) {
+    begun_.reserve(parts_.size());
+    for (StepPart& part : parts_) {
       Trace* trace = part.session->trace().get();
       if (trace == nullptr) continue;
       Status status = uses_.emplace_back(trace->use, "trace").check();
@@ -54,27 +54,48 @@ class Recording {
       part.status = status;
       if (first_error.ok()) first_error = std::move(status);
     }
-    return first_error;
+    FM_TRY(std::move(first_error));
+    return begun_.empty() ? Status() : make_room_for_routes(n_rows);
   }
-  void commit() {
+  std::span<const HostRoute> routes() const { return routes_; }
+
+  // What the routers of the pass decided. `first`: the parts' first rows.
+  void commit(std::span<const size_t> first) {
+    for (size_t i = 0; i < parts_.size() && !begun_.empty(); i++) {
+      Trace* trace = parts_[i].session->trace().get();
+      if (trace == nullptr) continue;
+      for (size_t layer = 0; layer < routes_.size(); layer++) {
+        trace->record(layer, routes_[layer], first[i], parts_[i].n);
+      }
+    }
     for (Trace* trace : begun_) trace->commit();
     begun_.clear();
   }
 
  private:
-  std::deque<Use> uses_;
-  std::vector<Trace*> begun_;
-};
-
-// A router that fails marks the rows that it cannot send anywhere.
-void mark_parts_without_route(const Rows& rows, const Route& route, size_t n_choices, const Status& status,
-                              std::span<StepPart> parts) {
-  for (size_t i = 0; i < parts.size(); i++) {
-    for (size_t row = rows.first[i]; row < rows.first[i] + parts[i].n; row++) {
-      if (route.experts[row * n_choices] < 0) parts[i].status = status;
+  Status make_room_for_routes(size_t n_rows) {
+    const Config& config = model_.config();
+    const uint64_t n_logits = n_rows * config.router.n_experts(), n_groups = n_rows * config.router.granularity_output;
+    const uint64_t n_choices = n_rows * config.router.n_experts_per_token();
+    const uint64_t of_layer = n_logits + 2 * n_choices + n_groups;
+    FM_ASSIGN(memory_, Buffer::allocate(model_.runtime()->account(), config.n_moe_layers() * of_layer * sizeof(float),
+                                        "the routes of a traced step"));
+    for (size_t layer = 0; layer < config.n_moe_layers(); layer++) {
+      float* const logits = memory_.data<float>() + layer * of_layer;
+      float* const weights = logits + n_logits;
+      auto* const experts = reinterpret_cast<int32_t*>(weights + n_choices);
+      routes_.push_back({.logits = logits, .experts = experts, .weights = weights, .groups = experts + n_choices});
     }
+    return {};
   }
-}
+
+  const LoadedModel& model_;
+  const std::span<StepPart> parts_;
+  std::deque<ExclusiveUse> uses_;
+  std::vector<Trace*> begun_;
+  Buffer memory_;
+  std::vector<HostRoute> routes_;  // of each MoE layer, where something is traced
+};
 
 }  // namespace
 
@@ -85,24 +106,21 @@ Status run_step(LoadedModel& model, std::span<StepPart> parts, Readout readout, 
   readout.rows = rows.read_out;
   if (readout.logits != nullptr && !readout.rows.empty()) FM_TRY(model.settle_head());
   FM_ASSIGN(auto scratch, model.borrow_scratch(rows.tokens.size(), rows.longest, stop));
-  (*scratch).workspace->precision = parts[0].session->options().precision;
-  Recording recording;
-  FM_TRY(recording.begin(parts));
+  Recording recording(model, parts);
+  FM_TRY(recording.begin(rows.tokens.size()));
 
-  const ThreadPool::Step step(*model.runtime()->pool());
-  auto go_on = [&] { return stop.check(); };
-  auto routed = [&](size_t layer, const Route& route, size_t) {
-    for (size_t i = 0; i < parts.size(); i++) {
-      Trace* trace = parts[i].session->trace().get();
-      if (trace != nullptr) trace->record(layer, route, rows.first[i], parts[i].n);
-    }
-  };
-  Status status = forward(model.model(), rows.batch(), readout, *scratch, {go_on, routed});
+  const auto go_on = [&] { return stop.check(); };
+  Status status = forward(model.model(), rows.batch(), parts[0].session->options().precision, readout, *scratch,
+                          {go_on, recording.routes()});
   if (status.code() == FINERMOE_ERROR_NOT_FINITE) {
-    mark_parts_without_route(rows, (*scratch).route, model.config().router.n_experts_per_token(), status, parts);
+    for (size_t i = 0; i < parts.size(); i++) {
+      for (size_t row = rows.first[i]; row < rows.first[i] + parts[i].n; row++) {
+        if (parts[i].status.ok()) parts[i].status = (*scratch).main().row_error(row);
+      }
+    }
   }
-  FM_TRY(status);
-  recording.commit();
+  FM_TRY(std::move(status));
+  recording.commit(rows.first);
   for (const StepPart& part : parts) part.session->computed(part.n);
   return {};
 }

@@ -72,10 +72,8 @@ Status Trace::begin(size_t position, size_t n) {
   return {};
 }
 
-void Trace::record(size_t layer_index, const Route& route, size_t first, size_t n) {
-  const size_t at = static_cast<size_t>(std::lower_bound(layer_indices_.begin(), layer_indices_.end(), layer_index) -
-                                        layer_indices_.begin());
-  Layer& layer = recorded_[at];
+void Trace::record(size_t moe_layer, const HostRoute& route, size_t first, size_t n) {
+  Layer& layer = recorded_[moe_layer];
   const size_t k = shape_.n_experts_per_token(), g = shape_.granularity_output, n_experts = shape_.n_experts();
   auto append = [&](auto& values, const auto* rows, size_t width) {
     values.insert(values.end(), rows + first * width, rows + (first + n) * width);

@@ -8,7 +8,7 @@
 #include "backend/backend.h"
 #include "base/allocation.h"
 #include "format/config.h"
-#include "runtime/use.h"
+#include "runtime/exclusive_use.h"
 
 namespace finermoe {
 
@@ -28,8 +28,8 @@ class Trace {
   // Room for n more tokens, those of a session from `position` on, counted against the memory limit. After an error,
   // too, it can be rolled back.
   Status begin(size_t position, size_t n);
-  // Rows [first, first + n) of a step's route in the MoE layer with this model index.
-  void record(size_t layer, const Route& route, size_t first, size_t n);
+  // Rows [first, first + n) of a step's route in a MoE layer. Allocates nothing.
+  void record(size_t moe_layer, const HostRoute& route, size_t first, size_t n);
   void commit();
   void roll_back();
   void clear();

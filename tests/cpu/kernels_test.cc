@@ -28,8 +28,8 @@ std::vector<float> matmul(const Kernels& kernels, const RandomMatrix& weight, Ve
   const WeightView w = weight.view();
   Vectors out(start != nullptr ? *start : std::vector<float>(n * w.rows, NAN), n, w.rows);
   std::vector<float> scratch(matmul_scratch_floats(n, w.columns));
-  kernels.matmul(
-      {x.inputs(), false, out.rows.data(), n, w.data, w.dtype, w.rows, w.columns, start != nullptr, scratch.data()});
+  kernels.matmul({x.inputs(), false, out.rows.data(), n, w.data.address(), w.dtype, w.rows, w.columns, start != nullptr,
+                  scratch.data()});
   return out.values;
 }
 
@@ -101,7 +101,8 @@ TEST_P(KernelsTest, ActivationsAreNarrowedInPartsAndKeepWhatIsNotFinite) {
     std::vector<float> out(16), scratch(matmul_scratch_floats(1, columns));
     float* rows[] = {out.data()};
     const WeightView w = weight.view();
-    kernels().matmul({narrowed.rows.data(), true, rows, 1, w.data, w.dtype, 16, columns, false, scratch.data()});
+    kernels().matmul(
+        {narrowed.rows.data(), true, rows, 1, w.data.address(), w.dtype, 16, columns, false, scratch.data()});
     for (float value : out) EXPECT_TRUE(bad == 0 ? value == 0 : std::isnan(value)) << bad;
   }
 }
@@ -121,8 +122,8 @@ TEST_P(KernelsTest, MatmulOfNarrowedVectors) {
           const WeightView w = weight.view();
           Vectors out(start, n, w.rows);
           std::vector<float> scratch(matmul_scratch_floats(n, w.columns));
-          kernels().matmul({narrowed.rows.data(), true, out.rows.data(), n, w.data, w.dtype, w.rows, w.columns,
-                            accumulate, scratch.data()});
+          kernels().matmul({narrowed.rows.data(), true, out.rows.data(), n, w.data.address(), w.dtype, w.rows,
+                            w.columns, accumulate, scratch.data()});
           std::vector<double> expected;
           for (const auto& row : narrowed.values) {
             const std::vector<double> product = weight.times(row.data());
@@ -171,8 +172,8 @@ TEST_P(KernelsTest, MatmulGivesAnOutputTheSameBitsInAnyBlock) {
       std::vector<float> scratch(matmul_scratch_floats(n, columns));
       Vectors part(std::vector<float>(n * (rows - first)), n, rows - first);
       const WeightView w = rows_of(weight.view(), first, rows - first);
-      kernels().matmul(
-          {x.inputs(), false, part.rows.data(), n, w.data, w.dtype, w.rows, w.columns, false, scratch.data()});
+      kernels().matmul({x.inputs(), false, part.rows.data(), n, w.data.address(), w.dtype, w.rows, w.columns, false,
+                        scratch.data()});
       for (size_t i = 0; i < n; i++) {
         ASSERT_EQ(0, std::memcmp(part.rows[i], whole.data() + i * rows + first, (rows - first) * sizeof(float)))
             << n << " vectors, from row " << first;
@@ -220,7 +221,7 @@ TEST_P(KernelsTest, RmsNorm) {
       for (size_t i = 0; i < n; i++) {
         expected[i] = double(x[i]) / std::sqrt(squares / double(n) + 1e-6) * double(weight.values()[i]);
       }
-      kernels().rms_norm(x.data(), weight.view().data, dtype, 1e-6f, n, x.data());  // in place
+      kernels().rms_norm(x.data(), weight.view().data.address(), dtype, 1e-6f, n, x.data());  // in place
       expect_close(x.data(), expected, 1e-6);
     }
   }

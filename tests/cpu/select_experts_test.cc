@@ -128,19 +128,36 @@ TEST(SelectExperts, ExtremeLogitsGiveFiniteWeights) {
   EXPECT_EQ((std::vector<float>{0, 0, 1, 0}), s.weights);
 }
 
-TEST(CheckLogits, NamesTheRowAndTheExpertOrGroup) {
+TEST(NotFinite, NamesTheRowAndTheExpertOrGroup) {
   const RouterShape shape = shape_of(4, 1, 2, 2, 1);
   std::vector<float> logits(16, 1e30f), scores(4);
-  EXPECT_TRUE(check_logits(shape, 7, logits.data(), scores.data()).ok());
+  EXPECT_EQ(-1, find_not_finite(shape, logits.data(), scores.data()));
   for (float wrong : {NAN, INFINITY, -INFINITY}) {
     logits[5] = wrong;
-    const Status status = check_logits(shape, 7, logits.data(), nullptr);
+    const Status status = not_finite(shape, 7, find_not_finite(shape, logits.data(), nullptr));
     EXPECT_EQ(FINERMOE_ERROR_NOT_FINITE, status.code());
     EXPECT_NE(std::string::npos, status.message().find("row 7, expert 5")) << status.message();
     logits[5] = 0;
     scores[2] = wrong;
-    EXPECT_NE(std::string::npos, check_logits(shape, 7, logits.data(), scores.data()).message().find("group 2"));
+    const int32_t group = find_not_finite(shape, logits.data(), scores.data());
+    EXPECT_NE(std::string::npos, not_finite(shape, 7, group).message().find("group 2"));
     scores[2] = 0;
+  }
+}
+
+// Nothing is read or written out of bounds, whatever the logits are.
+TEST(SelectExperts, LogitsThatAreNotFiniteChooseExpertsAllTheSame) {
+  const RouterShape shape = shape_of(4, 1, 2, 2, 2);
+  for (float wrong : {NAN, INFINITY, -INFINITY}) {
+    for (size_t at = 0; at < 16; at++) {
+      std::vector<float> logits(16, 1);
+      logits[at] = wrong;
+      std::vector<int32_t> experts(4), groups(2);
+      std::vector<float> weights(4);
+      select_experts(shape, logits.data(), nullptr, experts.data(), weights.data(), groups.data());
+      EXPECT_TRUE(std::is_sorted(experts.begin(), experts.end()));
+      for (size_t i = 0; i < 4; i++) EXPECT_EQ(shape.component_of(uint64_t(experts[i])), i / 2);
+    }
   }
 }
 

@@ -1,54 +1,10 @@
-// What the tests of the CPU backend share: the instruction sets of this machine, random matrices of any type at any
-// address, and the arithmetic of docs/finermoe-layer.md in double precision.
+// What the tests of the CPU's kernels share.
 #pragma once
 
-#include <gtest/gtest.h>
-
-#include <algorithm>
-#include <cmath>
-#include <cstring>
-#include <memory>
-#include <ostream>
-#include <random>
-#include <string>
-#include <vector>
-
-#include "backend/backend.h"
-#include "base/cpu_features.h"
-#include "cpu/cpu_backend.h"
+#include "../backend/support.h"
+#include "cpu/cpu_step.h"
 
 namespace finermoe {
-
-#if defined(__x86_64__)
-namespace avx2_vnni_evex {
-extern const Kernels kernels;
-}
-#endif
-
-struct KernelSet {
-  const char* name;
-  const Kernels& kernels;
-  bool exists;  // on this machine
-};
-inline void PrintTo(const KernelSet& set, std::ostream* out) { *out << set.name; }
-
-// Those of the processor family.
-inline std::vector<KernelSet> kernel_sets() {
-#if defined(__x86_64__)
-  const CpuFeatures features = detect_cpu_features();
-  return {{"portable", portable::kernels, true},
-          {"avx2", avx2::kernels, features.avx2},
-          {"avx2_vnni", avx2_vnni::kernels, features.avx_vnni},
-          {"avx2_vnni_evex", avx2_vnni_evex::kernels, features.avx512},
-          {"avx512", avx512::kernels, features.avx512}};
-#else
-  return {{"portable", portable::kernels, true}};
-#endif
-}
-
-inline std::shared_ptr<Backend> backend_of(const Kernels& kernels, uint32_t n_threads) {
-  return std::make_shared<CpuBackend>(kernels, std::make_shared<ThreadPool>(n_threads));
-}
 
 // A test with the kernels of one instruction set as its parameter; skipped where the machine lacks it.
 class EveryIsa : public testing::TestWithParam<KernelSet> {
@@ -57,122 +13,9 @@ class EveryIsa : public testing::TestWithParam<KernelSet> {
     if (!GetParam().exists) GTEST_SKIP() << "this machine lacks " << GetParam().name;
   }
   const Kernels& kernels() const { return GetParam().kernels; }
-  std::shared_ptr<Backend> backend(uint32_t n_threads = 2) const { return backend_of(kernels(), n_threads); }
 };
 #define FINERMOE_FOR_EVERY_ISA(suite)                                    \
   INSTANTIATE_TEST_SUITE_P(Isa, suite, testing::ValuesIn(kernel_sets()), \
                            [](const testing::TestParamInfo<KernelSet>& set) { return set.param.name; })
-
-inline std::vector<float> random_floats(size_t n, uint32_t seed, float scale = 1) {
-  std::mt19937 generator(seed);
-  std::normal_distribution<float> normal(0, scale);
-  std::vector<float> values(n);
-  for (float& value : values) value = normal(generator);
-  return values;
-}
-
-// A matrix [rows, columns] in a storage type, at an odd address, as a mapped file may have it.
-class RandomMatrix {
- public:
-  RandomMatrix() = default;
-  RandomMatrix(DType dtype, uint64_t rows, uint64_t columns, uint32_t seed, float scale = 1)
-      : dtype_(dtype), rows_(rows), columns_(columns), bytes_(matrix_bytes(dtype, rows, columns) + 1) {
-    values_ = random_floats(rows * columns, seed, scale);
-    if (is_blocked(dtype)) {
-      store_blocks();
-      return;
-    }
-    for (size_t i = 0; i < values_.size(); i++) {
-      const uint16_t half = dtype == DType::bf16 ? float_to_bf16(values_[i]) : float_to_f16(values_[i]);
-      if (dtype != DType::f32) values_[i] = dtype == DType::bf16 ? bf16_to_float(half) : f16_to_float(half);
-      std::memcpy(bytes_.data() + 1 + i * size_of(dtype),
-                  dtype == DType::f32 ? static_cast<const void*>(&values_[i]) : &half, size_of(dtype));
-    }
-  }
-  WeightView view() const { return {bytes_.data() + 1, dtype_, rows_, columns_}; }
-  WeightView vector() const { return {bytes_.data() + 1, dtype_, rows_ * columns_, 0}; }
-  const std::vector<float>& values() const { return values_; }
-
-  // W x for one vector.
-  std::vector<double> times(const float* x) const {
-    std::vector<double> out(rows_);
-    for (uint64_t r = 0; r < rows_; r++) {
-      for (uint64_t c = 0; c < columns_; c++) out[r] += double(values_[r * columns_ + c]) * double(x[c]);
-    }
-    return out;
-  }
-
- private:
-  // By the plainest rule: the largest magnitude of a block is 127 times its scale. What fills up the panels is garbage,
-  // so that a kernel which reads it shows.
-  void store_blocks() {
-    std::mt19937 generator(99);
-    for (std::byte& byte : bytes_) byte = std::byte(generator());
-    for (uint64_t row = 0; row < rows_; row++) {
-      for (uint64_t begin = 0; begin < columns_; begin += block_columns) {
-        std::byte* block =
-            bytes_.data() + 1 + (row / panel_rows * blocks_of(columns_) + begin / block_columns) * block_bytes(dtype_);
-        store_row_of_block(block, row % panel_rows, &values_[row * columns_ + begin],
-                           std::min<uint64_t>(block_columns, columns_ - begin));
-      }
-    }
-  }
-  void store_row_of_block(std::byte* block, size_t row, float* values, size_t n) {
-    float top = 0;
-    for (size_t c = 0; c < n; c++) top = std::max(top, std::fabs(values[c]));
-    const uint16_t bits = float_to_f16(top / 127);
-    const float scale = f16_to_float(bits);
-    std::memcpy(block + row * 2, &bits, 2);
-    for (size_t c = 0; c < n; c++) {
-      auto codes = reinterpret_cast<uint8_t*>(block) + block_scale_bytes + row * 4 + c % 4;
-      if (dtype_ == DType::q8) {
-        const int value = std::clamp(int(std::lround(values[c] / scale)), -127, 127);
-        codes[c / 4 * 64] = uint8_t(value + 128);
-        values[c] = scale * float(value);
-        continue;
-      }
-      uint8_t best = 0;
-      auto error = [&](uint8_t i) { return std::fabs(scale * float(q4_values[i]) - values[c]); };
-      for (uint8_t i = 1; i < 16; i++) best = error(i) < error(best) ? i : best;
-      uint8_t& byte = codes[c % 16 / 4 * 64];
-      byte = uint8_t(c < 16 ? (byte & 0xf0) | best : (byte & 0x0f) | best << 4);
-      values[c] = scale * float(q4_values[best]);
-    }
-  }
-
-  DType dtype_ = DType::f32;
-  uint64_t rows_ = 0, columns_ = 0;
-  std::vector<std::byte> bytes_;
-  std::vector<float> values_;
-};
-
-// A configuration whose workspace is large enough for any test with these sizes.
-inline Config config_of(uint64_t hidden, uint64_t width, const RouterShape& router, uint64_t expert_width,
-                        uint64_t head_size = 16) {
-  Config config;
-  config.hidden_size = hidden;
-  config.intermediate_size = config.shared_expert_width = width;
-  config.n_heads = config.n_kv_heads = 1;
-  config.head_size = head_size;
-  config.router = router;
-  config.expert_width = expert_width;
-  return config;
-}
-
-inline std::unique_ptr<Workspace> workspace_of(const Backend& backend, const Config& config, size_t n_rows) {
-  auto workspace = backend.make_workspace(config, n_rows, 1024, std::make_shared<MemoryAccount>(0));
-  EXPECT_TRUE(workspace.ok()) << workspace.status().message();
-  return std::move(*workspace);
-}
-
-// Every element within `tolerance` of the expected one, relative to the largest of all.
-template <class Expected>
-void expect_close(const float* found, const Expected& expected, double tolerance) {
-  double largest = 0;
-  for (auto value : expected) largest = std::max(largest, std::abs(double(value)));
-  for (size_t i = 0; i < expected.size(); i++) {
-    ASSERT_NEAR(found[i], expected[i], tolerance * largest) << "element " << i << " of " << expected.size();
-  }
-}
 
 }  // namespace finermoe

@@ -37,7 +37,7 @@ void expect_authors_logits(const std::vector<float>& logits, const std::string& 
 std::vector<RuntimeHandle> every_instruction_set() {
   std::vector<RuntimeHandle> runtimes;
   for (int32_t isa : {FINERMOE_ISA_PORTABLE, FINERMOE_ISA_AVX2, FINERMOE_ISA_AVX512}) {
-    auto options = make<RuntimeOptions>([](auto** out, auto** e) { return finermoe_runtime_options_create(out, e); });
+    auto options = runtime_options();
     if (finermoe_runtime_options_set_isa(options.get(), isa, nullptr) == FINERMOE_ERROR_UNSUPPORTED) continue;
     runtimes.push_back(open_runtime(2, isa));
   }
@@ -223,7 +223,7 @@ class TiedHead : public testing::Test {
   template <class Use>
   static std::vector<std::string> log_of(const std::string& path, Use&& use) {
     std::vector<std::string> messages;
-    auto options = make<RuntimeOptions>([](auto** out, auto** e) { return finermoe_runtime_options_create(out, e); });
+    auto options = runtime_options();
     EXPECT_DONE(finermoe_runtime_options_set_log(
         options.get(),
         [](void* user, int32_t level, const char* message) {

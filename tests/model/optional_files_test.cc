@@ -216,7 +216,7 @@ TEST(OptionalFiles, TheLogHearsOfATokenizerThatCannotBeUsed) {
   const Model files;
   files::write(files / tokenizer_name, "{");
   std::vector<std::string> warnings;
-  auto options = make<RuntimeOptions>([](auto** out, auto** e) { return finermoe_runtime_options_create(out, e); });
+  auto options = runtime_options();
   EXPECT_DONE(finermoe_runtime_options_set_log(
       options.get(),
       [](void* user, int32_t level, const char* message) {

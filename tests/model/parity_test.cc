@@ -43,7 +43,7 @@ INSTANTIATE_TEST_SUITE_P(Models, Parity, testing::ValuesIn(all_models()), name_o
 TEST_P(Parity, LogitsOnEveryInstructionSet) {
   int32_t tried = 0;
   for (int32_t isa : {FINERMOE_ISA_PORTABLE, FINERMOE_ISA_AVX2, FINERMOE_ISA_AVX512}) {
-    auto options = make<RuntimeOptions>([](auto** out, auto** e) { return finermoe_runtime_options_create(out, e); });
+    auto options = runtime_options();
     if (finermoe_runtime_options_set_isa(options.get(), isa, nullptr) == FINERMOE_ERROR_UNSUPPORTED) continue;
     tried++;
     auto runtime = open_runtime(2, isa);

@@ -12,24 +12,25 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.M)
 
 
 def read_law(document):
-    """({room: the rooms that it may include besides itself}, the folders that see finermoe.h alone)."""
-    law, outside = {}, ()
+    """({room: the rooms that it may include besides itself}, {folder beside src that sees finermoe.h: the rooms too})."""
+    law, outside = {}, {}
     for rooms, may_include, *_ in tree.table(document, "room"):
-        names = tuple(re.findall(r"`([^`]+)`", rooms))
-        if may_include == "finermoe.h":
-            outside += names
+        names = re.findall(r"`([^`]+)`", rooms)
+        first, *others = may_include.split(", ")
+        if first == "finermoe.h":
+            outside.update({name: set(others) for name in names})
         else:
             law.update({name: may_include if may_include == "everything" else set(re.findall(r"\w+", may_include))
                         for name in names})
     return {room: set(law) - {room} if may == "everything" else may for room, may in law.items()}, outside
 
 
-def check_law(law, folders):
+def check_law(law, outside, folders):
     """The table names each room once, every folder has a row, and no room stands below itself."""
     findings = [f"src/README.md: {room} has no place in the include law" for room in folders if room not in law]
     findings += [f"src/README.md: the room {room} does not exist" for room in law if room not in folders]
-    findings += [f"src/README.md: {room} may include {name}, which is no room" for room in law
-                 for name in sorted(law[room]) if name not in law]
+    findings += [f"src/README.md: {room} may include {name}, which is no room" for room in [*law, *outside]
+                 for name in sorted({**law, **outside}[room]) if name not in law]
     below = lambda room: law.get(room, set())
     for room in law:
         reached, seen = list(below(room)), set()
@@ -48,6 +49,7 @@ def check(name, content, law, outside):
     findings = []
     parts = name.split("/")
     room = parts[1] if parts[0] == "src" and len(parts) > 2 and parts[1] in law else None
+    beside = next((folder for folder in outside if name.startswith(folder)), None)
     for bracket, target in INCLUDE.findall(content):
         first = target.split("/")[0] if "/" in target else None
         if room is not None:
@@ -58,29 +60,31 @@ def check(name, content, law, outside):
             is_foreign = bracket == "<" and not IN_HEADERS.fullmatch(target) or target == PARSER
             if name.endswith(".h") and name != f"src/{PARSER}" and is_foreign:
                 findings.append(f"{name}: a header must not include {target}")
-        elif name.startswith(outside) and (first in law or ".." in target):
-            findings.append(f"{name}: only finermoe.h may be included, not {target}")
-    if room in ("model", "runtime") and re.search(r"\bcpu[/:_.]", content):
+        elif beside is not None and (".." in target or first in set(law) - outside[beside]):
+            findings.append(f"{name}: {' and '.join(['finermoe.h', *outside[beside]])} may be included, not {target}")
+    if room in ("placement", "model", "runtime") and re.search(r"\bcpu[/:_.]", content):
         findings.append(f"{name}: {room} names cpu")
     return findings
 
 
-def check_build(name, content, law):
-    """A room is built with what it may include."""
-    room = name.split("/")[1]
+def check_build(name, content, law, outside):
+    """A room, and a folder beside src, is built with what it may include."""
+    room = name.split("/")[-2]
+    may_include = {**law, **{folder.rstrip("/"): rooms for folder, rooms in outside.items()}}[room]
     named = {word for listed in re.findall(r"dependencies: *(\[[^\]]*\]|[\w.]+)", content)
              for word in re.findall(r"\w+", listed)}
-    return [f"{name}: {room} must not be built with {other}" for other in sorted(named & set(law) - law[room] - {room})]
+    return [f"{name}: {room} must not be built with {other}" for other in sorted(named & set(law) - may_include - {room})]
 
 
 if __name__ == "__main__":
     law, outside = read_law(tree.text("src/README.md"))
     sources = tree.files(under=("src/",))
-    findings = check_law(law, sorted({name.split("/")[1] for name in sources if name.count("/") > 1}))
+    findings = check_law(law, outside, sorted({name.split("/")[1] for name in sources if name.count("/") > 1}))
     names = [n for n in tree.files(".h", ".cc", ".c", ".inc", ".i", ".cpp", ".hpp") if n.startswith(("src/", *outside))]
     for name in names:
         findings += check(name, tree.text(name), law, outside)
-    builds = [f"src/{room}/meson.build" for room in law if f"src/{room}/meson.build" in sources]
+    folders = (*(f"src/{room}/" for room in law), *outside)
+    builds = [name for name in tree.files("meson.build") if name[:-len("meson.build")] in folders]
     for name in builds:
-        findings += check_build(name, tree.text(name), law)
+        findings += check_build(name, tree.text(name), law, outside)
     tree.finish(findings, len(names) + len(builds))

@@ -1,4 +1,5 @@
-"""The rules of CONTRIBUTING.md that can be read off a file: its length, calls that no library makes, leftovers."""
+"""The rules of CONTRIBUTING.md that can be read off a file: its length, calls that no library makes, addresses of a
+device's memory, leftovers."""
 
 import re
 
@@ -11,6 +12,10 @@ CALLS = re.compile(r"(?<![\w.>])(?:std::)?(printf|fprintf|vprintf|puts|fputs|put
 LEFTOVER = re.compile(r"\b(" + "|".join(("TODO", "FIXME", "XXX", "HACK")) + r")\b")
 # A home or a work folder of somebody's machine.
 MACHINE_PATH = re.compile(r"(?<![\w.$}])/(?:home|root|Users|work)/\w")
+
+# Where a device's own code is: nobody else may follow a pointer into a device's memory.
+DEVICE_CODE = ("src/cpu/", "src/backend/device_ptr.h")
+ADDRESS = re.compile(r"\.address\(\)")
 
 
 def without_comments(content):
@@ -34,6 +39,8 @@ def check(name, content, limits):
         for number, line in enumerate(without_comments(content).splitlines(), 1):
             if call := CALLS.search(line):
                 findings.append(f"{name}:{number}: {call[1] or call[2]} has no place in the library")
+            if ADDRESS.search(line) and not name.startswith(DEVICE_CODE):
+                findings.append(f"{name}:{number}: the address of a device's memory, outside of a device's code")
     return findings
 
 

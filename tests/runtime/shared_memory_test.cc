@@ -125,7 +125,7 @@ TEST(SharedMemory, WaitingHearsACancel) {
   };
   auto cancel = make<CancelHandle>([](auto** out, auto** e) { return finermoe_cancel_create(out, e); });
   // The executor runs inside the step: while it does, the other session is asked for, and cancelled.
-  auto options = make<RuntimeOptions>([](auto** out, auto** e) { return finermoe_runtime_options_create(out, e); });
+  auto options = runtime_options();
   static Held held;
   held = {nullptr, cancel.get()};
   const auto inside = [](void*, size_t n_tasks, finermoe_task_fn task, void* data) {

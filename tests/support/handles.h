@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <vector>
@@ -79,17 +80,39 @@ std::vector<T> read_array(Call&& call) {
   return out;
 }
 
-inline RuntimeHandle open_runtime(uint32_t n_threads, int32_t isa = FINERMOE_ISA_AUTO, uint64_t memory_limit = 0) {
+// The device that the tests are to use, and where the routed experts are to be: null for the CPU.
+inline const char* test_device() { return std::getenv("FINERMOE_TEST_DEVICE"); }
+inline const char* test_expert_device() { return std::getenv("FINERMOE_TEST_EXPERT_DEVICE"); }
+
+// With the device of the tests.
+inline RuntimeOptions runtime_options() {
   auto options = make<RuntimeOptions>([](auto** out, auto** e) { return finermoe_runtime_options_create(out, e); });
+  EXPECT_DONE(finermoe_runtime_options_set_device(options.get(), test_device(), e));
+  EXPECT_DONE(finermoe_runtime_options_set_device_module(options.get(), std::getenv("FINERMOE_TEST_DEVICE_MODULE"), e));
+  return options;
+}
+inline RuntimeHandle create_runtime(const RuntimeOptions& options) {
+  return make<RuntimeHandle>([&](auto** out, auto** e) { return finermoe_runtime_create(options.get(), out, e); });
+}
+inline RuntimeHandle open_runtime(uint32_t n_threads, int32_t isa = FINERMOE_ISA_AUTO, uint64_t memory_limit = 0) {
+  auto options = runtime_options();
   EXPECT_DONE(finermoe_runtime_options_set_threads(options.get(), n_threads, e));
   EXPECT_DONE(finermoe_runtime_options_set_isa(options.get(), isa, e));
   EXPECT_DONE(finermoe_runtime_options_set_memory_limit(options.get(), memory_limit, e));
-  return make<RuntimeHandle>([&](auto** out, auto** e) { return finermoe_runtime_create(options.get(), out, e); });
+  return create_runtime(options);
 }
 
-inline ModelHandle open_model(const std::string& path, finermoe_runtime* runtime = nullptr, bool copy = false) {
+// With the expert device of the tests.
+inline ModelOptions model_options(finermoe_runtime* runtime) {
   auto options = make<ModelOptions>([](auto** out, auto** e) { return finermoe_model_options_create(out, e); });
   EXPECT_DONE(finermoe_model_options_set_runtime(options.get(), runtime, e));
+  EXPECT_DONE(finermoe_model_options_set_expert_device(options.get(), test_expert_device(), e));
+  return options;
+}
+inline ModelHandle open_model(const std::string& path, finermoe_runtime* runtime = nullptr, bool copy = false) {
+  RuntimeHandle own;
+  if (runtime == nullptr && test_device() != nullptr) own = create_runtime(runtime_options());
+  auto options = model_options(runtime != nullptr ? runtime : own.get());
   EXPECT_DONE(finermoe_model_options_set_copy(options.get(), copy, e));
   return make<ModelHandle>(
       [&](auto** out, auto** e) { return finermoe_model_open(path.c_str(), options.get(), out, e); });

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "backend/kv_cache.h"
+#include "cpu/kv_layout.h"
 #include "cpu/kernels.h"
 
 namespace finermoe::portable {

@@ -1,15 +1,17 @@
 // Bytes, before anything is loaded.
 #pragma once
 
-#include "runtime/session.h"
+#include "backend/device.h"
 
 namespace finermoe {
 
 // What a host intends.
 struct PlanOptions {
-  SessionOptions session;
+  uint64_t context_length = 0;  // tokens of every session
+  DType kv_dtype = DType::f32;
+  size_t chunk = 0;         // rows of the largest pass
   uint64_t n_sessions = 1;  // that live at once
-  uint32_t n_threads = 0;   // 0: as many as this process may use
+  uint32_t n_threads = 1;
 };
 
 struct Plan {
@@ -21,6 +23,7 @@ struct Plan {
   uint64_t weights() const { return embeddings + attention + dense + shared + routed + router; }
 };
 
-Result<Plan> make_plan(const Config& config, const PlanOptions& options);
+// INVALID_ARGUMENT where 64 bits cannot count the bytes.
+Result<Plan> make_plan(const Config& config, const Device& device, const PlanOptions& options);
 
 }  // namespace finermoe

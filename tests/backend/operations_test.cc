@@ -1,4 +1,4 @@
-// The operations of the CPU backend: against double precision, and bit-equal for any number of threads.
+// The operations of every device: against double precision, and bit-equal for any number of threads.
 #include <algorithm>
 #include <numeric>
 #include <thread>
@@ -9,22 +9,23 @@
 namespace finermoe {
 namespace {
 
-class BackendTest : public EveryIsa {
+class OperationsTest : public EveryDevice {
  protected:
   // Runs `operation` with 1, 2, 3 and 8 threads and expects the same bits; returns them.
   std::vector<float> same_for_any_thread_count(const Config& config, size_t n,
-                                               FunctionRef<std::vector<float>(Backend&, Workspace&)> operation) const {
+                                               FunctionRef<std::vector<float>(Operations&)> operation) const {
     std::vector<float> first;
     for (uint32_t n_threads : {1, 2, 3, 8}) {
-      auto device = backend(n_threads);
-      const std::vector<float> out = operation(*device, *workspace_of(*device, config, n));
+      auto backend = device(n_threads);
+      Operations operations(*backend, config, n);
+      const std::vector<float> out = operation(operations.begin());
       if (first.empty()) first = out;
       EXPECT_EQ(0, std::memcmp(first.data(), out.data(), out.size() * sizeof(float))) << n_threads << " threads";
     }
     return first;
   }
 };
-FINERMOE_FOR_EVERY_ISA(BackendTest);
+FINERMOE_FOR_EVERY_DEVICE(OperationsTest);
 
 double silu(double x) { return x / (1 + std::exp(-x)); }
 
@@ -34,7 +35,7 @@ struct RandomFfn {
       : gate(dtype, width, hidden, seed, 0.2f),
         up(dtype, width, hidden, seed + 1, 0.2f),
         down(dtype, out, width, seed + 2, 0.2f) {}
-  FfnWeights view() const { return {gate.view(), up.view(), down.view()}; }
+  FfnWeights bind(Operations& on) const { return {on.bind(gate), on.bind(up), on.bind(down)}; }
   std::vector<double> operator()(const float* x) const {
     std::vector<double> g = gate.times(x), u = up.times(x);
     std::vector<float> activated(g.size());
@@ -43,18 +44,17 @@ struct RandomFfn {
   }
 };
 
-TEST_P(BackendTest, LinearOfAnyNumberOfRows) {
+TEST_P(OperationsTest, LinearOfAnyNumberOfRows) {
   const uint64_t rows = 301, columns = 280;
   const RandomMatrix weight(DType::bf16, rows, columns, 1);
   for (size_t n : {1, 2, 7, 8, 20, 40, 130, 300, 500}) {
     SCOPED_TRACE(n);
     const std::vector<float> x = random_floats(n * columns, 2);
-    const std::vector<float> out =
-        same_for_any_thread_count(config_of(columns, 8, {}, 0), n, [&](Backend& device, Workspace& workspace) {
-          std::vector<float> result(n * rows, 1);
-          EXPECT_TRUE(device.linear(x.data(), weight.view(), n, n % 2 == 0, result.data(), workspace).ok());
-          return result;
-        });
+    const std::vector<float> out = same_for_any_thread_count(config_of(columns, 8, {}, 0), n, [&](Operations& on) {
+      const DevicePtr<float> result = on.put(std::vector<float>(n * rows, 1));
+      on->linear(on.put(x), on.bind(weight), n, n % 2 == 0, result);
+      return on.get(result, n * rows);
+    });
     for (size_t i : {size_t{0}, n / 2, n - 1}) {
       std::vector<double> expected = weight.times(x.data() + i * columns);
       for (double& value : expected) value += n % 2 == 0;
@@ -63,28 +63,41 @@ TEST_P(BackendTest, LinearOfAnyNumberOfRows) {
   }
 }
 
-TEST_P(BackendTest, EmbedTakesRowsOfAnyType) {
+TEST_P(OperationsTest, EmbedTakesRowsOfAnyType) {
   for (DType dtype : {DType::f32, DType::f16, DType::bf16}) {
     const RandomMatrix table(dtype, 50, 37, 3);
     std::vector<int32_t> tokens(70);
     for (size_t i = 0; i < tokens.size(); i++) tokens[i] = int32_t(i * 7 % 50);
-    std::vector<float> out(tokens.size() * 37);
-    ASSERT_TRUE(backend()->embed(table.view(), tokens, out.data()).ok());
+    auto backend = device();
+    Config config = config_of(37, 8, {}, 0);
+    config.vocab_size = 50;
+    Operations on(*backend, config, tokens.size());
+    const std::vector<uint32_t> positions(tokens.size()), sessions(tokens.size());
+    on.begin({tokens, positions, sessions, {}}, Precision::exact);
+    const DevicePtr<float> place = on.put(std::vector<float>(tokens.size() * 37));
+    on->embed(on.bind(table), place);
+    const std::vector<float> out = on.get(place, tokens.size() * 37);
     for (size_t i = 0; i < tokens.size(); i++) {
       ASSERT_EQ(0, std::memcmp(&out[i * 37], &table.values()[size_t(tokens[i]) * 37], 37 * sizeof(float)));
     }
     for (int32_t wrong : {-1, 50}) {
-      EXPECT_EQ(FINERMOE_ERROR_TOKEN_OUT_OF_RANGE, backend()->embed(table.view(), {{0, wrong}}, out.data()).code());
+      on->end();
+      const std::vector<int32_t> two{0, wrong};
+      const RaggedBatch batch{two, std::span(positions).first(2), std::span(sessions).first(2), {}};
+      EXPECT_EQ(FINERMOE_ERROR_TOKEN_OUT_OF_RANGE, on->begin(batch, Precision::exact).code());
     }
   }
 }
 
-TEST_P(BackendTest, RmsNormOfManyRows) {
+TEST_P(OperationsTest, RmsNormOfManyRows) {
   const size_t n = 70, h = 36;
   const RandomMatrix weight(DType::f16, h, 1, 4);
   const std::vector<float> x = random_floats(n * h, 5);
-  std::vector<float> out(n * h);
-  ASSERT_TRUE(backend()->rms_norm(x.data(), weight.vector(), 1e-6, n, out.data()).ok());
+  auto backend = device();
+  Operations on(*backend, config_of(h, 8, {}, 0), n);
+  const DevicePtr<float> place = on.begin().put(std::vector<float>(n * h));
+  on->rms_norm(on.put(x), on.bind(weight.vector()), 1e-6, n, place);
+  const std::vector<float> out = on.get(place, n * h);
   for (size_t i = 0; i < n; i++) {
     double squares = 0;
     for (size_t c = 0; c < h; c++) squares += double(x[i * h + c]) * double(x[i * h + c]);
@@ -95,7 +108,7 @@ TEST_P(BackendTest, RmsNormOfManyRows) {
   }
 }
 
-TEST_P(BackendTest, GatedFfnWithAndWithoutScale) {
+TEST_P(OperationsTest, GatedFfnWithAndWithoutScale) {
   const uint64_t h = 72, width = 531;
   const RandomFfn ffn(DType::bf16, h, width, h, 6);
   const RandomMatrix scale(DType::bf16, 1, h, 9, 0.3f);
@@ -103,13 +116,11 @@ TEST_P(BackendTest, GatedFfnWithAndWithoutScale) {
     SCOPED_TRACE(n);
     const std::vector<float> x = random_floats(n * h, 7);
     const bool scaled = n != 5;
-    const std::vector<float> out =
-        same_for_any_thread_count(config_of(h, width, {}, 0), n, [&](Backend& device, Workspace& workspace) {
-          std::vector<float> result(n * h, 2);
-          const WeightView factor = scaled ? scale.view() : WeightView{};
-          EXPECT_TRUE(device.gated_ffn(x.data(), ffn.view(), factor, n, result.data(), workspace).ok());
-          return result;
-        });
+    const std::vector<float> out = same_for_any_thread_count(config_of(h, width, {}, 0), n, [&](Operations& on) {
+      const DevicePtr<float> result = on.put(std::vector<float>(n * h, 2));
+      on->gated_ffn(on.put(x), ffn.bind(on), scaled ? on.bind(scale) : WeightView{}, n, result);
+      return on.get(result, n * h);
+    });
     for (size_t i : {size_t{0}, n - 1}) {
       std::vector<double> expected = ffn(x.data() + i * h);
       const double factor = scaled ? 1 / (1 + std::exp(-scale.times(x.data() + i * h)[0])) : 1;
@@ -120,7 +131,7 @@ TEST_P(BackendTest, GatedFfnWithAndWithoutScale) {
 }
 
 // Every shape of routing: components, several experts in a component, ragged expert widths.
-TEST_P(BackendTest, MoeFfnTouchesChosenExpertsOnly) {
+TEST_P(OperationsTest, MoeFfnTouchesChosenExpertsOnly) {
   struct Case {
     uint64_t g_i, r_i, g_o, r_o, t_i, width;
     size_t n;
@@ -145,21 +156,30 @@ TEST_P(BackendTest, MoeFfnTouchesChosenExpertsOnly) {
       select_experts(shape, &logits[i * n_experts], nullptr, &chosen[i * k], &weights[i * k], nullptr);
     }
     std::vector<RandomFfn> experts;
-    std::vector<FfnWeights> views(n_experts);
-    for (uint64_t e = 0; e < n_experts; e++) {
-      experts.emplace_back(DType::bf16, h, c.width, h_e, uint32_t(10 + 3 * e));
-      views[e] = experts[e].view();
-      if (std::find(chosen.begin(), chosen.end(), int32_t(e)) != chosen.end()) continue;
-      views[e].gate.data = views[e].up.data = views[e].down.data = nullptr;  // touching it would crash
-      if (e == 0) views[0] = experts[0].view();
-    }
-    const Route route{nullptr, chosen.data(), weights.data(), nullptr};
-    for (bool accumulate : {false, true}) {
-      const std::vector<float> out =
-          same_for_any_thread_count(config_of(h, 8, shape, c.width), c.n, [&](Backend& device, Workspace& workspace) {
-            std::vector<float> result(c.n * h, 3);
-            EXPECT_TRUE(device.moe_ffn(x.data(), views, shape, route, c.n, accumulate, result.data(), workspace).ok());
-            return result;
+    for (uint64_t e = 0; e < n_experts; e++) experts.emplace_back(DType::bf16, h, c.width, h_e, uint32_t(10 + 3 * e));
+    // All of them, and two halves one after the other.
+    std::vector<uint32_t> all(n_experts), even, odd;
+    std::iota(all.begin(), all.end(), 0u);
+    std::copy_if(all.begin(), all.end(), std::back_inserter(even), [](uint32_t e) { return e % 2 == 0; });
+    std::copy_if(all.begin(), all.end(), std::back_inserter(odd), [](uint32_t e) { return e % 2 == 1; });
+    for (auto [accumulate, in_halves] : {std::pair{false, false}, {true, false}, {false, true}}) {
+      const std::vector<float> out = same_for_any_thread_count(
+          config_of(h, 8, shape, c.width), c.n, [&, add = accumulate, halved = in_halves](Operations& on) {
+            std::vector<FfnWeights> views(n_experts);
+            for (uint64_t e = 0; e < n_experts; e++) {
+              views[e] = experts[e].bind(on);
+              if (e == 0 || std::find(chosen.begin(), chosen.end(), int32_t(e)) != chosen.end()) continue;
+              views[e].gate.data = views[e].up.data = views[e].down.data = {};  // touching it would crash
+            }
+            const Route route{{}, on.put(chosen), on.put(weights), {}};
+            const DevicePtr<float> result = on.put(std::vector<float>(c.n * h, 3)), input = on.put(x);
+            if (halved) {
+              on->moe_ffn(input, views, even, shape, route, c.n, add, result);
+              on->moe_ffn(input, views, odd, shape, route, c.n, true, result);
+            } else {
+              on->moe_ffn(input, views, all, shape, route, c.n, add, result);
+            }
+            return on.get(result, c.n * h);
           });
       for (size_t i : {size_t{0}, c.n / 2, c.n - 1}) {
         std::vector<double> expected(h, accumulate ? 3 : 0);
@@ -175,7 +195,7 @@ TEST_P(BackendTest, MoeFfnTouchesChosenExpertsOnly) {
   }
 }
 
-TEST_P(BackendTest, RouteIsLinearThenSelection) {
+TEST_P(OperationsTest, RouteIsLinearThenSelection) {
   const uint64_t h = 72;
   for (bool separate : {false, true}) {
     RouterShape shape{.granularity_inter = 8,
@@ -186,14 +206,18 @@ TEST_P(BackendTest, RouteIsLinearThenSelection) {
                       .separate = separate};
     const uint64_t n_experts = shape.n_experts(), k = shape.n_experts_per_token();
     const RandomMatrix gate(DType::bf16, n_experts, h, 10), concat_gate(DType::f32, shape.n_groups(), h, 11);
-    const RouterWeights weights{gate.view(), separate ? concat_gate.view() : WeightView{}};
     for (size_t n : {1, 33, 100}) {
-      std::vector<float> x = random_floats(n * h, 12), logits(n * n_experts), chosen_weights(n * k);
-      std::vector<int32_t> experts(n * k), groups(n * 2);
-      const Route route{logits.data(), experts.data(), chosen_weights.data(), groups.data()};
-      auto device = backend();
-      auto workspace = workspace_of(*device, config_of(h, 8, shape, 4), n);
-      ASSERT_TRUE(device->route(x.data(), weights, shape, n, route, *workspace).ok());
+      std::vector<float> x = random_floats(n * h, 12);
+      auto backend = device();
+      Operations on(*backend, config_of(h, 8, shape, 4), n);
+      on.begin();
+      const RouterWeights weights{on.bind(gate), separate ? on.bind(concat_gate) : WeightView{}};
+      const Route& route = on->activations().route;
+      on->route(on.put(x), weights, shape, n, route);
+      const std::vector<float> logits = on.get(route.logits, n * n_experts),
+                               chosen_weights = on.get(route.weights, n * k);
+      const std::vector<int32_t> experts = on.get(route.experts, n * k), groups = on.get(route.groups, n * 2);
+      EXPECT_TRUE(on->row_error(n - 1).ok());
       for (size_t i = 0; i < n; i++) {
         expect_close(&logits[i * n_experts], gate.times(&x[i * h]), 2e-6);
         const std::vector<double> exact_scores = concat_gate.times(&x[i * h]);
@@ -207,23 +231,50 @@ TEST_P(BackendTest, RouteIsLinearThenSelection) {
         EXPECT_TRUE(std::equal(expected_groups.begin(), expected_groups.end(), &groups[i * 2]));
       }
       x[(n - 1) * h + 3] = INFINITY;
-      const Status status = device->route(x.data(), weights, shape, n, route, *workspace);
+      on->route(on.put(x), weights, shape, n, route);
+      ASSERT_TRUE(on->wait().ok());
+      const Status status = on->row_error(n - 1);
       EXPECT_EQ(FINERMOE_ERROR_NOT_FINITE, status.code());
       EXPECT_NE(std::string::npos, status.message().find(cat("row ", n - 1, ", expert 0"))) << status.message();
+      EXPECT_EQ(n == 1, !on->row_error(0).ok());
+      for (int32_t expert : on.get(route.experts, n * k)) ASSERT_TRUE(expert >= 0 && expert < int32_t(n_experts));
     }
   }
 }
 
-TEST_P(BackendTest, SeveralSessionsAtOnceFromSeveralThreads) {
+TEST_P(OperationsTest, SumsOfAnotherDeviceAreAdded) {
+  auto backend = device();
+  Operations on(*backend, config_of(8, 8, {}, 0), 1);
+  on.begin();
+  const std::vector<float> x = random_floats(40000, 3), y = random_floats(40000, 4);
+  const DevicePtr<float> sum = on.put(y);
+  on->add(on.put(x), x.size(), sum);
+  const std::vector<float> out = on.get(sum, x.size());
+  for (size_t i = 0; i < x.size(); i++) ASSERT_EQ(out[i], x[i] + y[i]);
+}
+
+TEST_P(OperationsTest, LogitsAreOnTheHost) {
+  const RandomMatrix head(DType::bf16, 301, 72, 1);
+  const std::vector<float> x = random_floats(3 * 72, 2);
+  auto backend = device();
+  Operations on(*backend, config_of(72, 8, {}, 0), 3);
+  on.begin();
+  std::vector<float> out(3 * 301);
+  on->logits(on.put(x), on.bind(head), 3, out.data());
+  ASSERT_TRUE(on->wait().ok());
+  for (size_t i = 0; i < 3; i++) expect_close(&out[i * 301], head.times(&x[i * 72]), 2e-6);
+}
+
+TEST_P(OperationsTest, SeveralSessionsAtOnceFromSeveralThreads) {
   const uint64_t h = 72, width = 200;
   const RandomFfn ffn(DType::bf16, h, width, h, 50);
-  auto device = backend(3);
+  auto backend = device(3);
   auto compute = [&](size_t n) {
     const std::vector<float> x = random_floats(n * h, uint32_t(n));
-    std::vector<float> out(n * h);
-    auto workspace = workspace_of(*device, config_of(h, width, {}, 0), n);
-    EXPECT_TRUE(device->gated_ffn(x.data(), ffn.view(), {}, n, out.data(), *workspace).ok());
-    return out;
+    Operations on(*backend, config_of(h, width, {}, 0), n);
+    const DevicePtr<float> out = on.begin().put(std::vector<float>(n * h));
+    on->gated_ffn(on.put(x), ffn.bind(on), {}, n, out);
+    return on.get(out, n * h);
   };
   std::vector<std::vector<float>> alone;
   for (size_t n : {3, 17, 40}) alone.push_back(compute(n));
@@ -236,7 +287,8 @@ TEST_P(BackendTest, SeveralSessionsAtOnceFromSeveralThreads) {
   for (std::thread& caller : callers) caller.join();
 }
 
-TEST(WorkspaceTest, TakesTheBytesItPromises) {
+TEST_P(OperationsTest, TakesTheBytesItPromises) {
+  const std::shared_ptr<const Device> of = GetParam().name == "deferred" ? deferred_device() : cpu_device();
   const RouterShape shape{.granularity_inter = 32,
                           .expansion_inter = 1,
                           .granularity_output = 2,
@@ -244,41 +296,31 @@ TEST(WorkspaceTest, TakesTheBytesItPromises) {
                           .top_inter = 1,
                           .separate = true};
   for (uint32_t n_threads : {1, 4}) {
-    auto device = backend_of(portable::kernels, n_threads);
+    auto backend = device(n_threads);
     for (size_t n : {1, 8, 512}) {
       for (const RouterShape& router : {shape, RouterShape{}}) {
         const Config config = config_of(1536, 8960, router, 280, 128);
-        auto account = std::make_shared<MemoryAccount>(0);
-        auto workspace = device->make_workspace(config, n, 4096, account);
-        ASSERT_TRUE(workspace.ok());
-        EXPECT_EQ(workspace_bytes(config, n, 4096, n_threads), account->used());
-        (*workspace).reset();
+        auto account = no_limit();
+        auto step = backend->make_step(config, n, 4096, account);
+        ASSERT_TRUE(step.ok());
+        EXPECT_EQ(of->step_bytes(config, n, 4096, n_threads), account->used());
+        (*step).reset();
         EXPECT_EQ(0u, account->used());
         EXPECT_EQ(FINERMOE_ERROR_MEMORY_LIMIT,
-                  device->make_workspace(config, n, 4096, std::make_shared<MemoryAccount>(100)).status().code());
+                  backend->make_step(config, n, 4096, std::make_shared<MemoryAccount>(100)).status().code());
       }
     }
   }
   // One row costs little: decoding sessions should not hold prefill's scratch.
-  EXPECT_LT(workspace_bytes(config_of(1536, 8960, shape, 280, 128), 1, 4096, 2), 1u << 20);
+  EXPECT_LT(of->step_bytes(config_of(1536, 8960, shape, 280, 128), 1, 4096, 2), 1u << 20);
 }
 
-TEST(ResolveIsaTest, RefusesWhatIsNotThere) {
-  EXPECT_TRUE(resolve_isa(FINERMOE_ISA_AUTO).ok());
-  EXPECT_NE(FINERMOE_ISA_AUTO, *resolve_isa(FINERMOE_ISA_AUTO));
-  EXPECT_EQ(FINERMOE_ISA_PORTABLE, *resolve_isa(FINERMOE_ISA_PORTABLE));
-  EXPECT_EQ(FINERMOE_ERROR_INVALID_ARGUMENT, resolve_isa(-1).status().code());
-  EXPECT_EQ(FINERMOE_ERROR_INVALID_ARGUMENT, open_backend({9, std::make_shared<ThreadPool>(1)}).status().code());
+TEST(DeferredDeviceTest, TheHostCannotReadItsMemory) {
+  auto backend = deferred(open_cpu(kernel_sets()[0], 1));
+  auto memory = backend->allocate(64, no_limit(), "a test");
+  ASSERT_TRUE(memory.ok());
+  EXPECT_DEATH(static_cast<void>(*static_cast<volatile std::byte*>((*memory)->begin().address())), "");
 }
-
-#if defined(__x86_64__)
-TEST(KernelsOfTest, TheProcessorChoosesAmongTheTablesOfAnInstructionSet) {
-  EXPECT_EQ(&portable::kernels, &kernels_of(FINERMOE_ISA_PORTABLE));
-  const Kernels& expected = detect_cpu_features().avx_vnni ? avx2_vnni::kernels : avx2::kernels;
-  EXPECT_EQ(&expected, &kernels_of(FINERMOE_ISA_AVX2));
-  EXPECT_EQ(&avx512::kernels, &kernels_of(FINERMOE_ISA_AVX512));
-}
-#endif
 
 }  // namespace
 }  // namespace finermoe

@@ -53,14 +53,22 @@ struct AttentionBlock {
 // Parts of so many positions: enough for the largest machines, none shorter than its task is worth.
 constexpr size_t attention_parts(size_t n_positions) { return std::min<size_t>(32, (n_positions + 255) / 256); }
 
-class CpuWorkspace : public Workspace {
+class StepMemory {
  public:
   static uint64_t bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_workers);
-  static Result<std::unique_ptr<CpuWorkspace>> make(const Config& config, size_t n_rows, uint64_t n_positions,
-                                                    size_t n_workers, std::shared_ptr<MemoryAccount> account);
+  static Result<StepMemory> make(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_workers,
+                                 std::shared_ptr<MemoryAccount> account);
 
-  float* activations = nullptr;                // [assignments, width of the widest FFN]
-  std::byte* narrowed = nullptr;               // the same, narrowed: rows of narrowed_row_bytes(width)
+  Activations activations;
+  // Of the pass under way
+  int32_t* tokens = nullptr;                           // [n_rows]
+  uint32_t *positions = nullptr, *sessions = nullptr;  // [n_rows]
+  float* rope_frequencies = nullptr;                   // [d / 2]
+  float *rope_cos = nullptr, *rope_sin = nullptr;      // [n_rows, d / 2]
+  int32_t* not_finite = nullptr;                       // [n_rows] a logit of the first router that has one, or -1
+
+  float* ffn = nullptr;                        // [assignments, width of the widest FFN]
+  std::byte* quantized_ffn = nullptr;          // the same, quantized: rows of narrowed_row_bytes(width)
   std::byte* inputs[2] = {};                   // [n_rows] inputs of a product, narrowed: for BF16, for block formats
   float* group_scores = nullptr;               // [n_rows, G_O R_O]
   Assignment* assignments = nullptr;           // [n_rows * G_O T_I], at least [n_rows]

@@ -1,4 +1,4 @@
-#include "model/expert_pages.h"
+#include "placement/expert_pages.h"
 
 #include <algorithm>
 

@@ -1,4 +1,4 @@
-#include "base/whole_file.h"
+#include "base/atomic_file.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -20,7 +20,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-class WholeFiles : public testing::Test {
+class AtomicFiles : public testing::Test {
  protected:
   std::string at(const std::string& name) const { return directory + "/" + name; }
   std::string make(const std::string& name, const std::string& text) const {
@@ -40,7 +40,7 @@ class WholeFiles : public testing::Test {
     return static_cast<size_t>(std::distance(fs::directory_iterator(directory), fs::directory_iterator()));
   }
   static Status save(const std::string& path, std::string_view text) {
-    FM_ASSIGN(WholeFile file, WholeFile::create(path));
+    FM_ASSIGN(AtomicFile file, AtomicFile::create(path));
     FM_TRY(file.write(std::as_bytes(std::span(text))));
     return file.commit();
   }
@@ -48,10 +48,10 @@ class WholeFiles : public testing::Test {
   const std::string directory = temporary.path;
 };
 
-TEST_F(WholeFiles, AppearWhole) {
+TEST_F(AtomicFiles, AppearWhole) {
   const std::string path = at("a");
   {
-    auto file = WholeFile::create(path);
+    auto file = AtomicFile::create(path);
     ASSERT_TRUE(file.ok()) << file.status().message();
     EXPECT_TRUE(file->write(std::as_bytes(std::span("half"))).ok());
     EXPECT_FALSE(fs::exists(path));
@@ -65,7 +65,30 @@ TEST_F(WholeFiles, AppearWhole) {
   EXPECT_EQ(save("", "x").code(), FINERMOE_ERROR_FILE_WRITE);
 }
 
-TEST_F(WholeFiles, ModesAreKeptAndNewOnesFollowTheMask) {
+TEST_F(AtomicFiles, AnOlderOneCanBeRefused) {
+  const auto refuse = [&] { return AtomicFile::create(at("a"), AtomicFile::Older::refused); };
+  auto first = refuse();
+  ASSERT_TRUE(first.ok()) << first.status().message();
+  ASSERT_TRUE(first->write(std::as_bytes(std::span("late"))).ok());
+  ASSERT_TRUE(save(at("a"), "early").ok()) << "another takes the place meanwhile";
+  EXPECT_EQ(first->commit().code(), FINERMOE_ERROR_FILE_EXISTS);
+  EXPECT_EQ(refuse().status().code(), FINERMOE_ERROR_FILE_EXISTS);
+  EXPECT_EQ(read(at("a")), "early");
+  first = Status(FINERMOE_ERROR_FILE_EXISTS, "closed");
+  EXPECT_EQ(n_entries(), 1u);
+}
+
+TEST_F(AtomicFiles, CanBeWrittenInAnyOrder) {
+  auto file = AtomicFile::create(at("a"));
+  ASSERT_TRUE(file.ok()) << file.status().message();
+  ASSERT_TRUE(file->file().write(4, std::as_bytes(std::span("behind", 6))).ok());
+  ASSERT_TRUE(file->file().sync().ok());
+  ASSERT_TRUE(file->file().write(0, std::as_bytes(std::span("head", 4))).ok());
+  ASSERT_TRUE(file->commit().ok());
+  EXPECT_EQ(read(at("a")), "headbehind");
+}
+
+TEST_F(AtomicFiles, ModesAreKeptAndNewOnesFollowTheMask) {
   const mode_t before = umask(027);
   ASSERT_TRUE(save(at("new"), "x").ok());
   EXPECT_EQ(mode(at("new")) & 07777, 0640u);
@@ -77,7 +100,7 @@ TEST_F(WholeFiles, ModesAreKeptAndNewOnesFollowTheMask) {
   umask(before);
 }
 
-TEST_F(WholeFiles, OwnersAreKeptWhereTheSystemLetsThem) {
+TEST_F(AtomicFiles, OwnersAreKeptWhereTheSystemLetsThem) {
   const std::string path = make("owned", "x");
   if (chown(path.c_str(), 12345, 23456) != 0) GTEST_SKIP() << "files cannot be given away here";
   ASSERT_TRUE(save(path, "y").ok());
@@ -87,7 +110,7 @@ TEST_F(WholeFiles, OwnersAreKeptWhereTheSystemLetsThem) {
   EXPECT_EQ(info.st_gid, 23456u);
 }
 
-TEST_F(WholeFiles, LinksAreFollowed) {
+TEST_F(AtomicFiles, LinksAreFollowed) {
   make("target", "old");
   fs::create_directory(at("folder"));
   fs::create_symlink("../target", at("folder/link"));
@@ -106,7 +129,7 @@ TEST_F(WholeFiles, LinksAreFollowed) {
   EXPECT_EQ(save(at("circle"), "x").code(), FINERMOE_ERROR_FILE_WRITE);
 }
 
-TEST_F(WholeFiles, WhatIsNoRegularFileIsRefusedAndStays) {
+TEST_F(AtomicFiles, WhatIsNoRegularFileIsRefusedAndStays) {
   ASSERT_EQ(mkfifo(at("pipe").c_str(), 0600), 0);
   fs::create_directory(at("folder"));
   fs::create_symlink("/dev/null", at("device"));
@@ -128,11 +151,11 @@ TEST_F(WholeFiles, WhatIsNoRegularFileIsRefusedAndStays) {
   EXPECT_EQ(n_entries(), 3u);
 }
 
-TEST_F(WholeFiles, AKilledWriterLeavesNothingForEver) {
+TEST_F(AtomicFiles, AKilledWriterLeavesNothingForEver) {
   const pid_t child = fork();
   ASSERT_GE(child, 0);
   if (child == 0) {
-    auto file = WholeFile::create(at("a"));
+    auto file = AtomicFile::create(at("a"));
     if (!file.ok() || !file->write(std::as_bytes(std::span("half"))).ok()) _exit(1);
     kill(getpid(), SIGKILL);
   }
@@ -148,7 +171,7 @@ TEST_F(WholeFiles, AKilledWriterLeavesNothingForEver) {
   EXPECT_EQ(n_entries(), 1u) << "what has a name is removed by the next writer";
 }
 
-TEST_F(WholeFiles, OnlyAbandonedPartialsAreRemoved) {
+TEST_F(AtomicFiles, OnlyAbandonedPartialsAreRemoved) {
   const std::string abandoned = make("a.partial-0123456789abcdef", "x");
   const std::string living = make("a.partial-00000000ffffffff", "x");
   const std::string others[] = {make("a.partial-0123456789abcdeg", "x"), make("a.partial-0123", "x"),
@@ -164,7 +187,7 @@ TEST_F(WholeFiles, OnlyAbandonedPartialsAreRemoved) {
   EXPECT_EQ(n_entries(), 8u);
 }
 
-TEST_F(WholeFiles, NamesOfTheGreatestLength) {
+TEST_F(AtomicFiles, NamesOfTheGreatestLength) {
   const std::string path = at(std::string(255, 'n'));
   ASSERT_TRUE(save(path, "x").ok());
   ASSERT_TRUE(save(path, "y").ok());
@@ -172,7 +195,7 @@ TEST_F(WholeFiles, NamesOfTheGreatestLength) {
 }
 
 // A host that has closed its standard descriptors, as daemons do.
-TEST_F(WholeFiles, StandardDescriptorsAreNeverTaken) {
+TEST_F(AtomicFiles, StandardDescriptorsAreNeverTaken) {
   make("model", "x");
   const pid_t child = fork();
   ASSERT_GE(child, 0);
@@ -186,7 +209,7 @@ TEST_F(WholeFiles, StandardDescriptorsAreNeverTaken) {
     auto copy = File::duplicate(inside->descriptor(), "a copy");
     if (!copy.ok() || copy->descriptor() < 3) failed |= 4;
     if (!opened->list().ok()) failed |= 8;
-    auto written = WholeFile::create(at("b"));
+    auto written = AtomicFile::create(at("b"));
     if (!written.ok() || !written->write(std::as_bytes(std::span("x"))).ok() || !written->commit().ok()) failed |= 16;
     for (int fd = 0; fd < 3; fd++) {
       if (fcntl(fd, F_GETFD) >= 0) failed |= 32;

@@ -1,4 +1,4 @@
-// Who uses an object, and what can stop the use from another thread.
+// What stops a call from another thread.
 #pragma once
 
 #include <array>
@@ -9,38 +9,6 @@
 #include "base/status.h"
 
 namespace finermoe {
-
-// State that sessions, generations and batches share: one thread at a time, closed from any.
-struct UseState {
-  std::atomic<bool> in_use{false};
-  std::atomic<bool> closed{false};
-};
-
-// Holds an object for the length of a call. check() says whether it could be had.
-class Use {
- public:
-  Use(UseState& state, const char* what) : state_(state), what_(what) {
-    held_ = !state_.in_use.exchange(true, std::memory_order_acquire);
-  }
-  ~Use() {
-    if (held_) state_.in_use.store(false, std::memory_order_release);
-  }
-  Use(const Use&) = delete;
-
-  bool is_busy() const { return !held_; }
-  Status check() const {
-    if (!held_) return Status(FINERMOE_ERROR_BUSY, cat("the ", what_, " is in use by another thread"));
-    if (state_.closed.load(std::memory_order_relaxed)) {
-      return Status(FINERMOE_ERROR_CLOSED, cat("the ", what_, " was closed"));
-    }
-    return {};
-  }
-
- private:
-  UseState& state_;
-  const char* what_;
-  bool held_;
-};
 
 // Looked at between layers and chunks: the caller's cancel flag, and the closing of the objects that take part.
 class StopSignals {

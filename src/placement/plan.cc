@@ -1,13 +1,13 @@
-#include "runtime/plan.h"
+#include "placement/plan.h"
 
 #include "base/blocks.h"
 #include "base/saturating.h"
 #include "format/tensor_table.h"
+#include "placement/residency.h"
 
 namespace finermoe {
 
-Result<Plan> make_plan(const Config& config, const PlanOptions& options) {
-  FM_ASSIGN(const SessionOptions session, options.session.resolved(config));
+Result<Plan> make_plan(const Config& config, const Device& device, const PlanOptions& options) {
   Plan plan;
   FM_TRY(for_each_tensor(config, [&](const TensorSpec& spec) {
     const uint64_t bytes = matrix_bytes(config.type_of(spec), spec.rows, spec.columns);
@@ -47,14 +47,13 @@ Result<Plan> make_plan(const Config& config, const PlanOptions& options) {
     if (is_read_by_every_token(config, spec.kind)) plan.every_token += bytes;
     return Status();
   }));
-  const uint32_t n_threads = options.n_threads != 0 ? options.n_threads : available_processors();
-  plan.kv_cache =
-      saturating_product(options.n_sessions, kv_cache_bytes(config, session.context_length, session.kv_dtype));
-  plan.scratch = saturating_sum(Scratch::bytes(config, session.chunk, session.context_length, n_threads),
+  const KvShape cache = KvShape::of(config, options.context_length, options.kv_dtype);
+  plan.kv_cache = saturating_product(options.n_sessions, device.kv_cache_bytes(cache));
+  plan.scratch = saturating_sum(device.step_bytes(config, options.chunk, options.context_length, options.n_threads),
                                 saturating_product(options.n_sessions, config.vocab_size * sizeof(float)));
   if (saturating_sum(plan.kv_cache, plan.scratch) == UINT64_MAX) {
     return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
-                  cat(options.n_sessions, " sessions of ", session.context_length,
+                  cat(options.n_sessions, " sessions of ", options.context_length,
                       " tokens take more bytes than 64 bits can count"),
                   "fewer or shorter sessions", cat(options.n_sessions));
   }

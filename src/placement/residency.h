@@ -4,11 +4,12 @@
 
 #include <memory>
 
+#include "backend/device.h"
 #include "base/progress.h"
 #include "base/thread_pool.h"
 #include "format/checkpoint.h"
 #include "format/tensor_table.h"
-#include "model/expert_pages.h"
+#include "placement/expert_pages.h"
 
 namespace finermoe {
 
@@ -35,9 +36,11 @@ bool is_read_by_every_token(const Config& config, TensorKind kind);
 // Locks what is to be locked, in phase "lock", in bytes; OUT_OF_MEMORY where the system refuses.
 Status lock_weights(const Checkpoint& checkpoint, Lock lock, const Progress& progress);
 
-// Null where nothing is to be done about the experts: a dense model, files that are not mapped, or, unless something
-// was asked for, files that fit into memory. INVALID_ARGUMENT for a budget that cannot be kept.
+// Null where nothing is to be done about the experts: a dense model, files that are not mapped, a device that has
+// copies, or, unless something was asked for, files that fit into memory. INVALID_ARGUMENT for a budget that cannot be
+// kept.
 Result<std::shared_ptr<ExpertPages>> manage_experts(std::shared_ptr<const Checkpoint> checkpoint,
-                                                    const ResidencyOptions& options, std::shared_ptr<ThreadPool> pool);
+                                                    const ResidencyOptions& options, const DeviceInfo& device,
+                                                    std::shared_ptr<ThreadPool> pool);
 
 }  // namespace finermoe

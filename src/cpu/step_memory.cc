@@ -1,4 +1,4 @@
-#include "cpu/workspace.h"
+#include "cpu/step_memory.h"
 
 #include <algorithm>
 
@@ -10,8 +10,9 @@ constexpr uint64_t round_up(uint64_t value, uint64_t multiple) { return (value +
 }  // namespace
 
 // Where each array begins, in units of 4 bytes; every array is aligned to 64 bytes.
-struct CpuWorkspace::Layout {
-  uint64_t activations, narrowed, inputs[2], group_scores, assignments, groups, expert_ends, attention_blocks, sums,
+struct StepMemory::Layout {
+  uint64_t activations, tokens, positions, sessions, rope_frequencies, rope_cos, rope_sin, not_finite;
+  uint64_t ffn, quantized_ffn, inputs[2], group_scores, assignments, groups, expert_ends, attention_blocks, sums,
       largest, totals, parts_done, workers, total;
   uint64_t n_partials;
   uint64_t rows, attention, worker_total;  // within a worker's area
@@ -29,8 +30,16 @@ struct CpuWorkspace::Layout {
       end += round_up(count, 16);
       return begin;
     };
-    activations = add(std::max(n_chosen * config.expert_width, n_rows * whole_width));
-    narrowed =
+    activations = add(Activations::bytes(config, n_rows) / 4);
+    tokens = add(n_rows);
+    positions = add(n_rows);
+    sessions = add(n_rows);
+    rope_frequencies = add(config.head_size / 2);
+    rope_cos = add(n_rows * config.head_size / 2);
+    rope_sin = add(n_rows * config.head_size / 2);
+    not_finite = add(n_rows);
+    ffn = add(std::max(n_chosen * config.expert_width, n_rows * whole_width));
+    quantized_ffn =
         add(std::max(n_chosen * narrowed_row_bytes(config.expert_width), n_rows * narrowed_row_bytes(whole_width)) / 4);
     const uint64_t input_width = std::max(config.hidden_size, config.n_heads * config.head_size);
     for (uint64_t& input : inputs) input = add(n_rows * narrowed_row_bytes(input_width) / 4);
@@ -59,35 +68,43 @@ struct CpuWorkspace::Layout {
   }
 };
 
-uint64_t CpuWorkspace::bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_workers) {
+uint64_t StepMemory::bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_workers) {
   return Layout(config, n_rows, n_positions, n_workers).total * sizeof(float);
 }
 
-Result<std::unique_ptr<CpuWorkspace>> CpuWorkspace::make(const Config& config, size_t n_rows, uint64_t n_positions,
-                                                         size_t n_workers, std::shared_ptr<MemoryAccount> account) {
+Result<StepMemory> StepMemory::make(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_workers,
+                                    std::shared_ptr<MemoryAccount> account) {
   const Layout layout(config, n_rows, n_positions, n_workers);
-  auto workspace = std::make_unique<CpuWorkspace>();
-  FM_ASSIGN(workspace->buffer_,
-            Buffer::allocate(std::move(account), layout.total * sizeof(float), "the backend's scratch"));
-  float* base = workspace->buffer_.data<float>();
-  workspace->activations = base + layout.activations;
-  workspace->narrowed = reinterpret_cast<std::byte*>(base + layout.narrowed);
-  for (size_t i = 0; i < 2; i++) workspace->inputs[i] = reinterpret_cast<std::byte*>(base + layout.inputs[i]);
-  workspace->group_scores = base + layout.group_scores;
-  workspace->assignments = reinterpret_cast<Assignment*>(base + layout.assignments);
-  workspace->groups = reinterpret_cast<ExpertGroup*>(base + layout.groups);
-  workspace->expert_ends = reinterpret_cast<uint32_t*>(base + layout.expert_ends);
-  workspace->attention_blocks = reinterpret_cast<AttentionBlock*>(base + layout.attention_blocks);
-  workspace->n_partials = layout.n_partials;
-  workspace->sums = base + layout.sums;
-  workspace->largest = base + layout.largest;
-  workspace->totals = base + layout.totals;
-  workspace->parts_done = reinterpret_cast<uint32_t*>(base + layout.parts_done);
-  workspace->workers_ = base + layout.workers;
-  workspace->worker_floats_ = layout.worker_total;
-  workspace->rows_offset_ = layout.rows;
-  workspace->attention_offset_ = layout.attention;
-  return workspace;
+  StepMemory memory;
+  FM_ASSIGN(memory.buffer_, Buffer::allocate(std::move(account), layout.total * sizeof(float), "scratch"));
+  float* const base = memory.buffer_.data<float>();
+  const auto place = [&]<class T>(T*& array, uint64_t offset) { array = reinterpret_cast<T*>(base + offset); };
+  memory.activations = Activations::in(DevicePtr(memory.buffer_.data() + layout.activations * 4), config, n_rows);
+  place(memory.tokens, layout.tokens);
+  place(memory.positions, layout.positions);
+  place(memory.sessions, layout.sessions);
+  place(memory.rope_frequencies, layout.rope_frequencies);
+  place(memory.rope_cos, layout.rope_cos);
+  place(memory.rope_sin, layout.rope_sin);
+  place(memory.not_finite, layout.not_finite);
+  place(memory.ffn, layout.ffn);
+  place(memory.quantized_ffn, layout.quantized_ffn);
+  for (size_t i = 0; i < 2; i++) place(memory.inputs[i], layout.inputs[i]);
+  place(memory.group_scores, layout.group_scores);
+  place(memory.assignments, layout.assignments);
+  place(memory.groups, layout.groups);
+  place(memory.expert_ends, layout.expert_ends);
+  place(memory.attention_blocks, layout.attention_blocks);
+  memory.n_partials = layout.n_partials;
+  place(memory.sums, layout.sums);
+  place(memory.largest, layout.largest);
+  place(memory.totals, layout.totals);
+  place(memory.parts_done, layout.parts_done);
+  place(memory.workers_, layout.workers);
+  memory.worker_floats_ = layout.worker_total;
+  memory.rows_offset_ = layout.rows;
+  memory.attention_offset_ = layout.attention;
+  return memory;
 }
 
 }  // namespace finermoe

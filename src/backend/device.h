@@ -1,0 +1,49 @@
+// What can be said of a device before it is opened, and how it is opened.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backend/backend.h"
+#include "base/thread_pool.h"
+
+namespace finermoe {
+
+struct DeviceInfo {  // finermoe_device_info says what is what
+  std::string name;
+  int32_t kind = FINERMOE_DEVICE_OTHER;
+  std::string description, version;
+  uint64_t memory = 0, memory_available = 0;
+  uint32_t weight_dtypes = 0, kv_dtypes = 0;
+  bool copies_weights = false;
+};
+
+struct DeviceOptions {
+  int32_t isa = FINERMOE_ISA_AUTO;
+  std::shared_ptr<ThreadPool> pool;
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+  virtual DeviceInfo info() const = 0;
+  virtual Result<std::shared_ptr<Backend>> open(const DeviceOptions& options) const = 0;
+  // What a plan counts without opening it: bytes of a step that is made with so many threads, and of a cache
+  // (UINT64_MAX where they are more than that).
+  virtual uint64_t step_bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_threads) const = 0;
+  virtual uint64_t kv_cache_bytes(const KvShape& shape) const = 0;
+};
+using DeviceList = std::vector<std::shared_ptr<const Device>>;
+
+// What a shared library with devices exports as device_module_entry. C++ objects cross this border, so it is built from
+// the same sources by the same compiler as the libfinermoe that opens it: `build` must be that one's build_id before
+// anything else is looked at.
+struct DeviceModule {
+  const char* build;
+  Result<DeviceList> (*devices)();
+};
+using DeviceModuleEntry = const DeviceModule* (*)();
+constexpr const char* device_module_entry = "finermoe_device_module";
+
+}  // namespace finermoe

@@ -1,0 +1,44 @@
+// A file while it is written, and what its writers share.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/descriptor.h"
+#include "base/status.h"
+
+namespace finermoe {
+
+// Stands in the name of what is not whole yet, behind the name that it will have.
+constexpr std::string_view partial_mark = ".partial-";
+
+// Closed, not removed, by its destructor.
+class NewFile {
+ public:
+  NewFile() = default;
+  NewFile(Descriptor descriptor, std::string name) : descriptor_(std::move(descriptor)), name_(std::move(name)) {}
+  static Result<NewFile> create(const std::string& path);  // FILE_EXISTS, FILE_WRITE, DISK_FULL
+
+  // FILE_WRITE, DISK_FULL. Large files are handed to the disk as they are written, so that neither dirty pages nor the
+  // time of the last sync grow with them.
+  Status write(uint64_t offset, std::span<const std::byte> data);
+  Status sync();
+  const Descriptor& descriptor() const { return descriptor_; }
+
+ private:
+  void hand_over(uint64_t end);
+  Descriptor descriptor_;
+  std::string name_;  // for messages
+  uint64_t handed_over_ = 0;
+};
+
+// "cannot WHAT PATH: …"; DISK_FULL, FILE_EXISTS or FILE_WRITE.
+Status write_error(const char* what, const std::string& path, int error);
+
+// After it, the names in a directory outlast a crash of the system. An errno, or 0.
+int sync_directory(const std::string& path);
+
+}  // namespace finermoe

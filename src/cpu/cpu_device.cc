@@ -1,0 +1,110 @@
+#include "cpu/cpu_device.h"
+
+#include "base/cpu_features.h"
+#include "base/system_memory.h"
+#include "cpu/cpu_kv_cache.h"
+#include "cpu/cpu_step.h"
+
+namespace finermoe {
+namespace {
+
+struct NamedKernels {
+  const char* name;
+  const Kernels& kernels;
+};
+
+NamedKernels named_kernels_of(int32_t isa) {
+#if defined(__x86_64__)
+  if (isa == FINERMOE_ISA_AVX512) return {"avx512", avx512::kernels};
+  if (isa == FINERMOE_ISA_AVX2 && detect_cpu_features().avx_vnni) return {"avx2-vnni", avx2_vnni::kernels};
+  if (isa == FINERMOE_ISA_AVX2) return {"avx2", avx2::kernels};
+#endif
+  (void)isa;
+  return {"portable", portable::kernels};
+}
+
+class HostMemory final : public DeviceMemory {
+ public:
+  explicit HostMemory(Buffer buffer) : DeviceMemory(DevicePtr(buffer.data())), buffer_(std::move(buffer)) {}
+
+ private:
+  const Buffer buffer_;
+};
+
+class CpuDevice final : public Device {
+ public:
+  DeviceInfo info() const override {
+    const auto bit = [](DType dtype) { return 1u << static_cast<uint32_t>(dtype); };
+    const uint32_t kv_dtypes = bit(DType::f32) | bit(DType::f16) | bit(DType::bf16) | bit(DType::q8);
+    return {.name = "cpu",
+            .kind = FINERMOE_DEVICE_CPU,
+            .description = processor_name(),
+            .version = kernels_name(*resolve_isa(FINERMOE_ISA_AUTO)),
+            .memory = total_memory(),
+            .memory_available = available_memory(),
+            .weight_dtypes = kv_dtypes | bit(DType::q4),
+            .kv_dtypes = kv_dtypes,
+            .copies_weights = false};
+  }
+  Result<std::shared_ptr<Backend>> open(const DeviceOptions& options) const override {
+    FM_ASSIGN(const int32_t isa, resolve_isa(options.isa));
+    return std::shared_ptr<Backend>(std::make_shared<CpuBackend>(kernels_of(isa), options.pool));
+  }
+  uint64_t step_bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_threads) const override {
+    return StepMemory::bytes(config, n_rows, n_positions, n_threads);
+  }
+  uint64_t kv_cache_bytes(const KvShape& shape) const override { return CpuKvCache::bytes(shape); }
+};
+
+}  // namespace
+
+std::shared_ptr<const Device> cpu_device() { return std::make_shared<CpuDevice>(); }
+
+const Kernels& kernels_of(int32_t isa) { return named_kernels_of(isa).kernels; }
+const char* kernels_name(int32_t isa) { return named_kernels_of(isa).name; }
+
+Result<int32_t> resolve_isa(int32_t isa) {
+  const CpuFeatures features = detect_cpu_features();
+  const int32_t best = features.avx512 ? FINERMOE_ISA_AVX512
+                       : features.avx2 ? FINERMOE_ISA_AVX2
+                                       : FINERMOE_ISA_PORTABLE;
+  if (isa == FINERMOE_ISA_AUTO) return best;
+  if (isa < FINERMOE_ISA_AUTO || isa > FINERMOE_ISA_AVX512) {
+    return Status(FINERMOE_ERROR_INVALID_ARGUMENT, "the instruction set is not one of FINERMOE_ISA_…",
+                  cat("0 to ", FINERMOE_ISA_AVX512 + 0), cat(isa));
+  }
+  if (isa <= best) return isa;
+  const char* names[] = {"", "portable", "AVX2", "AVX-512"};
+  return Status(FINERMOE_ERROR_UNSUPPORTED,
+                cat("this machine lacks the instruction set ", names[isa], ": it has up to ", names[best]), names[isa],
+                names[best]);
+}
+
+Result<std::unique_ptr<Step>> CpuBackend::make_step(const Config& config, size_t n_rows, uint64_t n_positions,
+                                                    std::shared_ptr<MemoryAccount> account) const {
+  FM_ASSIGN(auto step, CpuStep::make(kernels_, pool_, config, n_rows, n_positions, std::move(account)));
+  return std::unique_ptr<Step>(std::move(step));
+}
+
+Result<std::unique_ptr<KvCache>> CpuBackend::make_kv_cache(const KvShape& shape, std::shared_ptr<MemoryAccount> account,
+                                                           std::string_view what) const {
+  FM_ASSIGN(auto cache, CpuKvCache::make(shape, pool_, std::move(account), what));
+  return std::unique_ptr<KvCache>(std::move(cache));
+}
+
+Result<std::unique_ptr<DeviceMemory>> CpuBackend::allocate(uint64_t bytes, std::shared_ptr<MemoryAccount> account,
+                                                           std::string_view what) const {
+  FM_ASSIGN(Buffer buffer, Buffer::allocate(std::move(account), bytes, what));
+  return std::unique_ptr<DeviceMemory>(std::make_unique<HostMemory>(std::move(buffer)));
+}
+
+Result<BoundWeights> CpuBackend::bind(std::span<const Tensor* const> tensors, std::shared_ptr<MemoryAccount>,
+                                      const Progress&) const {
+  BoundWeights bound;
+  for (const Tensor* tensor : tensors) {
+    bound.views.push_back({DevicePtr(tensor->data), tensor->dtype, tensor->rows, tensor->columns});
+  }
+  return bound;
+}
+
+}  // namespace finermoe

@@ -1,0 +1,36 @@
+// The CPU as a device.
+#pragma once
+
+#include "backend/device.h"
+#include "cpu/kernels.h"
+
+namespace finermoe {
+
+std::shared_ptr<const Device> cpu_device();
+
+// FINERMOE_ISA_AUTO resolved for this machine, or FINERMOE_ERROR_UNSUPPORTED for a set that it lacks.
+Result<int32_t> resolve_isa(int32_t isa);
+// What computes with an instruction set, which must be one that this machine has; its name is static.
+const Kernels& kernels_of(int32_t isa);
+const char* kernels_name(int32_t isa);
+
+// Weights are used where they lie.
+class CpuBackend final : public Backend {
+ public:
+  CpuBackend(const Kernels& kernels, std::shared_ptr<ThreadPool> pool) : kernels_(kernels), pool_(std::move(pool)) {}
+
+  Result<std::unique_ptr<Step>> make_step(const Config& config, size_t n_rows, uint64_t n_positions,
+                                          std::shared_ptr<MemoryAccount> account) const override;
+  Result<std::unique_ptr<KvCache>> make_kv_cache(const KvShape& shape, std::shared_ptr<MemoryAccount> account,
+                                                 std::string_view what) const override;
+  Result<std::unique_ptr<DeviceMemory>> allocate(uint64_t bytes, std::shared_ptr<MemoryAccount> account,
+                                                 std::string_view what) const override;
+  Result<BoundWeights> bind(std::span<const Tensor* const> tensors, std::shared_ptr<MemoryAccount> account,
+                            const Progress& progress) const override;
+
+ private:
+  const Kernels& kernels_;
+  const std::shared_ptr<ThreadPool> pool_;
+};
+
+}  // namespace finermoe

@@ -1,0 +1,112 @@
+// A pass on the CPU: divides each operation into tasks for the thread pool and hands each task to a kernel.
+//
+// The bits of a result do not depend on the number of threads: a task owns the output elements that it writes, and a
+// kernel gives an element the same bits however the outputs are divided into tasks.
+#pragma once
+
+#include <optional>
+
+#include "base/thread_pool.h"
+#include "cpu/cpu_kv_cache.h"
+#include "cpu/kernels.h"
+#include "cpu/step_memory.h"
+
+namespace finermoe {
+
+class CpuStep final : public Step {
+ public:
+  static Result<std::unique_ptr<CpuStep>> make(const Kernels& kernels, std::shared_ptr<ThreadPool> pool,
+                                               const Config& config, size_t n_rows, uint64_t n_positions,
+                                               std::shared_ptr<MemoryAccount> account);
+
+  Status begin(const RaggedBatch& batch, Precision precision) override;
+  void embed(const WeightView& table, DevicePtr<float> out) override;
+  void rms_norm(DevicePtr<const float> x, const WeightView& weight, double eps, size_t n,
+                DevicePtr<float> out) override;
+  void qkv(DevicePtr<const float> x, const QkvWeights& weights, const AttentionShape& shape, uint64_t layer,
+           DevicePtr<float> q_out) override;
+  void attention(DevicePtr<const float> q, const AttentionShape& shape, uint64_t layer, DevicePtr<float> out) override;
+  void linear(DevicePtr<const float> x, const WeightView& weight, size_t n, bool accumulate,
+              DevicePtr<float> out) override;
+  void route(DevicePtr<const float> x, const RouterWeights& weights, const RouterShape& shape, size_t n,
+             const Route& route) override;
+  void moe_ffn(DevicePtr<const float> x, std::span<const FfnWeights> experts, std::span<const uint32_t> subset,
+               const RouterShape& shape, const Route& route, size_t n, bool accumulate, DevicePtr<float> out) override;
+  void gated_ffn(DevicePtr<const float> x, const FfnWeights& weights, const WeightView& scale, size_t n,
+                 DevicePtr<float> out) override;
+  void add(DevicePtr<const float> x, size_t n_values, DevicePtr<float> out) override;
+  void logits(DevicePtr<const float> x, const WeightView& head, size_t n, float* out) override;
+  void upload(std::span<const std::byte> from, DevicePtr<std::byte> to) override;
+  void download(DevicePtr<const std::byte> from, std::span<std::byte> to) override;
+  Status wait() override { return {}; }  // every operation is done when it returns
+  Status row_error(size_t row) const override;
+  void end() noexcept override { pool_step_.reset(); }
+
+ private:
+  CpuStep(const Kernels& kernels, std::shared_ptr<ThreadPool> pool, const Config& config, size_t n_rows,
+          uint64_t n_positions, StepMemory memory);
+
+  // The inputs of products with some weights: rows of floats, and the same narrowed for each kind of weights that
+  // wants that.
+  struct Inputs {
+    const float* rows;
+    uint64_t columns;
+    const std::byte* narrowed[2];  // StepMemory::inputs, or null
+  };
+  // Narrows rows x [n, columns] for weights of these types, where the step is to be fast.
+  Inputs inputs_of(const float* x, size_t n, uint64_t columns, std::initializer_list<DType> weights);
+  bool is_narrowed(const Inputs& inputs, DType weights) const {
+    return kernels_.narrows(weights) && inputs.narrowed[is_blocked(weights)] != nullptr;
+  }
+  const void* input_row(const Inputs& inputs, DType weights, size_t row) const;
+
+  // Of a product's sums: the fastest for n rows, or one for any n, so that a row has the same bits in any company.
+  enum class Order { fastest, one };
+  // out [n, rows] (+)= inputs W^T
+  void multiply(const Inputs& inputs, const WeightView& weight, size_t n, bool accumulate, float* out,
+                Order order = Order::fastest);
+
+  // Rows of a weight matrix that one task multiplies with n vectors, when `copies` such matrices are used.
+  size_t rows_per_task(const WeightView& weight, size_t n, size_t copies) const;
+
+  // An FFN whose assignments are sorted by expert; one without experts is one group.
+  struct GroupedFfn {
+    std::span<const FfnWeights> experts;
+    std::span<const ExpertGroup> groups;  // ascending by expert
+    const Assignment* assignments;
+    uint64_t hidden, width, out_width;  // h, H_e, h_e
+    uint64_t experts_per_component;     // expert k adds to slice k / experts_per_component of the output
+  };
+  std::span<const ExpertGroup> group_by_expert(const RouterShape& shape, std::span<const uint32_t> subset,
+                                               const Route& route, size_t n);
+  GroupedFfn grouped(std::span<const FfnWeights> experts, std::span<const ExpertGroup> groups,
+                     uint64_t experts_per_component) const;
+  Inputs inputs_of(const float* x, size_t n, const GroupedFfn& ffn);
+  bool narrows(DType weights) const { return precision_ == Precision::fast && kernels_.narrows(weights); }
+  void activate(const Inputs& inputs, const GroupedFfn& ffn);
+  void project(const GroupedFfn& ffn, size_t n, bool accumulate, float* out);
+
+  const CpuKvCache& cache_of(size_t row) const { return *caches_[memory_.sessions[row]]; }
+  std::span<AttentionBlock> attention_blocks(const AttentionShape& shape) const;
+  void attend(const AttentionBlock& block, size_t part, size_t kv_head, const float* q, const AttentionShape& shape,
+              uint64_t layer, float* out, size_t worker) const;
+  void join_parts(const AttentionBlock& block, const AttentionShape& shape, size_t kv_head, float* out) const;
+
+  const Kernels& kernels_;
+  const std::shared_ptr<ThreadPool> pool_;
+  const Rope rope_;
+  const RouterShape router_;
+  const uint64_t head_size_, vocab_size_;
+  const StepMemory memory_;
+
+  // Of the pass under way
+  std::optional<ThreadPool::Step> pool_step_;
+  Precision precision_ = Precision::exact;
+  size_t n_ = 0;  // rows of the batch
+  std::vector<const CpuKvCache*> caches_;
+};
+
+// Rows [begin, begin + count) of a matrix. Of a blocked one `begin` is the first of a panel.
+WeightView rows_of(const WeightView& matrix, uint64_t begin, uint64_t count);
+
+}  // namespace finermoe

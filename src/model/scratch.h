@@ -1,0 +1,35 @@
+// What one pass needs on every device that takes part, and between them. Used by one pass at a time, then by the next.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "model/model.h"
+
+namespace finermoe {
+
+class Scratch {
+ public:
+  // Bytes that make() allocates.
+  static uint64_t bytes(const Model& model, size_t n_rows, uint64_t n_positions, size_t n_threads);
+  static Result<std::unique_ptr<Scratch>> make(const Model& model, size_t n_rows, uint64_t n_positions,
+                                               std::shared_ptr<MemoryAccount> account);
+
+  // Of a device of the placement; the first one's is that of the pass.
+  Step& step(size_t device) { return *steps_[device]; }
+  Step& main() { return *steps_[0]; }
+  size_t n_devices() const { return steps_.size(); }
+  size_t n_rows() const { return steps_[0]->n_rows(); }
+  uint64_t n_positions() const { return steps_[0]->n_positions(); }
+
+  // On the host, where the experts of a route have to be known there, or are another device's.
+  int32_t* experts = nullptr;  // [n_rows, k]
+  float* weights = nullptr;    // [n_rows, k]
+  float* hidden = nullptr;     // [n_rows, h]
+
+ private:
+  std::vector<std::unique_ptr<Step>> steps_;
+  Buffer host_;
+};
+
+}  // namespace finermoe

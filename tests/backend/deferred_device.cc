@@ -1,0 +1,311 @@
+#include "deferred_device.h"
+
+#include <atomic>
+#include <condition_variable>
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <random>
+#include <thread>
+
+#include "cpu/cpu_device.h"
+
+namespace finermoe {
+namespace {
+
+// What the host sees of an address: one that no process can have, so that following it faults.
+constexpr uintptr_t disguise = uintptr_t{0xa5} << 48;
+
+template <class T>
+DevicePtr<T> hidden(DevicePtr<T> real) {
+  return real ? DevicePtr<T>::at(real.number() + disguise) : real;
+}
+template <class T>
+DevicePtr<T> real(DevicePtr<T> seen) {
+  return seen ? DevicePtr<T>::at(seen.number() - disguise) : seen;
+}
+WeightView real(WeightView view) {
+  view.data = real(view.data);
+  return view;
+}
+FfnWeights real(const FfnWeights& ffn) { return {real(ffn.gate), real(ffn.up), real(ffn.down)}; }
+Route real(const Route& route) {
+  return {real(route.logits), real(route.experts), real(route.weights), real(route.groups)};
+}
+Route hidden(const Route& route) {
+  return {hidden(route.logits), hidden(route.experts), hidden(route.weights), hidden(route.groups)};
+}
+
+Status misused(const char* what) { return Status(FINERMOE_ERROR_INTERNAL, cat("the deferred device: ", what)); }
+
+// Does what it is given in order, on its own thread, some time later.
+class Stream {
+ public:
+  Stream() : thread_([this] { run(); }) {}
+  ~Stream() {
+    enqueue({});
+    thread_.join();
+  }
+  void enqueue(std::function<void()> work) {
+    {
+      const std::lock_guard lock(mutex_);
+      queue_.push_back(std::move(work));
+    }
+    changed_.notify_all();
+  }
+  Status wait() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return queue_.empty(); });
+    return status_;
+  }
+  bool is_idle() const {
+    const std::lock_guard lock(mutex_);
+    return queue_.empty();
+  }
+  void forget_errors() {
+    const std::lock_guard lock(mutex_);
+    status_ = {};
+  }
+
+ private:
+  void run() {
+    std::mt19937 random(7);
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      changed_.wait(lock, [&] { return !queue_.empty(); });
+      if (!queue_.front()) return;
+      lock.unlock();
+      if (random() % 8 == 0) std::this_thread::sleep_for(std::chrono::microseconds(random() % 60));
+      Status status;
+      try {
+        queue_.front()();
+      } catch (const std::bad_alloc&) {
+        status = Status(FINERMOE_ERROR_OUT_OF_MEMORY, "out of memory");
+      }
+      lock.lock();
+      if (status_.ok()) status_ = std::move(status);
+      queue_.pop_front();  // only now: who waits for an empty queue waits for this, too
+      changed_.notify_all();
+    }
+  }
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<std::function<void()>> queue_;  // its front is being done; an empty function ends it
+  Status status_;
+  std::thread thread_;
+};
+
+class DeferredMemory final : public DeviceMemory {
+ public:
+  explicit DeferredMemory(std::unique_ptr<DeviceMemory> memory)
+      : DeviceMemory(hidden(memory->begin())), memory_(std::move(memory)) {}
+
+ private:
+  const std::unique_ptr<DeviceMemory> memory_;
+};
+
+class DeferredKvCache final : public KvCache {
+ public:
+  explicit DeferredKvCache(std::unique_ptr<KvCache> cache) : KvCache(cache->shape()), cache_(std::move(cache)) {}
+
+  KvCache* inner() const { return cache_.get(); }
+  mutable std::atomic<int> n_passes{0};  // that have it
+
+  uint64_t bytes() const override { return cache_->bytes(); }
+  Status copy_prefix(const KvCache& from, size_t n) override {
+    const auto& source = static_cast<const DeferredKvCache&>(from);
+    FM_TRY(source.check_idle());
+    FM_TRY(check_idle());
+    return cache_->copy_prefix(*source.cache_, n);
+  }
+  Status move_down(size_t begin, size_t end, size_t n, const Rope& rope) override {
+    FM_TRY(check_idle());
+    return cache_->move_down(begin, end, n, rope);
+  }
+  Status read(uint64_t head, size_t begin, size_t n, std::span<std::byte> vectors) const override {
+    FM_TRY(check_idle());
+    return cache_->read(head, begin, n, vectors);
+  }
+  Status write(uint64_t head, size_t begin, size_t n, std::span<const std::byte> vectors) override {
+    FM_TRY(check_idle());
+    return cache_->write(head, begin, n, vectors);
+  }
+
+ private:
+  Status check_idle() const { return n_passes == 0 ? Status() : misused("a cache is used while a pass has it"); }
+  const std::unique_ptr<KvCache> cache_;
+};
+
+class DeferredStep final : public Step {
+ public:
+  explicit DeferredStep(std::unique_ptr<Step> step)
+      : Step(step->n_rows(), step->n_positions()), step_(std::move(step)) {
+    const Activations& a = step_->activations();
+    activations_ = {hidden(a.x), hidden(a.normed), hidden(a.q), hidden(a.attended), hidden(a.routed), hidden(a.route)};
+  }
+  ~DeferredStep() override { end(); }
+
+  Status begin(const RaggedBatch& batch, Precision precision) override {
+    if (is_begun_) return misused("a pass begins before the one before it has ended");
+    stream_.forget_errors();
+    std::vector<KvCache*> inner;
+    for (KvCache* cache : batch.caches) {
+      auto* const of = static_cast<DeferredKvCache*>(cache);
+      caches_.push_back(of);
+      inner.push_back(of->inner());
+      of->n_passes++;
+    }
+    is_begun_ = true;
+    const std::vector<int32_t> tokens(batch.tokens.begin(), batch.tokens.end());  // gone when this returns
+    const std::vector<uint32_t> positions(batch.positions.begin(), batch.positions.end());
+    const std::vector<uint32_t> sessions(batch.sessions.begin(), batch.sessions.end());
+    return step_->begin({tokens, positions, sessions, inner}, precision);
+  }
+
+  void embed(const WeightView& table, DevicePtr<float> out) override {
+    later([=, this] { step_->embed(real(table), real(out)); });
+  }
+  void rms_norm(DevicePtr<const float> x, const WeightView& weight, double eps, size_t n,
+                DevicePtr<float> out) override {
+    later([=, this] { step_->rms_norm(real(x), real(weight), eps, n, real(out)); });
+  }
+  void qkv(DevicePtr<const float> x, const QkvWeights& w, const AttentionShape& shape, uint64_t layer,
+           DevicePtr<float> q_out) override {
+    const QkvWeights weights{real(w.q), real(w.k), real(w.v), real(w.q_bias), real(w.k_bias), real(w.v_bias)};
+    later([=, this] { step_->qkv(real(x), weights, shape, layer, real(q_out)); });
+  }
+  void attention(DevicePtr<const float> q, const AttentionShape& shape, uint64_t layer, DevicePtr<float> out) override {
+    later([=, this] { step_->attention(real(q), shape, layer, real(out)); });
+  }
+  void linear(DevicePtr<const float> x, const WeightView& weight, size_t n, bool accumulate,
+              DevicePtr<float> out) override {
+    later([=, this] { step_->linear(real(x), real(weight), n, accumulate, real(out)); });
+  }
+  void route(DevicePtr<const float> x, const RouterWeights& w, const RouterShape& shape, size_t n,
+             const Route& route) override {
+    const RouterWeights weights{real(w.gate), real(w.concat_gate)};
+    later([=, this] { step_->route(real(x), weights, shape, n, real(route)); });
+  }
+  void moe_ffn(DevicePtr<const float> x, std::span<const FfnWeights> experts, std::span<const uint32_t> subset,
+               const RouterShape& shape, const Route& route, size_t n, bool accumulate, DevicePtr<float> out) override {
+    std::vector<FfnWeights> own;
+    for (const FfnWeights& expert : experts) own.push_back(real(expert));
+    const std::vector<uint32_t> some(subset.begin(), subset.end());
+    later([=, this] { step_->moe_ffn(real(x), own, some, shape, real(route), n, accumulate, real(out)); });
+  }
+  void gated_ffn(DevicePtr<const float> x, const FfnWeights& weights, const WeightView& scale, size_t n,
+                 DevicePtr<float> out) override {
+    later([=, this] { step_->gated_ffn(real(x), real(weights), real(scale), n, real(out)); });
+  }
+  void add(DevicePtr<const float> x, size_t n_values, DevicePtr<float> out) override {
+    later([=, this] { step_->add(real(x), n_values, real(out)); });
+  }
+  void logits(DevicePtr<const float> x, const WeightView& head, size_t n, float* out) override {
+    std::fill_n(out, n * head.rows, NAN);  // whoever reads it too early sees that
+    later([=, this] { step_->logits(real(x), real(head), n, out); });
+  }
+  void upload(std::span<const std::byte> from, DevicePtr<std::byte> to) override {
+    later([this, to, bytes = std::vector<std::byte>(from.begin(), from.end())] { step_->upload(bytes, real(to)); });
+  }
+  void download(DevicePtr<const std::byte> from, std::span<std::byte> to) override {
+    std::fill(to.begin(), to.end(), std::byte{0xff});
+    later([=, this] { step_->download(real(from), to); });
+  }
+  Status wait() override { return stream_.wait(); }
+  Status row_error(size_t row) const override {
+    return stream_.is_idle() ? step_->row_error(row) : misused("the rows' errors are not known yet");
+  }
+  void end() noexcept override {
+    const Status last = stream_.wait();
+    static_cast<void>(last);  // a pass that is given up
+    for (const DeferredKvCache* cache : caches_) cache->n_passes--;
+    caches_.clear();
+    step_->end();
+    is_begun_ = false;
+  }
+
+ private:
+  template <class Work>
+  void later(Work&& work) {
+    stream_.enqueue(std::forward<Work>(work));
+  }
+
+  const std::unique_ptr<Step> step_;
+  std::vector<const DeferredKvCache*> caches_;  // of the pass
+  bool is_begun_ = false;
+  Stream stream_;
+};
+
+class DeferredBackend final : public Backend {
+ public:
+  explicit DeferredBackend(std::shared_ptr<Backend> backend) : backend_(std::move(backend)) {}
+
+  Result<std::unique_ptr<Step>> make_step(const Config& config, size_t n_rows, uint64_t n_positions,
+                                          std::shared_ptr<MemoryAccount> account) const override {
+    FM_ASSIGN(auto step, backend_->make_step(config, n_rows, n_positions, std::move(account)));
+    return std::unique_ptr<Step>(std::make_unique<DeferredStep>(std::move(step)));
+  }
+  Result<std::unique_ptr<KvCache>> make_kv_cache(const KvShape& shape, std::shared_ptr<MemoryAccount> account,
+                                                 std::string_view what) const override {
+    FM_ASSIGN(auto cache, backend_->make_kv_cache(shape, std::move(account), what));
+    return std::unique_ptr<KvCache>(std::make_unique<DeferredKvCache>(std::move(cache)));
+  }
+  Result<std::unique_ptr<DeviceMemory>> allocate(uint64_t bytes, std::shared_ptr<MemoryAccount> account,
+                                                 std::string_view what) const override {
+    FM_ASSIGN(auto memory, backend_->allocate(bytes, std::move(account), what));
+    return std::unique_ptr<DeviceMemory>(std::make_unique<DeferredMemory>(std::move(memory)));
+  }
+  Result<BoundWeights> bind(std::span<const Tensor* const> tensors, std::shared_ptr<MemoryAccount> account,
+                            const Progress& progress) const override {
+    const auto places = [](const Tensor& tensor) { return (tensor.bytes() + 63) / 64 * 64; };
+    uint64_t total = 0, done = 0;
+    for (const Tensor* tensor : tensors) total += places(*tensor);
+    BoundWeights bound;
+    FM_ASSIGN(bound.memory, allocate(total, std::move(account), "the weights on the device"));
+    for (const Tensor* tensor : tensors) {
+      FM_TRY(progress.report("upload", done, total));
+      const DevicePtr<std::byte> to = bound.memory->begin() + done;
+      std::memcpy(real(to).address(), tensor->data, tensor->bytes());
+      bound.views.push_back({to, tensor->dtype, tensor->rows, tensor->columns});
+      done += places(*tensor);
+    }
+    FM_TRY(progress.report("upload", total, total));
+    return bound;
+  }
+
+ private:
+  const std::shared_ptr<Backend> backend_;
+};
+
+class DeferredDevice final : public Device {
+ public:
+  DeviceInfo info() const override {
+    DeviceInfo info = cpu_->info();
+    info.name = "deferred";
+    info.kind = FINERMOE_DEVICE_OTHER;
+    info.copies_weights = true;
+    return info;
+  }
+  Result<std::shared_ptr<Backend>> open(const DeviceOptions& options) const override {
+    FM_ASSIGN(auto backend, cpu_->open(options));
+    return deferred(std::move(backend));
+  }
+  uint64_t step_bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_threads) const override {
+    return cpu_->step_bytes(config, n_rows, n_positions, n_threads);
+  }
+  uint64_t kv_cache_bytes(const KvShape& shape) const override { return cpu_->kv_cache_bytes(shape); }
+
+ private:
+  const std::shared_ptr<const Device> cpu_ = cpu_device();
+};
+
+}  // namespace
+
+std::shared_ptr<const Device> deferred_device() { return std::make_shared<DeferredDevice>(); }
+std::shared_ptr<Backend> deferred(std::shared_ptr<Backend> backend) {
+  return std::make_shared<DeferredBackend>(std::move(backend));
+}
+
+}  // namespace finermoe

@@ -1,0 +1,179 @@
+// The forward pass itself, beside the authors' logits: on each device, and with a layer's experts on several.
+#include "model/forward.h"
+
+#include <numeric>
+
+#include "../backend/support.h"
+#include "../support/golden.h"
+
+namespace finermoe {
+namespace {
+
+struct Where {
+  std::string name;
+  bool main_is_deferred;
+  // Of an expert of all layers: whether it is on the other device.
+  bool (*is_elsewhere)(size_t expert);
+};
+std::string name_of_where(const testing::TestParamInfo<Where>& info) { return info.param.name; }
+constexpr auto nowhere = [](size_t) { return false; };
+constexpr auto everywhere = [](size_t) { return true; };
+constexpr auto every_third = [](size_t expert) { return expert % 3 == 0; };
+
+OpenDevice open(const std::shared_ptr<const Device>& device) {
+  auto backend = device->open({FINERMOE_ISA_PORTABLE, std::make_shared<ThreadPool>(2)});
+  EXPECT_TRUE(backend.ok());
+  return {device, *backend};
+}
+
+class Forward : public testing::TestWithParam<Where> {
+ protected:
+  // A model, placed as the parameter says, and a session of 64 positions.
+  void load(const std::string& path) {
+    auto opened = Checkpoint::open(path, {false, no_limit(), {}});
+    ASSERT_TRUE(opened.ok()) << opened.status().message();
+    model.checkpoint = *opened;
+    model.config = model.checkpoint->config();
+    const OpenDevice cpu = open(cpu_device()), other = open(deferred_device());
+    model.placement.devices = GetParam().main_is_deferred ? std::vector{other, cpu} : std::vector{cpu, other};
+    const size_t n_experts =
+        model.config.n_moe_layers() * (model.config.is_moe() ? model.config.router.n_experts() : 0);
+    for (size_t expert = 0; expert < n_experts; expert++) {
+      model.placement.device_of_expert.push_back(GetParam().is_elsewhere(expert));
+    }
+    auto weights = Weights::bind(*model.checkpoint, model.placement, no_limit(), {});
+    ASSERT_TRUE(weights.ok());
+    model.weights = std::move(*weights);
+    auto made = model.placement.devices[0].backend->make_kv_cache(KvShape::of(model.config, 64, DType::f32), no_limit(),
+                                                                  "a test");
+    ASSERT_TRUE(made.ok());
+    cache = std::move(*made);
+    auto scratch_made = Scratch::make(model, 64, 64, no_limit());
+    ASSERT_TRUE(scratch_made.ok());
+    scratch = std::move(*scratch_made);
+  }
+
+  Status run(const std::vector<int32_t>& ids, const Readout& readout, const ForwardHooks& hooks) {
+    std::vector<uint32_t> positions(ids.size()), sessions(ids.size());
+    for (size_t i = 0; i < ids.size(); i++) positions[i] = uint32_t(i);
+    KvCache* const of_session = cache.get();
+    return forward(model, {ids, positions, sessions, {&of_session, 1}}, Precision::exact, readout, *scratch, hooks);
+  }
+
+  Model model;
+  std::unique_ptr<KvCache> cache;
+  std::unique_ptr<Scratch> scratch;
+};
+INSTANTIATE_TEST_SUITE_P(Placements, Forward,
+                         testing::Values(Where{"cpu", false, nowhere}, Where{"deferred", true, nowhere},
+                                         Where{"experts_on_cpu", true, everywhere},
+                                         Where{"experts_on_deferred", false, everywhere},
+                                         Where{"experts_on_both", true, every_third}),
+                         name_of_where);
+
+const auto go_on = [] { return Status(); };
+
+TEST_P(Forward, LogitsAndRoutesAreTheAuthors) {
+  for (const std::string& path : golden::shape_models()) {
+    SCOPED_TRACE(path);
+    load(path);
+    if (model.checkpoint->stores_tied_head()) continue;  // settled by who loads it
+    const nlohmann::json expected = golden::expected(path)["prompts"][0];
+    const std::vector<int32_t> ids = expected["ids"];
+    std::vector<size_t> rows(ids.size());
+    std::iota(rows.begin(), rows.end(), size_t{0});
+    std::vector<float> logits(ids.size() * model.config.vocab_size);
+    // Of each MoE layer, more than there is room for in one step of scratch.
+    const RouterShape& shape = model.config.router;
+    const size_t k = shape.n_experts_per_token(), n_layers = model.config.n_moe_layers();
+    std::vector<std::vector<float>> router_logits(n_layers, std::vector<float>(ids.size() * shape.n_experts()));
+    std::vector<std::vector<float>> weights(n_layers, std::vector<float>(ids.size() * k));
+    std::vector<std::vector<int32_t>> experts(n_layers, std::vector<int32_t>(ids.size() * k));
+    std::vector<std::vector<int32_t>> groups(n_layers, std::vector<int32_t>(ids.size() * shape.granularity_output));
+    std::vector<HostRoute> routes;
+    for (size_t layer = 0; layer < n_layers; layer++) {
+      routes.push_back(
+          {router_logits[layer].data(), experts[layer].data(), weights[layer].data(), groups[layer].data()});
+    }
+    const Status status = run(ids, {.rows = rows, .logits = logits.data()}, {go_on, routes});
+    ASSERT_TRUE(status.ok()) << status.message();
+    expect_close(logits.data(), golden::npz_array(path + "/expected_logits.npz", "logits_0"), 2e-4);
+    for (size_t layer = 0; layer < n_layers; layer++) {
+      for (size_t t = 0; t < ids.size(); t++) {
+        const std::vector<int32_t> want = expected["layers"][layer]["experts"][t];
+        EXPECT_TRUE(std::equal(want.begin(), want.end(), &experts[layer][t * k])) << layer << " " << t;
+      }
+    }
+  }
+}
+
+TEST_P(Forward, RowsAreReadOutOneByOneOrInBlocks) {
+  load(golden::source_root() + "/tests/data/shapes/finermoe-concat-proj");
+  const std::vector<int32_t> ids{3, 1, 4, 1, 5, 9, 2, 6};
+  const uint64_t vocab = model.config.vocab_size, h = model.config.hidden_size;
+  const std::vector<size_t> all{0, 1, 2, 3, 4, 5, 6, 7}, some{1, 2, 5, 7};
+  std::vector<float> whole(8 * vocab), hidden(8 * h);
+  ASSERT_TRUE(run(ids, {.rows = all, .hidden = hidden.data(), .logits = whole.data()}, {go_on}).ok());
+  std::vector<float> of_some(4 * vocab), hidden_of_some(4 * h);
+  ASSERT_TRUE(run(ids, {.rows = some, .hidden = hidden_of_some.data(), .logits = of_some.data()}, {go_on}).ok());
+  std::vector<float> block(3 * vocab), in_blocks;
+  const auto take = [&](size_t begin, size_t end, const float* logits) {
+    EXPECT_EQ(begin * vocab, in_blocks.size());
+    in_blocks.insert(in_blocks.end(), logits, logits + (end - begin) * vocab);
+  };
+  const Readout::LogitsBlock told = take;
+  ASSERT_TRUE(
+      run(ids, {.rows = some, .logits = block.data(), .logits_block = &told, .logits_block_rows = 3}, {go_on}).ok());
+  for (size_t i = 0; i < some.size(); i++) {
+    const std::vector<float> row(&whole[some[i] * vocab], &whole[some[i] * vocab] + vocab);
+    expect_close(&of_some[i * vocab], row, 1e-5);
+    expect_close(&in_blocks[i * vocab], row, 1e-5);
+    EXPECT_TRUE(std::equal(&hidden[some[i] * h], &hidden[some[i] * h] + h, &hidden_of_some[i * h]));
+  }
+}
+
+TEST_P(Forward, StopsBetweenLayersAndCanRunAgain) {
+  load(golden::source_root() + "/tests/data/shapes/finermoe-32-1-2-2");
+  const std::vector<int32_t> ids{3, 1, 4, 1, 5};
+  const std::vector<size_t> rows{4};
+  std::vector<float> logits(model.config.vocab_size), again(logits.size());
+  ASSERT_TRUE(run(ids, {.rows = rows, .logits = logits.data()}, {go_on}).ok());
+  for (size_t stop_at = 0; stop_at < model.config.n_layers; stop_at++) {
+    size_t asked = 0;
+    const auto stop = [&] { return asked++ == stop_at ? Status(FINERMOE_ERROR_CANCELLED, "stop") : Status(); };
+    std::fill(again.begin(), again.end(), 0.0f);
+    EXPECT_EQ(run(ids, {.rows = rows, .logits = again.data()}, {stop}).code(), FINERMOE_ERROR_CANCELLED);
+    EXPECT_EQ(again, std::vector<float>(again.size()));
+  }
+  ASSERT_TRUE(run(ids, {.rows = rows, .logits = again.data()}, {go_on}).ok());
+  EXPECT_EQ(logits, again);
+}
+
+TEST_P(Forward, ARowThatFailsLeavesTheOthers) {
+  load(golden::source_root() + "/tests/data/shapes/finermoe-32-1-2-2");
+  // Token 7 alone has an embedding that is not finite.
+  std::vector<float> table(model.config.vocab_size * model.config.hidden_size, 0.01f);
+  for (size_t i = 0; i < table.size(); i++) table[i] *= float(i % 13);
+  table[7 * model.config.hidden_size] = INFINITY;
+  const Tensor tensor{.name = "table",
+                      .dtype = DType::f32,
+                      .rows = model.config.vocab_size,
+                      .columns = model.config.hidden_size,
+                      .data = reinterpret_cast<const std::byte*>(table.data())};
+  const Tensor* const of = &tensor;
+  auto bound = model.placement.devices[0].backend->bind({&of, 1}, no_limit(), {});
+  ASSERT_TRUE(bound.ok());
+  model.weights.embedding = bound->views[0];
+  const std::vector<size_t> rows{1};
+  std::vector<float> logits(model.config.vocab_size);
+  const Status status = run({1, 2, 7}, {.rows = rows, .logits = logits.data()}, {go_on});
+  EXPECT_EQ(status.code(), FINERMOE_ERROR_NOT_FINITE);
+  EXPECT_NE(status.message().find("row 2"), std::string::npos) << status.message();
+  EXPECT_TRUE(scratch->main().row_error(0).ok());
+  EXPECT_TRUE(scratch->main().row_error(1).ok());
+  EXPECT_FALSE(scratch->main().row_error(2).ok());
+  EXPECT_TRUE(run({1, 2, 3}, {.rows = rows, .logits = logits.data()}, {go_on}).ok());
+}
+
+}  // namespace
+}  // namespace finermoe
