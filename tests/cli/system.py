@@ -59,7 +59,7 @@ class System(unittest.TestCase):
         self.assertEqual([device["name"] for device in devices], ["cpu", "deferred"])
         self.assertIs(devices[1]["copies_weights"], True)
         self.assertRegex(text("system", "--device-module", module), r"(?m)^device +deferred: ")
-        prompt = ("generate", TRAINED, "-p", "a word", "-n", 8, "--temperature", 0)
+        prompt = ("generate", TRAINED, "-p", "a word", "-n", 8, "--temp", 0)
         self.assertEqual(text(*prompt), text(*prompt, "--device-module", module, "--device", "deferred"))
         self.assertEqual(text(*prompt), text(*prompt, "--device-module", module, "--device", "deferred",
                                              "--expert-device", "cpu"))

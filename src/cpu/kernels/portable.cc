@@ -4,8 +4,8 @@
 #include <cmath>
 #include <cstring>
 
-#include "cpu/kv_layout.h"
 #include "cpu/kernels.h"
+#include "cpu/kv_layout.h"
 
 namespace finermoe::portable {
 namespace {
