@@ -48,8 +48,8 @@ Result<double> expert_similarity(const Checkpoint& checkpoint, size_t layer, Thr
                                  FunctionRef<Status()> go_on) {
   const std::vector<bool>& is_moe_layer = checkpoint.config().is_moe_layer;
   if (layer >= is_moe_layer.size() || !is_moe_layer[layer]) {
-    return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat("layer ", layer, " has no experts"), "the index of a MoE layer",
-                  cat(layer));
+    return Status(FINERMOE_ERROR_INVALID_ARGUMENT, format_text("layer ", layer, " has no experts"),
+                  "the index of a MoE layer", format_text(layer));
   }
   const std::vector<Expert> experts = experts_of(checkpoint, layer);
   if (experts.size() < 2) {

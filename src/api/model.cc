@@ -23,8 +23,8 @@ Status open_model(const finermoe_model_options* options, finermoe_model** model,
   FM_ASSIGN(auto checkpoint, open(Checkpoint::Options{settings.copy, runtime->account(), settings.progress}));
   if (settings.verify) FM_TRY(refuse_not_finite(*checkpoint, settings.progress));
   const Config& c = checkpoint->config();
-  runtime->log(1, cat("opened a ", c.model_type_name(), " model: ", checkpoint->tensors().size(), " tensors in ",
-                      checkpoint->files().size(), " files"));
+  runtime->log(1, format_text("opened a ", c.model_type_name(), " model: ", checkpoint->tensors().size(),
+                              " tensors in ", checkpoint->files().size(), " files"));
   FM_ASSIGN(auto loaded,
             LoadedModel::load(std::move(checkpoint), std::move(runtime), settings.load, settings.progress));
   return give(model, std::move(loaded));

@@ -22,8 +22,8 @@ int32_t on_trace(const finermoe_trace* handle, finermoe_error** error, Body&& bo
 // Any of these FINERMOE_TRACE_….
 Status require_recorded(const Trace& trace, uint32_t what) {
   if ((trace.what() & what) != 0) return {};
-  return Status(FINERMOE_ERROR_STATE, "the trace does not record this", cat("the flag ", what, " at its creation"),
-                cat("the flags ", trace.what()));
+  return Status(FINERMOE_ERROR_STATE, "the trace does not record this",
+                format_text("the flag ", what, " at its creation"), format_text("the flags ", trace.what()));
 }
 
 // The same for one layer of it, where the trace records what is asked for.
@@ -32,8 +32,8 @@ int32_t on_layer(const finermoe_trace* handle, size_t moe_layer, uint32_t what, 
   return on_trace(handle, error, [&](Trace& trace) -> Status {
     const size_t n_layers = trace.layers().size();
     if (moe_layer >= n_layers) {
-      return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat("there is no MoE layer ", moe_layer),
-                    cat("less than ", n_layers), cat(moe_layer));
+      return Status(FINERMOE_ERROR_INVALID_ARGUMENT, format_text("there is no MoE layer ", moe_layer),
+                    format_text("less than ", n_layers), format_text(moe_layer));
     }
     FM_TRY(require_recorded(trace, what));
     return body(trace, trace.layer(moe_layer));

@@ -40,7 +40,7 @@ std::vector<std::string> control_groups(std::string_view lines, std::string_view
     if (second == text.npos || !text.substr(second + 1).starts_with('/')) continue;
     const std::string_view controllers = text.substr(first + 1, second - first - 1);
     if (controllers.empty()) add(mount, text.substr(second + 1));
-    if (names(controllers, controller)) add(cat(mount, "/", controller), text.substr(second + 1));
+    if (names(controllers, controller)) add(format_text(mount, "/", controller), text.substr(second + 1));
   }
   return groups;
 }

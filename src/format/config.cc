@@ -27,14 +27,15 @@ constexpr uint64_t default_n_experts = 60, default_n_experts_per_token = 4;
 constexpr uint64_t default_expert_width = 1408, default_shared_expert_width = 5632;
 
 Status inconsistent(std::string_view name, std::string message, std::string expected, std::string found) {
-  return Status(FINERMOE_ERROR_CONFIG_INCONSISTENT, cat(name, ": ", message), std::move(expected), std::move(found));
+  return Status(FINERMOE_ERROR_CONFIG_INCONSISTENT, format_text(name, ": ", message), std::move(expected),
+                std::move(found));
 }
 
 Status check_divides(std::string_view name, std::string_view divisor_name, uint64_t divisor, std::string_view size_name,
                      uint64_t size) {
   if (size % divisor == 0) return {};
-  return inconsistent(name, cat(size_name, " = ", size, " is not divisible by ", divisor_name, " = ", divisor),
-                      cat("a multiple of ", divisor), cat(size));
+  return inconsistent(name, format_text(size_name, " = ", size, " is not divisible by ", divisor_name, " = ", divisor),
+                      format_text("a multiple of ", divisor), format_text(size));
 }
 
 Result<ModelType> parse_model_type(const Fields& fields) {
@@ -91,16 +92,18 @@ Status parse_attention(const Fields& fields, std::string_view name, const Defaul
   FM_ASSIGN(config.head_size, fields.whole("head_dim", 1, max_width, config.hidden_size / config.n_heads));
   if (config.head_size == 0 || config.head_size % 2 != 0) {
     const std::string from = fields.find("head_dim") != nullptr
-                                 ? cat("head_dim = ", config.head_size)
-                                 : cat("the head size hidden_size / num_attention_heads = ", config.hidden_size, " / ",
-                                       config.n_heads, " = ", config.head_size);
-    return inconsistent(name, cat(from, " is ", config.head_size == 0 ? "0" : "odd", ", and rotary angles need pairs"),
-                        "an even head size", cat(config.head_size));
+                                 ? format_text("head_dim = ", config.head_size)
+                                 : format_text("the head size hidden_size / num_attention_heads = ", config.hidden_size,
+                                               " / ", config.n_heads, " = ", config.head_size);
+    return inconsistent(
+        name, format_text(from, " is ", config.head_size == 0 ? "0" : "odd", ", and rotary angles need pairs"),
+        "an even head size", format_text(config.head_size));
   }
   if (config.q_width() > max_width) {
-    return Status(FINERMOE_ERROR_CONFIG_VALUE,
-                  cat(name, ": ", config.n_heads, " heads of ", config.head_size, " are wider than ", max_width),
-                  cat("at most ", max_width), cat(config.q_width()));
+    return Status(
+        FINERMOE_ERROR_CONFIG_VALUE,
+        format_text(name, ": ", config.n_heads, " heads of ", config.head_size, " are wider than ", max_width),
+        format_text("at most ", max_width), format_text(config.q_width()));
   }
   if (config.model_type == ModelType::qwen2) return {};  // whose class does not read the next key
   FM_ASSIGN(config.has_qkv_bias, fields.flag("qkv_bias", true));
@@ -121,9 +124,9 @@ Status parse_sliding_layers(const Fields& fields, std::string_view name, bool us
   }
   if (!types->is_array()) return fields.wrong("layer_types", "a list of strings");
   if (types->size() != config.n_layers) {
-    return inconsistent(name,
-                        cat("layer_types has ", types->size(), " entries, num_hidden_layers is ", config.n_layers),
-                        cat(config.n_layers, " entries"), cat(types->size(), " entries"));
+    return inconsistent(
+        name, format_text("layer_types has ", types->size(), " entries, num_hidden_layers is ", config.n_layers),
+        format_text(config.n_layers, " entries"), format_text(types->size(), " entries"));
   }
   for (uint64_t layer = 0; layer < config.n_layers; layer++) {
     if (!(*types)[layer].is_string()) return fields.wrong("layer_types", "a list of strings");
@@ -131,7 +134,7 @@ Status parse_sliding_layers(const Fields& fields, std::string_view name, bool us
     config.is_sliding_layer[layer] = type == "sliding_attention";
     if (type == "sliding_attention" || type == "full_attention" || type == "attention")
       continue;  // the last one is old
-    return Status(FINERMOE_ERROR_CONFIG_VALUE, cat(name, ": layer_types asks for \"", type, "\""),
+    return Status(FINERMOE_ERROR_CONFIG_VALUE, format_text(name, ": layer_types asks for \"", type, "\""),
                   "\"full_attention\" or \"sliding_attention\"", type);
   }
   return {};
@@ -146,14 +149,14 @@ Status parse_windows(const Fields& fields, std::string_view name, Config& config
   if (config.n_sliding_layers() == 0) return {};
   if (!has_window) {
     const std::string found = uses_window ? "\"sliding_window\" is null" : "\"use_sliding_window\" is not true";
-    return Status(FINERMOE_ERROR_SLIDING_WINDOW, cat(name, ": layers have a sliding window, and ", found),
+    return Status(FINERMOE_ERROR_SLIDING_WINDOW, format_text(name, ": layers have a sliding window, and ", found),
                   "use_sliding_window and sliding_window", found);
   }
   FM_ASSIGN(const int64_t window, fields.integer("sliding_window", default_sliding_window));
   if (window < 1) {
     return Status(FINERMOE_ERROR_SLIDING_WINDOW,
-                  cat(name, ": in a sliding window of ", window, " positions a token does not even see itself"),
-                  "at least 1", cat(window));
+                  format_text(name, ": in a sliding window of ", window, " positions a token does not even see itself"),
+                  "at least 1", format_text(window));
   }
   config.sliding_window = static_cast<uint64_t>(window);
   return {};
@@ -184,21 +187,21 @@ Status parse_router(const Fields& fields, std::string_view name, Config& config)
   if (n_groups > max_experts || group_size > max_experts || n_groups * group_size != n_experts) {
     return inconsistent(
         name,
-        cat("num_experts = ", n_experts, " is not G_O * R_O * G_I * R_I = ", router.granularity_output, " * ",
-            router.expansion_output, " * ", router.granularity_inter, " * ", router.expansion_inter),
-        cat(router.granularity_output, " * ", router.expansion_output, " * ", router.granularity_inter, " * ",
-            router.expansion_inter),
-        cat(n_experts));
+        format_text("num_experts = ", n_experts, " is not G_O * R_O * G_I * R_I = ", router.granularity_output, " * ",
+                    router.expansion_output, " * ", router.granularity_inter, " * ", router.expansion_inter),
+        format_text(router.granularity_output, " * ", router.expansion_output, " * ", router.granularity_inter, " * ",
+                    router.expansion_inter),
+        format_text(n_experts));
   }
   FM_TRY(check_divides(name, "G_O", router.granularity_output, "num_experts_per_tok", per_token));
   FM_TRY(check_divides(name, "G_O", router.granularity_output, "hidden_size", config.hidden_size));
   router.top_inter = per_token / router.granularity_output;
   if (router.top_inter > group_size) {
     return inconsistent(name,
-                        cat("num_experts_per_tok / G_O = ", per_token, " / ", router.granularity_output, " = ",
-                            router.top_inter, " experts are kept of each group, which has G_I * R_I = ",
-                            router.granularity_inter, " * ", router.expansion_inter, " = ", group_size),
-                        cat("at most ", group_size), cat(router.top_inter));
+                        format_text("num_experts_per_tok / G_O = ", per_token, " / ", router.granularity_output, " = ",
+                                    router.top_inter, " experts are kept of each group, which has G_I * R_I = ",
+                                    router.granularity_inter, " * ", router.expansion_inter, " = ", group_size),
+                        format_text("at most ", group_size), format_text(router.top_inter));
   }
   return {};
 }
@@ -259,14 +262,14 @@ Status check_total(std::string_view name, const Config& config) {
   uint64_t experts = config.n_moe_layers() * config.router.n_experts();  // at most 2^36
   if (experts * 3 > max_tensors) {
     return Status(FINERMOE_ERROR_CONFIG_VALUE,
-                  cat(name, ": ", config.n_moe_layers(), " layers of ", config.router.n_experts(),
-                      " experts have more than ", max_tensors, " tensors"),
-                  cat("at most ", max_tensors, " tensors"), cat(experts * 3));
+                  format_text(name, ": ", config.n_moe_layers(), " layers of ", config.router.n_experts(),
+                              " experts have more than ", max_tensors, " tensors"),
+                  format_text("at most ", max_tensors, " tensors"), format_text(experts * 3));
   }
   double total = count<double>(config).first;
   if (total > max_elements) {
-    return Status(FINERMOE_ERROR_CONFIG_VALUE, cat(name, ": these sizes make ", total, " parameters"),
-                  cat("at most ", max_elements), cat(total));
+    return Status(FINERMOE_ERROR_CONFIG_VALUE, format_text(name, ": these sizes make ", total, " parameters"),
+                  format_text("at most ", max_elements), format_text(total));
   }
   return {};
 }
@@ -298,7 +301,8 @@ const char* Config::model_type_name() const {
 Result<Config> Config::parse(std::string_view json, std::string_view name) {
   FM_ASSIGN(Json document, parse_json(json, name, FINERMOE_ERROR_CONFIG_MALFORMED));
   if (!document.is_object()) {
-    return Status(FINERMOE_ERROR_CONFIG_MALFORMED, cat(name, ": not an object"), "a JSON object", document.type_name());
+    return Status(FINERMOE_ERROR_CONFIG_MALFORMED, format_text(name, ": not an object"), "a JSON object",
+                  document.type_name());
   }
   Fields fields(document, name);
   Config config;

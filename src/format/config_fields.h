@@ -29,14 +29,16 @@ class Fields {
   }
 
   Status missing(std::string_view key) const {
-    return Status(FINERMOE_ERROR_CONFIG_MISSING, cat(name_, ": \"", key, "\" is missing"), std::string(key), "nothing");
+    return Status(FINERMOE_ERROR_CONFIG_MISSING, format_text(name_, ": \"", key, "\" is missing"), std::string(key),
+                  "nothing");
   }
   Status wrong(std::string_view key, std::string_view expected) const {
     const Json* value = find(key);
     std::string found = value ? value->show() : "nothing";
-    if (found.size() > 80) found = cat(std::string_view(found).substr(0, 80), "…");
-    return Status(FINERMOE_ERROR_CONFIG_VALUE, cat(name_, ": \"", key, "\" must be ", expected, ", and is ", found),
-                  std::string(expected), found);
+    if (found.size() > 80) found = format_text(std::string_view(found).substr(0, 80), "…");
+    return Status(FINERMOE_ERROR_CONFIG_VALUE,
+                  format_text(name_, ": \"", key, "\" must be ", expected, ", and is ", found), std::string(expected),
+                  found);
   }
 
   // Absent values answer `otherwise`, or are an error where there is none.
@@ -45,7 +47,7 @@ class Fields {
     const Json* value = find(key);
     if (value == nullptr) return otherwise ? Result<uint64_t>(*otherwise) : missing(key);
     if (!value->is_number_unsigned() || value->get<uint64_t>() < least || value->get<uint64_t>() > most) {
-      return wrong(key, cat("a whole number from ", least, " to ", most));
+      return wrong(key, format_text("a whole number from ", least, " to ", most));
     }
     return value->get<uint64_t>();
   }
@@ -61,7 +63,7 @@ class Fields {
     const Json* value = find(key);
     if (value == nullptr) return otherwise ? Result<double>(*otherwise) : missing(key);
     if (!value->is_number() || !(value->get<double>() >= least && value->get<double>() <= most)) {
-      return wrong(key, cat("a number from ", least, " to ", most));
+      return wrong(key, format_text("a number from ", least, " to ", most));
     }
     return value->get<double>();
   }

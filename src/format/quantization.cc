@@ -44,7 +44,7 @@ std::string name_of_method(const Fields& fields, const std::string& method) {
   for (const auto& one : known) {
     if (method == one.method) return std::string(one.name);
   }
-  if (!method.empty()) return cat("\"", method, "\"");
+  if (!method.empty()) return format_text("\"", method, "\"");
   for (const char* key : {"load_in_4bit", "load_in_8bit"}) {
     if (fields.find(key) != nullptr) return "bitsandbytes";
   }
@@ -82,7 +82,7 @@ std::optional<DType> Quantization::type_of(TensorKind kind, std::string_view nam
 }
 
 Result<std::optional<Quantization>> Quantization::parse(const Json& value, std::string_view file_name) {
-  const std::string name = cat(file_name, ": quantization_config");
+  const std::string name = format_text(file_name, ": quantization_config");
   const Fields fields(value, name);
   FM_ASSIGN(std::string method, fields.text("quant_method", ""));
   if (is_switched_off(fields, method)) return std::optional<Quantization>();
@@ -90,15 +90,16 @@ Result<std::optional<Quantization>> Quantization::parse(const Json& value, std::
     const std::string known = name_of_method(fields, method);
     return Status(
         FINERMOE_ERROR_UNSUPPORTED,
-        cat(name, ": weights quantised by ", known,
-            " are not supported: use the model in BF16, F16 or F32, and `finermoe quantize` where it is to be "
-            "smaller"),
+        format_text(name, ": weights quantised by ", known,
+                    " are not supported: use the model in BF16, F16 or F32, and `finermoe quantize` where it is to be "
+                    "smaller"),
         "weights in BF16, F16 or F32, or \"finermoe\", version 1", known);
   }
   FM_ASSIGN(uint64_t version, fields.whole("version", 0, UINT32_MAX, 0));
   if (version != 1) {
-    return Status(FINERMOE_ERROR_UNSUPPORTED, cat(name, ": version ", version, " of \"finermoe\" is not supported"),
-                  "version 1", cat("version ", version));
+    return Status(FINERMOE_ERROR_UNSUPPORTED,
+                  format_text(name, ": version ", version, " of \"finermoe\" is not supported"), "version 1",
+                  format_text("version ", version));
   }
   Quantization out;
   FM_ASSIGN(out.weights, parse_type(fields, "weights"));

@@ -13,7 +13,7 @@ namespace {
 constexpr double most_positions = 1 << 27, most = 1e6;
 
 Status not_supported(std::string_view name, const std::string& found) {
-  return Status(FINERMOE_ERROR_ROPE_SCALING, cat(name, ": the rope scaling \"", found, "\" is not supported"),
+  return Status(FINERMOE_ERROR_ROPE_SCALING, format_text(name, ": the rope scaling \"", found, "\" is not supported"),
                 "\"default\", \"linear\", \"yarn\" or \"llama3\"", found);
 }
 
@@ -96,9 +96,10 @@ Status check_finite(const Rope& rope, std::string_view name, uint64_t head_size)
   bool finite = std::isfinite(rope.attention_factor);
   for (const float frequency : frequencies) finite = finite && std::isfinite(frequency);
   if (finite) return {};
-  return Status(FINERMOE_ERROR_ROPE_SCALING,
-                cat(name, ": the numbers of the rope scaling \"", rope.scaling_name(), "\" give no finite frequencies"),
-                "finite frequencies", "NaN or infinity");
+  return Status(
+      FINERMOE_ERROR_ROPE_SCALING,
+      format_text(name, ": the numbers of the rope scaling \"", rope.scaling_name(), "\" give no finite frequencies"),
+      "finite frequencies", "NaN or infinity");
 }
 
 }  // namespace
@@ -114,7 +115,7 @@ Result<Rope> Rope::parse(const Fields& fields, std::string_view name, uint64_t m
     if (!value->is_object()) return fields.wrong(one, "an object or null");
     if (!value->empty()) object = value, key = one;
   }
-  const std::string place = cat(name, ": ", key);
+  const std::string place = format_text(name, ": ", key);
   const Fields in(*object, place);
   if (in.find("full_attention") != nullptr || in.find("sliding_attention") != nullptr) {
     return not_supported(name, "one for each type of layer");
@@ -130,7 +131,7 @@ Result<Rope> Rope::parse(const Fields& fields, std::string_view name, uint64_t m
   FM_ASSIGN(double rotated, fields.real("partial_rotary_factor", 0, 1, 1));  // read with a scaling only
   FM_ASSIGN(rotated, in.real("partial_rotary_factor", 0, 1, rotated));
   const auto d = static_cast<double>(head_size);
-  if (std::floor(d * rotated) != d) return not_supported(name, cat("partial_rotary_factor ", rotated));
+  if (std::floor(d * rotated) != d) return not_supported(name, format_text("partial_rotary_factor ", rotated));
   constexpr const char* original = "original_max_position_embeddings";
   FM_ASSIGN(rope.original_positions, in.real(original, 1, most_positions, static_cast<double>(max_positions)));
   FM_ASSIGN(rope.original_positions, fields.real(original, 1, most_positions, rope.original_positions));

@@ -61,9 +61,10 @@ Status lock_weights(const Checkpoint& checkpoint, Lock lock, const Progress& pro
   for (const Range& range : ranges) total += range.end - range.begin;
   // A control group that runs out of memory ends the process instead of refusing.
   if (const uint64_t available = available_memory(); total > available) {
-    return Status(FINERMOE_ERROR_OUT_OF_MEMORY,
-                  cat(total, " bytes of weights are to be locked in memory, and ", available, " bytes are available"),
-                  cat("at most ", available, " bytes"), cat(total, " bytes"));
+    return Status(
+        FINERMOE_ERROR_OUT_OF_MEMORY,
+        format_text(total, " bytes of weights are to be locked in memory, and ", available, " bytes are available"),
+        format_text("at most ", available, " bytes"), format_text(total, " bytes"));
   }
   for (const Range& range : ranges) {
     const FileBytes& file = *checkpoint.files()[range.file];
@@ -97,9 +98,10 @@ Result<std::shared_ptr<ExpertPages>> manage_experts(std::shared_ptr<const Checkp
       std::make_shared<ExpertPages>(std::move(checkpoint), ExpertPages::Options{prefetch, budget}, std::move(pool));
   const uint64_t least = n_together * pages->largest();
   if (budget != 0 && budget < least) {
-    return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
-                  cat("a budget for experts of ", budget, " bytes is too small: ", n_together, " experts take ", least),
-                  cat("at least ", least, " bytes"), cat(budget, " bytes"));
+    return Status(
+        FINERMOE_ERROR_INVALID_ARGUMENT,
+        format_text("a budget for experts of ", budget, " bytes is too small: ", n_together, " experts take ", least),
+        format_text("at least ", least, " bytes"), format_text(budget, " bytes"));
   }
   return pages;
 }

@@ -26,9 +26,9 @@ class ExclusiveUse {
 
   bool is_busy() const { return !held_; }
   Status check() const {
-    if (!held_) return Status(FINERMOE_ERROR_BUSY, cat("the ", what_, " is in use by another thread"));
+    if (!held_) return Status(FINERMOE_ERROR_BUSY, format_text("the ", what_, " is in use by another thread"));
     if (state_.closed.load(std::memory_order_relaxed)) {
-      return Status(FINERMOE_ERROR_CLOSED, cat("the ", what_, " was closed"));
+      return Status(FINERMOE_ERROR_CLOSED, format_text("the ", what_, " was closed"));
     }
     return {};
   }

@@ -36,8 +36,8 @@ Status GenerationOptions::check_ids(uint64_t vocab_size) const {
     if (is_in_vocabulary(id, vocab_size)) return {};
     return Status(
         FINERMOE_ERROR_TOKEN_OUT_OF_RANGE,
-        cat("token id ", id, ", ", what, " of the options, is not in the session's vocabulary of ", vocab_size),
-        cat("0 to ", vocab_size - 1), cat(id));
+        format_text("token id ", id, ", ", what, " of the options, is not in the session's vocabulary of ", vocab_size),
+        format_text("0 to ", vocab_size - 1), format_text(id));
   };
   for (const auto& [id, bias] : sampling.logit_bias) {
     FM_TRY(check(id, bias == -INFINITY ? "a banned token" : "a biased token"));
@@ -75,10 +75,10 @@ Result<std::shared_ptr<Generation>> Generation::create_from_start(std::shared_pt
                                                                   GenerationOptions options,
                                                                   std::span<const int32_t> prompt) {
   if (prompt.size() > session->capacity()) {
-    return Status(
-        FINERMOE_ERROR_CONTEXT_LENGTH,
-        cat("the prompt of ", prompt.size(), " tokens is longer than the session's context of ", session->capacity()),
-        cat("at most ", session->capacity()), cat(prompt.size()));
+    return Status(FINERMOE_ERROR_CONTEXT_LENGTH,
+                  format_text("the prompt of ", prompt.size(), " tokens is longer than the session's context of ",
+                              session->capacity()),
+                  format_text("at most ", session->capacity()), format_text(prompt.size()));
   }
   const size_t n_kept = session->common_prefix(prompt);
   return create_behind(std::move(session), n_kept, std::move(options), prompt.subspan(n_kept));

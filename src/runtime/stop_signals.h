@@ -20,7 +20,7 @@ class StopSignals {
   Status check() const {
     for (size_t i = 0; i < n_; i++) {
       if (watched_[i].closed->load(std::memory_order_relaxed)) {
-        return Status(FINERMOE_ERROR_CLOSED, cat("the ", watched_[i].what, " was closed"));
+        return Status(FINERMOE_ERROR_CLOSED, format_text("the ", watched_[i].what, " was closed"));
       }
     }
     if (cancel_ != nullptr && cancel_->load(std::memory_order_relaxed)) {

@@ -37,7 +37,7 @@ Route hidden(const Route& route) {
   return {hidden(route.logits), hidden(route.experts), hidden(route.weights), hidden(route.groups)};
 }
 
-Status misused(const char* what) { return Status(FINERMOE_ERROR_INTERNAL, cat("the deferred device: ", what)); }
+Status misused(const char* what) { return Status(FINERMOE_ERROR_INTERNAL, format_text("the deferred device: ", what)); }
 
 // Does what it is given in order, on its own thread, some time later.
 class Stream {
