@@ -42,8 +42,8 @@ class Fields {
   }
 
   // Absent values answer `otherwise`, or are an error where there is none.
-  Result<uint64_t> whole(std::string_view key, uint64_t least, uint64_t most,
-                         std::optional<uint64_t> otherwise = {}) const {
+  Result<uint64_t> get_uint(std::string_view key, uint64_t least, uint64_t most,
+                            std::optional<uint64_t> otherwise = {}) const {
     const Json* value = find(key);
     if (value == nullptr) return otherwise ? Result<uint64_t>(*otherwise) : missing(key);
     if (!value->is_number_unsigned() || value->get<uint64_t>() < least || value->get<uint64_t>() > most) {
@@ -52,14 +52,15 @@ class Fields {
     return value->get<uint64_t>();
   }
   // Of either sign.
-  Result<int64_t> integer(std::string_view key, int64_t otherwise) const {
+  Result<int64_t> get_int(std::string_view key, int64_t otherwise) const {
     const Json* value = find(key);
     if (value == nullptr) return otherwise;
     const bool fits = value->is_number_unsigned() ? value->get<uint64_t>() <= INT64_MAX : value->is_number_integer();
     if (!fits) return wrong(key, "a whole number");
     return value->get<int64_t>();
   }
-  Result<double> real(std::string_view key, double least, double most, std::optional<double> otherwise = {}) const {
+  Result<double> get_double(std::string_view key, double least, double most,
+                            std::optional<double> otherwise = {}) const {
     const Json* value = find(key);
     if (value == nullptr) return otherwise ? Result<double>(*otherwise) : missing(key);
     if (!value->is_number() || !(value->get<double>() >= least && value->get<double>() <= most)) {
@@ -67,13 +68,13 @@ class Fields {
     }
     return value->get<double>();
   }
-  Result<bool> flag(std::string_view key, bool otherwise) const {
+  Result<bool> get_bool(std::string_view key, bool otherwise) const {
     const Json* value = find(key);
     if (value == nullptr) return otherwise;
     if (!value->is_boolean()) return wrong(key, "true or false");
     return value->get<bool>();
   }
-  Result<std::string> text(std::string_view key, std::optional<std::string> otherwise = {}) const {
+  Result<std::string> get_string(std::string_view key, std::optional<std::string> otherwise = {}) const {
     const Json* value = find(key);
     if (value == nullptr) return otherwise ? Result<std::string>(*otherwise) : missing(key);
     if (!value->is_string()) return wrong(key, "a string");

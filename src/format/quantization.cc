@@ -11,7 +11,7 @@ constexpr const char* source_name = "source";
 Json type_json(std::optional<DType> dtype) { return !dtype ? source_name : *dtype == DType::q8 ? "q8" : "q4"; }
 
 Result<std::optional<DType>> parse_type(const Fields& fields, std::string_view key) {
-  FM_ASSIGN(std::string name, fields.text(key, source_name));
+  FM_ASSIGN(std::string name, fields.get_string(key, source_name));
   for (std::optional<DType> dtype : {std::optional<DType>(), std::optional(DType::q8), std::optional(DType::q4)}) {
     if (type_json(dtype) == name) return dtype;
   }
@@ -84,7 +84,7 @@ std::optional<DType> Quantization::type_of(TensorKind kind, std::string_view nam
 Result<std::optional<Quantization>> Quantization::parse(const Json& value, std::string_view file_name) {
   const std::string name = format_text(file_name, ": quantization_config");
   const Fields fields(value, name);
-  FM_ASSIGN(std::string method, fields.text("quant_method", ""));
+  FM_ASSIGN(std::string method, fields.get_string("quant_method", ""));
   if (is_switched_off(fields, method)) return std::optional<Quantization>();
   if (method != "finermoe") {
     const std::string known = name_of_method(fields, method);
@@ -95,7 +95,7 @@ Result<std::optional<Quantization>> Quantization::parse(const Json& value, std::
                     "smaller"),
         "weights in BF16, F16 or F32, or \"finermoe\", version 1", known);
   }
-  FM_ASSIGN(uint64_t version, fields.whole("version", 0, UINT32_MAX, 0));
+  FM_ASSIGN(uint64_t version, fields.get_uint("version", 0, UINT32_MAX, 0));
   if (version != 1) {
     return Status(FINERMOE_ERROR_UNSUPPORTED,
                   format_text(name, ": version ", version, " of \"finermoe\" is not supported"), "version 1",
@@ -111,7 +111,7 @@ Result<std::optional<Quantization>> Quantization::parse(const Json& value, std::
     if (!one.is_object()) return fields.wrong("overrides", "a list of {\"pattern\", \"type\"}");
     const Fields entry(one, name);
     Override& next = out.overrides.emplace_back();
-    FM_ASSIGN(next.pattern, entry.text("pattern"));
+    FM_ASSIGN(next.pattern, entry.get_string("pattern"));
     FM_ASSIGN(next.dtype, parse_type(entry, "type"));
   }
   return std::optional(std::move(out));
