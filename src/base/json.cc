@@ -20,7 +20,7 @@ constexpr uint64_t max_size = 256 << 20;
 
 }  // namespace
 
-// Builds the document; one that nests too deep ends it. Of a key that stands twice the last value counts.
+// Builds the document; one that nests too deep ends it. Of a key that appears twice the last value counts.
 class JsonBuilder : public JsonSax {
  public:
   JsonBuilder(std::string_view text, std::string_view name, Code code) : text_(text), name_(name), code_(code) {}

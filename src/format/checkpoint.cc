@@ -258,7 +258,7 @@ class CheckpointReader {
                                                                  : !checkpoint_->index_.contains(entry.name));
     if (!is_new) {
       return Status(FINERMOE_ERROR_TENSOR_DUPLICATE,
-                    format_text(bytes.name(), ": tensor ", entry.name, " stands twice"), "each tensor once",
+                    format_text(bytes.name(), ": tensor ", entry.name, " appears twice"), "each tensor once",
                     std::string(entry.name));
     }
     if (!entry.dtype) {

@@ -97,7 +97,7 @@ class Handler : public JsonSax {
     }
     field_ = name == "dtype" ? dtype_field : name == "shape" ? shape_field : name == "data_offsets" ? offsets_field : 0;
     if (field_ == 0) return malformed("a key of a tensor that is none of dtype, shape, data_offsets");
-    if (fields_seen_ & field_) return malformed("a key of a tensor that stands twice");
+    if (fields_seen_ & field_) return malformed("a key of a tensor that appears twice");
     fields_seen_ |= field_;
     return true;
   }

@@ -109,7 +109,7 @@ Result<ShardIndex> ShardIndex::parse(std::string_view json, std::string_view nam
   if (!parse_json_events(json.begin(), json.end(), &handler)) return handler.status;
   const char* wrong = nullptr;
   if (handler.index.tensors.empty()) wrong = "no weight_map that names files";
-  if (has_duplicates(handler.index.tensors)) wrong = "a tensor stands twice in the weight_map";
+  if (has_duplicates(handler.index.tensors)) wrong = "a tensor appears twice in the weight_map";
   if (wrong) {
     return Status(FINERMOE_ERROR_INDEX_MALFORMED, format_text(name, ": ", wrong), "a weight_map with each tensor once",
                   wrong);

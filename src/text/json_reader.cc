@@ -69,7 +69,7 @@ class Reader final : public JsonSax {
     if (open_.back() == Kind::vocab) return true;  // duplicates are found when the vocabulary is built
     if (nodes_.back()->contains(key_)) {
       return fail(FINERMOE_ERROR_TOKENIZER_MALFORMED,
-                  format_text(name_, ": the key \"", key_, "\" stands twice in an object"));
+                  format_text(name_, ": the key \"", key_, "\" appears twice in an object"));
     }
     return true;
   }

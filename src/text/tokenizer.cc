@@ -279,13 +279,13 @@ Status BpeTokenizer::build_vocabulary(const TokenizerFile& file, const ByteAlpha
     std::string_view spelling = file.tokens[i];
     const int32_t id = file.ids[i];
     if (vocabulary_.has(id))
-      return malformed(file, format_text("the id ", id, " stands twice in vocab, at \"", spelling, "\""));
+      return malformed(file, format_text("the id ", id, " appears twice in vocab, at \"", spelling, "\""));
     bool spelled = alphabet.decode(spelling, bytes);
     vocabulary_.set(id, spelled ? bytes : spelling);
     if (!spelled) {
       others.push_back(i);
     } else if (vocabulary_.find(bytes) >= 0) {
-      return malformed(file, format_text("the token \"", spelling, "\" stands twice in vocab"));
+      return malformed(file, format_text("the token \"", spelling, "\" appears twice in vocab"));
     } else {
       vocabulary_.index(id);
     }
@@ -336,7 +336,7 @@ Status BpeTokenizer::build_merges(const TokenizerFile& file, const ByteAlphabet&
       return Status(FINERMOE_ERROR_TOKENIZER_MERGES, format_text(name(), ": ", which, " is not in vocab"));
     }
     if (!bpe_->add_merge(left_id, right_id, merged)) {
-      return Status(FINERMOE_ERROR_TOKENIZER_MERGES, format_text(name(), " stands twice"));
+      return Status(FINERMOE_ERROR_TOKENIZER_MERGES, format_text(name(), " appears twice"));
     }
   }
   return {};
