@@ -219,7 +219,7 @@ struct Bench {
     auto step = begin(config, n, {}, kind.precision);
     const Buffer x = activations(n * columns), out = activations(n * rows);
     uint64_t next = 0;
-    report(cat(kind.name, " linear ", rows, " x ", columns, ", n = ", n), kind, double(n_calls * bytes),
+    report(format_text(kind.name, " linear ", rows, " x ", columns, ", n = ", n), kind, double(n_calls * bytes),
            2.0 * double(n_calls * rows * columns * n), [&] {
              for (uint64_t i = 0; i < n_calls; i++, next = (next + 1) % n_matrices) {
                const WeightView weight{DevicePtr<const std::byte>(weights.data() + next * bytes), kind.dtype, rows,
@@ -264,7 +264,7 @@ struct Bench {
     };
     std::vector<bool> touched(n_steps * 128);
     for (size_t i = 0; i < chosen.size(); i++) touched[i / (n * 2) * 128 + size_t(chosen[i])] = true;
-    report(cat(kind.name, " moe_ffn 1.5B, n = ", n), kind,
+    report(format_text(kind.name, " moe_ffn 1.5B, n = ", n), kind,
            double(std::count(touched.begin(), touched.end(), true)) * double(expert_bytes),
            double(n_steps * n * 2) * 2 * (2 * 280 * 1536 + 768 * 280), run);
   }
@@ -294,7 +294,7 @@ struct Bench {
         step->attention(DevicePtr<const float>(q.data<float>()), shape, i % n_cached, DevicePtr(out.data<float>()));
       }
     };
-    const std::string name = cat(kind.name, " attention of ", n, " rows over ", length);
+    const std::string name = format_text(kind.name, " attention of ", n, " rows over ", length);
     report(name, kind.precision == Precision::fast ? kinds[1] : exact, double(n_layers * layer_bytes),
            2 * products * double(n_layers), run);
   }

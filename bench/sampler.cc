@@ -8,7 +8,7 @@
 #include <random>
 #include <vector>
 
-#include "runtime/sampler.h"
+#include "sampling/sampler.h"
 
 namespace finermoe {
 namespace {

@@ -11,7 +11,7 @@
 #include <thread>
 #include <vector>
 
-#include "common.h"
+#include "base/stopwatch.h"
 
 namespace tool {
 
@@ -65,13 +65,13 @@ std::optional<ReadBandwidth> ReadBandwidth::of_model(const std::string& model, s
 }
 
 double ReadBandwidth::measure() const {
-  const double begin = seconds();
+  const finermoe::Stopwatch watch;
   double n_passes = 0;
   do {
     pass();
     n_passes++;
-  } while (seconds() - begin < 0.5);
-  return n_passes * static_cast<double>(n_words_ / n_threads_ * n_threads_ * 8) / (seconds() - begin);
+  } while (watch.seconds() < 0.5);
+  return n_passes * static_cast<double>(n_words_ / n_threads_ * n_threads_ * 8) / watch.seconds();
 }
 
 double ReadBandwidth::pass() const {

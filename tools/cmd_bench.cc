@@ -3,11 +3,24 @@
 #include <cstdio>
 
 #include "bandwidth.h"
+#include "base/stopwatch.h"
+#include "commands.h"
+#include "compute.h"
+#include "failure.h"
 #include "flags.h"
-#include "plan.h"
+#include "generation_stats.h"
+#include "handles.h"
+#include "interrupt.h"
+#include "library.h"
+#include "model_facts.h"
+#include "names.h"
+#include "printing.h"
 #include "progress.h"
+#include "units.h"
 
 namespace tool {
+
+using finermoe::Stopwatch;
 
 namespace {
 
@@ -79,17 +92,16 @@ Run measure(const Session& session, const Runtime& runtime, const std::vector<in
   Run run;
   call(finermoe_session_reset, session.get());
   call(finermoe_runtime_reset_profile, runtime.get());
-  const double begin = seconds();
+  const Stopwatch prefill;
   call(finermoe_session_append, session.get(), ids.data(), n_prompt, FINERMOE_LOGITS_LAST, cancel);
-  double middle = seconds();
-  run.prefill_seconds = middle - begin;
+  run.prefill_seconds = prefill.seconds();
   run.prefill_profile = read_profile(runtime);
   call(finermoe_runtime_reset_profile, runtime.get());
-  middle = seconds();
+  const Stopwatch decode;
   for (size_t i = n_prompt; i < ids.size(); ++i) {
     call(finermoe_session_append, session.get(), ids.data() + i, size_t{1}, FINERMOE_LOGITS_LAST, cancel);
   }
-  run.decode_seconds = seconds() - middle;
+  run.decode_seconds = decode.seconds();
   run.decode_profile = read_profile(runtime);
   return run;
 }
@@ -112,16 +124,16 @@ double measure_together(const Model& model, const BenchFlags& flags, const std::
     call(finermoe_generation_create, sessions[i].get(), options.get(), &first_ids[i], size_t{1}, generations[i].out());
     call(finermoe_batch_add, batch.get(), generations[i].get());
   }
-  double begin = 0;
+  Stopwatch watch;
   for (size_t step = 0; step <= flags.n_decode; ++step) {
-    if (step == 1) begin = seconds();  // the first step computes the first tokens, and makes the scratch
+    if (step == 1) watch = {};  // the first step computes the first tokens, and makes the scratch
     size_t n_active = 0;
     call(finermoe_batch_step, batch.get(), cancel, &n_active);
     finermoe_event event{};
     event.struct_size = sizeof event;
     for (const Generation& generation : generations) call(finermoe_generation_next, generation.get(), cancel, &event);
   }
-  return seconds() - begin;
+  return watch.seconds();
 }
 
 double median(std::vector<double> values) {
@@ -172,10 +184,10 @@ std::string for_a_person(const Json& json) {
 
 int run_bench(const BenchFlags& flags) {
   Interrupt interrupt;
-  const double open_begin = seconds();
+  const Stopwatch opening;
   const Model model = open_model(flags.model, flags.compute, interrupt.cancel());
   const Session session = open_session(model, flags.compute, flags.n_prompt + flags.n_decode);
-  const double open_seconds = seconds() - open_begin;
+  const double open_seconds = opening.seconds();
   Runtime runtime;
   call(finermoe_runtime_open_model, model.get(), runtime.out());
   const auto machine = read_info<finermoe_runtime_info>(finermoe_runtime_get_info, runtime.get());

@@ -4,11 +4,19 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "commands.h"
+#include "compute.h"
+#include "failure.h"
 #include "flags.h"
-#include "input.h"
+#include "generation_stats.h"
+#include "handles.h"
+#include "interrupt.h"
+#include "library.h"
 #include "line_editor.h"
+#include "printing.h"
 #include "progress.h"
 #include "sampling.h"
+#include "tokenizer.h"
 
 namespace tool {
 
@@ -233,7 +241,7 @@ int run_chat(const ChatFlags& flags) {
       refuse(error.what());
     }
   }
-  const int number = interrupt.signal_number();
+  const int number = last_signal();
   if (number != 0 && number != SIGINT) throw Failure(128 + number, "cancelled");
   return kOk;
 }

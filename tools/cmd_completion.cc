@@ -1,5 +1,8 @@
 // finermoe completion: shell completion, written from the command line's own tree, so that it knows every flag.
+#include "commands.h"
+#include "failure.h"
 #include "flags.h"
+#include "printing.h"
 
 namespace tool {
 

@@ -2,11 +2,20 @@
 #include <algorithm>
 #include <cmath>
 
+#include "commands.h"
+#include "compute.h"
+#include "failure.h"
 #include "flags.h"
+#include "handles.h"
 #include "input.h"
+#include "interrupt.h"
+#include "library.h"
+#include "model_facts.h"
 #include "npy.h"
 #include "output_file.h"
+#include "printing.h"
 #include "progress.h"
+#include "tokenizer.h"
 
 namespace tool {
 
@@ -21,7 +30,7 @@ struct EmbedFlags {
   bool normalize = false;
 };
 
-void declare_embed(CLI::App& app, EmbedFlags& flags) {
+void declare(CLI::App& app, EmbedFlags& flags) {
   add_model(app, flags.model)->required();
   add_input(app, flags.input);
   CLI::Option* const lists[] = {
@@ -167,7 +176,7 @@ void add_embed(CommandLine& line) {
                           "  finermoe embed MODEL -p 'A tower with a light'\n"
                           "  finermoe embed MODEL --lines texts.txt --pooling mean --normalize --out vectors.npy\n"
                           "  finermoe embed MODEL --jsonl texts.jsonl > vectors.jsonl\n",
-                          declare_embed, run_embed);
+                          declare, run_embed);
 }
 
 }  // namespace tool

@@ -1,8 +1,18 @@
 // finermoe generate: the completion of a prompt.
+#include "commands.h"
+#include "compute.h"
+#include "failure.h"
 #include "flags.h"
+#include "generation_stats.h"
+#include "handles.h"
 #include "input.h"
+#include "interrupt.h"
+#include "library.h"
+#include "model_facts.h"
+#include "printing.h"
 #include "progress.h"
 #include "sampling.h"
+#include "tokenizer.h"
 
 namespace tool {
 
@@ -66,6 +76,21 @@ Json alternatives(const finermoe_event& event) {
     top.push_back({{"id", event.top_ids[i]}, {"logprob", json_float(event.top_logprobs[i])}});
   }
   return top;
+}
+
+const char* finish_name(int32_t finish_reason) {
+  switch (finish_reason) {
+    case FINERMOE_FINISH_STOP_TOKEN:
+      return "stop_token";
+    case FINERMOE_FINISH_STOP_STRING:
+      return "stop_string";
+    case FINERMOE_FINISH_MAX_TOKENS:
+      return "max_tokens";
+    case FINERMOE_FINISH_CONTEXT_FULL:
+      return "context_full";
+    default:
+      return "none";
+  }
 }
 
 // What the completion was, for --json; the text goes to standard output as it comes otherwise.

@@ -1,6 +1,15 @@
 // finermoe info: what a checkpoint or a configuration is.
+#include "commands.h"
+#include "compute.h"
+#include "failure.h"
 #include "flags.h"
-#include "plan.h"
+#include "handles.h"
+#include "library.h"
+#include "model_facts.h"
+#include "names.h"
+#include "printing.h"
+#include "tokenizer.h"
+#include "units.h"
 
 namespace tool {
 

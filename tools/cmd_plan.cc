@@ -1,59 +1,17 @@
 // finermoe plan: the bytes that a model and its sessions take, before anything is loaded.
 #include <algorithm>
 
+#include "commands.h"
+#include "compute.h"
+#include "failure.h"
 #include "flags.h"
-#include "plan.h"
+#include "handles.h"
+#include "library.h"
+#include "model_facts.h"
+#include "printing.h"
+#include "units.h"
 
 namespace tool {
-
-finermoe_plan compute_plan(const Config& config, const ComputeFlags& flags, size_t n_sessions) {
-  const SessionOptions session = session_options(flags, 0);
-  PlanOptions options;
-  call(finermoe_plan_options_create, options.out());
-  call(finermoe_plan_options_set_session, options.get(), session.get());
-  call(finermoe_plan_options_set_sessions, options.get(), n_sessions);
-  call(finermoe_plan_options_set_threads, options.get(), flags.threads);
-  finermoe_plan plan{};
-  plan.struct_size = sizeof plan;
-  call(finermoe_plan_compute, config.get(), options.get(), &plan);
-  return plan;
-}
-
-Json describe_weights(const finermoe_plan& plan) {
-  return {{"total", plan.weights_total},         {"embeddings", plan.weights_embeddings},
-          {"attention", plan.weights_attention}, {"dense", plan.weights_dense},
-          {"shared", plan.weights_shared},       {"routed", plan.weights_routed},
-          {"router", plan.weights_router}};
-}
-
-Json describe_attention(const finermoe_config_info& info) {
-  Json attention = {{"head_size", info.head_size}, {"rope_scaling", nullptr}, {"sliding_window", nullptr}};
-  if (info.rope_scaling != std::string_view("none")) {
-    Json& scaling = attention["rope_scaling"] = {
-        {"type", info.rope_scaling}, {"factor", info.rope_factor}, {"attention_factor", info.rope_attention_factor}};
-    scaling["original_positions"] =
-        info.rope_original_positions == 0 ? Json(nullptr) : Json(info.rope_original_positions);
-  }
-  if (info.sliding_window != 0) {
-    attention["sliding_window"] = {{"positions", info.sliding_window}, {"layers", info.n_sliding_layers}};
-  }
-  return attention;
-}
-
-std::vector<std::pair<std::string, std::string>> attention_rows(const Json& attention) {
-  std::vector<std::pair<std::string, std::string>> rows;
-  const Json &scaling = attention["rope_scaling"], &window = attention["sliding_window"];
-  if (!scaling.is_null()) {
-    std::string text = scaling["type"].get<std::string>() + ", factor " + scaling["factor"].dump();
-    if (!scaling["original_positions"].is_null()) text += " of " + scaling["original_positions"].dump() + " positions";
-    rows.emplace_back("rope scaling", std::move(text));
-  }
-  if (!window.is_null()) {
-    rows.emplace_back("window", window["positions"].dump() + " positions, in " + window["layers"].dump() +
-                                    (window["layers"] == 1 ? " layer" : " layers"));
-  }
-  return rows;
-}
 
 namespace {
 

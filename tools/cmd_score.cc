@@ -2,9 +2,18 @@
 #include <algorithm>
 #include <numeric>
 
+#include "commands.h"
+#include "compute.h"
+#include "failure.h"
 #include "flags.h"
+#include "handles.h"
 #include "input.h"
+#include "interrupt.h"
+#include "library.h"
+#include "model_facts.h"
+#include "printing.h"
 #include "progress.h"
+#include "tokenizer.h"
 
 namespace tool {
 
@@ -17,7 +26,7 @@ struct ScoreFlags {
   bool tokens = false, stats = false;
 };
 
-void declare_score(CLI::App& app, ScoreFlags& flags) {
+void declare(CLI::App& app, ScoreFlags& flags) {
   add_model(app, flags.model)->required();
   app.add_option("--file", flags.file,
                  "a file with {\"context\":\"...\",\"continuation\":\"...\"} a line (default: standard input)")
@@ -209,7 +218,7 @@ void add_score(CommandLine& line) {
       line, "score", "how likely continuations of contexts are, as JSON, for evaluation harnesses",
       "  finermoe score MODEL --file requests.jsonl > results.jsonl\n"
       "  echo '{\"context\":\"A tower with a\",\"continuation\":\" light\"}' | finermoe score MODEL\n",
-      declare_score, run_score);
+      declare, run_score);
 }
 
 }  // namespace tool

@@ -1,35 +1,23 @@
-// finermoe stats, finermoe perplexity: a model's behaviour over a text.
-#include <algorithm>
-#include <cmath>
+// finermoe stats: how evenly the experts are used over a text, and how alike they are.
 #include <filesystem>
 
+#include "commands.h"
+#include "compute.h"
+#include "failure.h"
 #include "flags.h"
+#include "handles.h"
 #include "heat_map.h"
 #include "input.h"
+#include "interrupt.h"
+#include "library.h"
 #include "output_file.h"
+#include "printing.h"
 #include "progress.h"
+#include "windows.h"
 
 namespace tool {
 
 namespace {
-
-constexpr size_t kLargestDefaultWindow = 2048;
-
-size_t count_tokens(const std::vector<std::vector<int32_t>>& windows) {
-  size_t n = 0;
-  for (const auto& window : windows) n += window.size();
-  return n;
-}
-
-size_t longest_window(const std::vector<std::vector<int32_t>>& windows) {
-  size_t longest = 1;
-  for (const auto& window : windows) longest = std::max(longest, window.size());
-  return longest;
-}
-
-size_t default_window(const Model& model, const ComputeFlags& flags) {
-  return flags.context != 0 ? flags.context : clamp_context(model, kLargestDefaultWindow);
-}
 
 std::string model_name(const std::string& path) {
   std::filesystem::path normal = std::filesystem::absolute(path).lexically_normal();
@@ -43,7 +31,7 @@ struct StatsFlags {
   ComputeFlags compute;
 };
 
-void declare_stats(CLI::App& app, StatsFlags& flags) {
+void declare(CLI::App& app, StatsFlags& flags) {
   add_model(app, flags.model)->required();
   add_input(app, flags.input);
   app.add_option("--svg", flags.svg, "draw the usage of the experts into this file")->type_name("FILE");
@@ -100,65 +88,13 @@ int run_stats(const StatsFlags& flags) {
   return kOk;
 }
 
-struct PerplexityFlags {
-  std::string model;
-  InputFlags input;
-  ComputeFlags compute;
-  size_t window = 0;
-};
-
-void declare_perplexity(CLI::App& app, PerplexityFlags& flags) {
-  add_model(app, flags.model)->required();
-  add_input(app, flags.input);
-  add_count(app, "--window", flags.window, {2, kMostTokens},
-            "ids in a window (default: 2048, or the model's positions where these are fewer)");
-  add_compute(app, flags.compute);
-}
-
-int run_perplexity(const PerplexityFlags& flags) {
-  Interrupt interrupt;
-  Progress progress(Progress::kInTokens);
-  const Model model = open_model(flags.model, flags.compute, interrupt.cancel());
-  const size_t window = flags.window != 0 ? flags.window : default_window(model, flags.compute);
-  const auto windows = cut_windows(read_rows(flags.input, model), window);
-  const size_t n_tokens = count_tokens(windows);
-  const Session session = open_session(model, flags.compute, longest_window(windows));
-  std::vector<float> logprobs(longest_window(windows));
-  double sum = 0;
-  size_t done = 0, scored = 0;
-  for (const auto& ids : windows) {
-    call(finermoe_session_reset, session.get());
-    call(finermoe_session_score, session.get(), ids.data(), ids.size(), interrupt.cancel(), logprobs.data(), nullptr,
-         logprobs.size(), nullptr);
-    for (size_t i = 1; i < ids.size(); ++i) sum -= static_cast<double>(logprobs[i]);
-    scored += ids.empty() ? 0 : ids.size() - 1;
-    progress.show("perplexity", done += ids.size(), n_tokens);
-  }
-  if (scored == 0) throw Failure(kError, "expected a window of at least two ids: the first is not scored");
-  const double mean = sum / static_cast<double>(scored);
-  const double perplexity = std::exp(mean);
-  if (!std::isfinite(perplexity)) {
-    throw Failure(kError, "the perplexity is not a finite number: the mean negative log-likelihood of " +
-                              std::to_string(scored) + " tokens is " + format_fixed(mean, 2));
-  }
-  print(dump({{"nll_per_token", mean}, {"perplexity", perplexity}, {"tokens", scored}}));
-  return kOk;
-}
-
 }  // namespace
 
 void add_stats(CommandLine& line) {
   add_command<StatsFlags>(line, "stats", "how evenly the experts are used over a text, and how alike they are, as JSON",
                           "  finermoe stats MODEL --file text.txt --svg experts.svg\n"
                           "  finermoe stats MODEL --ids-file ids.npy\n",
-                          declare_stats, run_stats);
-}
-
-void add_perplexity(CommandLine& line) {
-  add_command<PerplexityFlags>(line, "perplexity", "how well the model predicts a text, as JSON",
-                               "  finermoe perplexity MODEL --file text.txt\n"
-                               "  finermoe perplexity MODEL --ids-file windows.npy\n",
-                               declare_perplexity, run_perplexity);
+                          declare, run_stats);
 }
 
 }  // namespace tool

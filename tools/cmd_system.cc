@@ -8,7 +8,13 @@
 #include <fstream>
 
 #include "bandwidth.h"
-#include "flags.h"
+#include "commands.h"
+#include "compute.h"
+#include "failure.h"
+#include "library.h"
+#include "names.h"
+#include "printing.h"
+#include "units.h"
 
 namespace tool {
 
@@ -25,6 +31,7 @@ void declare(CLI::App& app, SystemFlags& flags) {
   app.add_flag("--bandwidth", flags.bandwidth, "measure how fast memory is read (some seconds, 256 MB)");
   app.add_flag("--json", flags.json, "a JSON object");
   add_threads(app, flags.compute);
+  add_device_module(app, flags.compute);
 }
 
 // What stands behind "key :" in the first line of a file that begins so; "" where there is none.
@@ -75,6 +82,14 @@ Json names_of(uint32_t isas) {
   return names;
 }
 
+Json dtypes_of(uint32_t dtypes) {
+  Json names = Json::array();
+  for (int32_t dtype = 0; dtypes >> dtype != 0; dtype++) {
+    if ((dtypes >> dtype & 1) != 0) names.push_back(dtype_name(dtype));
+  }
+  return names;
+}
+
 finermoe_system_info read_system() {
   finermoe_system_info info{};
   info.struct_size = sizeof info;
@@ -82,7 +97,31 @@ finermoe_system_info read_system() {
   return info;
 }
 
-Json describe(const finermoe_system_info& info) {
+Json read_devices(const std::string& module) {
+  const char* const path = module.empty() ? nullptr : module.c_str();
+  size_t count = 0;
+  call(finermoe_device_count, path, &count);
+  Json devices = Json::array();
+  for (size_t i = 0; i < count; i++) {
+    finermoe_device_info info{};
+    info.struct_size = sizeof info;
+    call(finermoe_device_get_info, path, i, &info);
+    devices.push_back({{"name", info.name},
+                       {"kind", info.kind == FINERMOE_DEVICE_CPU   ? "cpu"
+                                : info.kind == FINERMOE_DEVICE_GPU ? "gpu"
+                                                                   : "other"},
+                       {"description", info.description},
+                       {"version", info.version},
+                       {"memory", info.memory},
+                       {"memory_available", info.memory_available},
+                       {"weights", dtypes_of(info.weight_dtypes)},
+                       {"kv_cache", dtypes_of(info.kv_dtypes)},
+                       {"copies_weights", info.copies_weights != 0}});
+  }
+  return devices;
+}
+
+Json describe(const finermoe_system_info& info, const std::string& device_module) {
   const auto or_null = [](const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); };
   const std::string memory = first_value("/proc/meminfo", "MemTotal");
   const uint64_t memory_total = memory.empty() ? 0 : std::strtoull(memory.c_str(), nullptr, 10) * 1024;
@@ -111,7 +150,7 @@ Json describe(const finermoe_system_info& info) {
            {{"locked_memory", limit_of(RLIMIT_MEMLOCK)},
             {"address_space", limit_of(RLIMIT_AS)},
             {"open_files", limit_of(RLIMIT_NOFILE)}}},
-          {"devices", Json::array({{{"name", "cpu"}, {"memory", info.memory_available}}})}};
+          {"devices", read_devices(device_module)}};
 }
 
 std::string for_a_person(const Json& json) {
@@ -141,7 +180,11 @@ std::string for_a_person(const Json& json) {
   out += row("limits", "locked memory " + bytes(limits["locked_memory"], "unlimited") + ", address space " +
                            bytes(limits["address_space"], "unlimited") + ", open files " +
                            (limits["open_files"].is_null() ? "unlimited" : limits["open_files"].dump()));
-  out += row("devices", "cpu");
+  for (const Json& device : json["devices"]) {
+    out += row("device", text(device["name"]) + ": " + text(device["description"]) + ", " + text(device["version"]) +
+                             ", " + format_bytes(device["memory_available"].get<uint64_t>()) + " of " +
+                             format_bytes(device["memory"].get<uint64_t>()) + " available");
+  }
   if (json.contains("read_gb_per_second")) {
     out += row("memory reads", format_fixed(json["read_gb_per_second"].get<double>(), 2) + " GB/s on " +
                                    json["read_threads"].dump() + " threads");
@@ -151,7 +194,7 @@ std::string for_a_person(const Json& json) {
 
 int run_system(const SystemFlags& flags) {
   const finermoe_system_info info = read_system();
-  Json json = describe(info);
+  Json json = describe(info, flags.compute.device_module);
   if (flags.bandwidth) {
     const unsigned n_threads = flags.compute.threads != 0 ? flags.compute.threads : info.n_threads;
     json["read_gb_per_second"] = ReadBandwidth(kBandwidthBytes, n_threads).measure() / 1e9;

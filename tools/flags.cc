@@ -3,6 +3,9 @@
 #include <charconv>
 #include <cmath>
 
+#include "failure.h"
+#include "units.h"
+
 namespace tool {
 
 CLI::Option* add_model(CLI::App& app, std::string& path) {
@@ -58,58 +61,6 @@ CLI::Option* add_size(CLI::App& app, const std::string& name, uint64_t& bytes, c
 CLI::Option* add_choice(CLI::App& app, const std::string& name, std::string& value,
                         const std::vector<std::string>& choices, const std::string& description) {
   return app.add_option(name, value, description)->type_name("")->check(CLI::IsMember(choices));
-}
-
-void add_memory_limit(CLI::App& app, ComputeFlags& flags) {
-  add_size(app, "--memory-limit", flags.memory_limit, "most that the library may allocate, such as 24GB")
-      ->group("Computing");
-}
-
-namespace {
-constexpr const char* kResidency = "Weights in memory";
-}
-
-void add_expert_budget(CLI::App& app, ComputeFlags& flags) {
-  add_size(app, "--expert-budget", flags.expert_budget, "most bytes of routed experts, the least recently used dropped")
-      ->group(kResidency);
-}
-
-void add_residency(CLI::App& app, ComputeFlags& flags) {
-  app.add_flag("--copy", flags.copy, "read them into memory of their own, on large pages, instead of mapping the files")
-      ->group(kResidency);
-  add_choice(app, "--lock", flags.lock, {"none", "every-token", "all"},
-             "weights to lock there: those that every token reads, or all (default none)")
-      ->group(kResidency);
-  add_expert_budget(app, flags);
-  add_choice(app, "--prefetch", flags.prefetch, {"auto", "on", "off"},
-             "read chosen experts ahead of their use (default auto: where the model may not fit)")
-      ->group(kResidency);
-}
-
-void add_session(CLI::App& app, ComputeFlags& flags) {
-  add_count(app, "--context", flags.context, kTokens, "tokens that a session can hold")->group("Computing");
-  add_choice(app, "--kv-dtype", flags.kv_dtype, {"f32", "f16", "bf16", "q8"},
-             "storage type of the KV cache (default f32)")
-      ->group("Computing");
-}
-
-void add_threads(CLI::App& app, ComputeFlags& flags) {
-  add_count(app, "--threads", flags.threads, {1, 4096}, "threads that compute (default: all this process may use)")
-      ->group("Computing");
-}
-
-void add_compute(CLI::App& app, ComputeFlags& flags, ComputeParts parts) {
-  add_threads(app, flags);
-  add_choice(app, "--isa", flags.isa, {"auto", "portable", "avx2", "avx512"}, "instruction set (default auto)")
-      ->group("Computing");
-  add_memory_limit(app, flags);
-  if (parts == kThreadsOnly) return;
-  add_session(app, flags);
-  add_choice(
-      app, "--precision", flags.precision, {"exact", "fast"},
-      "activations in float32, or rounded to what the weights multiply fastest (default " + flags.precision + ")")
-      ->group("Computing");
-  add_residency(app, flags);
 }
 
 }  // namespace tool

@@ -4,7 +4,7 @@
 #include <array>
 #include <cmath>
 
-#include "common.h"
+#include "units.h"
 
 namespace tool {
 

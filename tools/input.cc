@@ -8,7 +8,10 @@
 #include <cstring>
 #include <memory>
 
+#include "failure.h"
+#include "interrupt.h"
 #include "npy.h"
+#include "printing.h"
 
 namespace tool {
 
@@ -106,18 +109,6 @@ std::vector<std::vector<int32_t>> read_ids_file(const std::string& path) {
   return {parse_ids(bytes, name)};
 }
 
-uint32_t TextFlags::of_library() const {
-  return static_cast<uint32_t>((special ? FINERMOE_TEXT_PARSE_SPECIAL : 0) |
-                               (no_special_tokens ? FINERMOE_TEXT_NO_SPECIAL_TOKENS : 0));
-}
-
-void add_text_flags(CLI::App& app, TextFlags& flags, const std::string& group) {
-  app.add_flag("--special", flags.special, "special tokens written in the text become their ids")->group(group);
-  app.add_flag("--no-special-tokens", flags.no_special_tokens,
-               "without the special tokens (BOS, EOS) that some tokenizers put around a text")
-      ->group(group);
-}
-
 void add_input(CLI::App& app, InputFlags& flags) {
   const std::string group = "Input (standard input is read as text where none is given)";
   flags.text_option = app.add_option("-p,--prompt", flags.text, "the text")->type_name("TEXT");
@@ -141,33 +132,6 @@ std::string read_text(const InputFlags& flags) {
   return read_file(flags.file_option->count() > 0 ? flags.file : "-");
 }
 
-Tokenizer need_tokenizer(const Model& model) {
-  Tokenizer tokenizer;
-  call(finermoe_tokenizer_open_model, model.get(), tokenizer.out());
-  return tokenizer;
-}
-
-std::vector<int32_t> encode(const Tokenizer& tokenizer, std::string_view text, const TextFlags& flags,
-                            std::vector<uint64_t>* offsets) {
-  // A token covers at least one byte; only normalization can make a text longer, which the second try allows for.
-  std::vector<int32_t> ids(text.size() + 16);
-  size_t needed = 0;
-  for (int attempt = 0;; ++attempt) {
-    if (offsets != nullptr) offsets->resize(2 * ids.size());
-    finermoe_error* error = nullptr;
-    const int32_t status =
-        finermoe_tokenizer_encode(tokenizer.get(), text.data(), text.size(), flags.of_library(), ids.data(),
-                                  offsets != nullptr ? offsets->data() : nullptr, ids.size(), &needed, &error);
-    if (status == FINERMOE_OK) break;
-    if (status != FINERMOE_ERROR_BUFFER_TOO_SMALL || attempt > 0) raise(status, error);
-    finermoe_error_free(error);
-    ids.resize(needed);
-  }
-  ids.resize(needed);
-  if (offsets != nullptr) offsets->resize(2 * needed);
-  return ids;
-}
-
 std::vector<std::vector<int32_t>> read_rows(const InputFlags& flags, const Model& model) {
   if (flags.ids_option->count() > 0) return {parse_ids(flags.ids, "--ids")};
   if (flags.ids_file_option->count() > 0) return read_ids_file(flags.ids_file);
@@ -180,17 +144,6 @@ std::vector<int32_t> read_ids(const InputFlags& flags, const Model& model) {
     throw Failure(kError, "expected one row of token ids, found " + std::to_string(rows.size()));
   }
   return rows.empty() ? std::vector<int32_t>() : std::move(rows[0]);
-}
-
-std::vector<std::vector<int32_t>> cut_windows(std::vector<std::vector<int32_t>> rows, size_t window) {
-  if (rows.size() != 1) return rows;
-  const std::vector<int32_t>& ids = rows[0];
-  std::vector<std::vector<int32_t>> windows;
-  for (size_t begin = 0; begin < ids.size(); begin += window) {
-    const size_t end = std::min(begin + window, ids.size());
-    windows.emplace_back(ids.begin() + static_cast<ptrdiff_t>(begin), ids.begin() + static_cast<ptrdiff_t>(end));
-  }
-  return windows;
 }
 
 }  // namespace tool

@@ -3,10 +3,12 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
-#include "common.h"
+#include "handles.h"
+#include "tokenizer.h"
 
 namespace tool {
 
@@ -21,15 +23,6 @@ std::vector<int32_t> json_ids(const nlohmann::json& json, const std::string& nam
 std::vector<std::vector<int32_t>> parse_json_ids(std::string_view text, const std::string& name);
 // The rows of ids in a .npy file, in JSON, or in a list of numbers.
 std::vector<std::vector<int32_t>> read_ids_file(const std::string& path);
-
-// How a text becomes ids.
-struct TextFlags {
-  bool special = false, no_special_tokens = false;
-
-  uint32_t of_library() const;  // FINERMOE_TEXT_…
-};
-// --special and --no-special-tokens.
-void add_text_flags(CLI::App& app, TextFlags& flags, const std::string& group = "Options");
 
 struct InputFlags {
   CLI::Option* text_option = nullptr;
@@ -50,17 +43,9 @@ struct InputFlags {
 void add_input(CLI::App& app, InputFlags& flags);
 
 std::string read_text(const InputFlags& flags);
-std::vector<int32_t> encode(const Tokenizer& tokenizer, std::string_view text, const TextFlags& flags,
-                            std::vector<uint64_t>* offsets = nullptr);
 // Rows of ids, as given; a text is one row. Standard input is read as text where no flag names an input.
 std::vector<std::vector<int32_t>> read_rows(const InputFlags& flags, const Model& model);
 // The same where only one row makes sense.
 std::vector<int32_t> read_ids(const InputFlags& flags, const Model& model);
-
-// Windows without overlap: each of several rows is one; a single row is cut into pieces of `window` ids.
-std::vector<std::vector<int32_t>> cut_windows(std::vector<std::vector<int32_t>> rows, size_t window);
-
-// The model's tokenizer, or the error that says that it has none.
-Tokenizer need_tokenizer(const Model& model);
 
 }  // namespace tool

@@ -92,9 +92,7 @@ void LineEditor::hide_keys() const {
   tcsetattr(STDIN_FILENO, TCSANOW, &modes);
 }
 
-bool LineEditor::asked_to_end() const {
-  return interrupt_.signal_number() != 0 && interrupt_.signal_number() != SIGINT;
-}
+bool LineEditor::asked_to_end() const { return last_signal() != 0 && last_signal() != SIGINT; }
 
 std::optional<std::string> LineEditor::read() {
   if (editor_ == nullptr) {

@@ -6,10 +6,9 @@
 #include <optional>
 #include <string>
 
-#include "common.h"
-
 typedef struct editline EditLine;
 typedef struct history History;
+#include "interrupt.h"
 
 namespace tool {
 

@@ -1,5 +1,6 @@
 // finermoe: run, inspect, upcycle and talk to FineRMoE models. Built on finermoe.h.
 #include <fcntl.h>
+#include <finermoe.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -8,7 +9,9 @@
 #include <new>
 #include <numeric>
 
-#include "flags.h"
+#include "commands.h"
+#include "failure.h"
+#include "printing.h"
 
 namespace tool {
 

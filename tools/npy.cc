@@ -4,6 +4,8 @@
 #include <limits>
 #include <regex>
 
+#include "failure.h"
+
 namespace tool {
 
 namespace {

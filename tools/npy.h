@@ -5,8 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "common.h"
-
 namespace tool {
 
 // Integers of one or two dimensions: each row of ids; a one-dimensional array is one row.

@@ -7,7 +7,8 @@
 #include <cerrno>
 #include <charconv>
 
-#include "common.h"
+#include "failure.h"
+#include "interrupt.h"
 
 namespace tool {
 

@@ -4,7 +4,7 @@
 
 #include <cstdio>
 
-#include "common.h"
+#include "units.h"
 
 namespace tool {
 
@@ -35,7 +35,7 @@ Progress::~Progress() {
 
 void Progress::show(const char* phase, uint64_t done, uint64_t total) {
   if (!terminal_ || total == 0) return;
-  const double now = seconds();
+  const double now = watch_.seconds();
   if (phase_ != phase) {
     phase_ = phase;
     phase_begin_ = now;

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <string>
 
+#include "base/stopwatch.h"
+
 namespace tool {
 
 class Progress {
@@ -21,6 +23,7 @@ class Progress {
  private:
   Unit unit_;
   bool terminal_;
+  finermoe::Stopwatch watch_;
   bool drawn_ = false;
   std::string phase_;
   double phase_begin_ = 0;

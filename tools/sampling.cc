@@ -2,7 +2,10 @@
 
 #include <charconv>
 
+#include "failure.h"
 #include "flags.h"
+#include "library.h"
+#include "tokenizer.h"
 
 namespace tool {
 
@@ -104,40 +107,6 @@ GenerationOptions generation_options(const Model& model, const SamplingFlags& fl
   call(finermoe_generation_options_set_ignore_eos, options, flags.ignore_eos ? 1 : 0);
   call(finermoe_generation_options_set_show_special, options, flags.show_special ? 1 : 0);
   return owner;
-}
-
-void add_stats_flag(CLI::App& app, bool& stats) {
-  app.add_flag("--stats", stats, "how many tokens of the prompt and the answer, and how fast, on standard error");
-}
-
-double decode_rate(const finermoe_generation_info& info) {
-  if (info.n_generated < 2 || info.decode_seconds <= 0) return 0;
-  return static_cast<double>(info.n_generated - 1) / info.decode_seconds;
-}
-
-void complain_stats(const finermoe_generation_info& info) {
-  const auto rate = [](double per_second) {
-    return per_second > 0 ? ", " + format_fixed(per_second, 1) + " tokens/s" : std::string();
-  };
-  const double n_computed = static_cast<double>(info.n_prompt - info.n_kept);
-  const double prefill_rate = info.prefill_seconds > 0 ? n_computed / info.prefill_seconds : 0;
-  complain("finermoe: prompt: " + std::to_string(info.n_prompt) + " tokens, " + std::to_string(info.n_kept) + " kept" +
-           rate(prefill_rate) + "; answer: " + std::to_string(info.n_generated) + " tokens" + rate(decode_rate(info)));
-}
-
-const char* finish_name(int32_t finish_reason) {
-  switch (finish_reason) {
-    case FINERMOE_FINISH_STOP_TOKEN:
-      return "stop_token";
-    case FINERMOE_FINISH_STOP_STRING:
-      return "stop_string";
-    case FINERMOE_FINISH_MAX_TOKENS:
-      return "max_tokens";
-    case FINERMOE_FINISH_CONTEXT_FULL:
-      return "context_full";
-    default:
-      return "none";
-  }
 }
 
 }  // namespace tool

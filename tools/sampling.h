@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "common.h"
+#include "handles.h"
 
 namespace tool {
 
@@ -23,18 +23,10 @@ struct SamplingFlags {
   bool no_generation_config = false;
 };
 
-void add_stats_flag(CLI::App& app, bool& stats);
 void add_sampling(CLI::App& app, SamplingFlags& flags);
 
 // The model's own defaults, or the tokenizer's end of text as the only stop; then the flags.
 // default_tokens: most tokens where neither says; 0: until a stop.
 GenerationOptions generation_options(const Model& model, const SamplingFlags& flags, size_t default_tokens);
-
-// Of the tokens after the first, whose pass is the prompt's; 0 where there is none.
-double decode_rate(const finermoe_generation_info& info);
-// For --stats: a line on standard error.
-void complain_stats(const finermoe_generation_info& info);
-
-const char* finish_name(int32_t finish_reason);  // "stop_token", …
 
 }  // namespace tool

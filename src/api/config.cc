@@ -12,7 +12,8 @@ int32_t finermoe_config_open(const char* path, finermoe_config** config, finermo
     FM_TRY(require(path, "path"));
     FM_TRY(require(config, "config"));
     FM_ASSIGN(auto json, read_model_text(path, "config.json"));
-    if (!json) return Status(FINERMOE_ERROR_FILE_NOT_FOUND, cat(path, " has no config.json"), "config.json", "none");
+    if (!json)
+      return Status(FINERMOE_ERROR_FILE_NOT_FOUND, format_text(path, " has no config.json"), "config.json", "none");
     FM_ASSIGN(auto parsed, Config::parse(*json, path));
     return give(config, std::move(parsed), std::move(*json));
   });

@@ -21,7 +21,7 @@ int32_t create(finermoe_session* handle, finermoe_generation** generation, finer
     FM_TRY(require(generation, "generation"));
     const std::shared_ptr<Session> session = handle->session;
     FM_TRY(session->model()->runtime()->check_process());
-    const Use use(session->use, "session");
+    const ExclusiveUse use(session->use, "session");
     FM_TRY(use.check());
     auto made = std::make_unique<finermoe_generation>();  // first: once a prompt is appended nothing may fail
     FM_ASSIGN(made->generation, make(session));
@@ -36,7 +36,7 @@ int32_t on_generation(const finermoe_generation* handle, finermoe_error** error,
     FM_TRY(require(handle, "generation"));
     const std::shared_ptr<Generation> generation = handle->generation;
     FM_TRY(generation->session()->model()->runtime()->check_process());
-    const Use use(generation->use, "generation");
+    const ExclusiveUse use(generation->use, "generation");
     FM_TRY(use.check());
     return body(*generation);
   });
@@ -48,7 +48,7 @@ int32_t on_batch(finermoe_batch* handle, finermoe_error** error, Body&& body) {
     FM_TRY(require(handle, "batch"));
     const std::shared_ptr<Batch> batch = handle->batch;
     FM_TRY(batch->model()->runtime()->check_process());
-    const Use use(batch->use, "batch");
+    const ExclusiveUse use(batch->use, "batch");
     FM_TRY(use.check());
     return body(*batch);
   });
@@ -200,7 +200,7 @@ int32_t finermoe_generation_get_error(const finermoe_generation* generation, fin
 int32_t finermoe_generation_save_memory(const finermoe_generation* generation, void* data, size_t capacity,
                                         size_t* needed, finermoe_error** error) {
   return on_generation(generation, error, [&](Generation& g) -> Status {
-    const Use session_use(g.session()->use, "session");
+    const ExclusiveUse session_use(g.session()->use, "session");
     FM_TRY(session_use.check());
     FM_ASSIGN(const std::vector<std::byte> saved, g.save());
     return put<std::byte>(saved, static_cast<std::byte*>(data), capacity, needed);

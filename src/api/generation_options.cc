@@ -26,8 +26,8 @@ constexpr uint64_t any_vocabulary = uint64_t{1} << 31;
 Status require_id(const finermoe_generation_options* options, int32_t id) {
   if (options == nullptr || (id >= 0 && static_cast<uint64_t>(id) < options->vocab_size)) return {};
   return Status(FINERMOE_ERROR_TOKEN_OUT_OF_RANGE,
-                cat("token id ", id, " is not in the vocabulary of ", options->vocab_size),
-                cat("0 to ", options->vocab_size - 1), cat(id));
+                format_text("token id ", id, " is not in the vocabulary of ", options->vocab_size),
+                format_text("0 to ", options->vocab_size - 1), format_text(id));
 }
 
 int32_t set_number(finermoe_generation_options* options, finermoe_error** error, double SamplingOptions::*number,

@@ -130,7 +130,7 @@ int32_t guarded(finermoe_error** error, Body&& body) noexcept {
 
 inline Status require(const void* pointer, const char* name) {
   if (pointer != nullptr) return {};
-  return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat(name, " must not be NULL"), "a pointer", "NULL");
+  return Status(FINERMOE_ERROR_INVALID_ARGUMENT, format_text(name, " must not be NULL"), "a pointer", "NULL");
 }
 // A pointer that may be NULL where its length is 0.
 inline Status require_array(const void* pointer, size_t length, const char* name) {
@@ -145,8 +145,8 @@ inline Status require_room(size_t count, const void* out, size_t capacity, size_
   if (needed != nullptr) *needed = count;
   if (count > capacity) {
     return Status(FINERMOE_ERROR_BUFFER_TOO_SMALL,
-                  cat("the buffer has room for ", capacity, " elements and ", count, " are needed"),
-                  cat("a capacity of at least ", count), cat(capacity));
+                  format_text("the buffer has room for ", capacity, " elements and ", count, " are needed"),
+                  format_text("a capacity of at least ", count), format_text(capacity));
   }
   return require_array(out, count, "the buffer");
 }
@@ -166,8 +166,8 @@ Status require_struct(const Struct* out) {
   FM_TRY(require(out, "the struct"));
   if (out->struct_size >= 8) return {};
   return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
-                cat("struct_size is ", out->struct_size, ": set it to sizeof the struct"), cat(sizeof(Struct)),
-                cat(out->struct_size));
+                format_text("struct_size is ", out->struct_size, ": set it to sizeof the struct"),
+                format_text(sizeof(Struct)), format_text(out->struct_size));
 }
 template <class Struct>
 Status put_struct(Struct values, Struct* out) {

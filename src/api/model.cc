@@ -1,7 +1,7 @@
 // Section 5 of finermoe.h: model.
+#include "analysis/expert_similarity.h"
 #include "api/handles.h"
 #include "convert/finite.h"
-#include "runtime/similarity.h"
 
 using namespace finermoe;
 using namespace finermoe::api;
@@ -23,8 +23,8 @@ Status open_model(const finermoe_model_options* options, finermoe_model** model,
   FM_ASSIGN(auto checkpoint, open(Checkpoint::Options{settings.copy, runtime->account(), settings.progress}));
   if (settings.verify) FM_TRY(refuse_not_finite(*checkpoint, settings.progress));
   const Config& c = checkpoint->config();
-  runtime->log(1, cat("opened a ", c.model_type_name(), " model: ", checkpoint->tensors().size(), " tensors in ",
-                      checkpoint->files().size(), " files"));
+  runtime->log(1, format_text("opened a ", c.model_type_name(), " model: ", checkpoint->tensors().size(),
+                              " tensors in ", checkpoint->files().size(), " files"));
   FM_ASSIGN(auto loaded,
             LoadedModel::load(std::move(checkpoint), std::move(runtime), settings.load, settings.progress));
   return give(model, std::move(loaded));
@@ -161,7 +161,11 @@ int32_t finermoe_model_expert_similarity(const finermoe_model* model, size_t lay
     FM_TRY(require(similarity, "similarity"));
     const auto loaded = model->model;
     FM_TRY(loaded->runtime()->check_process());
-    FM_ASSIGN(*similarity, expert_similarity(*loaded, layer, flag_of(cancel).get()));
+    const auto flag = flag_of(cancel);
+    StopSignals stop(flag.get());
+    stop.watch(loaded->closed, "model");
+    FM_ASSIGN(*similarity, expert_similarity(*loaded->model().checkpoint, layer, *loaded->runtime()->pool(),
+                                             [&] { return stop.check(); }));
     return {};
   });
 }

@@ -8,7 +8,8 @@ namespace {
 
 Status require_id(int32_t id) {
   if (id >= 0) return {};
-  return Status(FINERMOE_ERROR_TOKEN_OUT_OF_RANGE, cat("token id ", id, " is negative"), "at least 0", cat(id));
+  return Status(FINERMOE_ERROR_TOKEN_OUT_OF_RANGE, format_text("token id ", id, " is negative"), "at least 0",
+                format_text(id));
 }
 
 }  // namespace
@@ -55,8 +56,8 @@ int32_t finermoe_sampler_choose(finermoe_sampler* sampler, const float* logits, 
     FM_TRY(sampler->options.check_ids(n_logits));
     if (const int32_t seen = sampler->sampler.largest_seen(); seen >= 0 && static_cast<size_t>(seen) >= n_logits) {
       return Status(FINERMOE_ERROR_TOKEN_OUT_OF_RANGE,
-                    cat("token id ", seen, " was accepted, and there are ", n_logits, " logits"),
-                    cat("more than ", seen, " logits"), cat(n_logits));
+                    format_text("token id ", seen, " was accepted, and there are ", n_logits, " logits"),
+                    format_text("more than ", seen, " logits"), format_text(n_logits));
     }
     FM_ASSIGN(*id, sampler->sampler.choose({logits, n_logits}, sampler->options.forbidden(sampler->n_generated)));
     return {};

@@ -13,7 +13,7 @@ int32_t on_session(const finermoe_session* handle, finermoe_error** error, Body&
     FM_TRY(require(handle, "session"));
     const std::shared_ptr<Session> session = handle->session;
     FM_TRY(session->model()->runtime()->check_process());
-    const Use use(session->use, "session");
+    const ExclusiveUse use(session->use, "session");
     FM_TRY(use.check());
     return body(*session);
   });
@@ -21,8 +21,8 @@ int32_t on_session(const finermoe_session* handle, finermoe_error** error, Body&
 
 Status require_kept(size_t row, size_t n_kept, const char* rows) {
   if (row < n_kept) return {};
-  return Status(FINERMOE_ERROR_STATE, cat("row ", row, " of ", rows, " was not kept"), cat("less than ", n_kept),
-                cat(row));
+  return Status(FINERMOE_ERROR_STATE, format_text("row ", row, " of ", rows, " was not kept"),
+                format_text("less than ", n_kept), format_text(row));
 }
 
 }  // namespace
@@ -132,8 +132,8 @@ int32_t finermoe_session_append_rows(finermoe_session* session, const int32_t* i
     FM_TRY(s.check_room(n_ids, s.length()));
     for (size_t i = 0; i < n_rows; i++) {
       if (rows[i] >= n_ids || (i > 0 && rows[i] <= rows[i - 1])) {
-        return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat("rows[", i, "] is ", rows[i]),
-                      cat("strictly ascending indices below ", n_ids), cat(rows[i]));
+        return Status(FINERMOE_ERROR_INVALID_ARGUMENT, format_text("rows[", i, "] is ", rows[i]),
+                      format_text("strictly ascending indices below ", n_ids), format_text(rows[i]));
       }
     }
     return s.append({ids, n_ids}, {rows, n_rows}, flag_of(cancel).get());

@@ -46,7 +46,8 @@ int32_t report_exception(finermoe_error** error) noexcept {
 
 Status require_range(double value, bool is_in_range, const char* name, const char* range) {
   if (is_in_range) return {};
-  return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat(name, " is ", value, " but must be ", range), range, cat(value));
+  return Status(FINERMOE_ERROR_INVALID_ARGUMENT, format_text(name, " is ", value, " but must be ", range), range,
+                format_text(value));
 }
 
 Status require_flag(int32_t value, const char* name) {
@@ -55,8 +56,8 @@ Status require_flag(int32_t value, const char* name) {
 
 Status require_flags(uint32_t flags, uint32_t allowed) {
   if ((flags & ~allowed) == 0) return {};
-  return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat("flags ", flags, " are not all known here"),
-                cat("any of the bits of ", allowed), cat(flags));
+  return Status(FINERMOE_ERROR_INVALID_ARGUMENT, format_text("flags ", flags, " are not all known here"),
+                format_text("any of the bits of ", allowed), format_text(flags));
 }
 
 std::string whole_utf8(std::string_view text) {
@@ -69,8 +70,8 @@ std::string whole_utf8(std::string_view text) {
 
 Status require_index(size_t index, size_t count, const char* name) {
   if (index < count) return {};
-  return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat("there is no ", name, " ", index), cat("less than ", count),
-                cat(index));
+  return Status(FINERMOE_ERROR_INVALID_ARGUMENT, format_text("there is no ", name, " ", index),
+                format_text("less than ", count), format_text(index));
 }
 
 }  // namespace finermoe::api

@@ -182,7 +182,7 @@ int32_t finermoe_chat_add(finermoe_chat* chat, const char* role, const char* tex
     FM_TRY(require_array(text, text_length, "text"));
     const std::string_view name = role;
     if (name != "system" && name != "user" && name != "assistant") {
-      return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat("role \"", name, "\" is not known"),
+      return Status(FINERMOE_ERROR_INVALID_ARGUMENT, format_text("role \"", name, "\" is not known"),
                     "\"system\", \"user\" or \"assistant\"", std::string(name));
     }
     chat->messages.push_back({std::string(name), whole_utf8(text_of(text, text_length))});
@@ -221,8 +221,9 @@ int32_t finermoe_chat_truncate(finermoe_chat* chat, size_t n, finermoe_error** e
     FM_TRY(require(chat, "chat"));
     const size_t count = chat->messages.size();
     if (n > count) {
-      return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat("cannot truncate to ", n, " messages: the chat has ", count),
-                    cat("at most ", count), cat(n));
+      return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
+                    format_text("cannot truncate to ", n, " messages: the chat has ", count),
+                    format_text("at most ", count), format_text(n));
     }
     chat->messages.resize(n);
     return {};
@@ -235,8 +236,8 @@ int32_t finermoe_chat_remove(finermoe_chat* chat, size_t begin, size_t end, fine
     auto& messages = chat->messages;
     if (begin > end || end > messages.size()) {
       return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
-                    cat("cannot forget the messages [", begin, ", ", end, "): the chat has ", messages.size()),
-                    cat("begin <= end <= ", messages.size()), cat(begin, " and ", end));
+                    format_text("cannot forget the messages [", begin, ", ", end, "): the chat has ", messages.size()),
+                    format_text("begin <= end <= ", messages.size()), format_text(begin, " and ", end));
     }
     messages.erase(messages.begin() + static_cast<ptrdiff_t>(begin), messages.begin() + static_cast<ptrdiff_t>(end));
     return {};

@@ -1,4 +1,5 @@
 // Section 8 of finermoe.h: trace.
+#include "analysis/balance_loss.h"
 #include "api/handles.h"
 
 using namespace finermoe;
@@ -12,7 +13,7 @@ int32_t on_trace(const finermoe_trace* handle, finermoe_error** error, Body&& bo
     FM_TRY(require(handle, "trace"));
     const std::shared_ptr<Trace> trace = handle->trace;
     FM_TRY(trace->model->runtime()->check_process());
-    const Use use(trace->use, "trace");
+    const ExclusiveUse use(trace->use, "trace");
     FM_TRY(use.check());
     return body(*trace);
   });
@@ -21,8 +22,8 @@ int32_t on_trace(const finermoe_trace* handle, finermoe_error** error, Body&& bo
 // Any of these FINERMOE_TRACE_….
 Status require_recorded(const Trace& trace, uint32_t what) {
   if ((trace.what() & what) != 0) return {};
-  return Status(FINERMOE_ERROR_STATE, "the trace does not record this", cat("the flag ", what, " at its creation"),
-                cat("the flags ", trace.what()));
+  return Status(FINERMOE_ERROR_STATE, "the trace does not record this",
+                format_text("the flag ", what, " at its creation"), format_text("the flags ", trace.what()));
 }
 
 // The same for one layer of it, where the trace records what is asked for.
@@ -31,8 +32,8 @@ int32_t on_layer(const finermoe_trace* handle, size_t moe_layer, uint32_t what, 
   return on_trace(handle, error, [&](Trace& trace) -> Status {
     const size_t n_layers = trace.layers().size();
     if (moe_layer >= n_layers) {
-      return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat("there is no MoE layer ", moe_layer),
-                    cat("less than ", n_layers), cat(moe_layer));
+      return Status(FINERMOE_ERROR_INVALID_ARGUMENT, format_text("there is no MoE layer ", moe_layer),
+                    format_text("less than ", n_layers), format_text(moe_layer));
     }
     FM_TRY(require_recorded(trace, what));
     return body(trace, trace.layer(moe_layer));
@@ -127,10 +128,10 @@ int32_t finermoe_trace_usage(const finermoe_trace* trace, size_t moe_layer, uint
 
 int32_t finermoe_trace_balance_loss(const finermoe_trace* trace, size_t moe_layer, double* loss,
                                     finermoe_error** error) {
-  return on_layer(trace, moe_layer, FINERMOE_TRACE_USAGE, error, [&](Trace& t, const Trace::Layer&) -> Status {
+  return on_layer(trace, moe_layer, FINERMOE_TRACE_USAGE, error, [&](Trace& t, const Trace::Layer& layer) -> Status {
     FM_TRY(require(loss, "loss"));
     if (t.n_tokens() == 0) return Status(FINERMOE_ERROR_STATE, "nothing was recorded", "at least one token", "none");
-    *loss = t.balance_loss(moe_layer);
+    *loss = balance_loss(layer.usage, layer.probability, t.shape().n_experts_per_token(), t.n_tokens());
     return {};
   });
 }

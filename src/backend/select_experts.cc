@@ -88,8 +88,8 @@ Status not_finite(const RouterShape& shape, size_t row, int32_t logit) {
   const auto n_experts = static_cast<int32_t>(shape.n_experts());
   const bool is_expert = logit < n_experts;
   return Status(FINERMOE_ERROR_NOT_FINITE,
-                cat("router: the logit of row ", row, is_expert ? ", expert " : ", group ",
-                    is_expert ? logit : logit - n_experts, " is not finite"),
+                format_text("router: the logit of row ", row, is_expert ? ", expert " : ", group ",
+                            is_expert ? logit : logit - n_experts, " is not finite"),
                 "a finite logit", "NaN or infinity");
 }
 

@@ -10,12 +10,13 @@ Status MemoryAccount::reserve(uint64_t bytes, std::string_view what) {
   uint64_t used = used_.load(std::memory_order_relaxed);
   do {
     if (limit_ != 0 && (bytes > limit_ || used > limit_ - bytes)) {
-      return Status(FINERMOE_ERROR_MEMORY_LIMIT,
-                    cat(what, " needs ", bytes, " bytes, ", used, " are in use, and the memory limit is ", limit_),
-                    cat("at most ", limit_, " bytes"), cat(used, " + ", bytes, " bytes"));
+      return Status(
+          FINERMOE_ERROR_MEMORY_LIMIT,
+          format_text(what, " needs ", bytes, " bytes, ", used, " are in use, and the memory limit is ", limit_),
+          format_text("at most ", limit_, " bytes"), format_text(used, " + ", bytes, " bytes"));
     }
     if (bytes > UINT64_MAX - used) {
-      return Status(FINERMOE_ERROR_OUT_OF_MEMORY, cat("no system has ", bytes, " bytes for ", what));
+      return Status(FINERMOE_ERROR_OUT_OF_MEMORY, format_text("no system has ", bytes, " bytes for ", what));
     }
   } while (!used_.compare_exchange_weak(used, used + bytes, std::memory_order_relaxed));
   uint64_t peak = peak_.load(std::memory_order_relaxed);
@@ -42,7 +43,7 @@ Result<Buffer> Buffer::allocate(std::shared_ptr<MemoryAccount> account, uint64_t
   void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (data == MAP_FAILED) {
     account->release(bytes);
-    return Status(FINERMOE_ERROR_OUT_OF_MEMORY, cat("the system refused ", bytes, " bytes for ", what));
+    return Status(FINERMOE_ERROR_OUT_OF_MEMORY, format_text("the system refused ", bytes, " bytes for ", what));
   }
   prefer_huge_pages(data, bytes);
   buffer.data_ = data;
@@ -63,7 +64,7 @@ Status Buffer::resize(uint64_t bytes, std::string_view what) {
   if (data == MAP_FAILED) {
     if (bytes < size_) return {};  // too many mappings for one more: the memory stays
     account_->release(bytes - size_);
-    return Status(FINERMOE_ERROR_OUT_OF_MEMORY, cat("the system refused ", bytes, " bytes for ", what));
+    return Status(FINERMOE_ERROR_OUT_OF_MEMORY, format_text("the system refused ", bytes, " bytes for ", what));
   }
   if (bytes < size_) account_->release(size_ - bytes);
   if (bytes > size_) prefer_huge_pages(data, bytes);

@@ -25,7 +25,8 @@ Status not_regular(const std::string& path, mode_t mode) {
                       : S_ISSOCK(mode) ? "a socket"
                       : S_ISREG(mode)  ? "a file without a name"
                                        : "a device";
-  return Status(FINERMOE_ERROR_FILE_WRITE, cat("cannot write ", path, ": it is ", found, ", not a regular file"),
+  return Status(FINERMOE_ERROR_FILE_WRITE,
+                format_text("cannot write ", path, ": it is ", found, ", not a regular file"),
                 "a regular file, or a name that is free", found);
 }
 
@@ -40,7 +41,7 @@ Result<std::string> follow_links(const std::string& path) {
     if (n < 0) return write_error("write", path, errno);
     if (static_cast<size_t>(n) == sizeof target) return write_error("write", path, ENAMETOOLONG);
     const std::string next(target, static_cast<size_t>(n));
-    at = next.starts_with('/') ? next : cat(directory_of(at), "/", next);
+    at = next.starts_with('/') ? next : format_text(directory_of(at), "/", next);
   }
   return write_error("write", path, ELOOP);
 }
@@ -53,10 +54,10 @@ bool is_partial_of(std::string_view candidate, std::string_view prefix) {
 
 // Room for the mark in a name of the longest length that file systems take.
 std::string partial_prefix(const std::string& name) {
-  return cat(name.substr(0, NAME_MAX - partial_mark.size() - random_digits), partial_mark);
+  return format_text(name.substr(0, NAME_MAX - partial_mark.size() - random_digits), partial_mark);
 }
 
-std::string own_link(const Descriptor& descriptor) { return cat("/proc/self/fd/", descriptor.get()); }
+std::string own_link(const Descriptor& descriptor) { return format_text("/proc/self/fd/", descriptor.get()); }
 
 bool has_no_name(int fd) {
   struct stat info;
@@ -133,7 +134,7 @@ std::string AtomicFile::partial_name() const {
     digit = "0123456789abcdef"[random & 15];
     random >>= 4;
   }
-  return cat(directory_of(path_), "/", partial_prefix(name_of(path_)), digits);
+  return format_text(directory_of(path_), "/", partial_prefix(name_of(path_)), digits);
 }
 
 void AtomicFile::remove_abandoned() const {
@@ -209,7 +210,7 @@ Status AtomicFile::commit() {
   if (sync_directory(directory_of(path_)) == 0) return {};
   return Status(
       FINERMOE_ERROR_FILE_WRITE,
-      cat(shown_, " is written, but its directory cannot be synced: it may not outlast a crash of the system"));
+      format_text(shown_, " is written, but its directory cannot be synced: it may not outlast a crash of the system"));
 }
 
 }  // namespace finermoe

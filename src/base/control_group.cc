@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <string_view>
 
 #include "base/descriptor.h"
+#include "base/status.h"
 
 namespace finermoe {
 namespace {
@@ -22,7 +22,7 @@ bool names(std::string_view list, std::string_view name) {
 
 }  // namespace
 
-std::vector<std::string> control_groups(const char* controller) {
+std::vector<std::string> control_groups(std::string_view lines, std::string_view controller) {
   std::vector<std::string> groups;
   auto add = [&](const std::string& mount, std::string_view group) {
     // In a container the group's path may be that of the host, of which only the root is mounted: the loop ends there.
@@ -33,7 +33,6 @@ std::vector<std::string> control_groups(const char* controller) {
     }
   };
   const std::string mount = "/sys/fs/cgroup";
-  const std::string lines = read_system_file("/proc/self/cgroup");
   for (std::string_view rest = lines; !rest.empty();) {
     const std::string_view text = rest.substr(0, rest.find('\n'));  // "4:memory:/group"; unified: "0::/group"
     rest.remove_prefix(std::min(text.size() + 1, rest.size()));
@@ -41,9 +40,13 @@ std::vector<std::string> control_groups(const char* controller) {
     if (second == text.npos || !text.substr(second + 1).starts_with('/')) continue;
     const std::string_view controllers = text.substr(first + 1, second - first - 1);
     if (controllers.empty()) add(mount, text.substr(second + 1));
-    if (names(controllers, controller)) add(mount + "/" + controller, text.substr(second + 1));
+    if (names(controllers, controller)) add(format_text(mount, "/", controller), text.substr(second + 1));
   }
   return groups;
+}
+
+std::vector<std::string> control_groups(std::string_view controller) {
+  return control_groups(read_system_file("/proc/self/cgroup"), controller);
 }
 
 bool read_numbers(const std::string& path, long long (&numbers)[2]) {
@@ -52,10 +55,10 @@ bool read_numbers(const std::string& path, long long (&numbers)[2]) {
   return sscanf(text.c_str(), "%lld %lld", &numbers[0], &numbers[1]) >= 0;
 }
 
-double processor_quota() {
+double processor_quota(const std::vector<std::string>& groups) {
   double quota = INFINITY;
   long long numbers[2], period[2];
-  for (const std::string& group : control_groups("cpu")) {
+  for (const std::string& group : groups) {
     if (read_numbers(group + "/cpu.max", numbers) && numbers[0] > 0 && numbers[1] > 0) {
       quota = std::min(quota, double(numbers[0]) / double(numbers[1]));
     }
@@ -68,10 +71,10 @@ double processor_quota() {
   return quota;
 }
 
-uint64_t memory_quota() {
+uint64_t memory_quota(const std::vector<std::string>& groups) {
   constexpr long long most = 1LL << 62;  // version 1 writes the largest multiple of a page that it holds for no limit
   uint64_t bytes = UINT64_MAX;
-  for (const std::string& group : control_groups("memory")) {
+  for (const std::string& group : groups) {
     for (const char* name : {"/memory.max", "/memory.limit_in_bytes"}) {
       long long limit[2];
       if (read_numbers(group + name, limit) && limit[0] >= 0 && limit[0] < most) {

@@ -52,7 +52,7 @@ std::string name_of(const std::string& path) { return path.substr(path.rfind('/'
 
 std::string describe_errno(int error) {
   const char* text = strerrordesc_np(error);  // unlike strerror: thread-safe, and not in the host's language
-  return text != nullptr ? std::string(text) : cat("error ", error);
+  return text != nullptr ? std::string(text) : format_text("error ", error);
 }
 
 std::string read_system_file(const char* path) {

@@ -24,14 +24,14 @@ Status open_error(int error, const std::string& name) {
   const Code code = error == ENOENT || error == ENOTDIR ? FINERMOE_ERROR_FILE_NOT_FOUND
                     : is_short                          ? FINERMOE_ERROR_OUT_OF_MEMORY
                                                         : FINERMOE_ERROR_FILE_UNREADABLE;
-  return Status(code, cat(name, ": cannot be opened: ", describe_errno(error)), "a file that can be read",
+  return Status(code, format_text(name, ": cannot be opened: ", describe_errno(error)), "a file that can be read",
                 describe_errno(error));
 }
 
 Status shrunk(const std::string& name, uint64_t expected, uint64_t found) {
   return Status(FINERMOE_ERROR_FILE_CHANGED,
-                cat(name, " was ", expected, " bytes long when it was opened and has now ", found),
-                cat(expected, " bytes"), cat(found, " bytes"));
+                format_text(name, " was ", expected, " bytes long when it was opened and has now ", found),
+                format_text(expected, " bytes"), format_text(found, " bytes"));
 }
 
 // How far the system reads ahead in a file's device; within bounds that are good for a request of any device.
@@ -40,7 +40,8 @@ uint64_t read_window(int fd) {
   struct stat info;
   long long kib[2];
   if (fstat(fd, &info) != 0) return smallest;
-  const std::string device = cat("/sys/class/bdi/", major(info.st_dev), ":", minor(info.st_dev), "/read_ahead_kb");
+  const std::string device =
+      format_text("/sys/class/bdi/", major(info.st_dev), ":", minor(info.st_dev), "/read_ahead_kb");
   if (!read_numbers(device, kib) || kib[0] <= 0) return smallest;
   return std::clamp(static_cast<uint64_t>(kib[0]) << 10, smallest, largest) / smallest * smallest;
 }
@@ -55,7 +56,7 @@ Result<File> File::adopt(Descriptor descriptor, std::string name) {
   if (fstat(file.descriptor(), &info) != 0) return open_error(errno, file.name_);
   file.is_directory_ = S_ISDIR(info.st_mode);
   if (!file.is_directory_ && !S_ISREG(info.st_mode)) {
-    return Status(FINERMOE_ERROR_FILE_UNREADABLE, cat(file.name_, " is neither a regular file nor a directory"),
+    return Status(FINERMOE_ERROR_FILE_UNREADABLE, format_text(file.name_, " is neither a regular file nor a directory"),
                   "a regular file or a directory", "something else");
   }
   file.size_ = file.is_directory_ ? 0 : static_cast<uint64_t>(info.st_size);
@@ -80,10 +81,11 @@ Result<File> File::duplicate(int fd, std::string display_name) {
 Result<File> File::open_at(const std::string& name) const {
   if (name.empty() || name == "." || name == ".." || name.find('/') != std::string::npos ||
       name.find('\0') != std::string::npos) {
-    return Status(FINERMOE_ERROR_PATH, cat("a file name in ", name_, " has a separator, a NUL or leaves the directory"),
+    return Status(FINERMOE_ERROR_PATH,
+                  format_text("a file name in ", name_, " has a separator, a NUL or leaves the directory"),
                   "the name of a file in the same directory", name.substr(0, name.find('\0')));
   }
-  std::string path = name_.ends_with('/') ? cat(name_, name) : cat(name_, "/", name);
+  std::string path = name_.ends_with('/') ? format_text(name_, name) : format_text(name_, "/", name);
   Descriptor opened = Descriptor::open_at(descriptor(), name.c_str(), open_flags);
   if (!opened.valid()) return open_error(errno, path);
   return adopt(std::move(opened), std::move(path));
@@ -113,7 +115,7 @@ Status File::read(uint64_t offset, std::span<std::byte> out) const {
     } else if (n == 0) {
       return shrunk(name_, offset + out.size(), offset + done);
     } else if (errno != EINTR) {
-      return Status(FINERMOE_ERROR_FILE_UNREADABLE, cat(name_, ": cannot be read: ", describe_errno(errno)),
+      return Status(FINERMOE_ERROR_FILE_UNREADABLE, format_text(name_, ": cannot be read: ", describe_errno(errno)),
                     "a file that can be read", describe_errno(errno));
     }
   }
@@ -122,11 +124,11 @@ Status File::read(uint64_t offset, std::span<std::byte> out) const {
 
 Result<std::string> File::read_all(uint64_t most) const {
   if (is_directory_) {
-    return Status(FINERMOE_ERROR_FILE_UNREADABLE, cat(name_, " is a directory"), "a file", "a directory");
+    return Status(FINERMOE_ERROR_FILE_UNREADABLE, format_text(name_, " is a directory"), "a file", "a directory");
   }
   if (size_ > most) {
-    return Status(FINERMOE_ERROR_FILE_UNREADABLE, cat(name_, " has ", size_, " bytes, more than ", most),
-                  cat("at most ", most, " bytes"), cat(size_, " bytes"));
+    return Status(FINERMOE_ERROR_FILE_UNREADABLE, format_text(name_, " has ", size_, " bytes, more than ", most),
+                  format_text("at most ", most, " bytes"), format_text(size_, " bytes"));
   }
   std::string text(size_, '\0');
   FM_TRY(read(0, std::as_writable_bytes(std::span(text))));
@@ -149,33 +151,33 @@ Result<std::vector<std::string>> File::list() const {
   return names;
 }
 
-Result<std::shared_ptr<const Bytes>> Bytes::map(File file) {
-  std::shared_ptr<Bytes> bytes(new Bytes);
+Result<std::shared_ptr<const FileBytes>> FileBytes::map(File file) {
+  std::shared_ptr<FileBytes> bytes(new FileBytes);
   bytes->size_ = file.size();
   bytes->name_ = file.name();
   if (bytes->size_ != 0) {
     void* data = mmap(nullptr, bytes->size_, PROT_READ, MAP_SHARED, file.descriptor(), 0);
     if (data == MAP_FAILED) {
       Code code = errno == ENOMEM ? FINERMOE_ERROR_OUT_OF_MEMORY : FINERMOE_ERROR_FILE_UNREADABLE;
-      return Status(code, cat(file.name(), ": cannot be mapped: ", describe_errno(errno)), "a file that can be mapped",
-                    describe_errno(errno));
+      return Status(code, format_text(file.name(), ": cannot be mapped: ", describe_errno(errno)),
+                    "a file that can be mapped", describe_errno(errno));
     }
     bytes->data_ = static_cast<const std::byte*>(data);
     bytes->mapped_ = true;
     bytes->read_window_ = read_window(file.descriptor());
   }
   bytes->file_ = std::move(file);
-  return std::shared_ptr<const Bytes>(std::move(bytes));
+  return std::shared_ptr<const FileBytes>(std::move(bytes));
 }
 
-Result<std::shared_ptr<const Bytes>> Bytes::copy(const File& file, std::shared_ptr<MemoryAccount> account,
-                                                 FunctionRef<Status(uint64_t done)> on_progress) {
+Result<std::shared_ptr<const FileBytes>> FileBytes::copy(const File& file, std::shared_ptr<MemoryAccount> account,
+                                                         FunctionRef<Status(uint64_t done)> on_progress) {
   auto read = [&](uint64_t offset, std::span<std::byte> out) { return file.read(offset, out); };
   return copy(file.name(), file.size(), std::move(account), read, on_progress);
 }
 
-Result<std::shared_ptr<const Bytes>> Bytes::copy(const Bytes& other, std::shared_ptr<MemoryAccount> account,
-                                                 FunctionRef<Status(uint64_t done)> on_progress) {
+Result<std::shared_ptr<const FileBytes>> FileBytes::copy(const FileBytes& other, std::shared_ptr<MemoryAccount> account,
+                                                         FunctionRef<Status(uint64_t done)> on_progress) {
   auto read = [&](uint64_t offset, std::span<std::byte> out) {
     std::memcpy(out.data(), other.data() + offset, out.size());
     return Status();
@@ -183,15 +185,15 @@ Result<std::shared_ptr<const Bytes>> Bytes::copy(const Bytes& other, std::shared
   return copy(other.name(), other.size(), std::move(account), read, on_progress);
 }
 
-Result<std::shared_ptr<const Bytes>> Bytes::copy(const std::string& name, uint64_t size,
-                                                 std::shared_ptr<MemoryAccount> account,
-                                                 FunctionRef<Status(uint64_t offset, std::span<std::byte> out)> read,
-                                                 FunctionRef<Status(uint64_t done)> on_progress) {
+Result<std::shared_ptr<const FileBytes>> FileBytes::copy(
+    const std::string& name, uint64_t size, std::shared_ptr<MemoryAccount> account,
+    FunctionRef<Status(uint64_t offset, std::span<std::byte> out)> read,
+    FunctionRef<Status(uint64_t done)> on_progress) {
   constexpr uint64_t piece = 16 << 20;
-  std::shared_ptr<Bytes> bytes(new Bytes);
+  std::shared_ptr<FileBytes> bytes(new FileBytes);
   bytes->size_ = size;
   bytes->name_ = name;
-  FM_ASSIGN(bytes->buffer_, Buffer::allocate(std::move(account), size, cat("a copy of ", name)));
+  FM_ASSIGN(bytes->buffer_, Buffer::allocate(std::move(account), size, format_text("a copy of ", name)));
   bytes->data_ = bytes->buffer_.data();
   for (uint64_t done = 0; done < bytes->size_;) {
     uint64_t n = std::min(piece, bytes->size_ - done);
@@ -199,22 +201,22 @@ Result<std::shared_ptr<const Bytes>> Bytes::copy(const std::string& name, uint64
     done += n;
     FM_TRY(on_progress(done));
   }
-  return std::shared_ptr<const Bytes>(std::move(bytes));
+  return std::shared_ptr<const FileBytes>(std::move(bytes));
 }
 
-std::shared_ptr<const Bytes> Bytes::borrow(const void* data, size_t size, std::string name) {
-  std::shared_ptr<Bytes> bytes(new Bytes);
+std::shared_ptr<const FileBytes> FileBytes::borrow(const void* data, size_t size, std::string name) {
+  std::shared_ptr<FileBytes> bytes(new FileBytes);
   bytes->data_ = static_cast<const std::byte*>(data);
   bytes->size_ = size;
   bytes->name_ = std::move(name);
   return bytes;
 }
 
-Bytes::~Bytes() {
+FileBytes::~FileBytes() {
   if (mapped_) munmap(const_cast<std::byte*>(data_), size_);
 }
 
-Status Bytes::check_unchanged() const {
+Status FileBytes::check_unchanged() const {
   if (!mapped_) return {};
   FM_ASSIGN(uint64_t now, file_.current_size());
   if (now < size_) return shrunk(name_, size_, now);
@@ -240,7 +242,7 @@ PageRange pages_of(const std::byte* base, uint64_t offset, uint64_t size, bool i
 }  // namespace
 
 // One request reads no more than the device's window for reading ahead, so a range is asked for in pieces of it.
-void Bytes::will_read(uint64_t offset, uint64_t size) const {
+void FileBytes::will_read(uint64_t offset, uint64_t size) const {
   if (!mapped_) return;
   const PageRange pages = pages_of(data_, offset, size, false);
   for (size_t done = 0; done < pages.size; done += read_window_) {
@@ -248,13 +250,13 @@ void Bytes::will_read(uint64_t offset, uint64_t size) const {
   }
 }
 
-void Bytes::map_by_small_pages(uint64_t offset, uint64_t size) const {
+void FileBytes::map_by_small_pages(uint64_t offset, uint64_t size) const {
   if (!mapped_) return;
   const PageRange pages = pages_of(data_, offset, size, true);
   if (pages.size != 0) madvise(pages.begin, pages.size, MADV_NOHUGEPAGE);
 }
 
-void Bytes::release(uint64_t offset, uint64_t size) const {
+void FileBytes::release(uint64_t offset, uint64_t size) const {
   if (!mapped_) return;
   const PageRange pages = pages_of(data_, offset, size, false);
   if (pages.size == 0) return;
@@ -262,9 +264,9 @@ void Bytes::release(uint64_t offset, uint64_t size) const {
   posix_fadvise(file_.descriptor(), pages.begin - data_, static_cast<off_t>(pages.size), POSIX_FADV_DONTNEED);
 }
 
-Status Bytes::lock(uint64_t offset, uint64_t size) const {
+Status FileBytes::lock(uint64_t offset, uint64_t size) const {
   if (!mapped_ && buffer_.size() == 0) {
-    return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat(name_, " belongs to the host, and so does locking it"),
+    return Status(FINERMOE_ERROR_INVALID_ARGUMENT, format_text(name_, " belongs to the host, and so does locking it"),
                   "weights that are mapped or copied", "memory of the host");
   }
   const PageRange pages = pages_of(data_, offset, size, true);
@@ -272,11 +274,11 @@ Status Bytes::lock(uint64_t offset, uint64_t size) const {
   const std::string reason = describe_errno(errno);
   rlimit limit{};
   getrlimit(RLIMIT_MEMLOCK, &limit);
-  const std::string allowed = limit.rlim_cur == RLIM_INFINITY ? "no limit" : cat(limit.rlim_cur, " bytes");
-  return Status(
-      FINERMOE_ERROR_OUT_OF_MEMORY,
-      cat(name_, ": ", size, " bytes more cannot be locked in memory: ", reason, " (RLIMIT_MEMLOCK: ", allowed, ")"),
-      "a larger RLIMIT_MEMLOCK (ulimit -l), or less to lock", allowed);
+  const std::string allowed = limit.rlim_cur == RLIM_INFINITY ? "no limit" : format_text(limit.rlim_cur, " bytes");
+  return Status(FINERMOE_ERROR_OUT_OF_MEMORY,
+                format_text(name_, ": ", size, " bytes more cannot be locked in memory: ", reason,
+                            " (RLIMIT_MEMLOCK: ", allowed, ")"),
+                "a larger RLIMIT_MEMLOCK (ulimit -l), or less to lock", allowed);
 }
 
 }  // namespace finermoe

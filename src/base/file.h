@@ -45,16 +45,16 @@ class File {
 };
 
 // Bytes that stay put: a mapped file, a copy of one, or the host's memory.
-class Bytes {
+class FileBytes {
  public:
-  static Result<std::shared_ptr<const Bytes>> map(File file);
+  static Result<std::shared_ptr<const FileBytes>> map(File file);
   // `on_progress` hears of the bytes done, and may stop it.
-  static Result<std::shared_ptr<const Bytes>> copy(const File& file, std::shared_ptr<MemoryAccount> account,
-                                                   FunctionRef<Status(uint64_t done)> on_progress);
-  static Result<std::shared_ptr<const Bytes>> copy(const Bytes& other, std::shared_ptr<MemoryAccount> account,
-                                                   FunctionRef<Status(uint64_t done)> on_progress);
-  static std::shared_ptr<const Bytes> borrow(const void* data, size_t size, std::string name);
-  ~Bytes();
+  static Result<std::shared_ptr<const FileBytes>> copy(const File& file, std::shared_ptr<MemoryAccount> account,
+                                                       FunctionRef<Status(uint64_t done)> on_progress);
+  static Result<std::shared_ptr<const FileBytes>> copy(const FileBytes& other, std::shared_ptr<MemoryAccount> account,
+                                                       FunctionRef<Status(uint64_t done)> on_progress);
+  static std::shared_ptr<const FileBytes> borrow(const void* data, size_t size, std::string name);
+  ~FileBytes();
 
   const std::byte* data() const { return data_; }
   uint64_t size() const { return size_; }
@@ -74,12 +74,12 @@ class Bytes {
   Status lock(uint64_t offset, uint64_t size) const;
 
  private:
-  Bytes() = default;
+  FileBytes() = default;
   // `read` fills the given part of the copy, which begins at `offset`.
-  static Result<std::shared_ptr<const Bytes>> copy(const std::string& name, uint64_t size,
-                                                   std::shared_ptr<MemoryAccount> account,
-                                                   FunctionRef<Status(uint64_t offset, std::span<std::byte> out)> read,
-                                                   FunctionRef<Status(uint64_t done)> on_progress);
+  static Result<std::shared_ptr<const FileBytes>> copy(
+      const std::string& name, uint64_t size, std::shared_ptr<MemoryAccount> account,
+      FunctionRef<Status(uint64_t offset, std::span<std::byte> out)> read,
+      FunctionRef<Status(uint64_t done)> on_progress);
   const std::byte* data_ = nullptr;
   uint64_t size_ = 0;
   std::string name_;

@@ -62,7 +62,8 @@ std::optional<ForeignFile> recognise_foreign_file(std::string_view beginning) {
 }
 
 Status foreign_file_error(const ForeignFile& file, std::string_view name, Code code, std::string expected) {
-  return Status(code, cat(name, " is ", file.what, ": ", file.remedy), std::move(expected), std::string(file.what));
+  return Status(code, format_text(name, " is ", file.what, ": ", file.remedy), std::move(expected),
+                std::string(file.what));
 }
 
 }  // namespace finermoe

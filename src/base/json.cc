@@ -20,7 +20,7 @@ constexpr uint64_t max_size = 256 << 20;
 
 }  // namespace
 
-// Builds the document; one that nests too deep ends it. Of a key that stands twice the last value counts.
+// Builds the document; one that nests too deep ends it. Of a key that appears twice the last value counts.
 class JsonBuilder : public JsonSax {
  public:
   JsonBuilder(std::string_view text, std::string_view name, Code code) : text_(text), name_(name), code_(code) {}
@@ -63,8 +63,8 @@ class JsonBuilder : public JsonSax {
   }
   bool open(Json container) {
     if (open_.size() == max_depth) {
-      status =
-          Status(code_, cat(name_, ": nested deeper than ", max_depth), cat("depth at most ", max_depth), "deeper");
+      status = Status(code_, format_text(name_, ": nested deeper than ", max_depth),
+                      format_text("depth at most ", max_depth), "deeper");
       return false;
     }
     open_.push_back(place(std::move(container)));
@@ -204,9 +204,9 @@ void append(std::string& out, const Json& value, Style style, int level) {
   } else if (value.is_boolean()) {
     out += value.get<bool>() ? "true" : "false";
   } else if (value.is_number_unsigned()) {
-    cat_one(out, value.get<uint64_t>());
+    append_text(out, value.get<uint64_t>());
   } else if (value.is_number_integer()) {
-    cat_one(out, value.get<int64_t>());
+    append_text(out, value.get<int64_t>());
   } else if (value.is_number()) {
     append_float(out, value.get<double>());
   } else if (value.is_string()) {
@@ -291,13 +291,14 @@ std::string Json::show() const {
 
 Status json_error(std::string_view text, std::string_view name, Code code, size_t position) {
   if (const auto foreign = recognise_foreign_file(text)) return foreign_file_error(*foreign, name, code, "JSON");
-  return Status(code, cat(name, ": not JSON at byte ", position), "JSON", cat("an error at byte ", position));
+  return Status(code, format_text(name, ": not JSON at byte ", position), "JSON",
+                format_text("an error at byte ", position));
 }
 
 Result<Json> parse_json(std::string_view text, std::string_view name, Code code) {
   if (text.size() > max_size) {
-    return Status(code, cat(name, " has ", text.size(), " bytes, more than ", max_size),
-                  cat("at most ", max_size, " bytes"), cat(text.size(), " bytes"));
+    return Status(code, format_text(name, " has ", text.size(), " bytes, more than ", max_size),
+                  format_text("at most ", max_size, " bytes"), format_text(text.size(), " bytes"));
   }
   JsonBuilder builder(text, name, code);
   if (parse_json_events(text.begin(), text.end(), &builder)) return std::move(builder.root);

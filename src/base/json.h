@@ -1,5 +1,5 @@
 // JSON that may be hostile: bounded in size and depth, errors as values. What Python's json module takes is taken,
-// since such files are its work: of a key that stands twice the last value counts, and a bare NaN, Infinity or
+// since such files are its work: of a key that appears twice the last value counts, and a bare NaN, Infinity or
 // -Infinity is the object that transformers 5 writes in its place, {"__float__": "NaN"}.
 #pragma once
 

@@ -23,7 +23,7 @@ Status write_error(const char* what, const std::string& path, int error) {
   const Code code = error == ENOSPC || error == EDQUOT ? FINERMOE_ERROR_DISK_FULL
                     : error == EEXIST                  ? FINERMOE_ERROR_FILE_EXISTS
                                                        : FINERMOE_ERROR_FILE_WRITE;
-  return Status(code, cat("cannot ", what, " ", path, ": ", describe_errno(error)));
+  return Status(code, format_text("cannot ", what, " ", path, ": ", describe_errno(error)));
 }
 
 int sync_directory(const std::string& path) {

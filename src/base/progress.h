@@ -20,7 +20,7 @@ struct Progress {
   Status report(const char* phase, uint64_t done, uint64_t total) const {
     bool stop = cancel && cancel->load(std::memory_order_relaxed);
     if (callback && callback(user, phase, done, total) != 0) stop = true;
-    return stop ? Status(FINERMOE_ERROR_CANCELLED, cat("cancelled while at ", phase)) : Status();
+    return stop ? Status(FINERMOE_ERROR_CANCELLED, format_text("cancelled while at ", phase)) : Status();
   }
 };
 

@@ -13,8 +13,8 @@ Result<void*> find_in_library(const std::string& path, const char* symbol) {
   void* const library = dlopen(exact.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
   if (library == nullptr) {
     const char* const why = dlerror();
-    return Status(FINERMOE_ERROR_FILE_UNREADABLE, cat(path, " cannot be loaded: ", why == nullptr ? "unknown" : why),
-                  "a shared library", path);
+    return Status(FINERMOE_ERROR_FILE_UNREADABLE,
+                  format_text(path, " cannot be loaded: ", why == nullptr ? "unknown" : why), "a shared library", path);
   }
   void* const found = dlsym(library, symbol);
   dlclose(library);  // it stays, as it was opened to

@@ -65,19 +65,19 @@ class [[nodiscard]] Result {
   if (!result.ok()) return result.status();         \
   target = std::move(*result)
 
-// Text for messages, independent of the host's locale: cat("layer ", 3, " of ", n).
-inline void cat_one(std::string& out, std::string_view text) { out += text; }
+// Text for messages, independent of the host's locale: format_text("layer ", 3, " of ", n).
+inline void append_text(std::string& out, std::string_view text) { out += text; }
 template <class Number>
 requires std::is_arithmetic_v<Number>
-void cat_one(std::string& out, Number number) {
+void append_text(std::string& out, Number number) {
   char digits[64];
   auto end = std::to_chars(digits, digits + sizeof digits, number).ptr;
   out.append(digits, static_cast<size_t>(end - digits));
 }
 template <class... Parts>
-std::string cat(const Parts&... parts) {
+std::string format_text(const Parts&... parts) {
   std::string out;
-  (cat_one(out, parts), ...);
+  (append_text(out, parts), ...);
   return out;
 }
 

@@ -70,7 +70,7 @@ Status DropExpert::prepare(ThreadPool& pool) {
     mean_[matrix] = sums.first / n;
     deviation_[matrix] = std::sqrt(std::max(0.0, sums.second / n - mean_[matrix] * mean_[matrix]));
     if (!std::isfinite(deviation_[matrix]))
-      return Status(FINERMOE_ERROR_NOT_FINITE, cat(layer_->name(matrix), " holds a value that is not finite"));
+      return Status(FINERMOE_ERROR_NOT_FINITE, format_text(layer_->name(matrix), " holds a value that is not finite"));
   }
   layer_.reset();
   return {};

@@ -47,8 +47,8 @@ Status refuse_not_finite(const Checkpoint& checkpoint, const Progress& progress)
       FM_TRY(checkpoint.check_unchanged());
       const NonFinite found = count_non_finite(tensor.dtype, tensor.data + offset, n);
       if (found.any()) {
-        return Status(FINERMOE_ERROR_NOT_FINITE, cat("tensor ", tensor.name, " holds NaN or infinity"),
-                      "finite weights", cat(found.n_nan, " NaN and ", found.n_infinite, " infinite"));
+        return Status(FINERMOE_ERROR_NOT_FINITE, format_text("tensor ", tensor.name, " holds NaN or infinity"),
+                      "finite weights", format_text(found.n_nan, " NaN and ", found.n_infinite, " infinite"));
       }
       done += n;
       FM_TRY(progress.report("verify", done, total));
@@ -61,7 +61,7 @@ Status refuse_quantized(const Checkpoint& checkpoint, const std::string& path) {
   for (const Tensor& tensor : checkpoint.tensors()) {
     if (!is_blocked(tensor.dtype)) continue;
     return Status(FINERMOE_ERROR_UNSUPPORTED,
-                  cat(path, " is quantised already: tensor ", tensor.name, " is ", name_of(tensor.dtype)),
+                  format_text(path, " is quantised already: tensor ", tensor.name, " is ", name_of(tensor.dtype)),
                   "weights in F32, F16 or BF16", name_of(tensor.dtype));
   }
   return {};

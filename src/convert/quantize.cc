@@ -71,8 +71,8 @@ class Quantizer {
     const Tensor& tensor = *sources_[first_bad_.tensor];
     const NonFinite found = count_non_finite(tensor.dtype, tensor.data, tensor.bytes());
     if (found.any()) {
-      return Status(FINERMOE_ERROR_NOT_FINITE, cat("tensor ", tensor.name, " holds NaN or infinity"), "finite weights",
-                    cat(found.n_nan, " NaN and ", found.n_infinite, " infinite"));
+      return Status(FINERMOE_ERROR_NOT_FINITE, format_text("tensor ", tensor.name, " holds NaN or infinity"),
+                    "finite weights", format_text(found.n_nan, " NaN and ", found.n_infinite, " infinite"));
     }
     BlockWeights weights;
     const uint64_t blocks = blocks_of(tensor.columns);
@@ -82,9 +82,9 @@ class Quantizer {
       for (const float weight : one) largest = std::max(largest, std::abs(weight));
     }
     return Status(FINERMOE_ERROR_NOT_FINITE,
-                  cat("tensor ", tensor.name, " holds a weight of magnitude ", largest,
-                      ", for which no scale in float16 is large enough"),
-                  "weights of at most some 5e6", cat(largest));
+                  format_text("tensor ", tensor.name, " holds a weight of magnitude ", largest,
+                              ", for which no scale in float16 is large enough"),
+                  "weights of at most some 5e6", format_text(largest));
   }
 
  private:
@@ -119,7 +119,7 @@ Status check_patterns(const Config& config, const Quantization& types) {
     }));
     if (!used) {
       return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
-                    cat("the pattern \"", one.pattern, "\" matches no matrix that can be quantised"),
+                    format_text("the pattern \"", one.pattern, "\" matches no matrix that can be quantised"),
                     "a pattern of names of matrices", one.pattern);
     }
   }

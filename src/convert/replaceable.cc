@@ -12,7 +12,7 @@ namespace finermoe {
 namespace {
 
 Status spared(const std::string& shown, const std::string& why) {
-  return Status(FINERMOE_ERROR_FILE_EXISTS, cat(shown, " is not replaced: ", why),
+  return Status(FINERMOE_ERROR_FILE_EXISTS, format_text(shown, " is not replaced: ", why),
                 "a model as the writers make it, an empty directory, or a name that is free", why);
 }
 
@@ -37,13 +37,13 @@ Status may_replace(const std::string& out, const std::string& shown, bool single
     struct stat info;  // a link to a file, as in Hugging Face's cache, goes without the file
     const bool is_file = fstatat(there.descriptor(), name.c_str(), &info, 0) == 0 && S_ISREG(info.st_mode);
     if (!is_file || !is_of_a_model(name)) {
-      return spared(shown, cat("it holds ", name, ", which is not of a model that a writer has made"));
+      return spared(shown, format_text("it holds ", name, ", which is not of a model that a writer has made"));
     }
   }
   const bool has_config = std::find(names.begin(), names.end(), "config.json") != names.end();
   const bool has_weights = std::any_of(names.begin(), names.end(), is_weights);
   if (names.empty() || (has_config && has_weights)) return {};
-  return spared(shown, cat("it holds ", names.front(), " but no ", has_config ? "weights" : "config.json"));
+  return spared(shown, format_text("it holds ", names.front(), " but no ", has_config ? "weights" : "config.json"));
 }
 
 }  // namespace finermoe

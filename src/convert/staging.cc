@@ -39,7 +39,8 @@ int remove_tree(int parent, const char* name) {
 }
 
 Status cannot_look_at(const std::string& out, int error) {
-  return Status(FINERMOE_ERROR_FILE_UNREADABLE, cat("cannot look at the output ", out, ": ", describe_errno(error)));
+  return Status(FINERMOE_ERROR_FILE_UNREADABLE,
+                format_text("cannot look at the output ", out, ": ", describe_errno(error)));
 }
 
 // Surely, that is: false also where the system cannot say.
@@ -68,21 +69,23 @@ Result<std::string> place_of(const std::string& out_path) {
   std::string path = out_path;
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   const std::string name = name_of(path), parent = directory_of(path);
-  if (name.empty()) return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat("\"", out_path, "\" cannot be an output"));
+  if (name.empty())
+    return Status(FINERMOE_ERROR_INVALID_ARGUMENT, format_text("\"", out_path, "\" cannot be an output"));
   if (std::optional<std::string> place = real_path(path)) return *place;
   const int error = errno;
-  std::optional<std::string> directory = real_path(cat(parent, "/"));
+  std::optional<std::string> directory = real_path(format_text(parent, "/"));
   if (!directory && (errno == ENOENT || errno == ENOTDIR)) {
-    return Status(FINERMOE_ERROR_FILE_NOT_FOUND, cat("there is no directory ", parent, " for the output ", out_path));
+    return Status(FINERMOE_ERROR_FILE_NOT_FOUND,
+                  format_text("there is no directory ", parent, " for the output ", out_path));
   }
   if (!directory || error != ENOENT) {
     return cannot_look_at(out_path, directory ? error : errno);
   }
-  return *directory == "/" ? cat("/", name) : cat(*directory, "/", name);
+  return *directory == "/" ? format_text("/", name) : format_text(*directory, "/", name);
 }
 
 bool is_within(const std::string& inner, const std::string& outer) {
-  return inner == outer || outer == "/" || inner.starts_with(cat(outer, "/"));
+  return inner == outer || outer == "/" || inner.starts_with(format_text(outer, "/"));
 }
 
 enum class Lock { held, refused, unsupported };
@@ -103,12 +106,12 @@ Lock lock_directory(const Descriptor& directory, const std::string& path) {
 // What killed writers to `out` left: calls `handle` with each such directory while it is locked.
 template <class Handle>
 void for_each_abandoned(const std::string& out, Handle handle) {
-  const std::string parent = directory_of(out), prefix = cat(name_of(out), partial_mark);
+  const std::string parent = directory_of(out), prefix = format_text(name_of(out), partial_mark);
   const DirectoryStream entries = read_directory(Descriptor::open(parent.c_str(), O_RDONLY | O_DIRECTORY));
   if (entries == nullptr) return;
   std::vector<std::string> paths;
   while (const dirent* entry = readdir(entries.get())) {
-    if (std::string_view(entry->d_name).starts_with(prefix)) paths.push_back(cat(parent, "/", entry->d_name));
+    if (std::string_view(entry->d_name).starts_with(prefix)) paths.push_back(format_text(parent, "/", entry->d_name));
   }
   for (const std::string& path : paths) {
     const Descriptor directory = Descriptor::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
@@ -139,17 +142,17 @@ void remove_abandoned(const std::string& out) {
 Result<Staging> Staging::plan(const std::string& out_path, const std::string& input_path, bool overwrite) {
   const std::optional<std::string> input = real_path(input_path);
   if (!input)
-    return Status(FINERMOE_ERROR_FILE_NOT_FOUND, cat("cannot find ", input_path, ": ", describe_errno(errno)));
+    return Status(FINERMOE_ERROR_FILE_NOT_FOUND, format_text("cannot find ", input_path, ": ", describe_errno(errno)));
   FM_ASSIGN(std::string out, place_of(out_path));
   if (is_within(out, *input) || is_within(*input, out))
     return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
-                  cat("the output ", out_path, " and the input ", input_path, " lie in one another"),
+                  format_text("the output ", out_path, " and the input ", input_path, " lie in one another"),
                   "an output outside of the input", out_path);
   const bool single_file = out.ends_with(".safetensors");
   if (!single_file) bring_back(out);
   FM_ASSIGN(const std::optional<mode_t> mode, mode_of(out));
   if (mode) {
-    if (!overwrite) return Status(FINERMOE_ERROR_FILE_EXISTS, cat(out_path, " exists already"));
+    if (!overwrite) return Status(FINERMOE_ERROR_FILE_EXISTS, format_text(out_path, " exists already"));
     FM_TRY(may_replace(out, out_path, single_file));
   }
   Staging staging;
@@ -185,8 +188,8 @@ Status Staging::begin(uint64_t bytes) {
   uint64_t available = static_cast<uint64_t>(space.f_bavail) * space.f_frsize;
   if (available < bytes)
     return Status(FINERMOE_ERROR_DISK_FULL,
-                  cat("the output ", out_, " needs ", bytes, " bytes, and ", available, " are available"),
-                  cat(bytes, " bytes"), cat(available, " bytes"));
+                  format_text("the output ", out_, " needs ", bytes, " bytes, and ", available, " are available"),
+                  format_text(bytes, " bytes"), format_text(available, " bytes"));
   if (single_file_) {
     const auto older = overwrite_ ? AtomicFile::Older::replaced : AtomicFile::Older::refused;
     FM_ASSIGN(single_, AtomicFile::create(out_, older));
@@ -202,7 +205,7 @@ Status Staging::make_directory() {
   // Between mkdtemp and flock another writer may take the new directory for an abandoned one: try again then. On a
   // file system without locks no writer takes any.
   for (int attempt = 0; attempt < 100; ++attempt) {
-    std::string name = cat(out_, partial_mark, "XXXXXX");
+    std::string name = format_text(out_, partial_mark, "XXXXXX");
     if (!::mkdtemp(name.data())) return write_error("create", name, errno);
     directory_ = std::move(name);
     lock_ = Descriptor::open(directory_.c_str(), O_RDONLY | O_DIRECTORY);
@@ -210,12 +213,12 @@ Status Staging::make_directory() {
     if (lock_.valid() && lock_directory(lock_, directory_) != Lock::refused) return {};
     directory_.clear();  // the other writer removes it
   }
-  return Status(FINERMOE_ERROR_FILE_WRITE, cat("cannot lock a directory beside ", out_));
+  return Status(FINERMOE_ERROR_FILE_WRITE, format_text("cannot lock a directory beside ", out_));
 }
 
 Result<NewFile*> Staging::create(const std::string& name) {
   if (single_file_) return &single_->file();
-  made_.push_back(cat(contents_, "/", name));
+  made_.push_back(format_text(contents_, "/", name));
   FM_ASSIGN(file_, NewFile::create(made_.back()));
   return &file_;
 }
@@ -253,8 +256,9 @@ Status Staging::replace() {
   const int error = errno;
   if (!replaces || ::rename(aside.c_str(), out_.c_str()) == 0) return write_error("put in place", out_, error);
   const std::string kept = std::exchange(directory_, {});  // nothing in it is removed
-  return Status(FINERMOE_ERROR_FILE_WRITE, cat("cannot put in place ", out_, ": ", describe_errno(error),
-                                               "; what it was is now ", aside, ", the new model ", contents_in(kept)));
+  return Status(FINERMOE_ERROR_FILE_WRITE,
+                format_text("cannot put in place ", out_, ": ", describe_errno(error), "; what it was is now ", aside,
+                            ", the new model ", contents_in(kept)));
 }
 
 // OUT is the new model: that it will still be after a crash of the system, and that the old one is gone, is left.
@@ -266,13 +270,13 @@ Status Staging::settle(const std::string& last_name) const {
   if (error == 0) {
     what = "but what it replaces cannot be removed";
     for (const std::string& replaced : {contents_, aside_in(directory_)}) {  // half of it never opens as a model
-      ::unlink(cat(replaced, "/", last_name).c_str());
+      ::unlink(format_text(replaced, "/", last_name).c_str());
     }
     error = remove_tree(AT_FDCWD, directory_.c_str());
   }
   if (error == 0) return {};
   return Status(error == ENOSPC ? FINERMOE_ERROR_DISK_FULL : FINERMOE_ERROR_FILE_WRITE,
-                cat(out_, " is the new model, ", what, ": ", describe_errno(error)), "", directory_);
+                format_text(out_, " is the new model, ", what, ": ", describe_errno(error)), "", directory_);
 }
 
 }  // namespace finermoe

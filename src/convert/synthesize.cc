@@ -30,7 +30,7 @@ Status synthesize(const std::string& config_path, const std::string& out_path, s
                   const WriterOptions& writer_options) {
   FM_ASSIGN(Staging staging, Staging::plan(out_path, config_path, writer_options.overwrite));
   FM_ASSIGN(std::optional<std::string> text, read_model_text(config_path, "config.json"));
-  if (!text) return Status(FINERMOE_ERROR_FILE_NOT_FOUND, cat("there is no config.json in ", config_path));
+  if (!text) return Status(FINERMOE_ERROR_FILE_NOT_FOUND, format_text("there is no config.json in ", config_path));
   FM_ASSIGN(Config config, Config::parse(*text, config_path));
 
   PlannedCheckpoint result;
@@ -43,8 +43,8 @@ Status synthesize(const std::string& config_path, const std::string& out_path, s
   constexpr double most = 1e5;  // no normal number is 50 deviations away: scales in float16 hold all of them
   if (config.quantization && deviation > most) {
     return Status(FINERMOE_ERROR_CONFIG_VALUE,
-                  cat(config_path, ": initializer_range is too large for matrices in blocks"), cat("at most ", most),
-                  cat(deviation));
+                  format_text(config_path, ": initializer_range is too large for matrices in blocks"),
+                  format_text("at most ", most), format_text(deviation));
   }
   FM_TRY(for_each_tensor(config, [&](const TensorSpec& spec) -> Status {
     uint64_t key = stream_key(writer_options.seed, spec.name);

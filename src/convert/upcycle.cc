@@ -73,7 +73,7 @@ class Upcycler {
  private:
   Result<const Tensor*> find(const std::string& name) const {
     const Tensor* source = dense_.find(name);
-    if (!source) return Status(FINERMOE_ERROR_TENSOR_MISSING, cat("the dense model has no tensor ", name));
+    if (!source) return Status(FINERMOE_ERROR_TENSOR_MISSING, format_text("the dense model has no tensor ", name));
     return source;
   }
 
@@ -137,8 +137,8 @@ class Upcycler {
 
 Status check(const UpcycleOptions& options) {
   auto refuse = [](const char* what, const char* expected, double found) {
-    return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat(what, " must be ", expected, ", not ", found), expected,
-                  cat(found));
+    return Status(FINERMOE_ERROR_INVALID_ARGUMENT, format_text(what, " must be ", expected, ", not ", found), expected,
+                  format_text(found));
   };
   if (!(options.drop_ratio >= 0 && options.drop_ratio <= 1))
     return refuse("the drop ratio", "in [0, 1]", options.drop_ratio);
@@ -153,7 +153,7 @@ Result<UpcycleOptions> UpcycleOptions::preset(const std::string& name) {
   std::string known;
   for (const Preset& preset : presets) {
     if (name != preset.name) {
-      known += cat(known.empty() ? "" : ", ", preset.name);
+      known += format_text(known.empty() ? "" : ", ", preset.name);
       continue;
     }
     UpcycleOptions options;
@@ -166,8 +166,8 @@ Result<UpcycleOptions> UpcycleOptions::preset(const std::string& name) {
     options.drop_ratio = preset.drop_ratio;
     return options;
   }
-  return Status(FINERMOE_ERROR_INVALID_ARGUMENT, cat("there is no preset \"", name, "\"; there are ", known), known,
-                name);
+  return Status(FINERMOE_ERROR_INVALID_ARGUMENT, format_text("there is no preset \"", name, "\"; there are ", known),
+                known, name);
 }
 
 Status upcycle(const std::string& dense_path, const std::string& out_path, const UpcycleOptions& options,
@@ -180,8 +180,8 @@ Status upcycle(const std::string& dense_path, const std::string& out_path, const
   FM_ASSIGN(std::shared_ptr<const Checkpoint> dense, Checkpoint::open(dense_path, open));
   if (dense->config().model_type != ModelType::qwen2)
     return Status(FINERMOE_ERROR_MODEL_TYPE,
-                  cat("upcycling begins with a dense model: model_type must be qwen2, ", dense_path, " is ",
-                      dense->config().model_type_name()),
+                  format_text("upcycling begins with a dense model: model_type must be qwen2, ", dense_path, " is ",
+                              dense->config().model_type_name()),
                   "qwen2", dense->config().model_type_name());
   FM_TRY(refuse_quantized(*dense, dense_path));
 

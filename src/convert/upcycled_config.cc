@@ -13,8 +13,8 @@ const char* torch_name(DType dtype) {
 Status check_divides(const char* whole_name, uint64_t whole, const char* parts_name, uint64_t parts) {
   if (whole % parts == 0) return {};
   return Status(FINERMOE_ERROR_CONFIG_INCONSISTENT,
-                cat(whole_name, " ", whole, " is not divisible by ", parts_name, " ", parts),
-                cat("a multiple of ", parts), cat(whole));
+                format_text(whole_name, " ", whole, " is not divisible by ", parts_name, " ", parts),
+                format_text("a multiple of ", parts), format_text(whole));
 }
 
 // N = G_O R_O G_I R_I (Eq. 5), after the checks of docs/finermoe-layer.md, section 4.
@@ -31,13 +31,13 @@ Result<uint64_t> count_experts(const Config& dense, const UpcycleOptions& option
   overflow |= __builtin_mul_overflow(n_experts, group, &n_experts);
   if (overflow || n_experts > UINT32_MAX)
     return Status(FINERMOE_ERROR_CONFIG_INCONSISTENT,
-                  cat("G_O ", options.granularity_output, " x R_O ", options.expansion_output, " x G_I ",
-                      options.granularity_inter, " x R_I ", options.expansion_inter, " experts are too many"));
+                  format_text("G_O ", options.granularity_output, " x R_O ", options.expansion_output, " x G_I ",
+                              options.granularity_inter, " x R_I ", options.expansion_inter, " experts are too many"));
   if (options.top_inter > group)
     return Status(FINERMOE_ERROR_CONFIG_INCONSISTENT,
-                  cat("T_I ", options.top_inter, " is larger than a group of G_I ", options.granularity_inter,
-                      " x R_I ", options.expansion_inter, " = ", group, " experts"),
-                  cat("T_I of at most ", group), cat(options.top_inter));
+                  format_text("T_I ", options.top_inter, " is larger than a group of G_I ", options.granularity_inter,
+                              " x R_I ", options.expansion_inter, " = ", group, " experts"),
+                  format_text("T_I of at most ", group), format_text(options.top_inter));
   return n_experts;
 }
 

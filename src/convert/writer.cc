@@ -35,18 +35,18 @@ std::optional<std::string> json_string(const std::string& text) {
 // The inside of a shape's list.
 std::string shape_of(const PlannedTensor& tensor) {
   if (is_blocked(tensor.dtype))
-    return cat(panels_of(tensor.rows), ",", blocks_of(tensor.columns), ",", block_bytes(tensor.dtype));
-  return tensor.columns == 0 ? cat(tensor.rows) : cat(tensor.rows, ",", tensor.columns);
+    return format_text(panels_of(tensor.rows), ",", blocks_of(tensor.columns), ",", block_bytes(tensor.dtype));
+  return tensor.columns == 0 ? format_text(tensor.rows) : format_text(tensor.rows, ",", tensor.columns);
 }
 
 // The header of a shard whose tensors lie one behind the other. `metadata` is the inside of a JSON object.
 std::string make_header(const std::vector<const PlannedTensor*>& tensors, const std::string& metadata) {
-  std::string text = cat("{\"__metadata__\":{", metadata, "}");
+  std::string text = format_text("{\"__metadata__\":{", metadata, "}");
   uint64_t offset = 0;
   for (const PlannedTensor* tensor : tensors) {
-    text += cat(",\"", tensor->name, "\":{\"dtype\":\"", is_blocked(tensor->dtype) ? "U8" : name_of(tensor->dtype),
-                "\",\"shape\":[", shape_of(*tensor));
-    text += cat("],\"data_offsets\":[", offset, ",", offset + tensor->bytes(), "]}");
+    text += format_text(",\"", tensor->name, "\":{\"dtype\":\"",
+                        is_blocked(tensor->dtype) ? "U8" : name_of(tensor->dtype), "\",\"shape\":[", shape_of(*tensor));
+    text += format_text("],\"data_offsets\":[", offset, ",", offset + tensor->bytes(), "]}");
     offset += tensor->bytes();
   }
   text += "}";
@@ -69,9 +69,9 @@ Result<std::vector<Shard>> plan_shards(const PlannedCheckpoint& checkpoint, uint
   auto embed = [&metadata](const std::string& name, const std::string& content) -> Status {
     std::optional<std::string> value = json_string(content);
     if (!value)
-      return Status(FINERMOE_ERROR_UNSUPPORTED, cat(name, " is not UTF-8, so a single file cannot carry it"),
+      return Status(FINERMOE_ERROR_UNSUPPORTED, format_text(name, " is not UTF-8, so a single file cannot carry it"),
                     "a directory as output", name);
-    metadata += cat(",", *json_string(cat(embedded_prefix, name)), ":", *value);
+    metadata += format_text(",", *json_string(format_text(embedded_prefix, name)), ":", *value);
     return {};
   };
   if (single_file) {

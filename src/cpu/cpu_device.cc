@@ -71,13 +71,13 @@ Result<int32_t> resolve_isa(int32_t isa) {
   if (isa == FINERMOE_ISA_AUTO) return best;
   if (isa < FINERMOE_ISA_AUTO || isa > FINERMOE_ISA_AVX512) {
     return Status(FINERMOE_ERROR_INVALID_ARGUMENT, "the instruction set is not one of FINERMOE_ISA_…",
-                  cat("0 to ", FINERMOE_ISA_AVX512 + 0), cat(isa));
+                  format_text("0 to ", FINERMOE_ISA_AVX512 + 0), format_text(isa));
   }
   if (isa <= best) return isa;
   const char* names[] = {"", "portable", "AVX2", "AVX-512"};
   return Status(FINERMOE_ERROR_UNSUPPORTED,
-                cat("this machine lacks the instruction set ", names[isa], ": it has up to ", names[best]), names[isa],
-                names[best]);
+                format_text("this machine lacks the instruction set ", names[isa], ": it has up to ", names[best]),
+                names[isa], names[best]);
 }
 
 Result<std::unique_ptr<Step>> CpuBackend::make_step(const Config& config, size_t n_rows, uint64_t n_positions,

@@ -40,8 +40,8 @@ Status CpuStep::begin(const RaggedBatch& batch, Precision precision) {
   for (const int32_t token : batch.tokens) {
     if (token < 0 || static_cast<uint64_t>(token) >= vocab_size_) {
       return Status(FINERMOE_ERROR_TOKEN_OUT_OF_RANGE,
-                    cat("token id ", token, " is outside the vocabulary of ", vocab_size_),
-                    cat("0 to ", vocab_size_ - 1), cat(token));
+                    format_text("token id ", token, " is outside the vocabulary of ", vocab_size_),
+                    format_text("0 to ", vocab_size_ - 1), format_text(token));
     }
   }
   n_ = batch.n();

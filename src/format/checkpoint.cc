@@ -28,7 +28,7 @@ Result<std::optional<std::string>> read_text(const File& directory, const std::s
 // The header's text, read and not mapped: names and shapes stay good whatever becomes of the file.
 Result<Buffer> read_header(const File& file, std::shared_ptr<MemoryAccount> account) {
   if (file.is_directory()) {
-    return Status(FINERMOE_ERROR_FILE_UNREADABLE, cat(file.name(), " is a directory"), "a safetensors file",
+    return Status(FINERMOE_ERROR_FILE_UNREADABLE, format_text(file.name(), " is a directory"), "a safetensors file",
                   "a directory");
   }
   std::byte bytes[safetensors_beginning_size] = {};
@@ -40,7 +40,7 @@ Result<Buffer> read_header(const File& file, std::shared_ptr<MemoryAccount> acco
     return text;
   };
   FM_ASSIGN(uint64_t size, safetensors_header_size(beginning, file.size(), file.name(), read_rest));
-  FM_ASSIGN(Buffer header, Buffer::allocate(std::move(account), size, cat("the header of ", file.name())));
+  FM_ASSIGN(Buffer header, Buffer::allocate(std::move(account), size, format_text("the header of ", file.name())));
   FM_TRY(file.read(safetensors_prefix_size, std::span(header.data(), size)));
   return header;
 }
@@ -65,9 +65,9 @@ std::optional<std::string> find_text(const Texts& texts, const std::string& name
 }
 
 std::string shape_text(uint64_t rank, uint64_t rows, uint64_t columns) {
-  if (rank == 1) return cat("[", rows, "]");
-  if (rank == 2 && columns != 0) return cat("[", rows, ", ", columns, "]");
-  return cat("rank ", rank, ", ", rows, " elements");
+  if (rank == 1) return format_text("[", rows, "]");
+  if (rank == 2 && columns != 0) return format_text("[", rows, ", ", columns, "]");
+  return format_text("rank ", rank, ", ", rows, " elements");
 }
 
 }  // namespace
@@ -92,10 +92,10 @@ class CheckpointReader {
   }
 
   Result<std::shared_ptr<const Checkpoint>> read_memory(const void* memory, size_t size) {
-    std::shared_ptr<const Bytes> bytes = Bytes::borrow(memory, size, "the model in memory");
+    std::shared_ptr<const FileBytes> bytes = FileBytes::borrow(memory, size, "the model in memory");
     if (options_.copy) {
       auto report = [&](uint64_t done) { return options_.progress.report("copy", done, size); };
-      FM_ASSIGN(bytes, Bytes::copy(*bytes, options_.account, report));
+      FM_ASSIGN(bytes, FileBytes::copy(*bytes, options_.account, report));
     }
     const std::byte* data = bytes->data();
     auto read_rest = [&](uint64_t n) -> Result<std::string> {
@@ -123,13 +123,13 @@ class CheckpointReader {
     if (!config && has_adapter_tensors()) return adapter_error(name);
     if (!config) {
       return Status(FINERMOE_ERROR_CONFIG_MISSING,
-                    cat(name, " has no ", embedded_prefix,
-                        "config.json in its __metadata__: a single file is a model only "
-                        "with its configuration inside; otherwise open its directory"),
-                    cat(embedded_prefix, "config.json"), "nothing");
+                    format_text(name, " has no ", embedded_prefix,
+                                "config.json in its __metadata__: a single file is a model only "
+                                "with its configuration inside; otherwise open its directory"),
+                    format_text(embedded_prefix, "config.json"), "nothing");
     }
     return parse_texts(*config, find_text(checkpoint_->embedded_, "generation_config.json"),
-                       cat(name, ": config.json"));
+                       format_text(name, ": config.json"));
   }
 
   Status read_directory() {
@@ -157,8 +157,8 @@ class CheckpointReader {
   Status open_shards(std::vector<File>& files) {
     const File& directory = *checkpoint_->directory_;
     FM_ASSIGN(std::optional<std::string> text, read_text(directory, index_name));
-    if (!text) return missing_file_error(directory, cat(whole_name, " and no ", index_name));
-    FM_ASSIGN(index_, ShardIndex::parse(*text, cat(directory.name(), "/", index_name)));
+    if (!text) return missing_file_error(directory, format_text(whole_name, " and no ", index_name));
+    FM_ASSIGN(index_, ShardIndex::parse(*text, format_text(directory.name(), "/", index_name)));
     for (size_t i = 0; i < index_.files.size();) {
       const std::string& name = index_.files[i];
       Result<File> file = directory.open_at(name);
@@ -169,7 +169,7 @@ class CheckpointReader {
         return file.status();
       } else if (holds_needed(static_cast<uint32_t>(i))) {
         return Status(FINERMOE_ERROR_SHARD_NOT_FOUND,
-                      cat(directory.name(), ": ", index_name, " names ", name, ", which is not there"), name,
+                      format_text(directory.name(), ": ", index_name, " names ", name, ", which is not there"), name,
                       "nothing");
       } else {
         index_.erase(static_cast<uint32_t>(i));
@@ -203,9 +203,10 @@ class CheckpointReader {
       if (tensor ? tensor->file == file : foreign_.contains(name)) continue;
       if (!needs(name)) continue;
       const std::string& said = index_.files[file];
-      return Status(FINERMOE_ERROR_INDEX_MALFORMED,
-                    cat(checkpoint_->directory_->name(), "/", index_name, ": tensor ", name, " is not in ", said), said,
-                    tensor ? checkpoint_->files_[tensor->file]->name() : "nowhere");
+      return Status(
+          FINERMOE_ERROR_INDEX_MALFORMED,
+          format_text(checkpoint_->directory_->name(), "/", index_name, ": tensor ", name, " is not in ", said), said,
+          tensor ? checkpoint_->files_[tensor->file]->name() : "nowhere");
     }
     return {};
   }
@@ -222,13 +223,13 @@ class CheckpointReader {
     for (uint64_t i = 0; i < n_files; i++) {
       FM_TRY(options_.progress.report("open", i, n_files));
       FM_ASSIGN(Buffer header, read_header(files[i], options_.account));
-      std::shared_ptr<const Bytes> bytes;
+      std::shared_ptr<const FileBytes> bytes;
       if (options_.copy) {
         auto report = [&](uint64_t n) { return options_.progress.report("copy", done + n, total); };
-        FM_ASSIGN(bytes, Bytes::copy(files[i], options_.account, report));
+        FM_ASSIGN(bytes, FileBytes::copy(files[i], options_.account, report));
         done += bytes->size();
       } else {
-        FM_ASSIGN(bytes, Bytes::map(std::move(files[i])));
+        FM_ASSIGN(bytes, FileBytes::map(std::move(files[i])));
       }
       checkpoint_->headers_.push_back(std::move(header));
       FM_TRY(add_bytes(std::move(bytes), as_text(checkpoint_->headers_.back())));
@@ -236,7 +237,7 @@ class CheckpointReader {
     return options_.progress.report("open", n_files, n_files);
   }
 
-  Status add_bytes(std::shared_ptr<const Bytes> bytes, std::string_view header_text) {
+  Status add_bytes(std::shared_ptr<const FileBytes> bytes, std::string_view header_text) {
     const uint64_t data_begin = safetensors_prefix_size + header_text.size();
     FM_ASSIGN(SafetensorsHeader header,
               SafetensorsHeader::parse(header_text, bytes->size() - data_begin, bytes->name()));
@@ -251,13 +252,14 @@ class CheckpointReader {
     return {};
   }
 
-  Status add_tensor(const SafetensorsEntry& entry, const Bytes& bytes, uint64_t data_begin) {
+  Status add_tensor(const SafetensorsEntry& entry, const FileBytes& bytes, uint64_t data_begin) {
     auto index = static_cast<uint32_t>(checkpoint_->tensors_.size());
     bool is_new = !foreign_.contains(entry.name) && (entry.dtype ? checkpoint_->index_.emplace(entry.name, index).second
                                                                  : !checkpoint_->index_.contains(entry.name));
     if (!is_new) {
-      return Status(FINERMOE_ERROR_TENSOR_DUPLICATE, cat(bytes.name(), ": tensor ", entry.name, " stands twice"),
-                    "each tensor once", std::string(entry.name));
+      return Status(FINERMOE_ERROR_TENSOR_DUPLICATE,
+                    format_text(bytes.name(), ": tensor ", entry.name, " appears twice"), "each tensor once",
+                    std::string(entry.name));
     }
     if (!entry.dtype) {
       foreign_.emplace(entry.name, entry.dtype_name);
@@ -275,38 +277,42 @@ class CheckpointReader {
     if (place == checkpoint_->index_.end()) {
       auto foreign = foreign_.find(spec.name);
       if (foreign != foreign_.end()) {
-        return Status(FINERMOE_ERROR_TENSOR_DTYPE,
-                      cat("tensor ", spec.name, " has the dtype ", foreign->second, "; expected F32, F16 or BF16"),
-                      "F32, F16 or BF16", foreign->second);
+        return Status(
+            FINERMOE_ERROR_TENSOR_DTYPE,
+            format_text("tensor ", spec.name, " has the dtype ", foreign->second, "; expected F32, F16 or BF16"),
+            "F32, F16 or BF16", foreign->second);
       }
-      if (n_missing_++ < 3) missing_ += cat(missing_.empty() ? "" : ", ", spec.name);
+      if (n_missing_++ < 3) missing_ += format_text(missing_.empty() ? "" : ", ", spec.name);
       return {};
     }
     Tensor& tensor = checkpoint_->tensors_[place->second];
     if (is_blocked(tensor.dtype)) return check_blocked(spec, tensor);
     uint64_t rank = ranks_[place->second];
     if (tensor.rows == spec.rows && tensor.columns == spec.columns && rank == (spec.columns ? 2 : 1)) return {};
-    std::string expected = cat(spec.formula, " = ", shape_text(spec.columns ? 2 : 1, spec.rows, spec.columns));
+    std::string expected = format_text(spec.formula, " = ", shape_text(spec.columns ? 2 : 1, spec.rows, spec.columns));
     std::string found = shape_text(rank, tensor.rows, tensor.columns);
     return Status(FINERMOE_ERROR_TENSOR_SHAPE,
-                  cat("tensor ", spec.name, " has the shape ", found, "; expected ", expected), expected, found);
+                  format_text("tensor ", spec.name, " has the shape ", found, "; expected ", expected), expected,
+                  found);
   }
 
   // A matrix in blocks fills whole panels; from here on it has the shape that the configuration gives it.
   Status check_blocked(const TensorSpec& spec, Tensor& tensor) const {
     if (!checkpoint_->config_.quantization || !can_be_blocked(spec.kind)) {
-      return Status(FINERMOE_ERROR_TENSOR_DTYPE,
-                    cat("tensor ", spec.name, " is in blocks of bytes; expected F32, F16 or BF16",
-                        checkpoint_->config_.quantization ? "" : " where config.json has no quantization_config"),
-                    "F32, F16 or BF16", name_of(tensor.dtype));
+      return Status(
+          FINERMOE_ERROR_TENSOR_DTYPE,
+          format_text("tensor ", spec.name, " is in blocks of bytes; expected F32, F16 or BF16",
+                      checkpoint_->config_.quantization ? "" : " where config.json has no quantization_config"),
+          "F32, F16 or BF16", name_of(tensor.dtype));
     }
     const uint64_t panels = tensor.rows / panel_rows, blocks = tensor.columns / block_columns;
     if (panels != panels_of(spec.rows) || blocks != blocks_of(spec.columns)) {
-      const std::string expected = cat("[", panels_of(spec.rows), ", ", blocks_of(spec.columns), "] blocks for ",
-                                       spec.formula, " = ", shape_text(2, spec.rows, spec.columns));
-      const std::string found = cat("[", panels, ", ", blocks, "]");
+      const std::string expected =
+          format_text("[", panels_of(spec.rows), ", ", blocks_of(spec.columns), "] blocks for ", spec.formula, " = ",
+                      shape_text(2, spec.rows, spec.columns));
+      const std::string found = format_text("[", panels, ", ", blocks, "]");
       return Status(FINERMOE_ERROR_TENSOR_SHAPE,
-                    cat("tensor ", spec.name, " has ", found, " blocks; expected ", expected), expected, found);
+                    format_text("tensor ", spec.name, " has ", found, " blocks; expected ", expected), expected, found);
     }
     tensor.rows = spec.rows;
     tensor.columns = spec.columns;
@@ -331,9 +337,9 @@ class CheckpointReader {
     FM_TRY(for_each_tensor(stored, [&](const TensorSpec& spec) { return check_tensor(spec); }));
     if (n_missing_ != 0) {
       if (has_adapter_tensors()) return adapter_error(checkpoint_->files_[0]->name());
-      std::string more = n_missing_ > 3 ? cat(" and ", n_missing_ - 3, " more") : "";
-      return Status(FINERMOE_ERROR_TENSOR_MISSING, cat("tensors are missing: ", missing_, more), missing_,
-                    cat(n_missing_, " missing"));
+      std::string more = n_missing_ > 3 ? format_text(" and ", n_missing_ - 3, " more") : "";
+      return Status(FINERMOE_ERROR_TENSOR_MISSING, format_text("tensors are missing: ", missing_, more), missing_,
+                    format_text(n_missing_, " missing"));
     }
     return std::shared_ptr<const Checkpoint>(std::move(checkpoint_));
   }
@@ -354,7 +360,7 @@ Result<std::shared_ptr<const Checkpoint>> Checkpoint::open(const std::string& pa
 }
 
 Result<std::shared_ptr<const Checkpoint>> Checkpoint::open_fd(int fd, const Options& options) {
-  FM_ASSIGN(File file, File::duplicate(fd, cat("the model of file descriptor ", fd)));
+  FM_ASSIGN(File file, File::duplicate(fd, format_text("the model of file descriptor ", fd)));
   return CheckpointReader(options).read(std::move(file));
 }
 

@@ -16,6 +16,7 @@
 #include "base/progress.h"
 #include "base/status.h"
 #include "format/config.h"
+#include "format/generation_defaults.h"
 
 namespace finermoe {
 
@@ -53,7 +54,7 @@ class Checkpoint {
   const Result<GenerationDefaults>& generation_defaults() const { return generation_defaults_; }
   const std::vector<Tensor>& tensors() const { return tensors_; }
   const Tensor* find(std::string_view name) const;  // null if absent
-  const std::vector<std::shared_ptr<const Bytes>>& files() const { return files_; }
+  const std::vector<std::shared_ptr<const FileBytes>>& files() const { return files_; }
 
   // Where config.json ties the head to the embeddings and the files hold an lm_head.weight all the same, a head that
   // differs is used, and one that is equal is tied, as in transformers. Both are compared when this is first asked, up
@@ -76,7 +77,7 @@ class Checkpoint {
   Result<GenerationDefaults> generation_defaults_ = GenerationDefaults();
   std::vector<Tensor> tensors_;
   std::unordered_map<std::string_view, uint32_t> index_;
-  std::vector<std::shared_ptr<const Bytes>> files_;
+  std::vector<std::shared_ptr<const FileBytes>> files_;
   std::vector<Buffer> headers_;                                // copies of the files' headers, in which the names stand
   std::list<std::string> escaped_names_;                       // names that a header writes with escapes
   std::optional<File> directory_;                              // of a Hugging Face directory

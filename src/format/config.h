@@ -1,4 +1,4 @@
-// config.json and generation_config.json, checked.
+// config.json, checked.
 #pragma once
 
 #include <cstdint>
@@ -86,19 +86,5 @@ struct ParameterCount {
   uint64_t total = 0, active = 0;
 };
 ParameterCount count_parameters(const Config& config);
-
-// generation_config.json, and the defaults of what it does not say.
-struct GenerationDefaults {
-  std::vector<int32_t> stop_ids;  // eos_token_id: a number or a list; config.json's where the file has none
-  bool do_sample = false;
-  double temperature = 1, top_p = 1, min_p = 0, typical_p = 1, repetition_penalty = 1;
-  uint64_t top_k = 50;          // Hugging Face's default, used only with do_sample
-  uint64_t max_new_tokens = 0;  // 0: not given
-  uint64_t min_new_tokens = 0;
-  // As GenerationConfig of transformers reads them: 20.0 is 20, 1 is true, -1 is off or none; keys that are not known
-  // are left aside. A value that makes no sense is CONFIG_VALUE.
-  static Result<GenerationDefaults> parse(std::optional<std::string_view> generation_config_json,
-                                          std::string_view config_json);
-};
 
 }  // namespace finermoe

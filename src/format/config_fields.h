@@ -29,49 +29,52 @@ class Fields {
   }
 
   Status missing(std::string_view key) const {
-    return Status(FINERMOE_ERROR_CONFIG_MISSING, cat(name_, ": \"", key, "\" is missing"), std::string(key), "nothing");
+    return Status(FINERMOE_ERROR_CONFIG_MISSING, format_text(name_, ": \"", key, "\" is missing"), std::string(key),
+                  "nothing");
   }
   Status wrong(std::string_view key, std::string_view expected) const {
     const Json* value = find(key);
     std::string found = value ? value->show() : "nothing";
-    if (found.size() > 80) found = cat(std::string_view(found).substr(0, 80), "…");
-    return Status(FINERMOE_ERROR_CONFIG_VALUE, cat(name_, ": \"", key, "\" must be ", expected, ", and is ", found),
-                  std::string(expected), found);
+    if (found.size() > 80) found = format_text(std::string_view(found).substr(0, 80), "…");
+    return Status(FINERMOE_ERROR_CONFIG_VALUE,
+                  format_text(name_, ": \"", key, "\" must be ", expected, ", and is ", found), std::string(expected),
+                  found);
   }
 
   // Absent values answer `otherwise`, or are an error where there is none.
-  Result<uint64_t> whole(std::string_view key, uint64_t least, uint64_t most,
-                         std::optional<uint64_t> otherwise = {}) const {
+  Result<uint64_t> get_uint(std::string_view key, uint64_t least, uint64_t most,
+                            std::optional<uint64_t> otherwise = {}) const {
     const Json* value = find(key);
     if (value == nullptr) return otherwise ? Result<uint64_t>(*otherwise) : missing(key);
     if (!value->is_number_unsigned() || value->get<uint64_t>() < least || value->get<uint64_t>() > most) {
-      return wrong(key, cat("a whole number from ", least, " to ", most));
+      return wrong(key, format_text("a whole number from ", least, " to ", most));
     }
     return value->get<uint64_t>();
   }
   // Of either sign.
-  Result<int64_t> integer(std::string_view key, int64_t otherwise) const {
+  Result<int64_t> get_int(std::string_view key, int64_t otherwise) const {
     const Json* value = find(key);
     if (value == nullptr) return otherwise;
     const bool fits = value->is_number_unsigned() ? value->get<uint64_t>() <= INT64_MAX : value->is_number_integer();
     if (!fits) return wrong(key, "a whole number");
     return value->get<int64_t>();
   }
-  Result<double> real(std::string_view key, double least, double most, std::optional<double> otherwise = {}) const {
+  Result<double> get_double(std::string_view key, double least, double most,
+                            std::optional<double> otherwise = {}) const {
     const Json* value = find(key);
     if (value == nullptr) return otherwise ? Result<double>(*otherwise) : missing(key);
     if (!value->is_number() || !(value->get<double>() >= least && value->get<double>() <= most)) {
-      return wrong(key, cat("a number from ", least, " to ", most));
+      return wrong(key, format_text("a number from ", least, " to ", most));
     }
     return value->get<double>();
   }
-  Result<bool> flag(std::string_view key, bool otherwise) const {
+  Result<bool> get_bool(std::string_view key, bool otherwise) const {
     const Json* value = find(key);
     if (value == nullptr) return otherwise;
     if (!value->is_boolean()) return wrong(key, "true or false");
     return value->get<bool>();
   }
-  Result<std::string> text(std::string_view key, std::optional<std::string> otherwise = {}) const {
+  Result<std::string> get_string(std::string_view key, std::optional<std::string> otherwise = {}) const {
     const Json* value = find(key);
     if (value == nullptr) return otherwise ? Result<std::string>(*otherwise) : missing(key);
     if (!value->is_string()) return wrong(key, "a string");

@@ -1,8 +1,9 @@
+#include "format/generation_defaults.h"
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
-#include "format/config.h"
 #include "format/config_fields.h"
 
 namespace finermoe {
@@ -28,7 +29,7 @@ Status read_count(const Fields& fields, std::string_view key, uint64_t off, uint
   if (value == nullptr) return {};
   const auto count = whole_of(*value);
   if (!count || *count < -1 || *count > static_cast<int64_t>(most_tokens)) {
-    return fields.wrong(key, cat("a whole number from 0 to ", most_tokens, ", or -1 for none"));
+    return fields.wrong(key, format_text("a whole number from 0 to ", most_tokens, ", or -1 for none"));
   }
   out = *count == -1 ? off : static_cast<uint64_t>(*count);
   return {};
@@ -50,7 +51,7 @@ Status read_number(const Fields& fields, std::string_view key, double least, dou
   if (value == nullptr) return {};
   const auto number = number_of(*value);
   if (!number || !(*number >= least && *number <= most)) {
-    return fields.wrong(key, cat("a number from ", least, " to ", most));
+    return fields.wrong(key, format_text("a number from ", least, " to ", most));
   }
   out = *number;
   return {};
@@ -87,7 +88,8 @@ Status read_stop_ids(const Fields& fields, std::vector<int32_t>& ids) {
 Result<Json> parse_object(std::string_view text, std::string_view name) {
   FM_ASSIGN(Json document, parse_json(text, name, FINERMOE_ERROR_CONFIG_MALFORMED));
   if (document.is_object()) return document;
-  return Status(FINERMOE_ERROR_CONFIG_MALFORMED, cat(name, ": not an object"), "a JSON object", document.type_name());
+  return Status(FINERMOE_ERROR_CONFIG_MALFORMED, format_text(name, ": not an object"), "a JSON object",
+                document.type_name());
 }
 
 }  // namespace

@@ -20,7 +20,7 @@ constexpr struct {
 }  // namespace
 
 Status missing_file_error(const File& directory, const std::string& missing) {
-  const std::string message = cat(directory.name(), " has no ", missing);
+  const std::string message = format_text(directory.name(), " has no ", missing);
   const auto names = directory.list();
   if (names.ok()) {
     if (std::find(names->begin(), names->end(), "adapter_config.json") != names->end()) {
@@ -29,7 +29,7 @@ Status missing_file_error(const File& directory, const std::string& missing) {
     for (const auto& [ending, remedy] : other_weights) {
       for (const std::string& name : *names) {
         if (!name.ends_with(ending)) continue;
-        return Status(FINERMOE_ERROR_FILE_NOT_FOUND, cat(message, ", but ", name, ": ", remedy), missing, name);
+        return Status(FINERMOE_ERROR_FILE_NOT_FOUND, format_text(message, ", but ", name, ": ", remedy), missing, name);
       }
     }
   }
@@ -44,11 +44,12 @@ bool is_adapter_tensor(std::string_view name) {
 }
 
 Status adapter_error(std::string_view name) {
-  return Status(FINERMOE_ERROR_UNSUPPORTED,
-                cat(name,
-                    " is an adapter (LoRA) and no model: merge it into its base model (merge_and_unload of peft) "
-                    "and open the result"),
-                "a model", "an adapter");
+  return Status(
+      FINERMOE_ERROR_UNSUPPORTED,
+      format_text(name,
+                  " is an adapter (LoRA) and no model: merge it into its base model (merge_and_unload of peft) "
+                  "and open the result"),
+      "a model", "an adapter");
 }
 
 }  // namespace finermoe

@@ -11,7 +11,7 @@ constexpr const char* source_name = "source";
 Json type_json(std::optional<DType> dtype) { return !dtype ? source_name : *dtype == DType::q8 ? "q8" : "q4"; }
 
 Result<std::optional<DType>> parse_type(const Fields& fields, std::string_view key) {
-  FM_ASSIGN(std::string name, fields.text(key, source_name));
+  FM_ASSIGN(std::string name, fields.get_string(key, source_name));
   for (std::optional<DType> dtype : {std::optional<DType>(), std::optional(DType::q8), std::optional(DType::q4)}) {
     if (type_json(dtype) == name) return dtype;
   }
@@ -44,7 +44,7 @@ std::string name_of_method(const Fields& fields, const std::string& method) {
   for (const auto& one : known) {
     if (method == one.method) return std::string(one.name);
   }
-  if (!method.empty()) return cat("\"", method, "\"");
+  if (!method.empty()) return format_text("\"", method, "\"");
   for (const char* key : {"load_in_4bit", "load_in_8bit"}) {
     if (fields.find(key) != nullptr) return "bitsandbytes";
   }
@@ -82,23 +82,24 @@ std::optional<DType> Quantization::type_of(TensorKind kind, std::string_view nam
 }
 
 Result<std::optional<Quantization>> Quantization::parse(const Json& value, std::string_view file_name) {
-  const std::string name = cat(file_name, ": quantization_config");
+  const std::string name = format_text(file_name, ": quantization_config");
   const Fields fields(value, name);
-  FM_ASSIGN(std::string method, fields.text("quant_method", ""));
+  FM_ASSIGN(std::string method, fields.get_string("quant_method", ""));
   if (is_switched_off(fields, method)) return std::optional<Quantization>();
   if (method != "finermoe") {
     const std::string known = name_of_method(fields, method);
     return Status(
         FINERMOE_ERROR_UNSUPPORTED,
-        cat(name, ": weights quantised by ", known,
-            " are not supported: use the model in BF16, F16 or F32, and `finermoe quantize` where it is to be "
-            "smaller"),
+        format_text(name, ": weights quantised by ", known,
+                    " are not supported: use the model in BF16, F16 or F32, and `finermoe quantize` where it is to be "
+                    "smaller"),
         "weights in BF16, F16 or F32, or \"finermoe\", version 1", known);
   }
-  FM_ASSIGN(uint64_t version, fields.whole("version", 0, UINT32_MAX, 0));
+  FM_ASSIGN(uint64_t version, fields.get_uint("version", 0, UINT32_MAX, 0));
   if (version != 1) {
-    return Status(FINERMOE_ERROR_UNSUPPORTED, cat(name, ": version ", version, " of \"finermoe\" is not supported"),
-                  "version 1", cat("version ", version));
+    return Status(FINERMOE_ERROR_UNSUPPORTED,
+                  format_text(name, ": version ", version, " of \"finermoe\" is not supported"), "version 1",
+                  format_text("version ", version));
   }
   Quantization out;
   FM_ASSIGN(out.weights, parse_type(fields, "weights"));
@@ -110,7 +111,7 @@ Result<std::optional<Quantization>> Quantization::parse(const Json& value, std::
     if (!one.is_object()) return fields.wrong("overrides", "a list of {\"pattern\", \"type\"}");
     const Fields entry(one, name);
     Override& next = out.overrides.emplace_back();
-    FM_ASSIGN(next.pattern, entry.text("pattern"));
+    FM_ASSIGN(next.pattern, entry.get_string("pattern"));
     FM_ASSIGN(next.dtype, parse_type(entry, "type"));
   }
   return std::optional(std::move(out));

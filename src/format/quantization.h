@@ -8,11 +8,11 @@
 #include <vector>
 
 #include "base/dtype.h"
-#include "base/json.h"
 #include "base/status.h"
 
 namespace finermoe {
 
+class Json;
 enum class TensorKind;
 
 struct Quantization {

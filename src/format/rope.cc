@@ -13,14 +13,14 @@ namespace {
 constexpr double most_positions = 1 << 27, most = 1e6;
 
 Status not_supported(std::string_view name, const std::string& found) {
-  return Status(FINERMOE_ERROR_ROPE_SCALING, cat(name, ": the rope scaling \"", found, "\" is not supported"),
+  return Status(FINERMOE_ERROR_ROPE_SCALING, format_text(name, ": the rope scaling \"", found, "\" is not supported"),
                 "\"default\", \"linear\", \"yarn\" or \"llama3\"", found);
 }
 
 Result<RopeScaling> parse_scaling(const Fields& in, std::string_view name) {
   // Older files say "type"; where both are there, the newer key counts.
-  FM_ASSIGN(const std::string older, in.text("type", "default"));
-  FM_ASSIGN(const std::string type, in.text("rope_type", older));
+  FM_ASSIGN(const std::string older, in.get_string("type", "default"));
+  FM_ASSIGN(const std::string type, in.get_string("rope_type", older));
   if (type == "default") return RopeScaling::none;
   if (type == "linear") return RopeScaling::linear;
   if (type == "yarn") return RopeScaling::yarn;
@@ -37,19 +37,19 @@ Status parse_yarn(const Fields& in, const Fields& fields, uint64_t max_positions
   if (in.find("factor") == nullptr && has_original) {
     rope.factor = static_cast<double>(max_positions) / rope.original_positions;
   } else {
-    FM_ASSIGN(rope.factor, in.real("factor", 1 / most, most));
+    FM_ASSIGN(rope.factor, in.get_double("factor", 1 / most, most));
   }
-  FM_ASSIGN(const double mscale, in.real("mscale", -most, most, 0));
-  FM_ASSIGN(const double mscale_all_dim, in.real("mscale_all_dim", -most, most, 0));
+  FM_ASSIGN(const double mscale, in.get_double("mscale", -most, most, 0));
+  FM_ASSIGN(const double mscale_all_dim, in.get_double("mscale_all_dim", -most, most, 0));
   const double by_default = mscale != 0 && mscale_all_dim != 0
                                 ? yarn_scale(rope.factor, mscale) / yarn_scale(rope.factor, mscale_all_dim)
                                 : yarn_scale(rope.factor, 1);
-  FM_ASSIGN(rope.attention_factor, in.real("attention_factor", -most, most, by_default));
-  FM_ASSIGN(rope.beta_fast, in.real("beta_fast", 0, most, 0));
-  FM_ASSIGN(rope.beta_slow, in.real("beta_slow", 0, most, 0));
+  FM_ASSIGN(rope.attention_factor, in.get_double("attention_factor", -most, most, by_default));
+  FM_ASSIGN(rope.beta_fast, in.get_double("beta_fast", 0, most, 0));
+  FM_ASSIGN(rope.beta_slow, in.get_double("beta_slow", 0, most, 0));
   if (rope.beta_fast == 0) rope.beta_fast = 32;  // 0 stands for the default, as in transformers
   if (rope.beta_slow == 0) rope.beta_slow = 1;
-  FM_ASSIGN(rope.truncate, in.flag("truncate", !in.is_null("truncate")));  // and null for false
+  FM_ASSIGN(rope.truncate, in.get_bool("truncate", !in.is_null("truncate")));  // and null for false
   return {};
 }
 
@@ -96,9 +96,10 @@ Status check_finite(const Rope& rope, std::string_view name, uint64_t head_size)
   bool finite = std::isfinite(rope.attention_factor);
   for (const float frequency : frequencies) finite = finite && std::isfinite(frequency);
   if (finite) return {};
-  return Status(FINERMOE_ERROR_ROPE_SCALING,
-                cat(name, ": the numbers of the rope scaling \"", rope.scaling_name(), "\" give no finite frequencies"),
-                "finite frequencies", "NaN or infinity");
+  return Status(
+      FINERMOE_ERROR_ROPE_SCALING,
+      format_text(name, ": the numbers of the rope scaling \"", rope.scaling_name(), "\" give no finite frequencies"),
+      "finite frequencies", "NaN or infinity");
 }
 
 }  // namespace
@@ -114,7 +115,7 @@ Result<Rope> Rope::parse(const Fields& fields, std::string_view name, uint64_t m
     if (!value->is_object()) return fields.wrong(one, "an object or null");
     if (!value->empty()) object = value, key = one;
   }
-  const std::string place = cat(name, ": ", key);
+  const std::string place = format_text(name, ": ", key);
   const Fields in(*object, place);
   if (in.find("full_attention") != nullptr || in.find("sliding_attention") != nullptr) {
     return not_supported(name, "one for each type of layer");
@@ -122,26 +123,26 @@ Result<Rope> Rope::parse(const Fields& fields, std::string_view name, uint64_t m
 
   Rope rope;
   constexpr double largest_theta = 1e18;
-  FM_ASSIGN(rope.theta, fields.real("rope_theta", 1, largest_theta, rope.theta));
-  FM_ASSIGN(rope.theta, in.real("rope_theta", 1, largest_theta, rope.theta));
+  FM_ASSIGN(rope.theta, fields.get_double("rope_theta", 1, largest_theta, rope.theta));
+  FM_ASSIGN(rope.theta, in.get_double("rope_theta", 1, largest_theta, rope.theta));
   FM_ASSIGN(rope.scaling, parse_scaling(in, name));
   if (rope.scaling == RopeScaling::none) return rope;
 
-  FM_ASSIGN(double rotated, fields.real("partial_rotary_factor", 0, 1, 1));  // read with a scaling only
-  FM_ASSIGN(rotated, in.real("partial_rotary_factor", 0, 1, rotated));
+  FM_ASSIGN(double rotated, fields.get_double("partial_rotary_factor", 0, 1, 1));  // read with a scaling only
+  FM_ASSIGN(rotated, in.get_double("partial_rotary_factor", 0, 1, rotated));
   const auto d = static_cast<double>(head_size);
-  if (std::floor(d * rotated) != d) return not_supported(name, cat("partial_rotary_factor ", rotated));
+  if (std::floor(d * rotated) != d) return not_supported(name, format_text("partial_rotary_factor ", rotated));
   constexpr const char* original = "original_max_position_embeddings";
-  FM_ASSIGN(rope.original_positions, in.real(original, 1, most_positions, static_cast<double>(max_positions)));
-  FM_ASSIGN(rope.original_positions, fields.real(original, 1, most_positions, rope.original_positions));
+  FM_ASSIGN(rope.original_positions, in.get_double(original, 1, most_positions, static_cast<double>(max_positions)));
+  FM_ASSIGN(rope.original_positions, fields.get_double(original, 1, most_positions, rope.original_positions));
   if (rope.scaling == RopeScaling::yarn) {
     FM_TRY(parse_yarn(in, fields, max_positions, rope));
   } else {
-    FM_ASSIGN(rope.factor, in.real("factor", 1 / most, most));
+    FM_ASSIGN(rope.factor, in.get_double("factor", 1 / most, most));
   }
   if (rope.scaling == RopeScaling::llama3) {
-    FM_ASSIGN(rope.low_freq_factor, in.real("low_freq_factor", 1 / most, most));
-    FM_ASSIGN(rope.high_freq_factor, in.real("high_freq_factor", 1 / most, most));
+    FM_ASSIGN(rope.low_freq_factor, in.get_double("low_freq_factor", 1 / most, most));
+    FM_ASSIGN(rope.high_freq_factor, in.get_double("high_freq_factor", 1 / most, most));
   }
   FM_TRY(check_finite(rope, name, head_size));
   return rope;

@@ -97,7 +97,7 @@ class Handler : public JsonSax {
     }
     field_ = name == "dtype" ? dtype_field : name == "shape" ? shape_field : name == "data_offsets" ? offsets_field : 0;
     if (field_ == 0) return malformed("a key of a tensor that is none of dtype, shape, data_offsets");
-    if (fields_seen_ & field_) return malformed("a key of a tensor that stands twice");
+    if (fields_seen_ & field_) return malformed("a key of a tensor that appears twice");
     fields_seen_ |= field_;
     return true;
   }
@@ -119,7 +119,7 @@ class Handler : public JsonSax {
   }
 
   bool parse_error(size_t position, const std::string&, const nlohmann::detail::exception&) override {
-    status_ = json_error(json_, cat(file_name_, ": header"), FINERMOE_ERROR_HEADER_MALFORMED, position);
+    status_ = json_error(json_, format_text(file_name_, ": header"), FINERMOE_ERROR_HEADER_MALFORMED, position);
     return false;
   }
 
@@ -132,19 +132,20 @@ class Handler : public JsonSax {
     return true;
   }
   bool fail(Code code, std::string message, std::string expected, std::string found) {
-    status_ = Status(code, cat(file_name_, ": ", message), std::move(expected), std::move(found));
+    status_ = Status(code, format_text(file_name_, ": ", message), std::move(expected), std::move(found));
     return false;
   }
   bool malformed(std::string_view found) {
-    return fail(FINERMOE_ERROR_HEADER_MALFORMED, cat("header: ", found, " at byte ", at_ - json_.data()),
+    return fail(FINERMOE_ERROR_HEADER_MALFORMED, format_text("header: ", found, " at byte ", at_ - json_.data()),
                 "dtype, shape and data_offsets of each tensor", std::string(found));
   }
-  bool unexpected(std::string_view value) { return malformed(cat(value, " out of place")); }
+  bool unexpected(std::string_view value) { return malformed(format_text(value, " out of place")); }
   bool bad_number() {
     if (place_ != Place::shape && place_ != Place::offsets) return unexpected("a number");
-    return fail(FINERMOE_ERROR_OFFSETS_INVALID,
-                cat("tensor ", entry_.name, ": its shape or data_offsets are negative, fractional or too large"),
-                "whole numbers below 2^64", "another number");
+    return fail(
+        FINERMOE_ERROR_OFFSETS_INVALID,
+        format_text("tensor ", entry_.name, ": its shape or data_offsets are negative, fractional or too large"),
+        "whole numbers below 2^64", "another number");
   }
 
   // The key has just been read: unless it has escapes, it stands in the text right before the quote before at_.
@@ -175,22 +176,24 @@ class Handler : public JsonSax {
   bool finish_tensor() {
     if (fields_seen_ != (dtype_field | shape_field | offsets_field)) return malformed("a tensor that lacks a key");
     if (entry_.begin > entry_.end) {
-      return fail(FINERMOE_ERROR_OFFSETS_INVALID,
-                  cat("tensor ", entry_.name, ": its data begins at ", entry_.begin, " and ends at ", entry_.end),
-                  cat("an end of at least ", entry_.begin), cat(entry_.end));
+      return fail(
+          FINERMOE_ERROR_OFFSETS_INVALID,
+          format_text("tensor ", entry_.name, ": its data begins at ", entry_.begin, " and ends at ", entry_.end),
+          format_text("an end of at least ", entry_.begin), format_text(entry_.end));
     }
     uint64_t element = entry_.dtype ? size_of(*entry_.dtype) : size_of_foreign(entry_.dtype_name);
     uint64_t bytes = 0, found = entry_.end - entry_.begin;
     if (element != 0 && (__builtin_mul_overflow(elements_, element, &bytes) || bytes != found)) {
       return fail(FINERMOE_ERROR_OFFSETS_INVALID,
-                  cat("tensor ", entry_.name, ": ", elements_, " elements of ", element, " bytes do not fill the ",
-                      found, " bytes between its data_offsets"),
-                  cat(elements_, " * ", element, " bytes"), cat(found, " bytes"));
+                  format_text("tensor ", entry_.name, ": ", elements_, " elements of ", element,
+                              " bytes do not fill the ", found, " bytes between its data_offsets"),
+                  format_text(elements_, " * ", element, " bytes"), format_text(found, " bytes"));
     }
     if (entry_.end > data_size_) {
-      return fail(FINERMOE_ERROR_DATA_TRUNCATED,
-                  cat("tensor ", entry_.name, " ends at byte ", entry_.end, " of the data, which has ", data_size_),
-                  cat("at least ", entry_.end, " bytes of data"), cat(data_size_, " bytes"));
+      return fail(
+          FINERMOE_ERROR_DATA_TRUNCATED,
+          format_text("tensor ", entry_.name, " ends at byte ", entry_.end, " of the data, which has ", data_size_),
+          format_text("at least ", entry_.end, " bytes of data"), format_text(data_size_, " bytes"));
     }
     // Bytes of the shape [panels, blocks of a panel, bytes of a block] are a matrix in a block format.
     const bool blocked = entry_.rank == 3 && entry_.dtype_name == "U8" && elements_ != 0;
@@ -231,9 +234,9 @@ Status check_overlap(const std::vector<SafetensorsEntry>& entries, std::string_v
     const SafetensorsEntry &a = entries[order[i - 1]], &b = entries[order[i]];
     if (b.begin >= a.end) continue;
     return Status(FINERMOE_ERROR_OFFSETS_OVERLAP,
-                  cat(file_name, ": tensor ", b.name, " begins at byte ", b.begin, " of the data, inside tensor ",
-                      a.name, ", which ends at ", a.end),
-                  cat("a begin of at least ", a.end), cat(b.begin));
+                  format_text(file_name, ": tensor ", b.name, " begins at byte ", b.begin,
+                              " of the data, inside tensor ", a.name, ", which ends at ", a.end),
+                  format_text("a begin of at least ", a.end), format_text(b.begin));
   }
   return {};
 }
@@ -277,10 +280,10 @@ Result<uint64_t> safetensors_header_size(std::span<const std::byte> beginning, u
   const std::string_view text_beginning(reinterpret_cast<const char*>(beginning.data()), beginning.size());
   const auto foreign = recognise_foreign_file(text_beginning);
   if (file_size < safetensors_prefix_size && !foreign) {
-    return Status(
-        FINERMOE_ERROR_HEADER_TRUNCATED,
-        cat(file_name, " has ", file_size, " bytes, and a safetensors file begins with the 8 of its header's length"),
-        "at least 8 bytes", cat(file_size, " bytes"));
+    return Status(FINERMOE_ERROR_HEADER_TRUNCATED,
+                  format_text(file_name, " has ", file_size,
+                              " bytes, and a safetensors file begins with the 8 of its header's length"),
+                  "at least 8 bytes", format_text(file_size, " bytes"));
   }
   uint64_t size = 0, room = file_size - std::min(file_size, safetensors_prefix_size);
   for (size_t i = std::min<size_t>(safetensors_prefix_size, beginning.size()); i-- > 0;) {
@@ -301,13 +304,14 @@ Result<uint64_t> safetensors_header_size(std::span<const std::byte> beginning, u
   }
   if (cut_off) {
     return Status(FINERMOE_ERROR_HEADER_TRUNCATED,
-                  cat(file_name, " ends inside its header, which should have ", size, " bytes and has ", room),
-                  cat(size, " bytes"), cat(room, " bytes"));
+                  format_text(file_name, " ends inside its header, which should have ", size, " bytes and has ", room),
+                  format_text(size, " bytes"), format_text(room, " bytes"));
   }
   uint64_t most = std::min(room, max_header_size);
-  return Status(FINERMOE_ERROR_HEADER_TOO_LARGE,
-                cat(file_name, ": its header's length is given as ", size, " bytes, and can be ", most, " at most"),
-                cat("at most ", most), cat(size));
+  return Status(
+      FINERMOE_ERROR_HEADER_TOO_LARGE,
+      format_text(file_name, ": its header's length is given as ", size, " bytes, and can be ", most, " at most"),
+      format_text("at most ", most), format_text(size));
 }
 
 }  // namespace finermoe

@@ -29,7 +29,7 @@ struct SafetensorsHeader {
   std::vector<std::pair<std::string, std::string>> metadata;
   std::list<std::string> escaped_names;  // names that the text writes with escapes
 
-  // Checks everything that can be checked inside one file, but for a name that stands twice.
+  // Checks everything that can be checked inside one file, but for a name that appears twice.
   static Result<SafetensorsHeader> parse(std::string_view json, uint64_t data_size, std::string_view file_name);
 };
 

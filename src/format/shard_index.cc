@@ -60,7 +60,8 @@ class Handler : public JsonSax {
 
  private:
   bool fail(std::string_view found) {
-    status = Status(FINERMOE_ERROR_INDEX_MALFORMED, cat(name_, ": ", found, " where file names by tensor are expected"),
+    status = Status(FINERMOE_ERROR_INDEX_MALFORMED,
+                    format_text(name_, ": ", found, " where file names by tensor are expected"),
                     "a weight_map of file names", std::string(found));
     return false;
   }
@@ -108,9 +109,10 @@ Result<ShardIndex> ShardIndex::parse(std::string_view json, std::string_view nam
   if (!parse_json_events(json.begin(), json.end(), &handler)) return handler.status;
   const char* wrong = nullptr;
   if (handler.index.tensors.empty()) wrong = "no weight_map that names files";
-  if (has_duplicates(handler.index.tensors)) wrong = "a tensor stands twice in the weight_map";
+  if (has_duplicates(handler.index.tensors)) wrong = "a tensor appears twice in the weight_map";
   if (wrong) {
-    return Status(FINERMOE_ERROR_INDEX_MALFORMED, cat(name, ": ", wrong), "a weight_map with each tensor once", wrong);
+    return Status(FINERMOE_ERROR_INDEX_MALFORMED, format_text(name, ": ", wrong), "a weight_map with each tensor once",
+                  wrong);
   }
   sort_files(handler.index);
   return std::move(handler.index);

@@ -4,11 +4,11 @@
 namespace finermoe {
 namespace {
 
-std::string layer_prefix(int64_t layer) { return cat("model.layers.", layer, "."); }
+std::string layer_prefix(int64_t layer) { return format_text("model.layers.", layer, "."); }
 
 std::string ffn_prefix(TensorKind kind, int64_t layer, int64_t expert) {
-  if (kind == TensorKind::routed) return cat(expert_name(layer, expert), ".");
-  return cat(layer_prefix(layer), kind == TensorKind::shared ? "mlp.shared_expert." : "mlp.");
+  if (kind == TensorKind::routed) return format_text(expert_name(layer, expert), ".");
+  return format_text(layer_prefix(layer), kind == TensorKind::shared ? "mlp.shared_expert." : "mlp.");
 }
 
 std::string_view ffn_ending(TensorRole role) {
@@ -129,9 +129,11 @@ Status for_each_tensor(const Config& config, FunctionRef<Status(const TensorSpec
 }
 
 std::string ffn_tensor_name(TensorKind kind, TensorRole role, int64_t layer, int64_t expert) {
-  return cat(ffn_prefix(kind, layer, expert), ffn_ending(role));
+  return format_text(ffn_prefix(kind, layer, expert), ffn_ending(role));
 }
 
-std::string expert_name(int64_t layer, int64_t expert) { return cat(layer_prefix(layer), "mlp.experts.", expert); }
+std::string expert_name(int64_t layer, int64_t expert) {
+  return format_text(layer_prefix(layer), "mlp.experts.", expert);
+}
 
 }  // namespace finermoe

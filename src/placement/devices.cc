@@ -1,7 +1,7 @@
 #include "placement/devices.h"
 
+#include "base/build_id.h"
 #include "base/shared_library.h"
-#include "build_id.h"
 
 namespace finermoe {
 
@@ -11,12 +11,12 @@ Result<DeviceList> list_devices(DeviceList built_in, const std::string& module) 
   if (module.empty()) return built_in;
   FM_ASSIGN(void* const entry, find_in_library(module, device_module_entry));
   if (entry == nullptr) {
-    return Status(FINERMOE_ERROR_UNSUPPORTED, cat(module, " is not a device module of libfinermoe"),
+    return Status(FINERMOE_ERROR_UNSUPPORTED, format_text(module, " is not a device module of libfinermoe"),
                   device_module_entry, "a library without it");
   }
   const DeviceModule* const found = reinterpret_cast<DeviceModuleEntry>(entry)();
   if (std::string_view(found->build) != build_id) {
-    return Status(FINERMOE_ERROR_UNSUPPORTED, cat(module, " was built with another libfinermoe"), build_id,
+    return Status(FINERMOE_ERROR_UNSUPPORTED, format_text(module, " was built with another libfinermoe"), build_id,
                   found->build);
   }
   FM_ASSIGN(const DeviceList of_module, found->devices());
@@ -29,9 +29,10 @@ Result<std::shared_ptr<const Device>> find_device(const DeviceList& devices, std
   for (const auto& device : devices) {
     const std::string own = device->info().name;
     if (name.empty() || name == own) return device;
-    names += names.empty() ? own : cat(", ", own);
+    names += names.empty() ? own : format_text(", ", own);
   }
-  return Status(FINERMOE_ERROR_UNSUPPORTED, cat("there is no device \"", name, "\" here"), names, std::string(name));
+  return Status(FINERMOE_ERROR_UNSUPPORTED, format_text("there is no device \"", name, "\" here"), names,
+                std::string(name));
 }
 
 }  // namespace finermoe

@@ -53,9 +53,9 @@ Result<Plan> make_plan(const Config& config, const Device& device, const PlanOpt
                                 saturating_product(options.n_sessions, config.vocab_size * sizeof(float)));
   if (saturating_sum(plan.kv_cache, plan.scratch) == UINT64_MAX) {
     return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
-                  cat(options.n_sessions, " sessions of ", options.context_length,
-                      " tokens take more bytes than 64 bits can count"),
-                  "fewer or shorter sessions", cat(options.n_sessions));
+                  format_text(options.n_sessions, " sessions of ", options.context_length,
+                              " tokens take more bytes than 64 bits can count"),
+                  "fewer or shorter sessions", format_text(options.n_sessions));
   }
   return plan;
 }

@@ -61,12 +61,13 @@ Status lock_weights(const Checkpoint& checkpoint, Lock lock, const Progress& pro
   for (const Range& range : ranges) total += range.end - range.begin;
   // A control group that runs out of memory ends the process instead of refusing.
   if (const uint64_t available = available_memory(); total > available) {
-    return Status(FINERMOE_ERROR_OUT_OF_MEMORY,
-                  cat(total, " bytes of weights are to be locked in memory, and ", available, " bytes are available"),
-                  cat("at most ", available, " bytes"), cat(total, " bytes"));
+    return Status(
+        FINERMOE_ERROR_OUT_OF_MEMORY,
+        format_text(total, " bytes of weights are to be locked in memory, and ", available, " bytes are available"),
+        format_text("at most ", available, " bytes"), format_text(total, " bytes"));
   }
   for (const Range& range : ranges) {
-    const Bytes& file = *checkpoint.files()[range.file];
+    const FileBytes& file = *checkpoint.files()[range.file];
     for (uint64_t begin = range.begin, end; begin < range.end; begin = end) {
       FM_TRY(progress.report("lock", done, total));
       end = std::min(begin / piece * piece + piece, range.end);  // on the border of a page, or the last
@@ -97,9 +98,10 @@ Result<std::shared_ptr<ExpertPages>> manage_experts(std::shared_ptr<const Checkp
       std::make_shared<ExpertPages>(std::move(checkpoint), ExpertPages::Options{prefetch, budget}, std::move(pool));
   const uint64_t least = n_together * pages->largest();
   if (budget != 0 && budget < least) {
-    return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
-                  cat("a budget for experts of ", budget, " bytes is too small: ", n_together, " experts take ", least),
-                  cat("at least ", least, " bytes"), cat(budget, " bytes"));
+    return Status(
+        FINERMOE_ERROR_INVALID_ARGUMENT,
+        format_text("a budget for experts of ", budget, " bytes is too small: ", n_together, " experts take ", least),
+        format_text("at least ", least, " bytes"), format_text(budget, " bytes"));
   }
   return pages;
 }

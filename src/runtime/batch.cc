@@ -43,18 +43,18 @@ Result<size_t> Batch::step(const CancelFlag* cancel) {
 Result<Batch::Step> Batch::advance(const CancelFlag* cancel) {
   // Everybody who takes part is held for the step: a member that another thread uses just now sits this one out, and
   // one that cannot go on holds nobody else up.
-  std::deque<Use> held;
+  std::deque<ExclusiveUse> held;
   std::vector<Generation*> decoding, prefilling;
   Step step;
   for (size_t i = 0; i < members_.size(); i++) {
     Generation& member = *members_[(turn_ + i) % members_.size()];
-    const Use& of_member = held.emplace_back(member.use, "generation");
+    const ExclusiveUse& of_member = held.emplace_back(member.use, "generation");
     if (of_member.is_busy()) {
       step.n_active++;
       continue;
     }
     if (!of_member.check().ok() || member.finish() != Finish::none) continue;
-    const Use& of_session = held.emplace_back(member.session()->use, "session");
+    const ExclusiveUse& of_session = held.emplace_back(member.session()->use, "session");
     if (of_session.is_busy()) {
       step.n_active++;
       continue;
@@ -145,7 +145,7 @@ Status Batch::make_room_for_logits(size_t n_rows) {
 
 // The event that a member has ready; null where it has none, BUSY where another thread uses the member.
 Result<Batch::Event> Batch::event_of(Generation& member, const CancelFlag* cancel) {
-  const Use use_of_member(member.use, "generation");
+  const ExclusiveUse use_of_member(member.use, "generation");
   Status status = use_of_member.check();
   if (status.code() == FINERMOE_ERROR_BUSY) return status;
   if (status.ok()) status = member.check();

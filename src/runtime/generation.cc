@@ -12,23 +12,7 @@ namespace {
 
 bool is_in_vocabulary(int32_t id, uint64_t vocab_size) { return id >= 0 && static_cast<uint64_t>(id) < vocab_size; }
 
-bool is_penalty(double x) { return std::isfinite(x) && std::abs(x) <= 1e6; }
-bool is_share(double x) { return x > 0 && x <= 1; }
-
 }  // namespace
-
-const std::array<SamplingRange, 7> sampling_ranges = {{
-    {&SamplingOptions::temperature, "temperature", [](double x) { return x >= 0 && x <= 1000; }, "0 to 1000"},
-    {&SamplingOptions::top_p, "top_p", is_share, "more than 0 and at most 1"},
-    {&SamplingOptions::min_p, "min_p", [](double x) { return x >= 0 && x < 1; }, "0 or more and less than 1"},
-    {&SamplingOptions::typical_p, "typical_p", is_share, "more than 0 and at most 1"},
-    {&SamplingOptions::repetition_penalty, "repetition_penalty", [](double x) { return x >= 1e-6 && is_penalty(x); },
-     "1e-6 to 1e6"},
-    {&SamplingOptions::frequency_penalty, "frequency_penalty", is_penalty, "a finite number"},
-    {&SamplingOptions::presence_penalty, "presence_penalty", is_penalty, "a finite number"},
-}};
-
-bool is_bias(float bias) { return bias <= 1e6f && (bias >= -1e6f || bias == -INFINITY); }
 
 GenerationOptions GenerationOptions::from_defaults(const GenerationDefaults& defaults, uint64_t vocab_size) {
   GenerationOptions options;
@@ -52,8 +36,8 @@ Status GenerationOptions::check_ids(uint64_t vocab_size) const {
     if (is_in_vocabulary(id, vocab_size)) return {};
     return Status(
         FINERMOE_ERROR_TOKEN_OUT_OF_RANGE,
-        cat("token id ", id, ", ", what, " of the options, is not in the session's vocabulary of ", vocab_size),
-        cat("0 to ", vocab_size - 1), cat(id));
+        format_text("token id ", id, ", ", what, " of the options, is not in the session's vocabulary of ", vocab_size),
+        format_text("0 to ", vocab_size - 1), format_text(id));
   };
   for (const auto& [id, bias] : sampling.logit_bias) {
     FM_TRY(check(id, bias == -INFINITY ? "a banned token" : "a biased token"));
@@ -91,10 +75,10 @@ Result<std::shared_ptr<Generation>> Generation::create_from_start(std::shared_pt
                                                                   GenerationOptions options,
                                                                   std::span<const int32_t> prompt) {
   if (prompt.size() > session->capacity()) {
-    return Status(
-        FINERMOE_ERROR_CONTEXT_LENGTH,
-        cat("the prompt of ", prompt.size(), " tokens is longer than the session's context of ", session->capacity()),
-        cat("at most ", session->capacity()), cat(prompt.size()));
+    return Status(FINERMOE_ERROR_CONTEXT_LENGTH,
+                  format_text("the prompt of ", prompt.size(), " tokens is longer than the session's context of ",
+                              session->capacity()),
+                  format_text("at most ", session->capacity()), format_text(prompt.size()));
   }
   const size_t n_kept = session->common_prefix(prompt);
   return create_behind(std::move(session), n_kept, std::move(options), prompt.subspan(n_kept));
@@ -138,7 +122,7 @@ Status Generation::remembered(Call&& call) {
 Status Generation::prepare(const CancelFlag* cancel) {
   FM_TRY(check_goes_on());
   return remembered([&]() -> Status {
-    const Use session_use(session_->use, "session");
+    const ExclusiveUse session_use(session_->use, "session");
     FM_TRY(session_use.check());
     return compute(cancel);
   });
@@ -207,7 +191,7 @@ Status Generation::check() const {
 Result<const GenerationEvent*> Generation::next(const CancelFlag* cancel) {
   if (finish_ != Finish::none) return end();
   Status status = remembered([&]() -> Status {
-    const Use session_use(session_->use, "session");
+    const ExclusiveUse session_use(session_->use, "session");
     FM_TRY(session_use.check());
     FM_TRY(compute(cancel));
     const Stopwatch watch;
@@ -220,7 +204,7 @@ Result<const GenerationEvent*> Generation::next(const CancelFlag* cancel) {
 }
 
 Status Generation::append(std::span<const int32_t> ids) {
-  const Use session_use(session_->use, "session");
+  const ExclusiveUse session_use(session_->use, "session");
   FM_TRY(session_use.check());
   FM_TRY(check_goes_on());
   FM_TRY(session_->check_ids(ids, session_->length()));

@@ -1,15 +1,15 @@
 // One request on a session: prompt in, tokens and text out, one at a time.
 #pragma once
 
-#include <array>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "runtime/sampler.h"
+#include "format/generation_defaults.h"
 #include "runtime/session.h"
-#include "runtime/stop_strings.h"
+#include "sampling/sampler.h"
+#include "sampling/stop_strings.h"
 
 namespace finermoe {
 
@@ -32,17 +32,6 @@ struct GenerationOptions {
   // TOKEN_OUT_OF_RANGE for a biased, banned or stop id outside a vocabulary.
   Status check_ids(uint64_t vocab_size) const;
 };
-
-// What a number among the sampling options may be.
-struct SamplingRange {
-  double SamplingOptions::*number;
-  const char* name;
-  bool (*holds)(double);
-  const char* range;
-};
-extern const std::array<SamplingRange, 7> sampling_ranges;
-bool is_bias(float bias);
-constexpr const char* bias_range = "-1e6 to 1e6, or -INFINITY";
 
 enum class Finish : int32_t {
   none = FINERMOE_FINISH_NONE,

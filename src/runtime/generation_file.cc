@@ -13,7 +13,7 @@ constexpr uint32_t version = 1;
 constexpr size_t digest_size = 64;  // hexadecimal
 
 Status malformed(std::string_view what, std::string expected = {}, std::string found = {}) {
-  return Status(FINERMOE_ERROR_SESSION_MALFORMED, cat("the data is not a usable saved request: ", what),
+  return Status(FINERMOE_ERROR_SESSION_MALFORMED, format_text("the data is not a usable saved request: ", what),
                 std::move(expected), std::move(found));
 }
 
@@ -146,7 +146,8 @@ struct Generation::State {
   // What reading alone does not tell: the ids of the options are checked where a generation is made.
   Status check(uint64_t vocab_size) const {
     for (const SamplingRange& range : sampling_ranges) {
-      if (!range.holds(options.sampling.*range.number)) return malformed(cat(range.name, " is out of its range"));
+      if (!range.holds(options.sampling.*range.number))
+        return malformed(format_text(range.name, " is out of its range"));
     }
     if (biased.size() != biases.size() || seen.size() != n_seen.size()) return malformed("its lists do not match");
     for (const float bias : biases) {
@@ -204,14 +205,15 @@ Result<std::shared_ptr<Generation>> Generation::restore(std::shared_ptr<Session>
                                                         std::span<const std::byte> saved) {
   constexpr size_t head = magic.size() + sizeof version;
   if (saved.size() < head + digest_size) {
-    return malformed("it is too short", cat("at least ", head + digest_size, " bytes"), cat(saved.size(), " bytes"));
+    return malformed("it is too short", format_text("at least ", head + digest_size, " bytes"),
+                     format_text(saved.size(), " bytes"));
   }
   if (std::memcmp(saved.data(), magic.data(), magic.size()) != 0) {
     return malformed("it does not begin as one", std::string(magic), "other bytes");
   }
   uint32_t found = 0;
   std::memcpy(&found, saved.data() + magic.size(), sizeof found);
-  if (found != version) return malformed("it has another version", cat(version), cat(found));
+  if (found != version) return malformed("it has another version", format_text(version), format_text(found));
   const auto content = saved.first(saved.size() - digest_size);
   const std::string digest = digest_of(content);
   if (std::memcmp(saved.data() + content.size(), digest.data(), digest_size) != 0) {
@@ -229,7 +231,7 @@ Result<std::shared_ptr<Generation>> Generation::restore(std::shared_ptr<Session>
   }
   if (state.tokens != digest_of(std::as_bytes(std::span(session->tokens())))) {
     return Status(FINERMOE_ERROR_SESSION_MISMATCH, "the request was saved on a session that held other tokens",
-                  "the tokens that the session held then", cat(session->length(), " other tokens"));
+                  "the tokens that the session held then", format_text(session->length(), " other tokens"));
   }
   for (size_t i = 0; i < state.biased.size(); i++) {
     state.options.sampling.logit_bias[state.biased[i]] = state.biases[i];

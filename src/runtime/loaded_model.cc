@@ -63,7 +63,7 @@ Result<std::shared_ptr<const Tokenizer>> LoadedModel::tokenizer() {
   const Code code = opened.status().code();
   if (may_pass(code)) return opened;
   if (code != FINERMOE_OK && code != FINERMOE_ERROR_NO_TOKENIZER) {
-    runtime_->log(2, cat("only token ids can be used with the model: ", opened.status().message()));
+    runtime_->log(2, format_text("only token ids can be used with the model: ", opened.status().message()));
   }
   tokenizer_ = opened;
   return opened;
@@ -161,15 +161,17 @@ Result<std::string> LoadedModel::compute_fingerprint() const {
     hash.update(std::as_bytes(std::span("\n", 1)));
   };
   const Config& c = config();
-  add_text(cat(c.model_type_name(), " ", c.rms_norm_eps, " ", c.rope.theta, " ", c.n_heads, " ", c.n_kv_heads, " ",
-               c.router.top_inter, " ", c.router.softmax_over_all ? 1 : 0, c.router.norm_topk_prob ? 1 : 0));
-  add_text(cat(c.rope.scaling_name(), " ", c.rope.factor, " ", c.rope.attention_factor, " ", c.rope.original_positions,
-               " ", c.rope.beta_fast, " ", c.rope.beta_slow, " ", c.rope.truncate ? 1 : 0, " ", c.rope.low_freq_factor,
-               " ", c.rope.high_freq_factor, " ", c.sliding_window));
+  add_text(format_text(c.model_type_name(), " ", c.rms_norm_eps, " ", c.rope.theta, " ", c.n_heads, " ", c.n_kv_heads,
+                       " ", c.router.top_inter, " ", c.router.softmax_over_all ? 1 : 0,
+                       c.router.norm_topk_prob ? 1 : 0));
+  add_text(format_text(c.rope.scaling_name(), " ", c.rope.factor, " ", c.rope.attention_factor, " ",
+                       c.rope.original_positions, " ", c.rope.beta_fast, " ", c.rope.beta_slow, " ",
+                       c.rope.truncate ? 1 : 0, " ", c.rope.low_freq_factor, " ", c.rope.high_freq_factor, " ",
+                       c.sliding_window));
   for (size_t layer = 0; layer < c.n_layers; layer++) add_text(c.is_sliding_layer[layer] ? "1" : "0");
   FM_TRY(for_each_tensor(resolved, [&](const TensorSpec& spec) {
     const Tensor& tensor = *model_.checkpoint->find(spec.name);
-    add_text(cat(spec.name, " ", name_of(tensor.dtype), " ", tensor.rows, " ", tensor.columns));
+    add_text(format_text(spec.name, " ", name_of(tensor.dtype), " ", tensor.rows, " ", tensor.columns));
     const bool small = spec.kind == TensorKind::norm || spec.kind == TensorKind::bias ||
                        spec.kind == TensorKind::router || spec.kind == TensorKind::concat_gate ||
                        spec.kind == TensorKind::shared_gate;

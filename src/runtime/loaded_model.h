@@ -11,8 +11,9 @@
 
 #include "model/forward.h"
 #include "placement/residency.h"
+#include "runtime/exclusive_use.h"
 #include "runtime/runtime.h"
-#include "runtime/use.h"
+#include "runtime/stop_signals.h"
 #include "text/tokenizer.h"
 
 namespace finermoe {

@@ -4,8 +4,8 @@
 #include <cmath>
 #include <limits>
 
-#include "runtime/sampler.h"
 #include "runtime/step.h"
+#include "sampling/sampler.h"
 
 namespace finermoe {
 
@@ -16,9 +16,9 @@ Result<SessionOptions> SessionOptions::resolved(const Config& config) const {
   out.chunk = static_cast<size_t>(std::min<uint64_t>(out.chunk, out.context_length));
   if (out.context_length > config.max_positions) {
     return Status(FINERMOE_ERROR_CONTEXT_LENGTH,
-                  cat("a context of ", out.context_length, " tokens is more than the model's ", config.max_positions,
-                      " positions"),
-                  cat("at most ", config.max_positions), cat(out.context_length));
+                  format_text("a context of ", out.context_length, " tokens is more than the model's ",
+                              config.max_positions, " positions"),
+                  format_text("at most ", config.max_positions), format_text(out.context_length));
   }
   return out;
 }
@@ -48,9 +48,9 @@ Result<std::unique_ptr<KvCache>> Session::make_cache(uint64_t context_length, st
 Status Session::check_room(size_t n_more, size_t n_before) const {
   if (n_more <= capacity() - n_before) return {};
   return Status(FINERMOE_ERROR_CONTEXT_LENGTH,
-                cat(n_more, n_more == 1 ? " more token does" : " more tokens do", " not fit: the session holds ",
-                    n_before, " of ", capacity()),
-                cat("at most ", capacity() - n_before, " tokens"), cat(n_more));
+                format_text(n_more, n_more == 1 ? " more token does" : " more tokens do",
+                            " not fit: the session holds ", n_before, " of ", capacity()),
+                format_text("at most ", capacity() - n_before, " tokens"), format_text(n_more));
 }
 
 Status Session::check_ids(std::span<const int32_t> ids, size_t n_before) const {
@@ -59,8 +59,8 @@ Status Session::check_ids(std::span<const int32_t> ids, size_t n_before) const {
   for (size_t i = 0; i < ids.size(); i++) {
     if (ids[i] < 0 || static_cast<uint64_t>(ids[i]) >= vocab) {
       return Status(FINERMOE_ERROR_TOKEN_OUT_OF_RANGE,
-                    cat("token id ", ids[i], " at index ", i, " is not in the vocabulary of ", vocab),
-                    cat("0 to ", vocab - 1), cat(ids[i]));
+                    format_text("token id ", ids[i], " at index ", i, " is not in the vocabulary of ", vocab),
+                    format_text("0 to ", vocab - 1), format_text(ids[i]));
     }
   }
   return {};
@@ -234,8 +234,8 @@ void Session::forget_rows() {
 Status Session::truncate(size_t length) {
   if (length > tokens_.size()) {
     return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
-                  cat("cannot truncate to ", length, " tokens: the session holds ", tokens_.size()),
-                  cat("at most ", tokens_.size()), cat(length));
+                  format_text("cannot truncate to ", length, " tokens: the session holds ", tokens_.size()),
+                  format_text("at most ", tokens_.size()), format_text(length));
   }
   if (length == tokens_.size()) return {};
   changed();
@@ -259,8 +259,8 @@ size_t Session::keep_prefix(std::span<const int32_t> ids) {
 Status Session::remove(size_t begin, size_t end) {
   if (begin > end || end > length()) {
     return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
-                  cat("cannot forget the tokens [", begin, ", ", end, "): the session holds ", length()),
-                  cat("begin <= end <= ", length()), cat(begin, " and ", end));
+                  format_text("cannot forget the tokens [", begin, ", ", end, "): the session holds ", length()),
+                  format_text("begin <= end <= ", length()), format_text(begin, " and ", end));
   }
   const size_t n = end - begin;
   if (n == 0) return {};
@@ -278,9 +278,10 @@ Status Session::set_context_length(uint64_t n_tokens) {
   asked.context_length = n_tokens;
   FM_ASSIGN(SessionOptions options, asked.resolved(model_->config()));
   if (options.context_length < length()) {
-    return Status(FINERMOE_ERROR_CONTEXT_LENGTH,
-                  cat("a context of ", options.context_length, " tokens is too short: the session holds ", length()),
-                  cat("at least ", length()), cat(options.context_length));
+    return Status(
+        FINERMOE_ERROR_CONTEXT_LENGTH,
+        format_text("a context of ", options.context_length, " tokens is too short: the session holds ", length()),
+        format_text("at least ", length()), format_text(options.context_length));
   }
   FM_ASSIGN(auto cache, make_cache(options.context_length, "a KV cache of another length"));
   FM_ASSIGN(auto scratch, model_->borrow_scratch(options.chunk, options.context_length, stop_signals(nullptr)));

@@ -8,9 +8,10 @@
 #include <string>
 #include <vector>
 
+#include "runtime/exclusive_use.h"
 #include "runtime/loaded_model.h"
+#include "runtime/stop_signals.h"
 #include "runtime/trace.h"
-#include "runtime/use.h"
 
 namespace finermoe {
 
@@ -30,7 +31,7 @@ struct SessionOptions {
   Result<SessionOptions> resolved(const Config& config) const;
 };
 
-// The caller of every function holds `use` (class Use), except where a function says otherwise.
+// The caller of every function holds `use` (class ExclusiveUse), except where a function says otherwise.
 class Session {
  public:
   static Result<std::shared_ptr<Session>> create(std::shared_ptr<LoadedModel> model, const SessionOptions& options);

@@ -28,7 +28,7 @@ constexpr size_t digest_size = 64;  // hexadecimal
 constexpr size_t at_once = 128;     // vectors of the cache between two calls to the system
 
 Status malformed(const std::string& name, std::string_view what, std::string expected, std::string found) {
-  return Status(FINERMOE_ERROR_SESSION_MALFORMED, cat(name, " is not a usable saved session: ", what),
+  return Status(FINERMOE_ERROR_SESSION_MALFORMED, format_text(name, " is not a usable saved session: ", what),
                 std::move(expected), std::move(found));
 }
 
@@ -132,21 +132,22 @@ namespace {
 Status check_fit(const Header& header, const std::string& name, uint64_t size, const std::string& fingerprint,
                  const Session& session) {
   if (!std::equal(fingerprint.begin(), fingerprint.end(), header.fingerprint.begin(), header.fingerprint.end())) {
-    return Status(FINERMOE_ERROR_SESSION_MISMATCH, cat(name, " was saved from another model"), fingerprint,
+    return Status(FINERMOE_ERROR_SESSION_MISMATCH, format_text(name, " was saved from another model"), fingerprint,
                   std::string(header.fingerprint.data(), header.fingerprint.size()));
   }
   const auto dtype = static_cast<int32_t>(session.options().kv_dtype);
   if (header.kv_dtype != dtype) {
-    return Status(FINERMOE_ERROR_SESSION_MISMATCH, cat(name, " was saved with another type of KV cache"),
-                  cat("dtype ", dtype), cat("dtype ", header.kv_dtype));
+    return Status(FINERMOE_ERROR_SESSION_MISMATCH, format_text(name, " was saved with another type of KV cache"),
+                  format_text("dtype ", dtype), format_text("dtype ", header.kv_dtype));
   }
   if (header.length > session.capacity()) {
-    return Status(FINERMOE_ERROR_CONTEXT_LENGTH, cat(name, " holds more tokens than this session can"),
-                  cat("at most ", session.capacity()), cat(header.length));
+    return Status(FINERMOE_ERROR_CONTEXT_LENGTH, format_text(name, " holds more tokens than this session can"),
+                  format_text("at most ", session.capacity()), format_text(header.length));
   }
   const uint64_t expected = sizeof header + bytes_of_tokens(header.length, session) + digest_size;
   if (size != expected) {
-    return malformed(name, "its size does not follow from its length", cat(expected, " bytes"), cat(size, " bytes"));
+    return malformed(name, "its size does not follow from its length", format_text(expected, " bytes"),
+                     format_text(size, " bytes"));
   }
   return {};
 }
@@ -156,14 +157,14 @@ Status check_fit(const Header& header, const std::string& name, uint64_t size, c
 Status Session::read(Saved& saved) {
   const std::string& name = saved.name();
   if (saved.size() < sizeof(Header) + digest_size) {
-    return malformed(name, "it is too short", cat("at least ", sizeof(Header) + digest_size, " bytes"),
-                     cat(saved.size(), " bytes"));
+    return malformed(name, "it is too short", format_text("at least ", sizeof(Header) + digest_size, " bytes"),
+                     format_text(saved.size(), " bytes"));
   }
   Header header;
   FM_TRY(saved.read(std::as_writable_bytes(std::span(&header, 1))));
   if (header.file_magic != magic) return malformed(name, "it does not begin as one", "FRMOESES", "other bytes");
   if (header.file_version != version) {
-    return malformed(name, "it has another version", cat(version), cat(header.file_version));
+    return malformed(name, "it has another version", format_text(version), format_text(header.file_version));
   }
   FM_ASSIGN(const std::string fingerprint, model_->fingerprint());
   if (Status unfit = check_fit(header, name, saved.size(), fingerprint, *this); !unfit.ok()) {
@@ -193,7 +194,8 @@ Status Session::read(Saved& saved) {
   const uint64_t vocab_size = model_->config().vocab_size;
   for (const int32_t id : tokens) {
     if (id < 0 || static_cast<uint64_t>(id) >= vocab_size) {
-      return malformed(name, "it holds a token id outside the vocabulary", cat("0 to ", vocab_size - 1), cat(id));
+      return malformed(name, "it holds a token id outside the vocabulary", format_text("0 to ", vocab_size - 1),
+                       format_text(id));
     }
   }
   if (fresh) cache_ = std::move(fresh);
@@ -206,7 +208,7 @@ Status Session::read(Saved& saved) {
 
 Status Session::restore(const std::string& path) {
   FM_ASSIGN(const File file, File::open(path));
-  if (file.is_directory()) return Status(FINERMOE_ERROR_FILE_UNREADABLE, cat(path, " is a directory"));
+  if (file.is_directory()) return Status(FINERMOE_ERROR_FILE_UNREADABLE, format_text(path, " is a directory"));
   const auto read_file = [&](uint64_t offset, std::span<std::byte> out) { return file.read(offset, out); };
   Saved saved(path, file.size(), read_file);
   return read(saved);

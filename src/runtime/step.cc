@@ -91,7 +91,7 @@ class Recording {
 
   const LoadedModel& model_;
   const std::span<StepPart> parts_;
-  std::deque<Use> uses_;
+  std::deque<ExclusiveUse> uses_;
   std::vector<Trace*> begun_;
   Buffer memory_;
   std::vector<HostRoute> routes_;  // of each MoE layer, where something is traced

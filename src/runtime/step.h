@@ -4,8 +4,9 @@
 #include <span>
 
 #include "model/forward.h"
+#include "runtime/exclusive_use.h"
 #include "runtime/session.h"
-#include "runtime/use.h"
+#include "runtime/stop_signals.h"
 
 namespace finermoe {
 

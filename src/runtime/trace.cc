@@ -147,18 +147,4 @@ void Trace::clear() {
   reserved_ -= bytes;
 }
 
-double Trace::balance_loss(size_t moe_layer) const {
-  const Layer& layer = recorded_[moe_layer];
-  const double tokens = static_cast<double>(n_tokens_);
-  const double scale =
-      static_cast<double>(shape_.n_experts()) / (static_cast<double>(shape_.n_experts_per_token()) * tokens);
-  double loss = 0;
-  for (size_t e = 0; e < layer.usage.size(); e++) {
-    const double f = scale * static_cast<double>(layer.usage[e]);  // f_i
-    const double p = layer.probability[e] / tokens;                // P_i
-    loss += f * p;
-  }
-  return loss;
-}
-
 }  // namespace finermoe

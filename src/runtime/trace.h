@@ -8,7 +8,7 @@
 #include "backend/backend.h"
 #include "base/allocation.h"
 #include "format/config.h"
-#include "runtime/use.h"
+#include "runtime/exclusive_use.h"
 
 namespace finermoe {
 
@@ -54,8 +54,6 @@ class Trace {
   // [n_tokens] in their session; empty where no rows are recorded.
   const std::vector<size_t>& positions() const { return positions_; }
   bool records_rows() const { return (what_ & (FINERMOE_TRACE_ROUTES | FINERMOE_TRACE_LOGITS)) != 0; }
-  // Eq. 11 (docs/finermoe-layer.md, section 7) without alpha; needs at least one token.
-  double balance_loss(size_t moe_layer) const;
 
  private:
   Trace() = default;

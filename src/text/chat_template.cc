@@ -204,7 +204,7 @@ std::string family_of(std::string_view source) {
       {"<start_of_turn>", "Gemma"},       {"<|start_of_role|>", "Granite"},
       {"<|user|>", "Zephyr or Phi-3"},    {"<\xEF\xBD\x9CUser\xEF\xBD\x9C>", "DeepSeek"}};
   for (auto [mark, name] : kMarks) {
-    if (source.find(mark) != source.npos) return cat("of the family of ", name);
+    if (source.find(mark) != source.npos) return format_text("of the family of ", name);
   }
   return source.find(kChatStart) != source.npos ? "of another kind of ChatML" : "of an unknown family";
 }
@@ -218,8 +218,8 @@ Result<ChatTemplate> recognise_chat_template(std::string_view source) {
     if (!found.empty() && matches(Canonical(known).form(), found, chat.default_system)) return chat;
   }
   std::string expected = "a ChatML template like Qwen2.5's", family = family_of(source);
-  return Status(FINERMOE_ERROR_CHAT_TEMPLATE, cat("the chat template is ", family, "; supported: ", expected), expected,
-                family);
+  return Status(FINERMOE_ERROR_CHAT_TEMPLATE, format_text("the chat template is ", family, "; supported: ", expected),
+                expected, family);
 }
 
 Result<std::vector<ChatPart>> render_chat_parts(const ChatTemplate& chat, std::span<const ChatMessage> messages,
@@ -229,7 +229,7 @@ Result<std::vector<ChatPart>> render_chat_parts(const ChatTemplate& chat, std::s
   std::vector<ChatPart> parts;
   auto add = [&](std::string_view role, std::string_view text) {
     parts.push_back({std::string(kChatStart), true});
-    parts.push_back({cat(role, "\n", text), false});
+    parts.push_back({format_text(role, "\n", text), false});
     parts.push_back({std::string(kChatEnd), true});
     parts.push_back({"\n", false});
   };
@@ -237,7 +237,7 @@ Result<std::vector<ChatPart>> render_chat_parts(const ChatTemplate& chat, std::s
   for (const ChatMessage& message : messages) {
     if (message.role != "system" && message.role != "user" && message.role != "assistant") {
       return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
-                    cat("the role \"", message.role, "\"; expected \"system\", \"user\" or \"assistant\""),
+                    format_text("the role \"", message.role, "\"; expected \"system\", \"user\" or \"assistant\""),
                     "\"system\", \"user\" or \"assistant\"", message.role);
     }
     add(message.role, message.text);

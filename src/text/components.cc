@@ -7,7 +7,7 @@ namespace finermoe {
 namespace {
 
 Status unsupported(std::string_view component, std::string expected, std::string found) {
-  return unsupported_component(cat("tokenizer.json: ", component), std::move(expected), std::move(found));
+  return unsupported_component(format_text("tokenizer.json: ", component), std::move(expected), std::move(found));
 }
 
 // A Sequence is its elements, also of other Sequences; null is none.
@@ -38,25 +38,25 @@ Status read_pre_tokenizer(const Json& pre_tokenizer, Components& into) {
   for (size_t i = 0; i < elements.size() && i < 2; ++i) {
     const char* expected = i == 0 ? "Split" : "ByteLevel";
     if (is(member(*elements[i], "type"), expected)) continue;
-    return unsupported(cat("pre_tokenizer ", i), expected, show(*elements[i]));
+    return unsupported(format_text("pre_tokenizer ", i), expected, show(*elements[i]));
   }
   if (elements.size() != 2) {
     return unsupported("pre_tokenizer", "a Sequence of Split and ByteLevel",
-                       elements.empty() ? "null" : cat("a Sequence of ", elements.size()));
+                       elements.empty() ? "null" : format_text("a Sequence of ", elements.size()));
   }
   const Json &split = *elements[0], &bytes = *elements[1];
   const Json& pattern = member(split, "pattern");
   if (is(member(pattern, "Regex"), kLlama3Pattern)) {
     into.numbers = NumberWords::three_digits;
   } else if (!is(member(pattern, "Regex"), kQwenPattern)) {
-    return unsupported("the pattern of Split", cat(kQwenPattern, " or with \\p{N}{1,3}"), show(pattern));
+    return unsupported("the pattern of Split", format_text(kQwenPattern, " or with \\p{N}{1,3}"), show(pattern));
   }
   if (!is(member(split, "behavior"), "Isolated") || member(split, "invert") != false) {
     return unsupported("the behavior of Split", "\"Isolated\", not inverted", show(member(split, "behavior")));
   }
   for (const char* flag : {"add_prefix_space", "use_regex"}) {
     if (member(bytes, flag) != false) {
-      return unsupported(cat(flag, " of the pre_tokenizer ByteLevel"), "false", show(member(bytes, flag)));
+      return unsupported(format_text(flag, " of the pre_tokenizer ByteLevel"), "false", show(member(bytes, flag)));
     }
   }
   return {};
@@ -64,8 +64,8 @@ Status read_pre_tokenizer(const Json& pre_tokenizer, Components& into) {
 
 Status read_template_ids(const Json& ids, std::string_view name, std::vector<int32_t>& into) {
   auto bad = [&](const Json& found) {
-    return malformed_tokenizer(cat("tokenizer.json: the ids of ", name, " of the post_processor are ", show(found),
-                                   ", expected numbers from 0 to ", kMaxTokenId));
+    return malformed_tokenizer(format_text("tokenizer.json: the ids of ", name, " of the post_processor are ",
+                                           show(found), ", expected numbers from 0 to ", kMaxTokenId));
   };
   if (!ids.is_array()) return bad(ids);
   for (const Json& id : ids) {
@@ -86,7 +86,7 @@ Status read_template(const Json& post_processor, Components& into) {
     }
     const Json& name = member(member(piece, "SpecialToken"), "id");
     if (!name.is_string()) {
-      return malformed_tokenizer(cat("tokenizer.json: a piece of TemplateProcessing is ", show(piece)));
+      return malformed_tokenizer(format_text("tokenizer.json: a piece of TemplateProcessing is ", show(piece)));
     }
     const Json& token = member(member(post_processor, "special_tokens"), name.get_ref<const std::string&>().c_str());
     FM_TRY(read_template_ids(member(token, "ids"), show(name), n_sequences == 0 ? into.before : into.after));
@@ -142,7 +142,7 @@ Status read_model_options(const Json& model, Components& into) {
   for (const char* option : {"dropout", "continuing_subword_prefix", "end_of_word_suffix"}) {
     const Json& value = member(model, option);
     if (!value.is_null() && !is(value, "") && !(value.is_number() && value == 0)) {
-      return unsupported(cat("the model's ", option), "none", show(value));
+      return unsupported(format_text("the model's ", option), "none", show(value));
     }
   }
   into.ignore_merges = member(model, "ignore_merges") == true;

@@ -21,10 +21,12 @@ class Reader final : public JsonSax {
 
   bool null() override { return value(Json()); }
   bool boolean(bool given) override { return value(given); }
-  bool number_integer(number_integer_t given) override { return in_vocab() ? bad_id(cat(given)) : value(given); }
+  bool number_integer(number_integer_t given) override {
+    return in_vocab() ? bad_id(format_text(given)) : value(given);
+  }
   bool number_unsigned(number_unsigned_t given) override {
     if (!in_vocab()) return value(given);
-    if (given > static_cast<uint64_t>(kMaxTokenId)) return bad_id(cat(given));
+    if (given > static_cast<uint64_t>(kMaxTokenId)) return bad_id(format_text(given));
     lists_.tokens.add(key_);
     lists_.ids.push_back(static_cast<int32_t>(given));
     return true;
@@ -39,8 +41,8 @@ class Reader final : public JsonSax {
     if (open_.back() != Kind::merge) {  // "left right", as older files write it
       size_t space = given.find(' ');
       if (space == std::string::npos || given.find(' ', space + 1) != std::string::npos) {
-        return fail(FINERMOE_ERROR_TOKENIZER_MERGES,
-                    cat("merge ", lists_.merges.size() / 2, " is \"", given, "\", expected two tokens and a space"));
+        return fail(FINERMOE_ERROR_TOKENIZER_MERGES, format_text("merge ", lists_.merges.size() / 2, " is \"", given,
+                                                                 "\", expected two tokens and a space"));
       }
       lists_.merges.add(std::string_view(given).substr(0, space));
       lists_.merges.add(std::string_view(given).substr(space + 1));
@@ -56,8 +58,8 @@ class Reader final : public JsonSax {
   bool end_object() override { return end(); }
   bool end_array() override {
     if (open_.back() == Kind::merge && merge_parts_ != 2) {
-      return fail(FINERMOE_ERROR_TOKENIZER_MERGES,
-                  cat("a merge near number ", lists_.merges.size() / 2, " has ", merge_parts_, " parts, expected 2"));
+      return fail(FINERMOE_ERROR_TOKENIZER_MERGES, format_text("a merge near number ", lists_.merges.size() / 2,
+                                                               " has ", merge_parts_, " parts, expected 2"));
     }
     return end();
   }
@@ -66,7 +68,8 @@ class Reader final : public JsonSax {
     key_.swap(given);
     if (open_.back() == Kind::vocab) return true;  // duplicates are found when the vocabulary is built
     if (nodes_.back()->contains(key_)) {
-      return fail(FINERMOE_ERROR_TOKENIZER_MALFORMED, cat(name_, ": the key \"", key_, "\" stands twice in an object"));
+      return fail(FINERMOE_ERROR_TOKENIZER_MALFORMED,
+                  format_text(name_, ": the key \"", key_, "\" appears twice in an object"));
     }
     return true;
   }
@@ -89,7 +92,7 @@ class Reader final : public JsonSax {
 
   bool bad_id(std::string_view found) {
     return fail(FINERMOE_ERROR_TOKENIZER_MALFORMED,
-                cat(name_, ": the id of token \"", key_, "\" is ", found, ", expected 0 to ", kMaxTokenId));
+                format_text(name_, ": the id of token \"", key_, "\" is ", found, ", expected 0 to ", kMaxTokenId));
   }
 
   Json* insert(Json given) {
@@ -113,7 +116,8 @@ class Reader final : public JsonSax {
 
   bool begin(Json empty, Kind kind) {
     if (open_.size() == kMaxDepth) {
-      return fail(FINERMOE_ERROR_TOKENIZER_MALFORMED, cat(name_, " is nested deeper than ", kMaxDepth, " levels"));
+      return fail(FINERMOE_ERROR_TOKENIZER_MALFORMED,
+                  format_text(name_, " is nested deeper than ", kMaxDepth, " levels"));
     }
     if (in_merges() && open_.back() == Kind::merges && kind == Kind::array) {
       open_.push_back(Kind::merge);

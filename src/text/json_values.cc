@@ -24,7 +24,7 @@ Status malformed_tokenizer(std::string message) {
 }
 
 Status unsupported_component(std::string_view component, std::string expected, std::string found) {
-  std::string message = cat(component, " is ", found, "; supported: ", expected);
+  std::string message = format_text(component, " is ", found, "; supported: ", expected);
   return Status(FINERMOE_ERROR_TOKENIZER_COMPONENT, std::move(message), std::move(expected), std::move(found));
 }
 

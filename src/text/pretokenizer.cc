@@ -24,14 +24,16 @@ Status pcre2_error(int error) {
   if (error == PCRE2_ERROR_NOMEMORY || error == PCRE2_ERROR_HEAP_FAILED) throw std::bad_alloc();
   PCRE2_UCHAR8 text[256];
   pcre2_get_error_message_8(error, text, sizeof text);
-  return Status(FINERMOE_ERROR_INTERNAL, cat("PCRE2 fails on the word pattern: ", reinterpret_cast<const char*>(text)));
+  return Status(FINERMOE_ERROR_INTERNAL,
+                format_text("PCRE2 fails on the word pattern: ", reinterpret_cast<const char*>(text)));
 }
 
 }  // namespace
 
 Result<Pretokenizer> Pretokenizer::create(NumberWords numbers, bool jit) {
   Pretokenizer made;
-  const std::string pattern = cat(kClassPattern, kNumbers, numbers == NumberWords::three_digits ? kUpToThree : "");
+  const std::string pattern =
+      format_text(kClassPattern, kNumbers, numbers == NumberWords::three_digits ? kUpToThree : "");
   int error = 0;
   PCRE2_SIZE offset = 0;
   made.code_.reset(pcre2_compile_8(reinterpret_cast<PCRE2_SPTR8>(pattern.data()), pattern.size(), PCRE2_ANCHORED,

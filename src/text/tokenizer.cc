@@ -20,7 +20,7 @@ namespace {
 constexpr size_t kWindow = 16 << 10;  // bytes that are normalised at once: they stay in the cache
 
 Status malformed(const TokenizerFile& file, std::string_view message) {
-  return Status(FINERMOE_ERROR_TOKENIZER_MALFORMED, cat(file.name, ": ", message));
+  return Status(FINERMOE_ERROR_TOKENIZER_MALFORMED, format_text(file.name, ": ", message));
 }
 
 // The printable characters that stand for bytes in tokenizer.json: printable Latin-1 ones for themselves, the others
@@ -199,7 +199,7 @@ Status BpeTokenizer::encode(std::string_view text, EncodeOptions options,
                             FunctionRef<void(int32_t id, ByteRange range)> emit) const {
   if (text.size() > INT32_MAX) {
     return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
-                  cat("a text of ", text.size(), " bytes; expected at most ", INT32_MAX, " in one call"));
+                  format_text("a text of ", text.size(), " bytes; expected at most ", INT32_MAX, " in one call"));
   }
   FM_ASSIGN(auto matcher, Pretokenizer::Matcher::create(pretokenizer_));
   auto emit_all = [&](const std::vector<int32_t>& ids) {
@@ -248,7 +248,7 @@ Result<std::shared_ptr<const Tokenizer>> BpeTokenizer::build(const TokenizerFile
   for (const std::vector<int32_t>* around : {&made->before_, &made->after_}) {
     for (int32_t id : *around) {
       if (!made->vocabulary_.has(id))
-        return malformed(file, cat("the post_processor adds the id ", id, ", which has no token"));
+        return malformed(file, format_text("the post_processor adds the id ", id, ", which has no token"));
     }
   }
   made->config_status_ = config.ok() ? config->roles : config.status();
@@ -279,13 +279,13 @@ Status BpeTokenizer::build_vocabulary(const TokenizerFile& file, const ByteAlpha
     std::string_view spelling = file.tokens[i];
     const int32_t id = file.ids[i];
     if (vocabulary_.has(id))
-      return malformed(file, cat("the id ", id, " stands twice in vocab, at \"", spelling, "\""));
+      return malformed(file, format_text("the id ", id, " appears twice in vocab, at \"", spelling, "\""));
     bool spelled = alphabet.decode(spelling, bytes);
     vocabulary_.set(id, spelled ? bytes : spelling);
     if (!spelled) {
       others.push_back(i);
     } else if (vocabulary_.find(bytes) >= 0) {
-      return malformed(file, cat("the token \"", spelling, "\" stands twice in vocab"));
+      return malformed(file, format_text("the token \"", spelling, "\" appears twice in vocab"));
     } else {
       vocabulary_.index(id);
     }
@@ -309,34 +309,34 @@ Status BpeTokenizer::build_merges(const TokenizerFile& file, const ByteAlphabet&
   for (int byte = 0; byte < 256; ++byte) {
     const char text = static_cast<char>(byte);
     byte_ids[byte] = vocabulary_.find({&text, 1});
-    if (byte_ids[byte] < 0) return malformed(file, cat("vocab lacks the byte ", byte, ", expected all 256"));
+    if (byte_ids[byte] < 0) return malformed(file, format_text("vocab lacks the byte ", byte, ", expected all 256"));
   }
   const size_t n_merges = file.merges.size() / 2;
   const auto n_also_added = std::count_if(file.added.begin(), file.added.end(),
                                           [&](const AddedToken& token) { return vocabulary_.has(token.id); });
   if (n_merges == 0 && file.tokens.size() > 256 + static_cast<size_t>(n_also_added)) {
     return Status(FINERMOE_ERROR_TOKENIZER_MERGES,
-                  cat(file.name, ": no merges, but a vocab of ", file.tokens.size(), " tokens"));
+                  format_text(file.name, ": no merges, but a vocab of ", file.tokens.size(), " tokens"));
   }
   bpe_.emplace(byte_ids, n_merges);
   std::string left, right;
   for (size_t i = 0; i < n_merges; ++i) {
     auto name = [&] {
-      return cat(file.name, ": merge ", i, " (\"", file.merges[2 * i], "\", \"", file.merges[2 * i + 1], "\")");
+      return format_text(file.name, ": merge ", i, " (\"", file.merges[2 * i], "\", \"", file.merges[2 * i + 1], "\")");
     };
     bool spelled = alphabet.decode(file.merges[2 * i], left) && alphabet.decode(file.merges[2 * i + 1], right);
     // The result of a merge is longer than its parts, unless one of these is empty.
     if (left.empty() || right.empty()) {
-      return Status(FINERMOE_ERROR_TOKENIZER_CYCLIC, cat(name(), " gives one of its own parts"));
+      return Status(FINERMOE_ERROR_TOKENIZER_CYCLIC, format_text(name(), " gives one of its own parts"));
     }
     int32_t left_id = vocabulary_.find(left), right_id = vocabulary_.find(right),
             merged = vocabulary_.find(left + right);
     if (!spelled || left_id < 0 || right_id < 0 || merged < 0) {
       const char* which = left_id < 0 ? "its left part" : right_id < 0 ? "its right part" : "its result";
-      return Status(FINERMOE_ERROR_TOKENIZER_MERGES, cat(name(), ": ", which, " is not in vocab"));
+      return Status(FINERMOE_ERROR_TOKENIZER_MERGES, format_text(name(), ": ", which, " is not in vocab"));
     }
     if (!bpe_->add_merge(left_id, right_id, merged)) {
-      return Status(FINERMOE_ERROR_TOKENIZER_MERGES, cat(name(), " stands twice"));
+      return Status(FINERMOE_ERROR_TOKENIZER_MERGES, format_text(name(), " appears twice"));
     }
   }
   return {};
@@ -346,12 +346,13 @@ Status BpeTokenizer::build_added(const TokenizerFile& file) {
   for (const AddedToken& token : file.added) {
     if (vocabulary_.has(token.id)) {
       if (kind(token.id) != TokenKind::normal || vocabulary_.bytes(token.id) != token.content) {
-        return malformed(file, cat("the id ", token.id, " of added token \"", token.content, "\" is taken by \"",
-                                   vocabulary_.bytes(token.id), "\""));
+        return malformed(file, format_text("the id ", token.id, " of added token \"", token.content,
+                                           "\" is taken by \"", vocabulary_.bytes(token.id), "\""));
       }
     } else {
       if (int32_t known = vocabulary_.find(token.content); known >= 0) {
-        return malformed(file, cat("the added token \"", token.content, "\" has the ids ", known, " and ", token.id));
+        return malformed(file,
+                         format_text("the added token \"", token.content, "\" has the ids ", known, " and ", token.id));
       }
       vocabulary_.set(token.id, token.content);
       vocabulary_.index(token.id);
@@ -384,8 +385,8 @@ Status BpeTokenizer::build_chat(const Result<TokenizerConfig>& config, const Tok
   chat_start_ = vocabulary_.find(kChatStart);
   chat_end_ = vocabulary_.find(kChatEnd);
   if (kind(chat_start_) == TokenKind::special && kind(chat_end_) == TokenKind::special) return {};
-  return Status(FINERMOE_ERROR_CHAT_TEMPLATE, cat("the chat template needs the special tokens ", kChatStart, " and ",
-                                                  kChatEnd, ", which the tokenizer lacks"));
+  return Status(FINERMOE_ERROR_CHAT_TEMPLATE, format_text("the chat template needs the special tokens ", kChatStart,
+                                                          " and ", kChatEnd, ", which the tokenizer lacks"));
 }
 
 }  // namespace
@@ -415,7 +416,7 @@ Result<std::shared_ptr<const Tokenizer>> Tokenizer::parse(const TokenizerTexts& 
   }
   if (!*texts.vocab_json) {
     return Status(FINERMOE_ERROR_NO_TOKENIZER,
-                  cat(model, " has neither tokenizer.json nor vocab.json: only token ids can be used with it"),
+                  format_text(model, " has neither tokenizer.json nor vocab.json: only token ids can be used with it"),
                   "tokenizer.json", "none");
   }
   FM_TRY(config.status());

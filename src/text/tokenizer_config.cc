@@ -9,7 +9,7 @@ Result<Json> read_object(const TokenizerTexts::Text& source, const char* name) {
   FM_ASSIGN(const auto text, source);
   if (!text) return Json::object();
   FM_ASSIGN(Json root, parse_json(*text, name, FINERMOE_ERROR_TOKENIZER_MALFORMED));
-  if (!root.is_object()) return malformed_tokenizer(cat(name, " is not an object"));
+  if (!root.is_object()) return malformed_tokenizer(format_text(name, " is not an object"));
   return root;
 }
 
@@ -44,7 +44,7 @@ Result<std::optional<std::string>> chat_template_of(const TokenizerConfig& confi
   }
   if (text->is_string()) return std::optional(text->get<std::string>());
   std::string expected = "text, or a list with one named \"default\"", found = show(chat);
-  std::string message = cat("tokenizer_config.json: chat_template is ", found, ", expected ", expected);
+  std::string message = format_text("tokenizer_config.json: chat_template is ", found, ", expected ", expected);
   return Status(FINERMOE_ERROR_CHAT_TEMPLATE, std::move(message), std::move(expected), std::move(found));
 }
 

@@ -14,14 +14,14 @@ Result<AddedToken> read_added_token(std::string_view file, const Json& id, const
   AddedToken token;
   const Json& content = member(entry, "content");
   if (!id.is_number_unsigned() || id.get<uint64_t>() > static_cast<uint64_t>(kMaxTokenId)) {
-    return malformed_tokenizer(
-        cat(file, ": the id of added token ", show(content), " is ", show(id), ", expected 0 to ", kMaxTokenId));
+    return malformed_tokenizer(format_text(file, ": the id of added token ", show(content), " is ", show(id),
+                                           ", expected 0 to ", kMaxTokenId));
   }
   token.id = static_cast<int32_t>(id.get<uint64_t>());
   if (!content.is_string() || content.get_ref<const std::string&>().empty() ||
       content.get_ref<const std::string&>().size() > kMaxAddedBytes) {
-    return malformed_tokenizer(cat(file, ": the content of added token ", token.id, " is ", show(content),
-                                   ", expected 1 to ", kMaxAddedBytes, " bytes of text"));
+    return malformed_tokenizer(format_text(file, ": the content of added token ", token.id, " is ", show(content),
+                                           ", expected 1 to ", kMaxAddedBytes, " bytes of text"));
   }
   token.content = content.get<std::string>();
   token.special = member(entry, "special") == true;

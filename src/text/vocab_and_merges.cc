@@ -35,7 +35,7 @@ Status read_merges(std::string_view text, StringList& merges) {
     const size_t space = line.find(' ');
     if (space == line.npos || line.find(' ', space + 1) != line.npos) {
       return Status(FINERMOE_ERROR_TOKENIZER_MERGES,
-                    cat("merges.txt: line ", line_number, " is not two tokens and a space between them"));
+                    format_text("merges.txt: line ", line_number, " is not two tokens and a space between them"));
     }
     merges.add(line.substr(0, space));
     merges.add(line.substr(space + 1));

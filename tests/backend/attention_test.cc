@@ -152,7 +152,7 @@ TEST_P(AttentionOfDevices, RaggedBatches) {
                                    {Precision::exact, 10},
                                    {Precision::exact, 300},
                                    {Precision::fast, 300}}) {
-    SCOPED_TRACE(cat("window ", window));
+    SCOPED_TRACE(format_text("window ", window));
     c.precision = precision;
     c.shape.window = uint64_t(window);
     std::vector<float> first_out;
@@ -173,7 +173,7 @@ TEST_P(AttentionOfDevices, RaggedBatches) {
                                             {1164, 0u, 622u},
                                             {1169, 1u, 4u},
                                             {1170, 3u, 520u}}) {
-        SCOPED_TRACE(cat("row ", row));
+        SCOPED_TRACE(format_text("row ", row));
         expect_close(&out[size_t(row) * width], c.expected(session, position),
                      precision == Precision::exact ? rounding[session] : 3e-2);
       }
@@ -274,7 +274,7 @@ TEST_P(KvCacheOfDevices, VectorsComeBackAndPrefixesAreCopied) {
   auto backend = device();
   for (DType dtype : {DType::f32, DType::f16, DType::bf16, DType::q8}) {
     for (uint64_t d : {2, 12, 36, 128}) {
-      SCOPED_TRACE(cat(name_of(dtype), " ", d));
+      SCOPED_TRACE(format_text(name_of(dtype), " ", d));
       const KvShape shape{2, 3, d, 50, dtype}, longer{2, 3, d, 90, dtype};
       auto cache = backend->make_kv_cache(shape, no_limit(), "a test");
       auto copy = backend->make_kv_cache(longer, no_limit(), "a test");

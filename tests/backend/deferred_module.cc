@@ -1,5 +1,5 @@
 // The deferred device as a module, for tests through finermoe.h.
-#include "build_id.h"
+#include "base/build_id.h"
 #include "deferred_device.h"
 
 extern "C" __attribute__((visibility("default"))) const finermoe::DeviceModule* finermoe_device_module() {

@@ -141,7 +141,7 @@ TEST_P(OperationsTest, MoeFfnTouchesChosenExpertsOnly) {
                         {8, 1, 1, 1, 4, 13, 130},
                         {2, 1, 4, 4, 1, 280, 300},
                         {256, 1, 2, 2, 1, 6, 3}}) {
-    SCOPED_TRACE(cat(c.g_o * c.r_o * c.g_i * c.r_i, " experts, ", c.n, " tokens"));
+    SCOPED_TRACE(format_text(c.g_o * c.r_o * c.g_i * c.r_i, " experts, ", c.n, " tokens"));
     const uint64_t h = 72;
     RouterShape shape{.granularity_inter = c.g_i,
                       .expansion_inter = c.r_i,
@@ -235,7 +235,7 @@ TEST_P(OperationsTest, RouteIsLinearThenSelection) {
       ASSERT_TRUE(on->wait().ok());
       const Status status = on->row_error(n - 1);
       EXPECT_EQ(FINERMOE_ERROR_NOT_FINITE, status.code());
-      EXPECT_NE(std::string::npos, status.message().find(cat("row ", n - 1, ", expert 0"))) << status.message();
+      EXPECT_NE(std::string::npos, status.message().find(format_text("row ", n - 1, ", expert 0"))) << status.message();
       EXPECT_EQ(n == 1, !on->row_error(0).ok());
       for (int32_t expert : on.get(route.experts, n * k)) ASSERT_TRUE(expert >= 0 && expert < int32_t(n_experts));
     }

@@ -146,7 +146,7 @@ TEST_F(AtomicFiles, WhatIsNoRegularFileIsRefusedAndStays) {
   // A descriptor's own link can lead to what has no name any more.
   const Descriptor removed = Descriptor::open(at("removed").c_str(), O_RDWR | O_CREAT, 0600);
   ASSERT_EQ(unlink(at("removed").c_str()), 0);
-  const Status status = save(cat("/proc/self/fd/", removed.get()), "x");
+  const Status status = save(format_text("/proc/self/fd/", removed.get()), "x");
   EXPECT_EQ(status.code(), FINERMOE_ERROR_FILE_WRITE);
   EXPECT_EQ(n_entries(), 3u);
 }

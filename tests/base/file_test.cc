@@ -85,17 +85,17 @@ TEST_F(Files, MapCopyAndBorrow) {
   text += "end";
   std::string path = write("a", text);
   auto account = std::make_shared<MemoryAccount>(0);
-  auto mapped = Bytes::map(std::move(*File::open(path)));
+  auto mapped = FileBytes::map(std::move(*File::open(path)));
   uint64_t last = 0;
   auto progress = [&](uint64_t done) {
     last = done;
     return Status();
   };
-  auto copied = Bytes::copy(*File::open(path), account, progress);
+  auto copied = FileBytes::copy(*File::open(path), account, progress);
   ASSERT_TRUE(mapped.ok() && copied.ok());
   EXPECT_EQ(last, text.size());
   EXPECT_EQ(account->used(), text.size());
-  auto borrowed = Bytes::borrow(text.data(), text.size(), "memory");
+  auto borrowed = FileBytes::borrow(text.data(), text.size(), "memory");
   EXPECT_EQ(borrowed->data(), reinterpret_cast<const std::byte*>(text.data()));
   for (const auto& bytes : {*mapped, *copied, borrowed}) {
     ASSERT_EQ(bytes->size(), text.size());
@@ -111,8 +111,8 @@ TEST_F(Files, MapCopyAndBorrow) {
   EXPECT_NE(changed.message().find("100003"), std::string::npos) << changed.message();
   EXPECT_TRUE((*copied)->check_unchanged().ok());
   auto stop = [](uint64_t) { return Status(FINERMOE_ERROR_CANCELLED, "stop"); };
-  EXPECT_EQ(Bytes::copy(*File::open(path), account, stop).status().code(), FINERMOE_ERROR_CANCELLED);
-  EXPECT_EQ((*Bytes::map(std::move(*File::open(write("empty", "")))))->size(), 0u);
+  EXPECT_EQ(FileBytes::copy(*File::open(path), account, stop).status().code(), FINERMOE_ERROR_CANCELLED);
+  EXPECT_EQ((*FileBytes::map(std::move(*File::open(write("empty", "")))))->size(), 0u);
 }
 
 std::string sha256(std::string_view text) {

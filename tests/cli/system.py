@@ -6,7 +6,7 @@ import resource
 import subprocess
 import unittest
 
-from support import TRAINED, arguments, main, text, value
+from support import TRAINED, arguments, error, main, text, value
 
 
 class System(unittest.TestCase):
@@ -32,7 +32,12 @@ class System(unittest.TestCase):
         if memory["quota"] is not None:  # no limit is null, however a control group writes it
             self.assertLess(memory["quota"], 2**62)
         self.assertEqual(system["limits"]["open_files"], resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-        self.assertEqual([device["name"] for device in system["devices"]], ["cpu"])
+        device, = system["devices"]
+        self.assertEqual((device["name"], device["kind"], device["version"]), ("cpu", "cpu", processor["kernels"]))
+        self.assertEqual(device["weights"], ["f32", "f16", "bf16", "q8", "q4"])
+        self.assertEqual(device["kv_cache"], ["f32", "f16", "bf16", "q8"])
+        self.assertIs(device["copies_weights"], False)
+        self.assertLessEqual(device["memory_available"], device["memory"])
         self.assertNotIn("read_gb_per_second", system)
         # What it says is what is taken.
         bench = value("bench", TRAINED, "-p", 4, "-n", 1, "--runs", 1, "--json")
@@ -47,6 +52,18 @@ class System(unittest.TestCase):
         self.assertRegex(result.stdout, r"(?m)^threads +1 \(.*affinity: 1,")
         self.assertRegex(result.stdout, r"open files 99\n")
         self.assertEqual(result.stderr, "")
+
+    def test_devices(self):
+        module = os.environ["FINERMOE_TEST_DEVICE_MODULE"]
+        devices = value("system", "--device-module", module, "--json")["devices"]
+        self.assertEqual([device["name"] for device in devices], ["cpu", "deferred"])
+        self.assertIs(devices[1]["copies_weights"], True)
+        self.assertRegex(text("system", "--device-module", module), r"(?m)^device +deferred: ")
+        prompt = ("generate", TRAINED, "-p", "a word", "-n", 8, "--temp", 0)
+        self.assertEqual(text(*prompt), text(*prompt, "--device-module", module, "--device", "deferred"))
+        self.assertEqual(text(*prompt), text(*prompt, "--device-module", module, "--device", "deferred",
+                                             "--expert-device", "cpu"))
+        self.assertIn('no device "cuda:0"', error(*prompt, "--device", "cuda:0", code=1))
 
     def test_bandwidth(self):
         measured = value("system", "--bandwidth", "--threads", 1, "--json")

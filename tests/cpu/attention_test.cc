@@ -112,7 +112,7 @@ FINERMOE_FOR_EVERY_ISA(AttentionTest);
 TEST_P(AttentionTest, IsWhatTheArithmeticSays) {
   for (DType dtype : cache_dtypes) {
     for (auto [n, group, d, positions] : {std::tuple{1, 1, 2, 1}, {1, 1, 128, 300}, {5, 1, 36, 65}, {48, 6, 64, 148}}) {
-      SCOPED_TRACE(cat(name_of(dtype), " ", n, " queries of ", d, " over ", positions));
+      SCOPED_TRACE(format_text(name_of(dtype), " ", n, " queries of ", d, " over ", positions));
       const RandomHead head(dtype, size_t(d), size_t(positions), 12);
       const Queries queries(size_t(n), size_t(group), head, 14);
       for (bool narrowed : {false, true}) {
@@ -128,7 +128,7 @@ TEST_P(AttentionTest, IsThatOfThePortableKernelForEveryTypeAndOddSize) {
       for (size_t positions : {1, 15, 31, 33, 64, 130, 701}) {
         const RandomHead head(dtype, d, positions, 20);
         for (size_t n : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 31, 54, 70, 96}) {
-          SCOPED_TRACE(cat(name_of(dtype), " ", n, " queries of ", d, " over ", positions));
+          SCOPED_TRACE(format_text(name_of(dtype), " ", n, " queries of ", d, " over ", positions));
           const Queries queries(n, n < 10 ? n : 3, head, 21);
           const std::vector<float> expected = queries.run(portable::kernels, head);
           for (bool narrowed : {false, true}) {
@@ -147,7 +147,7 @@ TEST_P(AttentionTest, AWindowHidesWhatLiesBeforeIt) {
         const RandomHead head(dtype, d, positions, 80);
         for (size_t n : {1, 5, 13, 96}) {
           for (size_t window : {1, 2, 16, 31, 64, 65, 100, 1000}) {
-            SCOPED_TRACE(cat(name_of(dtype), " ", n, " queries of ", d, " over ", window, " of ", positions));
+            SCOPED_TRACE(format_text(name_of(dtype), " ", n, " queries of ", d, " over ", window, " of ", positions));
             Queries queries(n, n < 10 ? 1 : 3, head, 81);
             queries.window = window;
             const std::vector<double> expected = queries.expected(head);

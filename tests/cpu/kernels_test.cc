@@ -127,7 +127,7 @@ TEST_P(KernelsTest, MatmulOfNarrowedVectors) {
       const RandomMatrix weight(dtype, rows, columns, 1);
       std::vector<float> alone;  // the products of the first vector
       for (size_t n : {1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 16, 17, 31, 48, 49, 57, 130}) {
-        SCOPED_TRACE(cat(name_of(dtype), " ", rows, " x ", columns, ", ", n, " vectors"));
+        SCOPED_TRACE(format_text(name_of(dtype), " ", rows, " x ", columns, ", ", n, " vectors"));
         const Vectors x(random_floats(n * columns, 2), n, columns);
         const Narrowed narrowed(kernels(), x, dtype, columns);
         for (bool accumulate : {false, true}) {
@@ -155,7 +155,7 @@ TEST_P(KernelsTest, MatmulOfEveryTypeAndOddSize) {
     for (auto [rows, columns] : {std::pair{1, 1}, {3, 7}, {37, 24}, {64, 36}, {33, 280}, {5, 801}, {70, 387}}) {
       const RandomMatrix weight(dtype, rows, columns, 1);
       for (size_t n : {1, 2, 3, 4, 5, 6, 7, 8, 11, 13, 16, 17, 19, 24, 31, 40, 49, 57, 130}) {
-        SCOPED_TRACE(cat(name_of(dtype), " ", rows, " x ", columns, ", ", n, " vectors"));
+        SCOPED_TRACE(format_text(name_of(dtype), " ", rows, " x ", columns, ", ", n, " vectors"));
         Vectors x(random_floats(n * columns, 2), n, columns);
         const std::vector<float> start = random_floats(n * rows, 3);
         std::vector<double> expected;

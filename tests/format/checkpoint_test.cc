@@ -34,7 +34,7 @@ TEST(Checkpoint, EveryModel) {
         EXPECT_NE(tensor, nullptr) << spec.name;
         EXPECT_EQ(tensor->name, spec.name);
         EXPECT_EQ(tensor->elements(), spec.elements());
-        const Bytes& file = *(*checkpoint)->files()[tensor->file];
+        const FileBytes& file = *(*checkpoint)->files()[tensor->file];
         EXPECT_GE(tensor->data, file.data());
         EXPECT_LE(tensor->data + tensor->bytes(), file.data() + file.size());
         return Status();

@@ -80,15 +80,17 @@ const Row rows[] = {
 std::string config_of(const Row& row) {
   const Base& base = row.base;
   bool dense = row.g_i == 0;
-  std::string text =
-      cat(R"({"hidden_size":)", base.h, R"(,"intermediate_size":)", base.H, R"(,"num_hidden_layers":)", base.layers,
-          R"(,"num_attention_heads":)", base.heads, R"(,"num_key_value_heads":)", base.kv_heads, R"(,"vocab_size":)",
-          base.vocab, R"(,"max_position_embeddings":32768,"rms_norm_eps":1e-6,"rope_theta":1000000.0)");
-  if (dense) return cat(text, R"(,"model_type":"qwen2","tie_word_embeddings":)", base.tied ? "true" : "false", "}");
-  return cat(text, R"(,"model_type":"finer_moe","tie_word_embeddings":false,"G_I":)", row.g_i, R"(,"R_I":)", row.r_i,
-             R"(,"G_O":)", row.g_o, R"(,"R_O":)", row.r_o, R"(,"num_experts":)", row.g_i * row.r_i * row.g_o * row.r_o,
-             R"(,"num_experts_per_tok":)", row.g_o * row.t_i, R"(,"moe_intermediate_size":)", base.H / row.g_i,
-             R"(,"shared_expert_intermediate_size":)", row.shared ? base.H : 0, "}");
+  std::string text = format_text(R"({"hidden_size":)", base.h, R"(,"intermediate_size":)", base.H,
+                                 R"(,"num_hidden_layers":)", base.layers, R"(,"num_attention_heads":)", base.heads,
+                                 R"(,"num_key_value_heads":)", base.kv_heads, R"(,"vocab_size":)", base.vocab,
+                                 R"(,"max_position_embeddings":32768,"rms_norm_eps":1e-6,"rope_theta":1000000.0)");
+  if (dense)
+    return format_text(text, R"(,"model_type":"qwen2","tie_word_embeddings":)", base.tied ? "true" : "false", "}");
+  return format_text(text, R"(,"model_type":"finer_moe","tie_word_embeddings":false,"G_I":)", row.g_i, R"(,"R_I":)",
+                     row.r_i, R"(,"G_O":)", row.g_o, R"(,"R_O":)", row.r_o, R"(,"num_experts":)",
+                     row.g_i * row.r_i * row.g_o * row.r_o, R"(,"num_experts_per_tok":)", row.g_o * row.t_i,
+                     R"(,"moe_intermediate_size":)", base.H / row.g_i, R"(,"shared_expert_intermediate_size":)",
+                     row.shared ? base.H : 0, "}");
 }
 
 int64_t hundredths(double billions) { return std::llround(billions * 100); }

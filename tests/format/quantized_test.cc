@@ -3,6 +3,7 @@
 
 #include <random>
 
+#include "base/json.h"
 #include "format/quantization.h"
 #include "support.h"
 

@@ -41,10 +41,10 @@ TEST(Safetensors, Good) {
 TEST(Safetensors, TruncatedHeader) {
   std::string file = good_file();
   for (size_t size : {size_t{0}, size_t{1}, size_t{7}}) {
-    expect_error(open_bytes(file.substr(0, size)), FINERMOE_ERROR_HEADER_TRUNCATED, {cat(size, " bytes")});
+    expect_error(open_bytes(file.substr(0, size)), FINERMOE_ERROR_HEADER_TRUNCATED, {format_text(size, " bytes")});
   }
   for (size_t size : {size_t{8}, size_t{9}, size_t{100}}) {
-    expect_error(open_bytes(file.substr(0, size)), FINERMOE_ERROR_HEADER_TRUNCATED, {cat("has ", size - 8)});
+    expect_error(open_bytes(file.substr(0, size)), FINERMOE_ERROR_HEADER_TRUNCATED, {format_text("has ", size - 8)});
   }
 }
 
@@ -136,7 +136,7 @@ TEST(Safetensors, OffsetsOutsideTheFile) {
   Status status = open_changed([](Json& header) {
     header[gate]["data_offsets"] = {(uint64_t{1} << 62), (uint64_t{1} << 62) + 32};
   });
-  expect_error(status, FINERMOE_ERROR_DATA_TRUNCATED, {gate, cat((uint64_t{1} << 62) + 32)});
+  expect_error(status, FINERMOE_ERROR_DATA_TRUNCATED, {gate, format_text((uint64_t{1} << 62) + 32)});
 }
 
 // What the format allows: an odd length of the header, and tensors of odd sizes in front of others.
@@ -161,7 +161,8 @@ TEST(Safetensors, DuplicateName) {
   std::string text = tensors_of(parse_config(small_config())).dump();
   uint64_t size = data_size(Json::parse(text));
   text.pop_back();
-  text += cat(R"(,"model.norm.weight":{"dtype":"BF16","shape":[4],"data_offsets":[)", size, ",", size + 8, "]}}");
+  text +=
+      format_text(R"(,"model.norm.weight":{"dtype":"BF16","shape":[4],"data_offsets":[)", size, ",", size + 8, "]}}");
   expect_error(open_bytes(safetensors_file(text, size + 8)), FINERMOE_ERROR_TENSOR_DUPLICATE, {"model.norm.weight"});
 }
 
@@ -200,7 +201,7 @@ TEST(Safetensors, MissingTensors) {
   Status many = open_changed([](Json& header) {
     for (const char* name : {"input_layernorm.weight", "self_attn.q_proj.weight", "self_attn.q_proj.bias",
                              "self_attn.v_proj.bias", "mlp.gate.weight"}) {
-      header.erase(cat("model.layers.0.", name));
+      header.erase(format_text("model.layers.0.", name));
     }
   });
   expect_error(many, FINERMOE_ERROR_TENSOR_MISSING,

@@ -57,6 +57,13 @@ class IncludeLaw(unittest.TestCase):
         self.assertTrue(self.check("src/base/a.cc", '#include "status.h"\n'))
         self.assertFalse(self.check("src/model/a.cc", '#include "format/config.h"\n#include <vector>\n'))
 
+    def test_headers_include_no_other_library(self):
+        for target in ("<nlohmann/json.hpp>", "<pcre2.h>", "<openssl/evp.h>", '"base/json_sax.h"'):
+            self.assertTrue(self.check("src/format/a.h", f"#include {target}\n"), target)
+            self.assertFalse(self.check("src/format/a.cc", f"#include {target}\n"), target)
+        self.assertFalse(self.check("src/base/json_sax.h", "#include <nlohmann/json.hpp>\n"))
+        self.assertFalse(self.check("src/base/a.h", "#include <vector>\n#include <dirent.h>\n#include <sys/stat.h>\n"))
+
     def test_cpu_is_not_named(self):
         self.assertTrue(self.check("src/model/a.cc", "return cpu::backend();\n"))
 

@@ -4,6 +4,10 @@ import re
 
 import tree
 
+# What a header may take from elsewhere: the C++ standard library, the system's and the compiler's own. Other libraries
+# stand in sources, so that who includes a header of ours needs none of them; the parser of JSON is made of templates.
+IN_HEADERS = re.compile(r"[a-z_0-9]+|dirent\.h|immintrin\.h|sys/\w+\.h")
+PARSER = "base/json_sax.h"
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.M)
 
 
@@ -53,9 +57,12 @@ def check(name, content, law, outside):
                 findings.append(f"{name}: {room} must not include {target}")
             if bracket == '"' and first not in law and target != "finermoe.h":
                 findings.append(f'{name}: "{target}" is not written from src')
+            is_foreign = bracket == "<" and not IN_HEADERS.fullmatch(target) or target == PARSER
+            if name.endswith(".h") and name != f"src/{PARSER}" and is_foreign:
+                findings.append(f"{name}: a header must not include {target}")
         elif beside is not None and (".." in target or first in set(law) - outside[beside]):
             findings.append(f"{name}: {' and '.join(['finermoe.h', *outside[beside]])} may be included, not {target}")
-    if room in ("model", "runtime") and re.search(r"\bcpu[/:_.]", content):
+    if room in ("placement", "model", "runtime") and re.search(r"\bcpu[/:_.]", content):
         findings.append(f"{name}: {room} names cpu")
     return findings
 

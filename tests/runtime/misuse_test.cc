@@ -1,5 +1,4 @@
 // Wrong calls: every function of the header with NULL for every pointer, structs of other versions, strange numbers.
-#include <cfenv>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -402,22 +401,6 @@ TEST(Misuse, NumbersOutOfRangeAreRefusedAtOnce) {
   }
   finermoe_trace* none = nullptr;
   EXPECT_EQ(finermoe_trace_create(model.get(), FINERMOE_TRACE_ROUTES, &none, nullptr), FINERMOE_ERROR_UNSUPPORTED);
-}
-
-TEST(Misuse, TheHostsFloatingPointEnvironmentIsItsOwn) {
-  auto model = open_model(golden::source_root() + "/tests/data/shapes/finermoe-32-1-2-2");
-  const std::vector<int32_t> prompt = {1, 2, 3, 4, 5};
-  auto compute = [&] {
-    auto session = open_session(model.get());
-    EXPECT_DONE(finermoe_session_append(session.get(), prompt.data(), prompt.size(), FINERMOE_LOGITS_ALL, nullptr, e));
-    return all_logits(session.get());
-  };
-  const auto usual = compute();
-  std::fesetround(FE_UPWARD);
-  const auto strange = compute();
-  EXPECT_EQ(std::fegetround(), FE_UPWARD);
-  std::fesetround(FE_TONEAREST);
-  EXPECT_EQ(strange, usual);
 }
 
 // Counts as large as their type holds: nothing is read, allocated or added up for them.

@@ -1,5 +1,6 @@
 // Sessions that are computed together, joining and leaving at any step, and each of them alone: in fast precision the
 // same bits, as far as docs/threading.md promises.
+#include <cfenv>
 #include <cstring>
 #include <filesystem>
 #include <map>
@@ -135,6 +136,22 @@ TEST_P(Together, HasTheBitsOfEachAlone) {
       }
     }
   }
+}
+
+TEST(Together, TheHostsFloatingPointEnvironmentIsItsOwn) {
+  auto model = open_model(golden::source_root() + "/tests/data/shapes/finermoe-32-1-2-2");
+  const std::vector<int32_t> prompt = {1, 2, 3, 4, 5};
+  auto compute = [&] {
+    auto session = open_session(model.get());
+    EXPECT_DONE(finermoe_session_append(session.get(), prompt.data(), prompt.size(), FINERMOE_LOGITS_ALL, nullptr, e));
+    return all_logits(session.get());
+  };
+  const auto usual = compute();
+  std::fesetround(FE_UPWARD);
+  const auto strange = compute();
+  EXPECT_EQ(std::fegetround(), FE_UPWARD);
+  std::fesetround(FE_TONEAREST);
+  EXPECT_EQ(strange, usual);
 }
 
 }  // namespace

@@ -78,11 +78,11 @@ TEST(BrokenTokenizer, Vocabulary) {
   expect_text(kMalformed, "18446744073709551616", std::string("{\"model\":{\"vocab\":{\"a\":18446744073709551616}}}"));
   expect(kMalformed, "not a number", with("/model/vocab/ab", "x"));
   expect(kMalformed, "not a number", with("/model/vocab/ab", Json::object()));
-  expect(kMalformed, "257 stands twice", with("/model/vocab/ab", 257));
+  expect(kMalformed, "257 appears twice", with("/model/vocab/ab", 257));
   expect(kMalformed, "lacks the byte 97", without("/model/vocab", "a"));
   std::string twice = valid().dump();
   twice.replace(twice.find("\"cd\":257"), 8, "\"ab\":259");
-  expect_text(kMalformed, "\"ab\" stands twice", twice);
+  expect_text(kMalformed, "\"ab\" appears twice", twice);
 }
 
 TEST(BrokenTokenizer, Merges) {
@@ -96,7 +96,7 @@ TEST(BrokenTokenizer, Merges) {
   expect(kMerges, "two tokens", with("/model/merges/0", "a b c"));
   expect(kMerges, "3 parts", with("/model/merges/0", Json::array({"a", "b", "c"})));
   expect(kMerges, "strings", with("/model/merges/0", 7));
-  expect(kMerges, "stands twice", with("/model/merges/1", "a b"));
+  expect(kMerges, "appears twice", with("/model/merges/1", "a b"));
   Json cyclic = with("/model/vocab/", 259);
   cyclic["model"]["merges"][0] = Json::array({"", "a"});
   expect(FINERMOE_ERROR_TOKENIZER_CYCLIC, "own parts", cyclic);

@@ -4,22 +4,13 @@
 #include <cmath>
 #include <cstdint>
 #include <span>
-#include <unordered_map>
 #include <vector>
 
 #include "base/status.h"
-#include "runtime/distribution.h"
+#include "sampling/distribution.h"
+#include "sampling/sampling_options.h"
 
 namespace finermoe {
-
-struct SamplingOptions {
-  double temperature = 0;  // 0: greedy
-  uint64_t top_k = 0;      // 0: all
-  double top_p = 1, min_p = 0, typical_p = 1;
-  double repetition_penalty = 1, frequency_penalty = 0, presence_penalty = 0;
-  uint64_t seed = 0;
-  std::unordered_map<int32_t, float> logit_bias;  // -infinity bans a token
-};
 
 // PCG-XSH-RR 64/32 (O'Neill, "PCG: A Family of Simple Fast Space-Efficient Statistically Good Algorithms for Random
 // Number Generation", 2014), on its default stream.

@@ -1,4 +1,4 @@
-#include "runtime/distribution.h"
+#include "sampling/distribution.h"
 
 #include <algorithm>
 #include <array>

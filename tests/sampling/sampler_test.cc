@@ -1,5 +1,5 @@
 // The sampler against its description: the random stream, each processor, their order.
-#include "runtime/sampler.h"
+#include "sampling/sampler.h"
 
 #include <gtest/gtest.h>
 

@@ -1,0 +1,42 @@
+// Objects that one thread uses at a time, and any thread can close.
+#pragma once
+
+#include <atomic>
+
+#include "base/status.h"
+
+namespace finermoe {
+
+// State that sessions, generations and batches share: one thread at a time, closed from any.
+struct UseState {
+  std::atomic<bool> in_use{false};
+  std::atomic<bool> closed{false};
+};
+
+// Holds an object for the length of a call. check() says whether it could be had.
+class ExclusiveUse {
+ public:
+  ExclusiveUse(UseState& state, const char* what) : state_(state), what_(what) {
+    held_ = !state_.in_use.exchange(true, std::memory_order_acquire);
+  }
+  ~ExclusiveUse() {
+    if (held_) state_.in_use.store(false, std::memory_order_release);
+  }
+  ExclusiveUse(const ExclusiveUse&) = delete;
+
+  bool is_busy() const { return !held_; }
+  Status check() const {
+    if (!held_) return Status(FINERMOE_ERROR_BUSY, format_text("the ", what_, " is in use by another thread"));
+    if (state_.closed.load(std::memory_order_relaxed)) {
+      return Status(FINERMOE_ERROR_CLOSED, format_text("the ", what_, " was closed"));
+    }
+    return {};
+  }
+
+ private:
+  UseState& state_;
+  const char* what_;
+  bool held_;
+};
+
+}  // namespace finermoe

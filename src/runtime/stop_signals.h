@@ -1,0 +1,42 @@
+// What stops a call from another thread.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+
+#include "base/progress.h"
+#include "base/status.h"
+
+namespace finermoe {
+
+// Looked at between layers and chunks: the caller's cancel flag, and the closing of the objects that take part.
+class StopSignals {
+ public:
+  explicit StopSignals(const CancelFlag* cancel) : cancel_(cancel) {}
+  void watch(const std::atomic<bool>& closed, const char* what) {
+    if (n_ < watched_.size()) watched_[n_++] = {&closed, what};
+  }
+  Status check() const {
+    for (size_t i = 0; i < n_; i++) {
+      if (watched_[i].closed->load(std::memory_order_relaxed)) {
+        return Status(FINERMOE_ERROR_CLOSED, format_text("the ", watched_[i].what, " was closed"));
+      }
+    }
+    if (cancel_ != nullptr && cancel_->load(std::memory_order_relaxed)) {
+      return Status(FINERMOE_ERROR_CANCELLED, "the call was cancelled");
+    }
+    return {};
+  }
+
+ private:
+  struct Watched {
+    const std::atomic<bool>* closed;
+    const char* what;
+  };
+  const CancelFlag* cancel_;
+  std::array<Watched, 4> watched_{};  // model, session, generation, batch
+  size_t n_ = 0;
+};
+
+}  // namespace finermoe

@@ -1,0 +1,131 @@
+#include "compute.h"
+
+#include "flags.h"
+#include "library.h"
+#include "names.h"
+#include "progress.h"
+
+namespace tool {
+
+void add_memory_limit(CLI::App& app, ComputeFlags& flags) {
+  add_size(app, "--memory-limit", flags.memory_limit, "most that the library may allocate, such as 24GB")
+      ->group("Computing");
+}
+
+namespace {
+constexpr const char* kResidency = "Weights in memory";
+}
+
+void add_expert_budget(CLI::App& app, ComputeFlags& flags) {
+  add_size(app, "--expert-budget", flags.expert_budget, "most bytes of routed experts, the least recently used dropped")
+      ->group(kResidency);
+}
+
+void add_residency(CLI::App& app, ComputeFlags& flags) {
+  app.add_flag("--copy", flags.copy, "read them into memory of their own, on large pages, instead of mapping the files")
+      ->group(kResidency);
+  add_choice(app, "--lock", flags.lock, {"none", "every-token", "all"},
+             "weights to lock there: those that every token reads, or all (default none)")
+      ->group(kResidency);
+  add_expert_budget(app, flags);
+  add_choice(app, "--prefetch", flags.prefetch, {"auto", "on", "off"},
+             "read chosen experts ahead of their use (default auto: where the model may not fit)")
+      ->group(kResidency);
+}
+
+void add_session(CLI::App& app, ComputeFlags& flags) {
+  add_count(app, "--context", flags.context, kTokens, "tokens that a session can hold")->group("Computing");
+  add_choice(app, "--kv-dtype", flags.kv_dtype, {"f32", "f16", "bf16", "q8"},
+             "storage type of the KV cache (default f32)")
+      ->group("Computing");
+}
+
+void add_threads(CLI::App& app, ComputeFlags& flags) {
+  add_count(app, "--threads", flags.threads, {1, 4096}, "threads that compute (default: all this process may use)")
+      ->group("Computing");
+}
+
+void add_device_module(CLI::App& app, ComputeFlags& flags) {
+  app.add_option("--device-module", flags.device_module, "shared library with more devices")
+      ->type_name("FILE")
+      ->group("Computing");
+}
+
+void add_compute(CLI::App& app, ComputeFlags& flags, ComputeParts parts) {
+  add_threads(app, flags);
+  add_choice(app, "--isa", flags.isa, {"auto", "portable", "avx2", "avx512"}, "instruction set (default auto)")
+      ->group("Computing");
+  app.add_option("--device", flags.device, "device that computes: a name of `finermoe system` (default cpu)")
+      ->type_name("NAME")
+      ->group("Computing");
+  app.add_option("--expert-device", flags.expert_device, "device that has the routed experts (default: the same)")
+      ->type_name("NAME")
+      ->group("Computing");
+  add_device_module(app, flags);
+  add_memory_limit(app, flags);
+  if (parts == kThreadsOnly) return;
+  add_session(app, flags);
+  add_choice(
+      app, "--precision", flags.precision, {"exact", "fast"},
+      "activations in float32, or rounded to what the weights multiply fastest (default " + flags.precision + ")")
+      ->group("Computing");
+  add_residency(app, flags);
+}
+
+Model open_model(const std::string& path, const ComputeFlags& flags, finermoe_cancel* cancel) {
+  RuntimeOptions runtime_options;
+  call(finermoe_runtime_options_create, runtime_options.out());
+  call(finermoe_runtime_options_set_threads, runtime_options.get(), flags.threads);
+  const int32_t isa = flags.isa == "portable" ? FINERMOE_ISA_PORTABLE
+                      : flags.isa == "avx2"   ? FINERMOE_ISA_AVX2
+                      : flags.isa == "avx512" ? FINERMOE_ISA_AVX512
+                                              : FINERMOE_ISA_AUTO;
+  call(finermoe_runtime_options_set_isa, runtime_options.get(), isa);
+  const auto or_null = [](const std::string& text) { return text.empty() ? nullptr : text.c_str(); };
+  call(finermoe_runtime_options_set_device, runtime_options.get(), or_null(flags.device));
+  call(finermoe_runtime_options_set_device_module, runtime_options.get(), or_null(flags.device_module));
+  call(finermoe_runtime_options_set_memory_limit, runtime_options.get(), flags.memory_limit);
+  call(finermoe_runtime_options_set_profile, runtime_options.get(), flags.profile ? 1 : 0);
+  Runtime runtime;
+  call(finermoe_runtime_create, runtime_options.get(), runtime.out());
+  ModelOptions options;
+  call(finermoe_model_options_create, options.out());
+  call(finermoe_model_options_set_runtime, options.get(), runtime.get());
+  call(finermoe_model_options_set_expert_device, options.get(), or_null(flags.expert_device));
+  call(finermoe_model_options_set_copy, options.get(), flags.copy ? 1 : 0);
+  call(finermoe_model_options_set_lock, options.get(),
+       flags.lock == "every-token" ? FINERMOE_LOCK_EVERY_TOKEN
+       : flags.lock == "all"       ? FINERMOE_LOCK_ALL
+                                   : FINERMOE_LOCK_NONE);
+  call(finermoe_model_options_set_expert_budget, options.get(), flags.expert_budget);
+  call(finermoe_model_options_set_prefetch, options.get(),
+       flags.prefetch == "on"    ? FINERMOE_PREFETCH_ON
+       : flags.prefetch == "off" ? FINERMOE_PREFETCH_OFF
+                                 : FINERMOE_PREFETCH_AUTO);
+  call(finermoe_model_options_set_cancel, options.get(), cancel);
+  Model model;
+  call(finermoe_model_open, path.c_str(), options.get(), model.out());
+  return model;
+}
+
+SessionOptions session_options(const ComputeFlags& flags, uint64_t context) {
+  SessionOptions options;
+  call(finermoe_session_options_create, options.out());
+  call(finermoe_session_options_set_context_length, options.get(), flags.context != 0 ? flags.context : context);
+  call(finermoe_session_options_set_kv_dtype, options.get(), dtype_code(flags.kv_dtype));
+  call(finermoe_session_options_set_precision, options.get(),
+       flags.precision == "fast" ? FINERMOE_PRECISION_FAST : FINERMOE_PRECISION_EXACT);
+  return options;
+}
+
+Session open_session(const Model& model, const ComputeFlags& flags, uint64_t context, Progress* progress) {
+  const SessionOptions options = session_options(flags, context);
+  if (progress != nullptr) {
+    call(finermoe_session_options_set_progress, options.get(), Progress::report, static_cast<void*>(progress));
+  }
+  Session session;
+  call(finermoe_session_create, model.get(), options.get(), session.out());
+  return session;
+}
+
+}  // namespace tool

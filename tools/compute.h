@@ -1,0 +1,44 @@
+// The flags of every command that computes, and the model and the session that they open.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <string>
+
+#include "handles.h"
+
+namespace tool {
+
+class Progress;
+
+struct ComputeFlags {
+  uint32_t threads = 0;
+  std::string isa = "auto";
+  std::string device, device_module, expert_device;  // names and a path; empty: the default
+  uint64_t memory_limit = 0;                         // bytes; 0: none
+  uint64_t context = 0;                              // tokens; 0: as the command sees fit
+  std::string kv_dtype = "f32";
+  std::string precision = "exact";
+  bool profile = false;  // measure the operations
+  bool copy = false;     // weights in memory of their own
+  std::string lock = "none", prefetch = "auto";
+  uint64_t expert_budget = 0;  // bytes; 0: none
+};
+
+enum ComputeParts { kThreadsOnly, kWithSession };
+
+void add_compute(CLI::App& app, ComputeFlags& flags, ComputeParts parts = kWithSession);
+void add_threads(CLI::App& app, ComputeFlags& flags);
+void add_session(CLI::App& app, ComputeFlags& flags);  // --context and --kv-dtype
+void add_device_module(CLI::App& app, ComputeFlags& flags);
+void add_memory_limit(CLI::App& app, ComputeFlags& flags);
+void add_expert_budget(CLI::App& app, ComputeFlags& flags);
+void add_residency(CLI::App& app, ComputeFlags& flags);  // --copy, --lock, --expert-budget and --prefetch
+
+Model open_model(const std::string& path, const ComputeFlags& flags, finermoe_cancel* cancel);
+// context: tokens; 0: the library's default. --context goes before it.
+// progress: shows long prefills; must outlive the session; may be null.
+Session open_session(const Model& model, const ComputeFlags& flags, uint64_t context, Progress* progress = nullptr);
+SessionOptions session_options(const ComputeFlags& flags, uint64_t context);
+
+}  // namespace tool

@@ -1,0 +1,30 @@
+// What several commands say of a model.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "compute.h"
+#include "handles.h"
+#include "printing.h"
+
+namespace tool {
+
+finermoe_config_info model_info(const Model& model);
+
+// Whether the model's lm_head.weight is used although its config.json, at `path`, ties the head to the embeddings.
+bool unties_head(const std::string& path, const Model& model);
+constexpr const char* kUntiedHead =
+    "lm_head.weight differs from the embeddings that config.json ties it to, and is used";
+// The smaller of `wanted` and what the model's positions allow.
+uint64_t clamp_context(const Model& model, uint64_t wanted);
+
+finermoe_plan compute_plan(const Config& config, const ComputeFlags& flags, size_t n_sessions);
+Json describe_weights(const finermoe_plan& plan);
+// Head size, rope scaling and sliding window; null where there is none.
+Json describe_attention(const finermoe_config_info& info);
+// The last two for a person, as (name, text); empty where there is none.
+std::vector<std::pair<std::string, std::string>> attention_rows(const Json& attention);
+
+}  // namespace tool

@@ -1,0 +1,27 @@
+#include "names.h"
+
+#include <finermoe.h>
+
+#include <algorithm>
+#include <iterator>
+
+namespace tool {
+
+namespace {
+constexpr const char* dtype_names[] = {"f32", "f16", "bf16", "q8", "q4"};  // in the order of FINERMOE_DTYPE_…
+}
+
+int32_t dtype_code(const std::string& name) {
+  const auto place = std::find(std::begin(dtype_names), std::end(dtype_names), name);
+  return place == std::end(dtype_names) ? FINERMOE_DTYPE_F32 : static_cast<int32_t>(place - std::begin(dtype_names));
+}
+
+const char* dtype_name(int32_t dtype) {
+  return dtype >= 0 && dtype <= FINERMOE_DTYPE_Q4 ? dtype_names[dtype] : "unknown";
+}
+
+const char* isa_name(int32_t isa) {
+  return isa == FINERMOE_ISA_AVX512 ? "avx512" : isa == FINERMOE_ISA_AVX2 ? "avx2" : "portable";
+}
+
+}  // namespace tool

@@ -1,0 +1,24 @@
+// Results and messages.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+namespace tool {
+
+// Objects keep the order in which their fields were written.
+using Json = nlohmann::ordered_json;
+
+// A float as the shortest decimal number that gives the same float.
+Json json_float(float value);
+std::string dump(const Json& json, int indent = -1);
+// Results: to standard output, seen to be written. Throws where it cannot.
+void print(std::string_view text);
+
+// What others wrote, as one line that is safe to show on a terminal: control characters become \n, \x1b and so on.
+std::string printable(std::string_view text);
+// A line on standard error.
+void complain(std::string_view message);
+
+}  // namespace tool
