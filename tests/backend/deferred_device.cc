@@ -74,12 +74,13 @@ class Stream {
     std::unique_lock lock(mutex_);
     for (;;) {
       changed_.wait(lock, [&] { return !queue_.empty(); });
-      if (!queue_.front()) return;
+      const std::function<void()>& work = queue_.front();  // stays where it is while others are added
+      if (!work) return;
       lock.unlock();
       if (random() % 8 == 0) std::this_thread::sleep_for(std::chrono::microseconds(random() % 60));
       Status status;
       try {
-        queue_.front()();
+        work();
       } catch (const std::bad_alloc&) {
         status = Status(FINERMOE_ERROR_OUT_OF_MEMORY, "out of memory");
       }
