@@ -65,13 +65,14 @@ std::optional<ReadBandwidth> ReadBandwidth::of_model(const std::string& model, s
 }
 
 double ReadBandwidth::measure() const {
+  const size_t n_words_read = n_words_ / n_threads_ * n_threads_;  // as many by each thread
   const finermoe::Stopwatch watch;
   double n_passes = 0;
   do {
     pass();
     n_passes++;
   } while (watch.seconds() < 0.5);
-  return n_passes * static_cast<double>(n_words_ / n_threads_ * n_threads_ * 8) / watch.seconds();
+  return n_passes * static_cast<double>(n_words_read * 8) / watch.seconds();
 }
 
 double ReadBandwidth::pass() const {

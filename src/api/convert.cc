@@ -64,7 +64,7 @@ int32_t finermoe_upcycle_options_create(const char* preset, finermoe_upcycle_opt
   return guarded(error, [&]() -> Status {
     FM_TRY(require(options, "options"));
     FM_ASSIGN(auto chosen, UpcycleOptions::preset(preset ? preset : "finermoe"));
-    return give(options, std::move(chosen));
+    return give(options, chosen);
   });
 }
 void finermoe_upcycle_options_free(finermoe_upcycle_options* options) { delete options; }

@@ -49,7 +49,8 @@ void DropLayer::read(ThreadPool& pool) {
 
 Status DropExpert::prepare(ThreadPool& pool) {
   if (!layer_) return {};
-  uint64_t width = chosen_.size(), count = static_cast<uint64_t>(ratio_ * static_cast<double>(width) + 0.5);
+  const uint64_t width = chosen_.size();
+  const auto count = static_cast<uint64_t>(std::llround(ratio_ * static_cast<double>(width)));
   std::vector<uint64_t> indices(width);
   std::iota(indices.begin(), indices.end(), uint64_t{0});
   RandomStream random(stream_key(seed_, name_), 0);

@@ -42,7 +42,10 @@ class Handler : public JsonSax {
     return enter();
   }
   bool key(string_t& name) override {
-    if (in_map_) index.tensors.emplace_back(std::move(name), 0);
+    if (in_map_) {
+      index.tensors.emplace_back(std::move(name), 0);
+      return true;
+    }
     if (depth_ != 1) return true;
     at_map_ = name == "weight_map";
     if (at_map_ && saw_map) return fail("a second weight_map");
