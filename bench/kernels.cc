@@ -4,9 +4,9 @@
 //     ISA    0 the best, 1 portable, 2 AVX2, 3 AVX-512
 //     CLOCK  wall, or cpu: processor time per thread, for a machine that is busy with other work
 //     PART   only what has this in its name; limits: the machine's limits alone
-// An operation can take no less time than reading its weights or cache takes, nor than its products take at the rate of
-// the instruction that they are made of: float32 multiply-add, BF16 dot or 8-bit dot. The share is that of the slower
-// of both, the median over the rounds.
+// An operation takes at least the time of reading its weights or cache, and at least that of its MACs at the rate of
+// the instruction that computes them: float32 multiply-add, BF16 dot or 8-bit dot. `share` is that of the slower limit,
+// the median over the rounds.
 #include <immintrin.h>
 #include <time.h>
 
@@ -109,7 +109,7 @@ __attribute__((target("avx512bf16"))) void dot_bf16(long repeats) { FINERMOE_TWE
 __attribute__((target("avx512vnni"))) void dot_int8(long repeats) { FINERMOE_TWELVE(__m512, "vpdpbusd") }
 __attribute__((target("avx2,fma"))) void multiply_add_avx2(long repeats) { FINERMOE_TWELVE(__m256, "vfmadd231ps") }
 
-// The weights of a product, and what becomes of its activations.
+// The type of the weights, and the precision, which decides whether activations are quantized.
 struct Kind {
   const char* name;
   DType dtype;
@@ -120,7 +120,7 @@ constexpr Kind kinds[] = {exact,
                           {"BF16", DType::bf16, Precision::fast},
                           {"Q8", DType::q8, Precision::fast},
                           {"Q4", DType::q4, Precision::fast}};
-// The same of attention: the type of the cache, and what becomes of queries and shares.
+// The same for attention, with the type of the cache; queries and probabilities may be quantized.
 constexpr Kind caches[] = {{"F32 exact", DType::f32, Precision::exact},   {"F16 exact", DType::f16, Precision::exact},
                            {"BF16 exact", DType::bf16, Precision::exact}, {"Q8 exact", DType::q8, Precision::exact},
                            {"F32", DType::f32, Precision::fast},          {"F16", DType::f16, Precision::fast},
@@ -154,7 +154,7 @@ struct Bench {
     return double(plain.size()) / time / 1e9;
   }
 
-  // Gop/s of the instruction that products with these weights are made of.
+  // Gop/s of the instruction that multiplies these weights; a MAC is two operations.
   double arithmetic_rate(const Kind& kind) {
     constexpr long repeats = 2'000'000;
     const bool dots = avx512 && kind.precision == Precision::fast;
@@ -162,9 +162,9 @@ struct Bench {
                       : !dots                     ? multiply_add_avx512
                       : kind.dtype == DType::bf16 ? dot_bf16
                                                   : dot_int8;
-    const double products = !dots ? (avx512 ? 16 : 8) : kind.dtype == DType::bf16 ? 32 : 64;
+    const double macs = !dots ? (avx512 ? 16 : 8) : kind.dtype == DType::bf16 ? 32 : 64;
     const double time = seconds([&] { pool->run(pool->n_threads(), [&](size_t, size_t) { loop(repeats); }); });
-    return double(repeats) * 12 * 2 * products * pool->n_threads() / time / 1e9;
+    return double(repeats) * 12 * 2 * macs * pool->n_threads() / time / 1e9;
   }
 
   // Runs limits and operation in turn. `bytes` and `operations` are what one run of it reads and computes: it can take
@@ -287,8 +287,8 @@ struct Bench {
     for (size_t i = 0; i < n; i++) positions[i] = uint32_t(length - n + i);
     KvCache* const of_session = cache->get();
     auto step = begin(config, n, {tokens, positions, sessions, {&of_session, 1}}, kind.precision);
-    const double products = double(n) * (double(length) - double(n - 1) / 2) * 2 * 1536;
-    const uint64_t n_layers = n == 1 ? n_cached : uint64_t(1 + 1e10 / products);
+    const double macs = double(n) * (double(length) - double(n - 1) / 2) * 2 * 1536;
+    const uint64_t n_layers = n == 1 ? n_cached : uint64_t(1 + 1e10 / macs);
     auto run = [&] {
       for (uint64_t i = 0; i < n_layers; i++) {
         step->attention(DevicePtr<const float>(q.data<float>()), shape, i % n_cached, DevicePtr(out.data<float>()));
@@ -296,7 +296,7 @@ struct Bench {
     };
     const std::string name = format_text(kind.name, " attention of ", n, " rows over ", length);
     report(name, kind.precision == Precision::fast ? kinds[1] : exact, double(n_layers * layer_bytes),
-           2 * products * double(n_layers), run);
+           2 * macs * double(n_layers), run);
   }
 };
 

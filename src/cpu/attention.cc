@@ -9,7 +9,7 @@
 namespace finermoe {
 namespace {
 
-// The first position that a row sees, or some before it: where the kernels begin a block of positions.
+// The first position that a row sees, rounded down to where the kernels begin a block of positions.
 size_t first_block(const AttentionShape& shape, size_t position) {
   if (shape.window == 0 || position < shape.window) return 0;
   return (position + 1 - shape.window) / attention_key_block * attention_key_block;
@@ -51,7 +51,7 @@ void CpuStep::qkv(DevicePtr<const float> x, const QkvWeights& weights, const Att
     }
     const WeightView rows = rows_of(weight, head * d, n_heads * d);
     kernels_.matmul({.x = x_rows,
-                     .narrowed = is_narrowed(inputs, weight.dtype),
+                     .quantized = is_quantized(inputs, weight.dtype),
                      .out = out_rows,
                      .n = count,
                      .weight = rows.data.address(),
@@ -68,19 +68,20 @@ void CpuStep::qkv(DevicePtr<const float> x, const QkvWeights& weights, const Att
       const CpuKvCache& cache = cache_of(row);
       const KvLayout& layout = cache.layout();
       const KvKind kind = is_value ? KvKind::value : KvKind::key;
-      auto* narrowed = reinterpret_cast<std::byte*>(memory_.attention(worker));
+      auto* stored = reinterpret_cast<std::byte*>(memory_.attention(worker));
       if (cache.shape().dtype == DType::q8) {
-        layout.quantize(vector, narrowed);
+        layout.quantize(vector, stored);
       } else {
-        kernels_.narrow(vector, cache.shape().dtype, d, narrowed);
+        kernels_.round_to(vector, cache.shape().dtype, d, stored);
       }
-      layout.put(kind, narrowed, memory_.positions[row], cache.head(layer, kind, head + h));
+      layout.put(kind, stored, memory_.positions[row], cache.head(layer, kind, head + h));
     }
   });
 }
 
-// Cuts the rows into blocks of one session each. The positions of a session with few rows are divided among tasks: into
-// as many parts as follows from the rows' positions alone, so that the sums have one order for any number of threads.
+// Cuts the rows into blocks of one session each. With few rows a session's positions are divided into KV splits, a task
+// each. Their number depends on the rows' positions alone, so that the order of summation is the same for any number of
+// threads.
 std::span<AttentionBlock> CpuStep::attention_blocks(const AttentionShape& shape) const {
   const size_t most_rows = std::max<size_t>(1, attention_max_queries / (shape.n_heads / shape.n_kv_heads));
   AttentionBlock* blocks = memory_.attention_blocks;
@@ -88,48 +89,50 @@ std::span<AttentionBlock> CpuStep::attention_blocks(const AttentionShape& shape)
   for (size_t begin = 0, end; begin < n_; begin = end) {
     for (end = begin + 1; end < n_ && memory_.sessions[end] == memory_.sessions[begin];) end++;
     const size_t n_positions = memory_.positions[end - 1] + size_t{1} - first_block(shape, memory_.positions[begin]);
-    const size_t n_parts = end - begin <= most_rows ? attention_parts(n_positions) : 1;
+    const size_t n_splits = end - begin <= most_rows ? kv_splits(n_positions) : 1;
     for (size_t row = begin; row < end; row += most_rows) {
       const size_t n_rows = std::min(most_rows, end - row);
-      const bool has_room =
-          n_parts * n_rows * shape.n_heads <= memory_.n_partials;  // as long as the step keeps its word
-      blocks[n_blocks++] = {row, n_rows, has_room ? n_parts : 1, 0, 0};
+      // There is room unless positions lie beyond those that the step was made for.
+      const bool has_room = n_splits * n_rows * shape.n_heads <= memory_.n_partials;
+      blocks[n_blocks++] = {row, n_rows, has_room ? n_splits : 1, 0, 0};
     }
   }
   std::reverse(blocks, blocks + n_blocks);  // long tasks, those of late positions, first
   return {blocks, n_blocks};
 }
 
-// The sums of all parts of the positions, relative to the largest score of all.
-void CpuStep::join_parts(const AttentionBlock& block, const AttentionShape& shape, size_t kv_head, float* out) const {
+// Merges the KV splits of a block for the query heads of one key-value head.
+void CpuStep::merge_splits(const AttentionBlock& block, const AttentionShape& shape, size_t kv_head, float* out) const {
   const size_t d = shape.head_size, group = shape.n_heads / shape.n_kv_heads, n = block.n_rows * group;
-  const size_t first = block.first_partial + kv_head * block.n_parts * n;
-  const float *largest = memory_.largest + first, *totals = memory_.totals + first, *sums = memory_.sums + first * d;
+  const size_t first = block.first_partial + kv_head * block.n_splits * n;
+  const float *split_max = memory_.split_max + first, *split_sum = memory_.split_sum + first;
+  const float* split_out = memory_.split_out + first * d;
   for (size_t i = 0; i < n; i++) {
     float* to = out + ((block.row + i / group) * shape.n_heads + kv_head * group + i % group) * d;
-    float top = -INFINITY, total = 0;
-    for (size_t at = i; at < block.n_parts * n; at += n) top = std::max(top, largest[at]);
+    float max = -INFINITY, sum = 0;
+    for (size_t at = i; at < block.n_splits * n; at += n) max = std::max(max, split_max[at]);
     std::fill_n(to, d, 0.0f);
-    for (size_t at = i; at < block.n_parts * n; at += n) {
-      const float factor = std::exp(largest[at] - top);
-      total += factor * totals[at];
-      for (size_t c = 0; c < d; c++) to[c] += factor * sums[at * d + c];
+    for (size_t at = i; at < block.n_splits * n; at += n) {
+      const float factor = std::exp(split_max[at] - max);
+      sum += factor * split_sum[at];
+      for (size_t c = 0; c < d; c++) to[c] += factor * split_out[at * d + c];
     }
-    for (size_t c = 0; c < d; c++) to[c] /= total;
+    for (size_t c = 0; c < d; c++) to[c] /= sum;
   }
 }
 
-// One part of the positions for all query heads of one key-value head in a block of rows.
-void CpuStep::attend(const AttentionBlock& block, size_t part, size_t kv_head, const float* q,
+// One KV split of a block of rows, for all query heads of one key-value head.
+void CpuStep::attend(const AttentionBlock& block, size_t split, size_t kv_head, const float* q,
                      const AttentionShape& shape, uint64_t layer, float* out, size_t worker) const {
   const size_t d = shape.head_size, group = shape.n_heads / shape.n_kv_heads, n = block.n_rows * group;
   const CpuKvCache& cache = cache_of(block.row);
   const KvLayout& layout = cache.layout();
   const size_t end = memory_.positions[block.row + block.n_rows - 1] + size_t{1};
   const size_t begin = first_block(shape, memory_.positions[block.row]);
-  const size_t of_part = ceil_div(ceil_div(end - begin, block.n_parts), attention_key_block) * attention_key_block;
-  const size_t partial = block.first_partial + (kv_head * block.n_parts + part) * n;
-  const bool whole = block.n_parts == 1;
+  const size_t positions_per_split =
+      ceil_div(ceil_div(end - begin, block.n_splits), attention_key_block) * attention_key_block;
+  const size_t partial = block.first_partial + (kv_head * block.n_splits + split) * n;
+  const bool whole = block.n_splits == 1;
   const size_t window = shape.window == 0 ? SIZE_MAX : shape.window;
 
   const float* q_vectors[attention_max_queries];
@@ -140,7 +143,7 @@ void CpuStep::attend(const AttentionBlock& block, size_t part, size_t kv_head, c
     for (; i < std::min(n, first + attention_max_queries); i++) {
       const size_t row = block.row + i / group, head = kv_head * group + i % group;
       q_vectors[i - first] = q + (row * shape.n_heads + head) * d;
-      out_vectors[i - first] = whole ? out + (row * shape.n_heads + head) * d : memory_.sums + (partial + i) * d;
+      out_vectors[i - first] = whole ? out + (row * shape.n_heads + head) * d : memory_.split_out + (partial + i) * d;
       visible[i - first] = memory_.positions[row] + size_t{1};
     }
     kernels_.attention({.q = q_vectors,
@@ -154,34 +157,34 @@ void CpuStep::attend(const AttentionBlock& block, size_t part, size_t kv_head, c
                         .keys = cache.head(layer, KvKind::key, kv_head),
                         .values = cache.head(layer, KvKind::value, kv_head),
                         .dtype = cache.shape().dtype,
-                        .begin = begin + part * of_part,
-                        .end = std::min(end, begin + (part + 1) * of_part),
+                        .begin = begin + split * positions_per_split,
+                        .end = std::min(end, begin + (split + 1) * positions_per_split),
                         .scale = 1.0f / std::sqrt(static_cast<float>(d)),
-                        .narrowed = precision_ == Precision::fast,
-                        .largest = whole ? nullptr : memory_.largest + partial + first,
-                        .total = whole ? nullptr : memory_.totals + partial + first,
+                        .quantized = precision_ == Precision::fast,
+                        .max = whole ? nullptr : memory_.split_max + partial + first,
+                        .sum = whole ? nullptr : memory_.split_sum + partial + first,
                         .scratch = memory_.attention(worker)});
   }
   if (whole) return;
-  std::atomic_ref<uint32_t> done(memory_.parts_done[block.first_partial + kv_head * block.n_parts * n]);
-  if (done.fetch_add(1, std::memory_order_acq_rel) + 1 == block.n_parts) {
+  std::atomic_ref<uint32_t> done(memory_.splits_done[block.first_partial + kv_head * block.n_splits * n]);
+  if (done.fetch_add(1, std::memory_order_acq_rel) + 1 == block.n_splits) {
     done.store(0, std::memory_order_relaxed);
-    join_parts(block, shape, kv_head, out);
+    merge_splits(block, shape, kv_head, out);
   }
 }
 
 void CpuStep::attention(DevicePtr<const float> q, const AttentionShape& shape, uint64_t layer, DevicePtr<float> out) {
   std::span<AttentionBlock> blocks = attention_blocks(shape);
-  while (!blocks.empty()) {  // as many at a time as there is room for their partial sums
+  while (!blocks.empty()) {  // as many at a time as there is room for their partial results
     size_t n_blocks = 0, n_tasks = 0, n_partials = 0;
     for (; n_blocks < blocks.size(); n_blocks++) {
       AttentionBlock& block = blocks[n_blocks];
-      const size_t partials = block.n_parts == 1 ? 0 : block.n_parts * block.n_rows * shape.n_heads;
+      const size_t partials = block.n_splits == 1 ? 0 : block.n_splits * block.n_rows * shape.n_heads;
       if (n_partials + partials > memory_.n_partials) break;
       block.first_partial = n_partials;
       block.first_task = n_tasks;
       n_partials += partials;
-      n_tasks += block.n_parts * shape.n_kv_heads;
+      n_tasks += block.n_splits * shape.n_kv_heads;
     }
     pool_->run(n_tasks, [&](size_t task, size_t worker) {
       auto after = std::upper_bound(blocks.begin(), blocks.begin() + n_blocks, task,

@@ -77,12 +77,12 @@ WeightView rows_of(const WeightView& matrix, uint64_t begin, uint64_t count) {
   return {matrix.data + offset, matrix.dtype, count, matrix.columns};
 }
 
-// A task should last 3 microseconds or more, and there should be twelve for each thread where that allows it. The rate
-// is that of reading the weights for few vectors, and of arithmetic for many.
+// A task should take at least 3 microseconds; if that allows it, there should be twelve for each thread. Few vectors
+// are limited by reading the weights, many by arithmetic.
 size_t CpuStep::rows_per_task(const WeightView& weight, size_t n, size_t copies) const {
-  constexpr double least_ns = 3'000, bytes_per_ns = 16, products_per_ns = 60;
+  constexpr double least_ns = 3'000, bytes_per_ns = 16, macs_per_ns = 60;
   const double bytes = static_cast<double>(matrix_bytes(weight.dtype, panel_rows, weight.columns)) / panel_rows;
-  const double row_ns = std::max(bytes / bytes_per_ns, static_cast<double>(weight.columns * n) / products_per_ns);
+  const double row_ns = std::max(bytes / bytes_per_ns, static_cast<double>(weight.columns * n) / macs_per_ns);
   const size_t least = static_cast<size_t>(least_ns / row_ns);
   const size_t wanted = ceil_div(weight.rows * copies, size_t{12} * pool_->n_threads());
   return std::min<size_t>(ceil_div(std::max({least, wanted, size_t{1}}), tile_outputs) * tile_outputs, max_task_rows);
@@ -91,23 +91,23 @@ size_t CpuStep::rows_per_task(const WeightView& weight, size_t n, size_t copies)
 CpuStep::Inputs CpuStep::inputs_of(const float* x, size_t n, uint64_t columns, std::initializer_list<DType> weights) {
   Inputs inputs{x, columns, {}};
   if (precision_ == Precision::exact) return inputs;
-  const size_t row_bytes = narrowed_row_bytes(columns);
+  const size_t row_bytes = quantized_row_bytes(columns);
   for (DType dtype : weights) {
-    if (!kernels_.narrows(dtype) || is_narrowed(inputs, dtype)) continue;
+    if (!kernels_.quantizes(dtype) || is_quantized(inputs, dtype)) continue;
     std::byte* rows = memory_.inputs[is_blocked(dtype)];
     pool_->run(ceil_div(n, rows_per_light_task), [&](size_t task, size_t) {
       for (size_t i = task * rows_per_light_task; i < std::min(n, (task + 1) * rows_per_light_task); i++) {
-        kernels_.narrow_activations(x + i * columns, dtype, columns, 0, columns, rows + i * row_bytes);
+        kernels_.quantize_activations(x + i * columns, dtype, columns, 0, columns, rows + i * row_bytes);
       }
     });
-    inputs.narrowed[is_blocked(dtype)] = rows;
+    inputs.quantized[is_blocked(dtype)] = rows;
   }
   return inputs;
 }
 
 const void* CpuStep::input_row(const Inputs& inputs, DType weights, size_t row) const {
-  if (!is_narrowed(inputs, weights)) return inputs.rows + row * inputs.columns;
-  return inputs.narrowed[is_blocked(weights)] + row * narrowed_row_bytes(inputs.columns);
+  if (!is_quantized(inputs, weights)) return inputs.rows + row * inputs.columns;
+  return inputs.quantized[is_blocked(weights)] + row * quantized_row_bytes(inputs.columns);
 }
 
 void CpuStep::multiply(const Inputs& inputs, const WeightView& weight, size_t n, bool accumulate, float* out,
@@ -125,7 +125,7 @@ void CpuStep::multiply(const Inputs& inputs, const WeightView& weight, size_t n,
     }
     const WeightView rows = rows_of(weight, row, std::min(block, weight.rows - row));
     kernels_.matmul({.x = x_rows,
-                     .narrowed = is_narrowed(inputs, weight.dtype),
+                     .quantized = is_quantized(inputs, weight.dtype),
                      .out = out_rows,
                      .n = count,
                      .weight = rows.data.address(),
@@ -134,7 +134,7 @@ void CpuStep::multiply(const Inputs& inputs, const WeightView& weight, size_t n,
                      .columns = rows.columns,
                      .accumulate = accumulate,
                      .scratch = memory_.matmul(worker),
-                     .one_order = order == Order::one});
+                     .batch_invariant = order == Order::batch_invariant});
   });
 }
 
@@ -177,8 +177,8 @@ void CpuStep::route(DevicePtr<const float> x, const RouterWeights& weights, cons
   const uint64_t n_experts = shape.n_experts(), k = shape.n_experts_per_token();
   if (n == 0) return;
   const Inputs inputs{x.address(), weights.gate.columns, {}};  // in float32 at any precision
-  multiply(inputs, weights.gate, n, false, route.logits.address(), Order::one);
-  if (shape.separate) multiply(inputs, weights.concat_gate, n, false, memory_.group_scores, Order::one);
+  multiply(inputs, weights.gate, n, false, route.logits.address(), Order::batch_invariant);
+  if (shape.separate) multiply(inputs, weights.concat_gate, n, false, memory_.group_scores, Order::batch_invariant);
   pool_->run(ceil_div(n, rows_per_light_task), [&](size_t task, size_t) {
     for (size_t row = task * rows_per_light_task; row < std::min(n, (task + 1) * rows_per_light_task); row++) {
       const float* logits = route.logits.address() + row * n_experts;

@@ -46,27 +46,26 @@ class CpuStep final : public Step {
   CpuStep(const Kernels& kernels, std::shared_ptr<ThreadPool> pool, const Config& config, size_t n_rows,
           uint64_t n_positions, StepMemory memory);
 
-  // The inputs of products with some weights: rows of floats, and the same narrowed for each kind of weights that
-  // wants that.
+  // Activations: rows of floats, and the same rows quantized for each kind of weights that uses them.
   struct Inputs {
     const float* rows;
     uint64_t columns;
-    const std::byte* narrowed[2];  // StepMemory::inputs, or null
+    const std::byte* quantized[2];  // StepMemory::inputs, or null
   };
-  // Narrows rows x [n, columns] for weights of these types, where the step is to be fast.
+  // Rows x [n, columns], quantized for weights of these types if the precision is fast.
   Inputs inputs_of(const float* x, size_t n, uint64_t columns, std::initializer_list<DType> weights);
-  bool is_narrowed(const Inputs& inputs, DType weights) const {
-    return kernels_.narrows(weights) && inputs.narrowed[is_blocked(weights)] != nullptr;
+  bool is_quantized(const Inputs& inputs, DType weights) const {
+    return kernels_.quantizes(weights) && inputs.quantized[is_blocked(weights)] != nullptr;
   }
   const void* input_row(const Inputs& inputs, DType weights, size_t row) const;
 
-  // Of a product's sums: the fastest for n rows, or one for any n, so that a row has the same bits in any company.
-  enum class Order { fastest, one };
+  // The order of summation: the fastest for n rows, or the same for any n.
+  enum class Order { fastest, batch_invariant };
   // out [n, rows] (+)= inputs W^T
   void multiply(const Inputs& inputs, const WeightView& weight, size_t n, bool accumulate, float* out,
                 Order order = Order::fastest);
 
-  // Rows of a weight matrix that one task multiplies with n vectors, when `copies` such matrices are used.
+  // Rows of a weight matrix that one task multiplies with n vectors, if `copies` such matrices are used.
   size_t rows_per_task(const WeightView& weight, size_t n, size_t copies) const;
 
   // An FFN whose assignments are sorted by expert; one without experts is one group.
@@ -82,15 +81,15 @@ class CpuStep final : public Step {
   GroupedFfn grouped(std::span<const FfnWeights> experts, std::span<const ExpertGroup> groups,
                      uint64_t experts_per_component) const;
   Inputs inputs_of(const float* x, size_t n, const GroupedFfn& ffn);
-  bool narrows(DType weights) const { return precision_ == Precision::fast && kernels_.narrows(weights); }
+  bool quantizes(DType weights) const { return precision_ == Precision::fast && kernels_.quantizes(weights); }
   void activate(const Inputs& inputs, const GroupedFfn& ffn);
   void project(const GroupedFfn& ffn, size_t n, bool accumulate, float* out);
 
   const CpuKvCache& cache_of(size_t row) const { return *caches_[memory_.sessions[row]]; }
   std::span<AttentionBlock> attention_blocks(const AttentionShape& shape) const;
-  void attend(const AttentionBlock& block, size_t part, size_t kv_head, const float* q, const AttentionShape& shape,
+  void attend(const AttentionBlock& block, size_t split, size_t kv_head, const float* q, const AttentionShape& shape,
               uint64_t layer, float* out, size_t worker) const;
-  void join_parts(const AttentionBlock& block, const AttentionShape& shape, size_t kv_head, float* out) const;
+  void merge_splits(const AttentionBlock& block, const AttentionShape& shape, size_t kv_head, float* out) const;
 
   const Kernels& kernels_;
   const std::shared_ptr<ThreadPool> pool_;

@@ -38,7 +38,7 @@ std::span<const ExpertGroup> CpuStep::group_by_expert(const RouterShape& shape, 
   return {memory_.groups, n_groups};
 }
 
-// Narrowed for every type that the gates and ups of the chosen experts have.
+// Quantized for every type of the chosen experts' gate and up projections.
 CpuStep::Inputs CpuStep::inputs_of(const float* x, size_t n, const GroupedFfn& ffn) {
   bool plain = false, blocked = false;
   for (const ExpertGroup& group : ffn.groups) {
@@ -51,8 +51,8 @@ CpuStep::Inputs CpuStep::inputs_of(const float* x, size_t n, const GroupedFfn& f
   return inputs_of(x, n, ffn.hidden, {first, second});
 }
 
-// activations[assignment] = weight * SiLU(gate x) * (up x), narrowed where the down projection wants it. The factor
-// goes in here, before that projection, so that it is a plain sum.
+// activations[assignment] = weight * SiLU(gate x) * (up x), quantized if that suits the down projection. The weight is
+// applied before that projection, so that its outputs are simply added up.
 void CpuStep::activate(const Inputs& inputs, const GroupedFfn& ffn) {
   const size_t n_assignments = ffn.groups.empty() ? 0 : ffn.groups.back().end;
   const size_t mean = std::max<size_t>(1, n_assignments / std::max<size_t>(1, ffn.groups.size()));
@@ -71,7 +71,7 @@ void CpuStep::activate(const Inputs& inputs, const GroupedFfn& ffn) {
           x_rows[i] = input_row(inputs, matrix.dtype, ffn.assignments[first + i].token);
         }
         kernels_.matmul({.x = x_rows,
-                         .narrowed = is_narrowed(inputs, matrix.dtype),
+                         .quantized = is_quantized(inputs, matrix.dtype),
                          .out = out_rows,
                          .n = count,
                          .weight = rows_of(matrix, row, n_rows).data.address(),
@@ -88,16 +88,16 @@ void CpuStep::activate(const Inputs& inputs, const GroupedFfn& ffn) {
       multiply_rows(weights.up, up_rows);
       for (size_t i = 0; i < count; i++) {
         kernels_.silu_multiply(gate_rows[i], up_rows[i], ffn.assignments[first + i].weight, n_rows);
-        if (!narrows(weights.down.dtype)) continue;
-        kernels_.narrow_activations(gate_rows[i], weights.down.dtype, ffn.width, row, row + n_rows,
-                                    memory_.quantized_ffn + (first + i) * narrowed_row_bytes(ffn.width));
+        if (!quantizes(weights.down.dtype)) continue;
+        kernels_.quantize_activations(gate_rows[i], weights.down.dtype, ffn.width, row, row + n_rows,
+                                      memory_.quantized_ffn + (first + i) * quantized_row_bytes(ffn.width));
       }
     }
   });
 }
 
 // Adds every assignment's down projection to its slice of the output. A task owns some output columns for all tokens
-// and goes through the experts in ascending order, so the sums have one order whoever computes them.
+// and goes through the experts in ascending order, so that the order of summation does not depend on the tasks.
 void CpuStep::project(const GroupedFfn& ffn, size_t n, bool accumulate, float* out) {
   const uint64_t n_components = ffn.hidden / ffn.out_width;
   const size_t n_assignments = ffn.groups.empty() ? 0 : ffn.groups.back().end;
@@ -115,18 +115,18 @@ void CpuStep::project(const GroupedFfn& ffn, size_t n, bool accumulate, float* o
     auto group = std::lower_bound(ffn.groups.begin(), ffn.groups.end(), component, is_before);
     for (; group != ffn.groups.end() && group->expert / ffn.experts_per_component == component; group++) {
       const WeightView down = rows_of(ffn.experts[group->expert].down, row, n_rows);
-      const bool narrowed = narrows(down.dtype);
+      const bool quantized = quantizes(down.dtype);
       for (size_t first = group->begin; first < group->end; first += matmul_max_vectors) {
         const size_t count = std::min<size_t>(matmul_max_vectors, group->end - first);
         for (size_t i = 0; i < count; i++) {
           const size_t assignment = first + i;
           in_rows[i] =
-              narrowed ? static_cast<const void*>(memory_.quantized_ffn + assignment * narrowed_row_bytes(ffn.width))
-                       : memory_.ffn + assignment * ffn.width;
+              quantized ? static_cast<const void*>(memory_.quantized_ffn + assignment * quantized_row_bytes(ffn.width))
+                        : memory_.ffn + assignment * ffn.width;
           out_rows[i] = slice + ffn.assignments[assignment].token * ffn.hidden;
         }
         kernels_.matmul({.x = in_rows,
-                         .narrowed = narrowed,
+                         .quantized = quantized,
                          .out = out_rows,
                          .n = count,
                          .weight = down.data.address(),
@@ -164,8 +164,10 @@ void CpuStep::moe_ffn(DevicePtr<const float> x, std::span<const FfnWeights> expe
 void CpuStep::gated_ffn(DevicePtr<const float> x, const FfnWeights& weights, const WeightView& scale, size_t n,
                         DevicePtr<float> out) {
   if (n == 0) return;
-  float* logits = memory_.ffn;                                                                 // free until activate()
-  if (scale) multiply({x.address(), scale.columns, {}}, scale, n, false, logits, Order::one);  // in float32, as routers
+  float* logits = memory_.ffn;  // free until activate()
+  if (scale) {                  // in float32 at any precision
+    multiply({x.address(), scale.columns, {}}, scale, n, false, logits, Order::batch_invariant);
+  }
   const DefaultFloatEnvironment environment;
   for (size_t i = 0; i < n; i++) {
     memory_.assignments[i] = {static_cast<uint32_t>(i), scale ? 1.0f / (1.0f + std::exp(-logits[i])) : 1.0f};

@@ -65,12 +65,12 @@ void KvLayout::quantize(const float* x, std::byte* vector) const {
   for (uint64_t b = 0; b < n_blocks; b++) {
     const float* from = x + b * block_columns;
     const uint64_t n = std::min<uint64_t>(block_columns, head_size_ - b * block_columns);
-    float largest = 0, not_finite = 0;  // zeros, or NaN from NaN and infinity
+    float max_abs = 0, not_finite = 0;  // zeros, or NaN from NaN and infinity
     for (uint64_t c = 0; c < n; c++) {
-      largest = std::max(largest, std::fabs(from[c]));
+      max_abs = std::max(max_abs, std::fabs(from[c]));
       not_finite += from[c] * 0;
     }
-    const uint16_t scale = float_to_f16(largest / 127 + not_finite);
+    const uint16_t scale = float_to_f16(max_abs / 127 + not_finite);
     const float inverse = f16_to_float(scale) > 0 ? 1 / f16_to_float(scale) : 0;
     store(vector + b * sizeof scale, scale);
     for (uint64_t c = 0; c < block_columns; c++) {

@@ -1,8 +1,8 @@
 // How a KV cache lies in the host's memory: in the order in which kernels read it.
 //
-// The vectors of one head, keys or values, lie in panels of 16 positions. A vector is filled up with zeros to a
-// multiple of 16 columns (Q8: 32), its width. Neighbours along the dimension that a product sums over lie together, as
-// many as an instruction multiplies and adds at once, f = 1 for F32 and F16, 2 for BF16, 4 for Q8:
+// The vectors of one head, keys or values, lie in panels of 16 positions. A vector is padded with zeros to a multiple
+// of 16 columns (Q8: 32), its width. Neighbours along the dimension that is summed over lie together, as many as an
+// instruction multiplies and adds at once: f = 1 for F32 and F16, 2 for BF16, 4 for Q8.
 //   keys      [width / f][16 positions][f]    f neighbouring columns
 //   values    [16 / f][width][f]              f neighbouring positions
 // In Q8 the columns are cut into blocks of 32, one behind the other, each with the float16 scales of the 16 positions

@@ -46,23 +46,23 @@ uint64_t StepMemory::place(void* memory, const Config& config, uint64_t n_rows, 
   places.put(not_finite, n_rows);
   places.put(ffn, std::max(n_chosen * config.expert_width, n_rows * whole_width));
   places.put(quantized_ffn,
-             std::max(n_chosen * narrowed_row_bytes(config.expert_width), n_rows * narrowed_row_bytes(whole_width)));
-  for (std::byte*& input : inputs) places.put(input, n_rows * narrowed_row_bytes(input_width));
+             std::max(n_chosen * quantized_row_bytes(config.expert_width), n_rows * quantized_row_bytes(whole_width)));
+  for (std::byte*& input : inputs) places.put(input, n_rows * quantized_row_bytes(input_width));
   places.put(group_scores, router.separate ? n_rows * router.n_groups() : 0);
   places.put(assignments, std::max(n_chosen, n_rows));
   places.put(groups, std::max<uint64_t>(std::min(n_experts, n_chosen), 1));
   places.put(expert_ends, n_experts);
   places.put(attention_blocks, n_rows);
 
-  // Room for one block at least; several are computed one after another where there is not enough.
-  const uint64_t parts = attention_parts(n_positions);
+  // Enough for one block; if several do not fit, they are computed one after another.
+  const uint64_t splits = kv_splits(n_positions);
   const uint64_t queries =
       std::min(n_rows * config.n_heads, std::max(attention_max_queries * config.n_kv_heads, config.n_heads));
-  n_partials = parts > 1 ? parts * queries : 0;
-  places.put(sums, n_partials * config.head_size);
-  places.put(largest, n_partials);
-  places.put(totals, n_partials);
-  places.put(parts_done, n_partials);
+  n_partials = splits > 1 ? splits * queries : 0;
+  places.put(split_out, n_partials * config.head_size);
+  places.put(split_max, n_partials);
+  places.put(split_sum, n_partials);
+  places.put(splits_done, n_partials);
 
   const uint64_t n = std::min<uint64_t>(n_rows, matmul_max_vectors);
   const uint64_t most_columns = std::max({input_width, whole_width, config.expert_width});

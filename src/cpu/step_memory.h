@@ -14,10 +14,10 @@ constexpr size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
 // Intermediate columns that one task of an FFN computes at most, and output rows of one task of a linear.
 constexpr size_t max_task_rows = 512;
 
-// Bytes of a row of narrowed activations, whichever weights it is for; a multiple of 64.
-constexpr size_t narrowed_row_bytes(size_t columns) { return blocks_of(columns) * block_columns * sizeof(uint16_t); }
+// Bytes of a row of quantized activations, enough for weights of any type; a multiple of 64.
+constexpr size_t quantized_row_bytes(size_t columns) { return blocks_of(columns) * block_columns * sizeof(uint16_t); }
 
-// Heads of queries, keys or values that one task computes: their rows of the weights fill whole panels.
+// Heads of queries, keys or values that one task computes, so that their rows of the weights fill whole panels.
 constexpr uint64_t heads_per_task(uint64_t head_size) { return panel_rows / std::gcd(head_size, uint64_t{panel_rows}); }
 
 // A token, and the factor of its FFN's output.
@@ -31,14 +31,14 @@ struct ExpertGroup {
   uint32_t expert, begin, end;
 };
 
-// Neighbouring rows of one session, whose positions are divided into parts.
+// Neighbouring rows of one session, whose positions are divided into KV splits.
 struct AttentionBlock {
-  size_t row, n_rows, n_parts;
-  size_t first_task, first_partial;  // tasks [part][kv_head], partial sums [kv_head][part][row, head]
+  size_t row, n_rows, n_splits;
+  size_t first_task, first_partial;  // tasks [split][kv_head], partial results [kv_head][split][row, head]
 };
 
-// Parts of so many positions: enough for the largest machines, none shorter than its task is worth.
-constexpr size_t attention_parts(size_t n_positions) { return std::min<size_t>(32, (n_positions + 255) / 256); }
+// KV splits of so many positions: enough tasks for the largest machines, none too short to be worth one.
+constexpr size_t kv_splits(size_t n_positions) { return std::min<size_t>(32, (n_positions + 255) / 256); }
 
 class StepMemory {
  public:
@@ -47,24 +47,25 @@ class StepMemory {
                                  std::shared_ptr<MemoryAccount> account);
 
   Activations activations;
-  // Of the pass under way
+  // Of the current pass
   int32_t* tokens = nullptr;                           // [n_rows]
   uint32_t *positions = nullptr, *sessions = nullptr;  // [n_rows]
   float* rope_frequencies = nullptr;                   // [d / 2]
   float *rope_cos = nullptr, *rope_sin = nullptr;      // [n_rows, d / 2]
-  int32_t* not_finite = nullptr;                       // [n_rows] a logit of the first router that has one, or -1
+  int32_t* not_finite = nullptr;                       // [n_rows] the first router logit that is not finite, or -1
 
-  float* ffn = nullptr;                        // [assignments, width of the widest FFN]
-  std::byte* quantized_ffn = nullptr;          // the same, quantized: rows of narrowed_row_bytes(width)
-  std::byte* inputs[2] = {};                   // [n_rows] inputs of a product, narrowed: for BF16, for block formats
-  float* group_scores = nullptr;               // [n_rows, G_O R_O]
-  Assignment* assignments = nullptr;           // [n_rows * G_O T_I], at least [n_rows]
-  ExpertGroup* groups = nullptr;               // [experts that can be chosen in one step], at least [1]
-  uint32_t* expert_ends = nullptr;             // [N]
-  AttentionBlock* attention_blocks = nullptr;  // [n_rows]
-  size_t n_partials = 0;                       // that there is room for
-  float *sums = nullptr, *largest = nullptr, *totals = nullptr;  // [n_partials, d], [n_partials], the same
-  uint32_t* parts_done = nullptr;                                // [n_partials] zeros between operations
+  float* ffn = nullptr;                              // [assignments, width of the widest FFN]
+  std::byte* quantized_ffn = nullptr;                // the same, quantized: rows of quantized_row_bytes(width)
+  std::byte* inputs[2] = {};                         // [n_rows] quantized activations: for BF16, for block formats
+  float* group_scores = nullptr;                     // [n_rows, G_O R_O]
+  Assignment* assignments = nullptr;                 // [n_rows * G_O T_I], at least [n_rows]
+  ExpertGroup* groups = nullptr;                     // [experts that can be chosen in one step], at least [1]
+  uint32_t* expert_ends = nullptr;                   // [N]
+  AttentionBlock* attention_blocks = nullptr;        // [n_rows]
+  size_t n_partials = 0;                             // that there is room for
+  float* split_out = nullptr;                        // [n_partials, d] not divided by split_sum
+  float *split_max = nullptr, *split_sum = nullptr;  // [n_partials] running max and sum
+  uint32_t* splits_done = nullptr;                   // [n_partials] zeros between operations
 
   float* matmul(size_t worker) const { return worker_area(worker); }
   float* rows(size_t worker) const { return worker_area(worker) + rows_offset_; }  // [n, max_task_rows] or [n, d]

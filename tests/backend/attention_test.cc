@@ -129,11 +129,11 @@ struct RaggedCase {
       const uint64_t seen = shape.window == 0 ? position + 1 : std::min<uint64_t>(shape.window, position + 1);
       for (auto p = uint32_t(position + 1 - seen); p <= position; p++) {
         const std::vector<double> key = projected(k, k_bias, session, p, kv_head, true);
-        const double share =
+        const double probability =
             std::exp(std::inner_product(key.begin(), key.end(), query.begin(), 0.0) / std::sqrt(double(d)) - 60);
-        total += share;
+        total += probability;
         const std::vector<double> value = projected(v, v_bias, session, p, kv_head, false);
-        for (uint64_t i = 0; i < d; i++) out[head * d + i] += share * value[i];
+        for (uint64_t i = 0; i < d; i++) out[head * d + i] += probability * value[i];
       }
       for (uint64_t i = 0; i < d; i++) out[head * d + i] /= total;
     }

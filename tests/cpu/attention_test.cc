@@ -24,13 +24,13 @@ struct RandomHead {
     for (size_t p = 0; p < n; p++) put(KvKind::key, &k[p * d], p), put(KvKind::value, &v[p * d], p);
   }
   void put(KvKind kind, const float* vector, size_t position) {
-    std::vector<std::byte> narrowed(layout.vector_bytes());
+    std::vector<std::byte> stored(layout.vector_bytes());
     if (dtype == DType::q8) {
-      layout.quantize(vector, narrowed.data());
+      layout.quantize(vector, stored.data());
     } else {
-      portable::kernels.narrow(vector, dtype, d, narrowed.data());
+      portable::kernels.round_to(vector, dtype, d, stored.data());
     }
-    layout.put(kind, narrowed.data(), position, kind == KvKind::key ? keys.data() : values.data());
+    layout.put(kind, stored.data(), position, kind == KvKind::key ? keys.data() : values.data());
   }
   std::vector<float> decoded(KvKind kind, size_t position) const {
     std::vector<float> out(d);
@@ -54,15 +54,16 @@ struct Queries {
       visible.push_back(head.n_positions > hidden ? head.n_positions - hidden : 1);
     }
   }
-  struct Part {
-    std::vector<float> out, largest, total;
+  struct Split {
+    std::vector<float> out, max, sum;
   };
-  Part run(const Kernels& kernels, const RandomHead& head, bool narrowed, size_t begin, size_t end, bool whole) const {
-    Part part{std::vector<float>(n * d, NAN), std::vector<float>(n), std::vector<float>(n)};
+  Split run(const Kernels& kernels, const RandomHead& head, bool quantized, size_t begin, size_t end,
+            bool whole) const {
+    Split split{std::vector<float>(n * d, NAN), std::vector<float>(n), std::vector<float>(n)};
     std::vector<std::byte> scratch(kernels.attention_scratch(d));
     std::vector<const float*> q;
     std::vector<float*> out;
-    for (size_t i = 0; i < n; i++) q.push_back(&values[i * d]), out.push_back(&part.out[i * d]);
+    for (size_t i = 0; i < n; i++) q.push_back(&values[i * d]), out.push_back(&split.out[i * d]);
     kernels.attention({.q = q.data(),
                        .out = out.data(),
                        .visible = visible.data(),
@@ -77,52 +78,52 @@ struct Queries {
                        .begin = begin,
                        .end = end,
                        .scale = float(1 / std::sqrt(double(d))),
-                       .narrowed = narrowed,
-                       .largest = whole ? nullptr : part.largest.data(),
-                       .total = whole ? nullptr : part.total.data(),
+                       .quantized = quantized,
+                       .max = whole ? nullptr : split.max.data(),
+                       .sum = whole ? nullptr : split.sum.data(),
                        .scratch = scratch.data()});
-    return part;
+    return split;
   }
-  std::vector<float> run(const Kernels& kernels, const RandomHead& head, bool narrowed = false) const {
-    return run(kernels, head, narrowed, 0, head.n_positions, true).out;
+  std::vector<float> run(const Kernels& kernels, const RandomHead& head, bool quantized = false) const {
+    return run(kernels, head, quantized, 0, head.n_positions, true).out;
   }
   std::vector<double> expected(const RandomHead& head) const {
     std::vector<double> out(n * d);
     for (size_t i = 0; i < n; i++) {
-      double total = 0;
+      double sum = 0;
       for (size_t p = visible[i] > window ? visible[i] - window : 0; p < visible[i]; p++) {
         const std::vector<float> key = head.decoded(KvKind::key, p), value = head.decoded(KvKind::value, p);
         const double score = std::inner_product(key.begin(), key.end(), &values[i * d], 0.0);
-        const double share = std::exp(score / std::sqrt(double(d)) - 20);
-        total += share;
-        for (size_t c = 0; c < d; c++) out[i * d + c] += share * double(value[c]);
+        const double probability = std::exp(score / std::sqrt(double(d)) - 20);
+        sum += probability;
+        for (size_t c = 0; c < d; c++) out[i * d + c] += probability * double(value[c]);
       }
-      for (size_t c = 0; c < d; c++) out[i * d + c] /= total;
+      for (size_t c = 0; c < d; c++) out[i * d + c] /= sum;
     }
     return out;
   }
 };
 
-// Narrowed queries have 8 bits.
-double tolerance_of(bool narrowed) { return narrowed ? 2e-2 : 5e-6; }
+// Quantized queries may have 8 bits.
+double tolerance_of(bool quantized) { return quantized ? 2e-2 : 5e-6; }
 
 class AttentionTest : public EveryIsa {};
 FINERMOE_FOR_EVERY_ISA(AttentionTest);
 
-TEST_P(AttentionTest, IsWhatTheArithmeticSays) {
+TEST_P(AttentionTest, IsPlainAttention) {
   for (DType dtype : cache_dtypes) {
     for (auto [n, group, d, positions] : {std::tuple{1, 1, 2, 1}, {1, 1, 128, 300}, {5, 1, 36, 65}, {48, 6, 64, 148}}) {
       SCOPED_TRACE(format_text(name_of(dtype), " ", n, " queries of ", d, " over ", positions));
       const RandomHead head(dtype, size_t(d), size_t(positions), 12);
       const Queries queries(size_t(n), size_t(group), head, 14);
-      for (bool narrowed : {false, true}) {
-        expect_close(queries.run(kernels(), head, narrowed).data(), queries.expected(head), tolerance_of(narrowed));
+      for (bool quantized : {false, true}) {
+        expect_close(queries.run(kernels(), head, quantized).data(), queries.expected(head), tolerance_of(quantized));
       }
     }
   }
 }
 
-TEST_P(AttentionTest, IsThatOfThePortableKernelForEveryTypeAndOddSize) {
+TEST_P(AttentionTest, EqualsThePortableKernelForEveryTypeAndOddSize) {
   for (DType dtype : cache_dtypes) {
     for (size_t d : {4, 12, 64, 80, 128}) {
       for (size_t positions : {1, 15, 31, 33, 64, 130, 701}) {
@@ -131,8 +132,8 @@ TEST_P(AttentionTest, IsThatOfThePortableKernelForEveryTypeAndOddSize) {
           SCOPED_TRACE(format_text(name_of(dtype), " ", n, " queries of ", d, " over ", positions));
           const Queries queries(n, n < 10 ? n : 3, head, 21);
           const std::vector<float> expected = queries.run(portable::kernels, head);
-          for (bool narrowed : {false, true}) {
-            expect_close(queries.run(kernels(), head, narrowed).data(), expected, tolerance_of(narrowed));
+          for (bool quantized : {false, true}) {
+            expect_close(queries.run(kernels(), head, quantized).data(), expected, tolerance_of(quantized));
           }
         }
       }
@@ -151,8 +152,8 @@ TEST_P(AttentionTest, AWindowHidesWhatLiesBeforeIt) {
             Queries queries(n, n < 10 ? 1 : 3, head, 81);
             queries.window = window;
             const std::vector<double> expected = queries.expected(head);
-            for (bool narrowed : {false, true}) {
-              expect_close(queries.run(kernels(), head, narrowed).data(), expected, tolerance_of(narrowed));
+            for (bool quantized : {false, true}) {
+              expect_close(queries.run(kernels(), head, quantized).data(), expected, tolerance_of(quantized));
             }
           }
         }
@@ -165,22 +166,22 @@ TEST_P(AttentionTest, KeysBeforeAWindowDoNotMatter) {
   const std::vector<float> bad(32, NAN);
   for (DType dtype : cache_dtypes) {
     for (size_t n : {3, 40}) {
-      for (bool narrowed : {false, true}) {
+      for (bool quantized : {false, true}) {
         RandomHead head(dtype, 32, 200, 82);
         Queries queries(n, n, head, 83);
         queries.window = 90;
-        const std::vector<float> expected = queries.run(kernels(), head, narrowed);
+        const std::vector<float> expected = queries.run(kernels(), head, quantized);
         for (size_t p = 0; p < 110; p++) head.put(KvKind::key, bad.data(), p);
-        for (size_t p = 0; p < 64; p++) head.put(KvKind::value, bad.data(), p);  // a block that nobody sees
-        EXPECT_EQ(expected, queries.run(kernels(), head, narrowed)) << name_of(dtype) << ", " << n;
+        for (size_t p = 0; p < 64; p++) head.put(KvKind::value, bad.data(), p);  // a block that no query sees
+        EXPECT_EQ(expected, queries.run(kernels(), head, quantized)) << name_of(dtype) << ", " << n;
         head.put(KvKind::key, bad.data(), 110);
-        for (float value : queries.run(kernels(), head, narrowed)) ASSERT_TRUE(std::isnan(value)) << name_of(dtype);
+        for (float value : queries.run(kernels(), head, quantized)) ASSERT_TRUE(std::isnan(value)) << name_of(dtype);
       }
     }
   }
 }
 
-TEST_P(AttentionTest, PartsOfThePositionsJoinToTheWhole) {
+TEST_P(AttentionTest, KvSplitsMergeToTheWhole) {
   for (auto [dtype, window] : {std::pair{DType::f32, SIZE_MAX},
                                {DType::f16, SIZE_MAX},
                                {DType::bf16, SIZE_MAX},
@@ -190,27 +191,27 @@ TEST_P(AttentionTest, PartsOfThePositionsJoinToTheWhole) {
     const RandomHead head(dtype, 20, 300, 30);
     Queries queries(7, 1, head, 31);
     queries.window = window;
-    for (bool narrowed : {false, true}) {
-      const std::vector<float> whole = queries.run(kernels(), head, narrowed);
-      std::vector<double> sums(whole.size()), totals(queries.n);
+    for (bool quantized : {false, true}) {
+      const std::vector<float> whole = queries.run(kernels(), head, quantized);
+      std::vector<double> merged(whole.size()), sums(queries.n);
       for (auto [begin, end] : {std::pair{0, 64}, {64, 256}, {256, 300}, {320, 300}}) {  // the last one is empty
-        const Queries::Part part = queries.run(kernels(), head, narrowed, size_t(begin), size_t(end), false);
+        const Queries::Split split = queries.run(kernels(), head, quantized, size_t(begin), size_t(end), false);
         for (size_t i = 0; i < queries.n; i++) {
-          if (part.total[i] == 0) continue;
-          totals[i] += std::exp(double(part.largest[i])) * double(part.total[i]);
+          if (split.sum[i] == 0) continue;
+          sums[i] += std::exp(double(split.max[i])) * double(split.sum[i]);
           for (size_t c = i * head.d; c < (i + 1) * head.d; c++) {
-            sums[c] += std::exp(double(part.largest[i])) * double(part.out[c]);
+            merged[c] += std::exp(double(split.max[i])) * double(split.out[c]);
           }
         }
       }
-      for (size_t i = 0; i < sums.size(); i++) sums[i] /= totals[i / head.d];
-      expect_close(whole.data(), sums, tolerance_of(narrowed));
+      for (size_t i = 0; i < merged.size(); i++) merged[i] /= sums[i / head.d];
+      expect_close(whole.data(), merged, tolerance_of(quantized));
     }
   }
 }
 
-// What makes a row independent of the others in its step.
-TEST_P(AttentionTest, AQueryHasTheSameBitsInAnyCompany) {
+// A row of a step does not depend on the others.
+TEST_P(AttentionTest, AQueryHasTheSameBitsWhateverOthersThereAre) {
   for (DType dtype : cache_dtypes) {
     const RandomHead head(dtype, 64, 150, 40);
     const Queries all(96, 4, head, 41);
@@ -234,15 +235,15 @@ TEST_P(AttentionTest, WhatIsNotVisibleDoesNotMatterAndNotANumberShows) {
   const std::vector<float> bad(32, NAN);
   for (DType dtype : cache_dtypes) {
     for (size_t n : {3, 40}) {
-      for (bool narrowed : {false, true}) {
+      for (bool quantized : {false, true}) {
         RandomHead head(dtype, 32, 80, 50);
         Queries queries(n, n, head, 51);
         std::fill(queries.visible.begin(), queries.visible.end(), 69);
-        const std::vector<float> expected = queries.run(kernels(), head, narrowed);
+        const std::vector<float> expected = queries.run(kernels(), head, quantized);
         for (size_t p = 69; p < 80; p++) head.put(KvKind::key, bad.data(), p), head.put(KvKind::value, bad.data(), p);
-        EXPECT_EQ(expected, queries.run(kernels(), head, narrowed)) << name_of(dtype) << ", " << n;
+        EXPECT_EQ(expected, queries.run(kernels(), head, quantized)) << name_of(dtype) << ", " << n;
         head.put(n == 3 ? KvKind::key : KvKind::value, bad.data(), 68);
-        for (float value : queries.run(kernels(), head, narrowed)) ASSERT_TRUE(std::isnan(value)) << name_of(dtype);
+        for (float value : queries.run(kernels(), head, quantized)) ASSERT_TRUE(std::isnan(value)) << name_of(dtype);
       }
     }
   }
@@ -267,7 +268,7 @@ TEST(KvLayout, AVectorComesBackAsItWasPut) {
   }
 }
 
-TEST(KvLayout, QuantizesToHalfAStepOfTheLargestOfABlock) {
+TEST(KvLayout, QuantizesToHalfAStepOfABlocksMaximum) {
   const size_t d = 80;
   std::vector<float> x = random_floats(d, 61, 3);
   std::fill_n(x.begin() + 32, 32, 0.0f);
@@ -275,9 +276,9 @@ TEST(KvLayout, QuantizesToHalfAStepOfTheLargestOfABlock) {
   head.put(KvKind::key, x.data(), 0);
   const std::vector<float> found = head.decoded(KvKind::key, 0);
   for (size_t c = 0; c < d; c++) {
-    float largest = 0;
-    for (size_t i = c / 32 * 32; i < std::min(d, c / 32 * 32 + 32); i++) largest = std::max(largest, std::abs(x[i]));
-    ASSERT_LE(std::abs(found[c] - x[c]), largest / 127 * 0.502f) << c;  // the scale itself has 11 bits
+    float max_abs = 0;
+    for (size_t i = c / 32 * 32; i < std::min(d, c / 32 * 32 + 32); i++) max_abs = std::max(max_abs, std::abs(x[i]));
+    ASSERT_LE(std::abs(found[c] - x[c]), max_abs / 127 * 0.502f) << c;  // the scale itself has 11 bits
   }
 }
 

@@ -23,14 +23,14 @@ struct Vectors {
   }
 };
 
-// A product of float vectors, or of narrowed ones. The scratch is as large as the kernels ask for, so that a sanitizer
-// sees what is written beyond it.
-void multiply(const Kernels& kernels, const void* const* x, bool narrowed, const WeightView& w, const Vectors& out,
+// A Matmul of float vectors or quantized ones. The scratch is as large as the kernels ask for, so that a sanitizer sees
+// what is written beyond it.
+void multiply(const Kernels& kernels, const void* const* x, bool quantized, const WeightView& w, const Vectors& out,
               bool accumulate) {
   const size_t n = out.rows.size();
   std::vector<std::byte> scratch(kernels.matmul_scratch(n, w.columns));
   kernels.matmul({.x = x,
-                  .narrowed = narrowed,
+                  .quantized = quantized,
                   .out = out.rows.data(),
                   .n = n,
                   .weight = w.data.address(),
@@ -49,18 +49,18 @@ std::vector<float> matmul(const Kernels& kernels, const RandomMatrix& weight, Ve
   return out.values;
 }
 
-// Narrowed rows, and what they stand for.
-struct Narrowed {
+// Quantized rows, and the values that they stand for.
+struct Quantized {
   std::vector<std::byte> bytes;
   std::vector<const void*> rows;
   std::vector<std::vector<float>> values;
 
-  Narrowed(const Kernels& kernels, const Vectors& x, DType dtype, size_t columns)
-      : bytes(x.rows.size() * narrowed_row_bytes(columns)) {
+  Quantized(const Kernels& kernels, const Vectors& x, DType dtype, size_t columns)
+      : bytes(x.rows.size() * quantized_row_bytes(columns)) {
     const size_t blocks = blocks_of(columns);
     for (size_t i = 0; i < x.rows.size(); i++) {
-      std::byte* row = bytes.data() + i * narrowed_row_bytes(columns);
-      kernels.narrow_activations(x.rows[i], dtype, columns, 0, columns, row);
+      std::byte* row = bytes.data() + i * quantized_row_bytes(columns);
+      kernels.quantize_activations(x.rows[i], dtype, columns, 0, columns, row);
       rows.push_back(row);
       const auto* codes = reinterpret_cast<const int8_t*>(row);
       const auto* scales = reinterpret_cast<const float*>(codes + blocks * block_columns);
@@ -74,38 +74,38 @@ struct Narrowed {
   }
 };
 
-TEST_P(KernelsTest, NarrowedActivationsAreClose) {
+TEST_P(KernelsTest, QuantizedActivationsAreClose) {
   for (DType dtype : {DType::bf16, DType::q8}) {
-    if (!kernels().narrows(dtype)) continue;
+    if (!kernels().quantizes(dtype)) continue;
     for (size_t columns : {1, 31, 32, 280, 801}) {
       Vectors x(random_floats(2 * columns, 12), 2, columns);
       x.rows[1][columns / 2] = 40;
-      const Narrowed narrowed(kernels(), x, dtype, columns);
+      const Quantized quantized(kernels(), x, dtype, columns);
       for (size_t i = 0; i < 2; i++) {
         for (size_t c = 0; c < columns; c++) {
-          float top = 0;  // of the block: half a step, a 124th of it at most, is the error
+          float max_abs = 0;  // of the block; the error is half a step, of at most a 124th of it
           for (size_t k = c / 32 * 32; k < std::min(columns, c / 32 * 32 + 32); k++) {
-            top = std::max(top, std::fabs(x.rows[i][k]));
+            max_abs = std::max(max_abs, std::fabs(x.rows[i][k]));
           }
-          const float bound = dtype == DType::bf16 ? std::fabs(x.rows[i][c]) / 256 : top / 247;
-          ASSERT_NEAR(x.rows[i][c], narrowed.values[i][c], bound) << columns << ", " << c;
+          const float bound = dtype == DType::bf16 ? std::fabs(x.rows[i][c]) / 256 : max_abs / 247;
+          ASSERT_NEAR(x.rows[i][c], quantized.values[i][c], bound) << columns << ", " << c;
         }
       }
     }
   }
 }
 
-// In parts it is the same row; NaN and infinity show; zeros are zeros.
-TEST_P(KernelsTest, ActivationsAreNarrowedInPartsAndKeepWhatIsNotFinite) {
-  const size_t columns = 280, row_bytes = narrowed_row_bytes(columns);
+// A row is the same in parts; NaN and infinity show; zeros stay zeros.
+TEST_P(KernelsTest, ActivationsAreQuantizedInPartsAndKeepNanAndInfinity) {
+  const size_t columns = 280, row_bytes = quantized_row_bytes(columns);
   Vectors x(random_floats(columns, 13), 1, columns);
   for (DType dtype : {DType::bf16, DType::q8}) {
-    if (!kernels().narrows(dtype)) continue;
+    if (!kernels().quantizes(dtype)) continue;
     const size_t used = dtype == DType::bf16 ? row_bytes : blocks_of(columns) * (block_columns + 8);
     std::vector<std::byte> whole(row_bytes), parts(row_bytes);
-    kernels().narrow_activations(x.rows[0], dtype, columns, 0, columns, whole.data());
+    kernels().quantize_activations(x.rows[0], dtype, columns, 0, columns, whole.data());
     for (auto [begin, end] : {std::pair{96, 256}, {256, 280}, {0, 96}}) {
-      kernels().narrow_activations(x.rows[0] + begin, dtype, columns, size_t(begin), size_t(end), parts.data());
+      kernels().quantize_activations(x.rows[0] + begin, dtype, columns, size_t(begin), size_t(end), parts.data());
     }
     EXPECT_EQ(0, std::memcmp(whole.data(), parts.data(), used));
   }
@@ -113,29 +113,29 @@ TEST_P(KernelsTest, ActivationsAreNarrowedInPartsAndKeepWhatIsNotFinite) {
   for (float bad : {NAN, INFINITY, -INFINITY, 0.0f}) {
     Vectors y(std::vector<float>(columns), 1, columns);
     y.rows[0][70] = bad;
-    const Narrowed narrowed(kernels(), y, DType::q8, columns);
+    const Quantized quantized(kernels(), y, DType::q8, columns);
     const Vectors out(std::vector<float>(16), 1, 16);
-    multiply(kernels(), narrowed.rows.data(), true, weight.view(), out, false);
+    multiply(kernels(), quantized.rows.data(), true, weight.view(), out, false);
     for (float value : out.values) EXPECT_TRUE(bad == 0 ? value == 0 : std::isnan(value)) << bad;
   }
 }
 
-TEST_P(KernelsTest, MatmulOfNarrowedVectors) {
+TEST_P(KernelsTest, MatmulOfQuantizedVectors) {
   for (DType dtype : {DType::bf16, DType::q8, DType::q4}) {
-    if (!kernels().narrows(dtype)) continue;
+    if (!kernels().quantizes(dtype)) continue;
     for (auto [rows, columns] : {std::pair{1, 1}, {3, 7}, {37, 24}, {152, 288}, {33, 280}, {5, 2801}, {70, 1387}}) {
       const RandomMatrix weight(dtype, rows, columns, 1);
-      std::vector<float> alone;  // the products of the first vector
+      std::vector<float> alone;  // the outputs of the first vector
       for (size_t n : {1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 16, 17, 31, 48, 49, 57, 130}) {
         SCOPED_TRACE(format_text(name_of(dtype), " ", rows, " x ", columns, ", ", n, " vectors"));
         const Vectors x(random_floats(n * columns, 2), n, columns);
-        const Narrowed narrowed(kernels(), x, dtype, columns);
+        const Quantized quantized(kernels(), x, dtype, columns);
         for (bool accumulate : {false, true}) {
           const std::vector<float> start = accumulate ? random_floats(n * rows, 3) : std::vector<float>(n * rows, NAN);
           const Vectors out(start, n, size_t(rows));
-          multiply(kernels(), narrowed.rows.data(), true, weight.view(), out, accumulate);
+          multiply(kernels(), quantized.rows.data(), true, weight.view(), out, accumulate);
           std::vector<double> expected;
-          for (const auto& row : narrowed.values) {
+          for (const auto& row : quantized.values) {
             const std::vector<double> product = weight.times(row.data());
             expected.insert(expected.end(), product.begin(), product.end());
           }
@@ -171,7 +171,7 @@ TEST_P(KernelsTest, MatmulOfEveryTypeAndOddSize) {
   }
 }
 
-// What makes results independent of the division into tasks: an output does not know its neighbours.
+// An output does not depend on its neighbours, so results do not depend on the division into tasks.
 TEST_P(KernelsTest, MatmulGivesAnOutputTheSameBitsInAnyBlock) {
   const size_t rows = 75, columns = 397;
   const RandomMatrix weight(DType::bf16, rows, columns, 4);
@@ -189,7 +189,7 @@ TEST_P(KernelsTest, MatmulGivesAnOutputTheSameBitsInAnyBlock) {
   }
 }
 
-TEST_P(KernelsTest, WidenAndNarrowAreThePortableConversions) {
+TEST_P(KernelsTest, WidenAndRoundToAreThePortableConversions) {
   std::vector<uint16_t> all(65536);
   for (size_t i = 0; i < all.size(); i++) all[i] = static_cast<uint16_t>(i);
   for (DType dtype : {DType::f16, DType::bf16}) {
@@ -208,11 +208,11 @@ TEST_P(KernelsTest, WidenAndNarrowAreThePortableConversions) {
     for (float exponent = -150; exponent < 128; exponent++) values.push_back(std::exp2(exponent) * 1.00390625f);
     values.insert(values.end(), {0.0f, -0.0f, INFINITY, -INFINITY, NAN, 65519.0f, 65520.0f, 1.0009765625f / 2,
                                  std::numeric_limits<float>::max(), std::numeric_limits<float>::denorm_min()});
-    std::vector<uint16_t> narrow(values.size());
-    kernels().narrow(values.data(), dtype, values.size(), narrow.data());
+    std::vector<uint16_t> rounded(values.size());
+    kernels().round_to(values.data(), dtype, values.size(), rounded.data());
     for (size_t i = 0; i < values.size(); i++) {
       const uint16_t expected = dtype == DType::bf16 ? float_to_bf16(values[i]) : float_to_f16(values[i]);
-      ASSERT_EQ(expected, narrow[i]) << name_of(dtype) << " of " << values[i];
+      ASSERT_EQ(expected, rounded[i]) << name_of(dtype) << " of " << values[i];
     }
   }
 }

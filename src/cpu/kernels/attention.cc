@@ -4,7 +4,7 @@
 namespace finermoe::FINERMOE_KERNELS {
 namespace {
 
-// Few queries take the cache as it lies; for many it is converted once.
+// Few queries read the cache as it lies; for many it is converted once.
 template <DType D>
 void in_floats(const AttentionTask& t) {
   if constexpr (D != DType::q8) {
@@ -21,7 +21,7 @@ void attention(const AttentionTask& t) {
   const bool few = t.n <= query_group;
   if (few && t.dtype == DType::q8) return attention_codes(t);
 #if defined(__AVX512BF16__)
-  if (t.narrowed && (!few || t.dtype == DType::bf16)) return attention_pairs(t);
+  if (t.quantized && (!few || t.dtype == DType::bf16)) return attention_pairs(t);
 #endif
   switch (t.dtype) {
     case DType::f32:
@@ -36,7 +36,7 @@ void attention(const AttentionTask& t) {
 }
 
 size_t attention_scratch(size_t head_size) {
-  using Converted = ConvertedTiles<DType::q8, Floats<DType::f32>>;  // as much as those of any type
+  using Converted = ConvertedTiles<DType::q8, Floats<DType::f32>>;  // any type needs the same
   size_t bytes = attend_scratch<TileProducts<Floats<DType::f32>, Converted>>(attention_max_queries, head_size);
   bytes = larger(bytes, attention_codes_scratch(head_size));
 #if defined(__AVX512BF16__)

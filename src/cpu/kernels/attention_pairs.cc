@@ -1,13 +1,13 @@
-// Attention with queries, keys, shares and values in BF16: two products and two additions by one instruction. Compiled
-// for sets that have it.
+// Attention with queries, keys, probabilities and values in BF16. One instruction multiplies and adds pairs; this is
+// compiled for sets that have it.
 #include "cpu/kernels/attention_tiles.h"
 
 namespace finermoe::FINERMOE_KERNELS {
 namespace {
 
 __m512bh bits(Vec v) { return reinterpret_cast<__m512bh>(v); }
-// The BF16 of b above those of a.
-__m512i narrow(Vec a, Vec b) { return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(b, a)); }
+// a in the lower half and b in the upper half, as BF16.
+__m512i to_bf16(Vec a, Vec b) { return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(b, a)); }
 
 struct Pairs {
   static constexpr size_t pair = 2, factors = 1, lane_bytes = 4;
@@ -16,15 +16,15 @@ struct Pairs {
   static Vec add(Vec sums, float pair_of_query, Vec part) {
     return _mm512_dpbf16_ps(sums, bits(broadcast(pair_of_query)), bits(part));
   }
-  // [n] floats become the pairs [n / 2] in their place.
-  static void narrow_row(float* row, size_t n) {
+  // Turns [n] floats into [n / 2] pairs, in place.
+  static void convert_row(float* row, size_t n) {
     for (size_t i = 0; i < n; i += 2 * lanes) {
       const Vec second = i + lanes < n ? load(row + i + lanes) : zero();
-      _mm512_storeu_si512(row + i / 2, narrow(load(row + i), second));
+      _mm512_storeu_si512(row + i / 2, to_bf16(load(row + i), second));
     }
   }
-  // Lines 2k and 2k + 1 become pairs in line k.
-  static void narrow_tile(float* tile, size_t n_lines) {
+  // Turns lines 2k and 2k + 1 into pairs in line k.
+  static void convert_tile(float* tile, size_t n_lines) {
     alignas(64) static constexpr uint16_t alternating[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
                                                              21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
                                                              11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
@@ -33,7 +33,7 @@ struct Pairs {
       const float* from = tile + k * tile_width / 2;
       for (size_t i = 0; i < tile_width; i += lanes) {
         const Vec a = load(from + i), b = load(from + tile_width + i);
-        _mm512_storeu_si512(tile + i, _mm512_permutexvar_epi16(order, narrow(a, b)));
+        _mm512_storeu_si512(tile + i, _mm512_permutexvar_epi16(order, to_bf16(a, b)));
       }
     }
   }

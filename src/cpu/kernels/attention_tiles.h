@@ -1,4 +1,4 @@
-// Tiles of keys and values for the products of attention: read where they lie, or converted once for many queries.
+// Tiles of keys and values for attention: read where they lie, or converted once for many queries.
 #pragma once
 
 #include "cpu/kernels/attention.h"
@@ -12,8 +12,8 @@ constexpr size_t neighbours = D == DType::q8     ? 4
                               : D == DType::bf16 ? 2
                                                  : 1;
 
-// What multiplies lines of a cache of type D in float32. An operation has `pair` neighbours in a lane of a line, and
-// takes `factors` of a query for a line.
+// Multiplies lines of a cache of type D in float32. A lane of a line holds `pair` neighbours, and a line is multiplied
+// by `factors` factors of a query.
 template <DType D>
 struct Floats {
   static constexpr size_t pair = neighbours<D>, factors = pair, lane_bytes = D == DType::f16 ? 2 : 4;
@@ -26,13 +26,12 @@ struct Floats {
     return i == 0 ? first_bf16(line) : second_bf16(line);
   }
   static Vec add(Vec sums, float x, Vec part) { return fma(broadcast(x), part, sums); }
-  static void narrow_row(float*, size_t) {}
-  static void narrow_tile(float*, size_t) {}
+  static void convert_row(float*, size_t) {}
+  static void convert_tile(float*, size_t) {}
 };
 
-// out[t][o] (+)= sum over lines of x * line, for T queries and the positions or columns o of a tile. Factors of the
-// queries are Packed [line][T], or rows [T][attention_key_block]. Of the line after `n_lines` the first half is added
-// if `half`.
+// out[t][o] (+)= sum over lines of x * line, for T queries and the positions or columns o of a tile. The queries'
+// factors are Packed [line][T], or rows [T][attention_key_block]. If `half`, the first half of one more line is added.
 template <class Op, bool Packed>
 struct Product {
   template <size_t T>
@@ -57,8 +56,8 @@ struct Product {
       };
       const char* w = tile.lines;
       for (size_t k = 0; k < n_lines; k++, w += tile.stride) {
-        _mm_prefetch(w + tile.ahead, _MM_HINT_T1);
-        _mm_prefetch(w + tile.ahead + tile.second, _MM_HINT_T1);
+        _mm_prefetch(w + tile.prefetch_distance, _MM_HINT_T1);
+        _mm_prefetch(w + tile.prefetch_distance + tile.second, _MM_HINT_T1);
         add_line(Op::line(w), Op::line(w + tile.second));
       }
       if (half) add_line(only_first_bf16(Op::line(w)), only_first_bf16(Op::line(w + tile.second)));
@@ -72,28 +71,28 @@ struct Product {
   };
 };
 
-// Lines of a cache of the operation's own type.
+// Lines of a cache whose type Op multiplies as it is.
 template <class Op>
 struct CacheTiles {
   const AttentionTask& t;
-  size_t ahead;
+  size_t prefetch_distance;
   struct Scratch {
     Scratch(Places&, size_t) {}
   };
   CacheTiles(const AttentionTask& task, const Scratch&)
-      : t(task), ahead(attention_key_block / kv_panel * t.panel_bytes) {}
+      : t(task), prefetch_distance(attention_key_block / kv_panel * t.panel_bytes) {}
 
-  // `n` positions from a panel's first on, or as many of them as a tile has.
+  // `n` positions, beginning with a panel, or as many as fit a tile.
   Tile keys(size_t position, size_t n) const {
     const char* panel = static_cast<const char*>(t.keys) + position / kv_panel * t.panel_bytes;
     const size_t second = lanes < kv_panel ? lanes * Op::lane_bytes : n > kv_panel ? t.panel_bytes : 0;
-    return {panel, kv_panel * Op::lane_bytes, second, ahead};
+    return {panel, kv_panel * Op::lane_bytes, second, prefetch_distance};
   }
   // The columns from `column` on of `n` positions.
   Tile values(size_t position, size_t, size_t column) const {
     const char* line = static_cast<const char*>(t.values) + position / kv_panel * t.panel_bytes;
     return {line + column * Op::lane_bytes, t.width * Op::lane_bytes,
-            column + lanes < t.width ? lanes * Op::lane_bytes : 0, ahead};
+            column + lanes < t.width ? lanes * Op::lane_bytes : 0, prefetch_distance};
   }
 };
 
@@ -120,7 +119,7 @@ void widen_keys(const char* panel, size_t width, float* out) {
   }
 }
 
-// out[p * tile_width + c] = columns of n positions from a panel's first on; a few more positions may be written
+// out[p * tile_width + c] = columns of n positions, beginning with a panel; may write a few more positions
 template <DType D>
 void widen_values(const char* panel, size_t panel_bytes, size_t width, size_t n, size_t column, float* out) {
   for (size_t p = 0; p < n; p += neighbours<D>, out += neighbours<D> * tile_width) {
@@ -144,7 +143,7 @@ void widen_values(const char* panel, size_t panel_bytes, size_t width, size_t n,
   }
 }
 
-// Lines of a cache of type D, converted to floats and then to what the operation multiplies.
+// Lines of a cache of type D, converted to floats and then to what Op multiplies.
 template <DType D, class Op>
 struct ConvertedTiles {
   const AttentionTask& t;
@@ -160,24 +159,24 @@ struct ConvertedTiles {
     for (size_t p = 0; p < smaller(n, tile_width); p += kv_panel, panel += t.panel_bytes) {
       widen_keys<D>(panel, t.width, tile + p);
     }
-    Op::narrow_tile(tile, t.width);
+    Op::convert_tile(tile, t.width);
     return {reinterpret_cast<const char*>(tile), tile_width * sizeof(float), n > lanes ? lanes * sizeof(float) : 0, 0};
   }
   Tile values(size_t position, size_t n, size_t column) const {
     const char* panel = static_cast<const char*>(t.values) + position / kv_panel * t.panel_bytes;
     widen_values<D>(panel, t.panel_bytes, t.width, n, column, tile);
-    Op::narrow_tile(tile, n);
+    Op::convert_tile(tile, n);
     return {reinterpret_cast<const char*>(tile), tile_width * sizeof(float),
             column + lanes < t.width ? lanes * sizeof(float) : 0, 0};
   }
 };
 
-// Both products of attend(), tile by tile.
+// The two products of attend(), tile by tile.
 template <class Op, class Tiles>
 struct TileProducts {
   const AttentionTask& t;
   Tiles tiles;
-  float* packed;  // queries, packed by groups
+  float* packed;  // queries, packed by group
   struct Scratch {
     typename Tiles::Scratch tiles;
     float* packed;  // [n, width], and what pack_rows() writes beyond it
@@ -189,7 +188,7 @@ struct TileProducts {
   void pack(const QueryGroup& group, float* rows) {
     const char* pointers[lanes] = {};
     for (size_t i = 0; i < group.n; i++) {
-      Op::narrow_row(rows + i * t.width, t.width);
+      Op::convert_row(rows + i * t.width, t.width);
       pointers[i] = reinterpret_cast<const char*>(rows + i * t.width);
     }
     pack_rows<DType::f32>(pointers, 0, t.width / Op::pair * Op::factors, packed + group.first * t.width, group.n);
@@ -208,10 +207,10 @@ struct TileProducts {
     }
   }
 
-  void add_values(const QueryGroup* groups, size_t n_groups, size_t begin, float* shares, float* sums) {
+  void add_values(const QueryGroup* groups, size_t n_groups, size_t begin, float* probabilities, float* out) {
     for (const QueryGroup* g = groups; g < groups + n_groups; g++) {
       for (size_t i = g->first; i < g->first + g->n; i++) {
-        Op::narrow_row(shares + i * attention_key_block, round_up(g->depth(begin), 2 * lanes));
+        Op::convert_row(probabilities + i * attention_key_block, round_up(g->depth(begin), 2 * lanes));
       }
     }
     const size_t depth = deepest(groups, n_groups, begin);
@@ -219,9 +218,9 @@ struct TileProducts {
       const Tile tile = tiles.values(begin, depth, c);
       for (const QueryGroup* g = groups; g < groups + n_groups; g++) {
         if (const size_t d = g->depth(begin); d != 0) {
-          kernel_of<Product<Op, false>::template With>(g->n)(shares + g->first * attention_key_block, tile,
+          kernel_of<Product<Op, false>::template With>(g->n)(probabilities + g->first * attention_key_block, tile,
                                                              d / Op::pair, d % Op::pair != 0, true,
-                                                             sums + g->first * t.width + c, t.width);
+                                                             out + g->first * t.width + c, t.width);
         }
       }
     }

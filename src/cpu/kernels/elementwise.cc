@@ -1,4 +1,4 @@
-// Kernels that go over a vector once: conversions, norm, activation, rotary embedding; and the table of all kernels.
+// Elementwise kernels (conversions, norm, activation, rotary embedding), and the table of all kernels.
 #include "cpu/kernels/isa.h"
 
 namespace finermoe::FINERMOE_KERNELS {
@@ -37,7 +37,7 @@ void widen(const void* in, DType dtype, size_t n, float* out) {
   }
 }
 
-void narrow(const float* in, DType dtype, size_t n, void* out) {
+void round_to(const float* in, DType dtype, size_t n, void* out) {
   if (dtype == DType::f32) {
     __builtin_memcpy(out, in, n * sizeof(float));
     return;
@@ -86,12 +86,12 @@ void rotate(float* x, const float* cos, const float* sin, size_t half) {
 }
 
 const Kernels kernels = {.widen = widen,
-                         .narrow = narrow,
+                         .round_to = round_to,
                          .rms_norm = rms_norm,
                          .silu_multiply = silu_multiply,
                          .rotate = rotate,
-                         .narrow_activations = narrow_activations,
-                         .narrows = narrows,
+                         .quantize_activations = quantize_activations,
+                         .quantizes = quantizes,
                          .matmul = matmul,
                          .attention = attention,
                          .matmul_scratch = matmul_scratch,

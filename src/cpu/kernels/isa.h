@@ -1,8 +1,8 @@
 // The instruction set that a unit of kernels is compiled for: its namespace, its vectors, its functions.
 //
-// The files of this folder but portable.cc are compiled once for each set, with its flags. What such a unit defines is
-// static or in the set's own namespace: an inline function or template with external linkage would exist once in the
-// program, perhaps in its AVX-512 version, and crash an older processor. A test looks for such symbols.
+// The files of this folder, except portable.cc, are compiled once for each set, with its flags. Everything that such a
+// unit defines is static or in the set's own namespace: the linker keeps one copy of an inline function or template
+// with external linkage, and if that is the AVX-512 copy, an older processor crashes. A test looks for such symbols.
 #pragma once
 
 #if defined(__AVX512BW__)
@@ -27,18 +27,18 @@ namespace finermoe::FINERMOE_KERNELS {
 
 extern const Kernels kernels;
 void widen(const void* in, DType dtype, size_t n, float* out);
-void narrow(const float* in, DType dtype, size_t n, void* out);
+void round_to(const float* in, DType dtype, size_t n, void* out);
 void rms_norm(const float* x, const void* weight, DType dtype, float eps, size_t n, float* out);
 void silu_multiply(float* gate, const float* up, float scale, size_t n);
 void rotate(float* x, const float* cos, const float* sin, size_t half);
-void narrow_activations(const float* x, DType weights, size_t columns, size_t begin, size_t end, void* out);
-bool narrows(DType weights);
+void quantize_activations(const float* x, DType weights, size_t columns, size_t begin, size_t end, void* out);
+bool quantizes(DType weights);
 void matmul(const Matmul& task);
 size_t matmul_scratch(size_t n, size_t columns);
 void matmul_blocks(const Matmul& task);  // of a block format
 size_t matmul_blocks_scratch(size_t n, size_t columns);
 #if defined(__AVX512BF16__)
-void matmul_bf16(const Matmul& task);  // of BF16 with narrowed vectors
+void matmul_bf16(const Matmul& task);  // of BF16 with quantized activations
 size_t matmul_bf16_scratch(size_t n);
 #endif
 void attention(const AttentionTask& task);
@@ -60,7 +60,7 @@ static inline size_t bytes_of(size_t elements) {
   return elements * (D == DType::f32 ? 4 : 2);
 }
 
-// n elements from p on, fewer than `lanes` filled up with zeros; and the first n stored.
+// Loads n elements, padded with zeros to `lanes`; stores the first n lanes.
 template <DType D>
 static inline Vec load_up_to(const void* p, size_t n) {
   return n >= lanes ? load_as<D>(p) : load_first_as<D>(p, n);
@@ -73,7 +73,7 @@ static inline void store_up_to(float* p, Vec v, size_t n) {
   }
 }
 
-// Outputs of a product: p[i] = v[i], or p[i] += v[i], for the first n.
+// p[i] = v[i], or p[i] += v[i], for the first n lanes.
 static inline void put_outputs(float* p, Vec v, size_t n, bool accumulate) {
   store_up_to(p, accumulate ? add(load_up_to<DType::f32>(p, n), v) : v, n);
 }

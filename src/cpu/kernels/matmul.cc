@@ -1,15 +1,15 @@
-// Products of a weight matrix with few vectors (decode: the weights stream by once) or many (prefill: packed tiles).
+// A weight matrix times few vectors (decode: the weights are streamed once) or many (prefill: packed tiles).
 #include "cpu/kernels/tile.h"
 
 namespace finermoe::FINERMOE_KERNELS {
 namespace {
 
-constexpr size_t one_row_columns = 4096;  // 16 KiB of x, beside the weights that pass through
+constexpr size_t one_row_columns = 4096;  // 16 KiB of x stay in the first-level cache while the weights stream by
 
-// Four rows with T vectors. Each product is one chain of vector sums over the columns, so an output's bits depend
-// neither on T nor on the row's place among the four.
+// Four rows times T vectors. Each output is one chain of vector sums over the columns, so its bits depend neither on T
+// nor on the row's place among the four.
 template <DType D, size_t T>
-void dot_four_rows(const Matmul& m, size_t first_vector, size_t first_row, bool fetch) {
+void dot_four_rows(const Matmul& m, size_t first_vector, size_t first_row, bool prefetch) {
   const char* rows[4];
   const size_t n_rows = smaller(4, m.rows - first_row);
   for (size_t r = 0; r < 4; r++) {  // a missing row repeats the last one
@@ -23,7 +23,7 @@ void dot_four_rows(const Matmul& m, size_t first_vector, size_t first_row, bool 
   const char* next = rows[0] + bytes_of<D>(4 * m.columns);
   size_t k = 0;
   for (; k + lanes <= m.columns; k += lanes) {
-    if (fetch) {
+    if (prefetch) {
       for (size_t i = 0; i < bytes_of<D>(4 * lanes); i += 64) _mm_prefetch(next + bytes_of<D>(4 * k) + i, _MM_HINT_T1);
     }
     Vec w[4];
@@ -60,8 +60,8 @@ void dot_four_rows(const Matmul& m, size_t first_vector, size_t first_row, bool 
   }
 }
 
-// One vector that stays in the first-level cache: row after row, so that the weights are read in the order in which
-// they lie in memory, which is what a processor foresees best. Four chains of sums hide the latency of the additions.
+// One vector that stays in the first-level cache. Row after row reads the weights in memory order, which suits the
+// hardware prefetcher best. Four chains of sums hide the latency of the additions.
 template <DType D>
 void matmul_one(const Matmul& m) {
   const auto* x = static_cast<const float*>(m.x[0]);
@@ -89,27 +89,27 @@ void matmul_few(const Matmul& m) {
   const size_t n_chunks = (m.n + dot_vectors - 1) / dot_vectors, chunk = (m.n + n_chunks - 1) / n_chunks;
   for (size_t row = 0; row < m.rows; row += 4) {
     for (size_t first = 0; first < m.n; first += chunk) {
-      // The next rows are fetched in the order in which they lie in memory while these are multiplied: four rows side
-      // by side are four short streams, which a processor foresees badly.
-      const bool fetch = first == 0 && row + 8 <= m.rows;
+      // Four rows side by side are four short streams, which the hardware prefetcher follows badly: prefetch the next
+      // rows in memory order.
+      const bool prefetch = first == 0 && row + 8 <= m.rows;
       switch (smaller(chunk, m.n - first)) {
         case 1:
-          dot_four_rows<D, 1>(m, first, row, fetch);
+          dot_four_rows<D, 1>(m, first, row, prefetch);
           break;
         case 2:
-          dot_four_rows<D, 2>(m, first, row, fetch);
+          dot_four_rows<D, 2>(m, first, row, prefetch);
           break;
         case 3:
-          dot_four_rows<D, 3>(m, first, row, fetch);
+          dot_four_rows<D, 3>(m, first, row, prefetch);
           break;
         case 4:
-          dot_four_rows<D, 4>(m, first, row, fetch);
+          dot_four_rows<D, 4>(m, first, row, prefetch);
           break;
         case 5:
-          dot_four_rows<D, 5>(m, first, row, fetch);
+          dot_four_rows<D, 5>(m, first, row, prefetch);
           break;
         default:
-          dot_four_rows<D, 6>(m, first, row, fetch);
+          dot_four_rows<D, 6>(m, first, row, prefetch);
       }
     }
   }
@@ -134,9 +134,9 @@ void matmul_many(const Matmul& m) {
 
 template <DType D>
 void matmul_as(const Matmul& m) {
-  if (m.n == 1 && m.columns <= one_row_columns && !m.one_order) {
+  if (m.n == 1 && m.columns <= one_row_columns && !m.batch_invariant) {
     matmul_one<D>(m);
-  } else if (m.n <= dot_max_vectors || m.one_order) {
+  } else if (m.n <= dot_max_vectors || m.batch_invariant) {
     matmul_few<D>(m);
   } else {
     matmul_many<D>(m);
@@ -153,7 +153,7 @@ void matmul(const Matmul& m) {
       return matmul_as<DType::f16>(m);
     case DType::bf16:
 #if defined(__AVX512BF16__)
-      if (m.narrowed) return matmul_bf16(m);
+      if (m.quantized) return matmul_bf16(m);
 #endif
       return matmul_as<DType::bf16>(m);
     case DType::q8:

@@ -1,19 +1,19 @@
-// Products of BF16 matrices with vectors narrowed to BF16: pairs of columns are multiplied and added in one
-// instruction. Compiled for sets that have it.
+// BF16 matrices times activations quantized to BF16. One instruction multiplies and adds pairs of columns; this is
+// compiled for sets that have it.
 #include "cpu/kernels/isa.h"
 
 namespace finermoe::FINERMOE_KERNELS {
 namespace {
 
-constexpr size_t step = 2 * lanes;      // columns in a vector of pairs
-constexpr size_t most_in_one_pass = 8;  // vectors that go through the weights together, however many there are
-constexpr size_t most_of_many = 6;      // the same where the weights are read again from the cache
-constexpr size_t tile_most = 6;         // vectors of a packed tile, with up to 4 vectors of rows
-constexpr size_t depth_block = 1024;    // columns of a packed tile
-constexpr size_t tile_rows = 4 * lanes;
+constexpr size_t step = 2 * lanes;       // columns in a vector of pairs
+constexpr size_t most_in_one_pass = 8;   // up to this many vectors read the weights once
+constexpr size_t most_of_many = 6;       // vectors in a pass where several passes read the weights from the cache
+constexpr size_t tile_most = 6;          // vectors that are multiplied with a packed tile at a time
+constexpr size_t depth_block = 1024;     // columns of a packed tile
+constexpr size_t tile_rows = 4 * lanes;  // of a packed tile
 
 using Pairs = __m512bh;
-// From any address: `column` columns, of two bytes, behind p.
+// The pairs from column `column` of p on, at any address.
 inline Pairs load_pairs(const char* p, size_t column) {
   return reinterpret_cast<Pairs>(_mm512_loadu_si512(p + column * sizeof(uint16_t)));
 }
@@ -22,10 +22,10 @@ inline Pairs load_first_pairs(const char* p, size_t column, size_t n) {  // n co
   return reinterpret_cast<Pairs>(_mm512_maskz_loadu_epi16(static_cast<__mmask32>((1ull << n) - 1), p));
 }
 
-// R rows with T vectors; a missing row repeats the last one. Several rows side by side are short streams, which a
-// processor foresees badly: with each step `of_step` bytes from `ahead` on are fetched.
+// R rows times T vectors; a missing row repeats the last one. Several rows side by side are short streams, which the
+// hardware prefetcher follows badly, so each step prefetches the next `bytes_per_step` bytes of `next`.
 template <size_t R, size_t T>
-void dot_rows(const Matmul& m, size_t first, size_t row, const char* ahead, size_t of_step) {
+void dot_rows(const Matmul& m, size_t first, size_t row, const char* next, size_t bytes_per_step) {
   const size_t n_rows = smaller(R, m.rows - row);
   const size_t row_bytes = m.columns * sizeof(uint16_t);
   const char* w[R];
@@ -38,7 +38,7 @@ void dot_rows(const Matmul& m, size_t first, size_t row, const char* ahead, size
 #pragma GCC unroll 24
   for (size_t i = 0; i < T * R; i++) sums[i] = zero();
   auto add_step = [&](size_t k, auto load_weights) {
-    // The fewer of both stay in registers while the others pass.
+    // Rows or vectors, whichever are fewer, stay in registers.
     constexpr bool keep_rows = R < T;
     constexpr size_t n_kept = keep_rows ? R : T, n_passing = keep_rows ? T : R;
     Pairs kept[n_kept];
@@ -55,8 +55,8 @@ void dot_rows(const Matmul& m, size_t first, size_t row, const char* ahead, size
     }
   };
   size_t k = 0;
-  for (; k + step <= m.columns; k += step, ahead += of_step) {
-    for (size_t i = 0; i < of_step; i += 64) _mm_prefetch(ahead + i, _MM_HINT_T1);
+  for (; k + step <= m.columns; k += step, next += bytes_per_step) {
+    for (size_t i = 0; i < bytes_per_step; i += 64) _mm_prefetch(next + i, _MM_HINT_T1);
     add_step(k, load_pairs);
   }
   if (k < m.columns) {
@@ -76,8 +76,7 @@ void dot_rows(const Matmul& m, size_t first, size_t row, const char* ahead, size
   }
 }
 
-// One vector: row after row, so that the weights are read in the order in which they lie in memory. The sums are those
-// of dot_rows, in the same order.
+// One vector. Row after row reads the weights in memory order; the order of summation is that of dot_rows.
 void dot_rows_of_one(const Matmul& m) {
   const auto* x = static_cast<const char*>(m.x[0]);
   const auto* w = static_cast<const char*>(m.weight);
@@ -91,21 +90,21 @@ void dot_rows_of_one(const Matmul& m) {
   }
 }
 
-// The vectors in n_chunks of T or T - 1, each with a part of the next rows to fetch.
+// The vectors in n_chunks of T or T - 1; each chunk prefetches its part of the next rows.
 template <size_t T>
 void multiply_chunks(const Matmul& m, size_t n_chunks) {
-  constexpr size_t R = T <= 3 ? 8 : T == 4 ? 6 : T <= 6 ? 4 : 3;  // up to 24 sums fill the registers
+  constexpr size_t R = T <= 3 ? 8 : T == 4 ? 6 : T <= 6 ? 4 : 3;  // up to 24 sums fit the registers
   const size_t row_bytes = m.columns * sizeof(uint16_t), n_steps = m.columns / step + 1;
-  const size_t of_step = round_up((R * row_bytes + n_chunks * n_steps - 1) / (n_chunks * n_steps), 64);
+  const size_t bytes_per_step = round_up((R * row_bytes + n_chunks * n_steps - 1) / (n_chunks * n_steps), 64);
   const size_t n_larger = m.n - n_chunks * (T - 1);
   for (size_t row = 0; row < m.rows; row += R) {
-    const char* ahead = static_cast<const char*>(m.weight) + (row + R) * row_bytes;
-    for (size_t chunk = 0, first = 0; chunk < n_chunks; chunk++, ahead += n_steps * of_step) {
+    const char* next = static_cast<const char*>(m.weight) + (row + R) * row_bytes;
+    for (size_t chunk = 0, first = 0; chunk < n_chunks; chunk++, next += n_steps * bytes_per_step) {
       if (chunk < n_larger) {
-        dot_rows<R, T>(m, first, row, ahead, of_step);
+        dot_rows<R, T>(m, first, row, next, bytes_per_step);
         first += T;
       } else if constexpr (T > 1) {
-        dot_rows<R, T - 1>(m, first, row, ahead, of_step);
+        dot_rows<R, T - 1>(m, first, row, next, bytes_per_step);
         first += T - 1;
       }
     }
@@ -120,7 +119,7 @@ void matmul_few(const Matmul& m) {
   of[(m.n + n_chunks - 1) / n_chunks - 1](m, n_chunks);
 }
 
-// Columns [begin, begin + depth) of n_rows rows as a tile of pairs [depth / 2][R * lanes]; missing rows are zeros.
+// Columns [begin, begin + depth) of n_rows rows as a tile of pairs [depth / 2][R * lanes], with zeros for missing rows.
 template <size_t R>
 void pack_pairs(const char* weight, size_t columns, size_t n_rows, size_t begin, size_t depth, float* out) {
   for (size_t r = 0; r < R; r++) {
@@ -141,15 +140,15 @@ void pack_pairs(const char* weight, size_t columns, size_t n_rows, size_t begin,
   }
 }
 
-// A part of the next tile's rows, to be fetched into the second-level cache.
-struct Ahead {
+// A part of the next tile's rows, to be prefetched into the second-level cache.
+struct Prefetch {
   const char* at;
   size_t n_rows, row_bytes;
 };
 
-// T vectors with a packed tile of R vectors of rows.
+// T vectors times a packed tile of R * lanes rows.
 template <size_t R, size_t T>
-void tile_product(const Matmul& m, const float* tile, const Ahead& ahead, size_t first, size_t row, size_t n_rows,
+void tile_product(const Matmul& m, const float* tile, const Prefetch& next, size_t first, size_t row, size_t n_rows,
                   size_t begin, size_t depth) {
   const char* x[T];
   for (size_t t = 0; t < T; t++) x[t] = static_cast<const char*>(m.x[first + t]) + begin * sizeof(uint16_t);
@@ -161,8 +160,8 @@ void tile_product(const Matmul& m, const float* tile, const Ahead& ahead, size_t
   }
   for (size_t pair = 0; pair < (depth + 1) / 2; pair++) {
     if (pair % lanes == 0) {  // each cache line of a row once
-      for (size_t i = 0; i < ahead.n_rows; i++) {
-        _mm_prefetch(ahead.at + i * ahead.row_bytes + pair * sizeof(float), _MM_HINT_T1);
+      for (size_t i = 0; i < next.n_rows; i++) {
+        _mm_prefetch(next.at + i * next.row_bytes + pair * sizeof(float), _MM_HINT_T1);
       }
     }
     Pairs w[R];
@@ -188,7 +187,7 @@ void tile_product(const Matmul& m, const float* tile, const Ahead& ahead, size_t
   }
 }
 
-// Scratch of a product by packed tiles.
+// Scratch for packed tiles.
 struct TileScratch {
   float* tile;  // [depth_block / 2, tile_rows] pairs
   explicit TileScratch(Places& places) { places.put(tile, depth_block / 2 * tile_rows); }
@@ -204,14 +203,14 @@ void tile_products(const Matmul& m, size_t row, size_t begin, size_t depth) {
   const TileScratch scratch(places);
   pack_pairs<R>(weight + row * row_bytes, m.columns, n_rows, begin, depth, scratch.tile);
   const size_t n_chunks = (m.n + tile_most - 1) / tile_most, chunk = (m.n + n_chunks - 1) / n_chunks;
-  // The next rows, or the next columns of the first ones.
+  // The next tile: the next rows, or after the last rows the next columns of the first ones.
   const bool same_columns = row + tile_rows < m.rows;
   const size_t next_begin = same_columns ? begin : begin + depth;
   const size_t next_rows = next_begin < m.columns ? (tile_rows + n_chunks - 1) / n_chunks : 0;
-  Ahead ahead{weight + (same_columns ? row + tile_rows : 0) * row_bytes + next_begin * sizeof(uint16_t), next_rows,
-              row_bytes};
-  for (size_t first = 0; first < m.n; first += chunk, ahead.at += next_rows * row_bytes) {
-    with[smaller(chunk, m.n - first) - 1](m, scratch.tile, ahead, first, row, n_rows, begin, depth);
+  Prefetch next{weight + (same_columns ? row + tile_rows : 0) * row_bytes + next_begin * sizeof(uint16_t), next_rows,
+                row_bytes};
+  for (size_t first = 0; first < m.n; first += chunk, next.at += next_rows * row_bytes) {
+    with[smaller(chunk, m.n - first) - 1](m, scratch.tile, next, first, row, n_rows, begin, depth);
   }
 }
 

@@ -1,34 +1,35 @@
-// Products of Q8 and Q4 matrices (base/blocks.h): with narrowed vectors by integer dot products, one block at a time
-// and always in the order of the columns; with float vectors by multiply-adds of the weights' exact values.
+// Q8 and Q4 matrices (base/blocks.h) times quantized activations, by integer dot products of one block after another in
+// the order of the columns; or times float activations, with the weights' exact values.
 #include "cpu/kernels/tile.h"
 
 namespace finermoe::FINERMOE_KERNELS {
 namespace {
 
 constexpr size_t panel_vectors = panel_rows / lanes;
-constexpr size_t code_bytes = block_columns * panel_rows;  // of one block, a byte each
-constexpr size_t fetch_ahead = 4096;                       // bytes, of weights that are read from end to end
-constexpr size_t packed_vectors = 32;  // so few are multiplied with Q4 codes as they are read from their halves
-constexpr size_t exact_few_vectors = 2 * few_vectors;  // of floats; more are multiplied by packed tiles
-constexpr size_t foreseen_vectors = 2;                 // so few leave the processor the time to foresee them by itself
-constexpr size_t chunk_bytes = 4 * panel_rows;         // codes of 4 columns of a panel
-constexpr size_t vectors_in_cache = 512 * 1024;  // bytes of narrowed vectors that one pass over the panels goes through
+constexpr size_t code_bytes = block_columns * panel_rows;  // codes of one block, a byte each
+constexpr size_t chunk_bytes = 4 * panel_rows;             // codes of 4 columns of a panel
+constexpr size_t few_vectors = 8;                          // up to this many read a panel once
+constexpr size_t exact_few_vectors = 2 * few_vectors;      // more float vectors are multiplied by packed tiles
+constexpr size_t packed_vectors = 32;                      // for more vectors, Q4 codes are unpacked to bytes first
+constexpr size_t hardware_prefetch_vectors = 2;            // up to this many, the hardware prefetcher keeps up
+constexpr size_t prefetch_distance = 4096;                 // bytes ahead of weights that are read once
+constexpr size_t vectors_in_cache = 512 * 1024;            // bytes of quantized vectors in one pass over the panels
 
-// Panels' codes and scales: as they are stored, or Q4 codes unpacked to bytes.
+// Codes and scales of panels, as they are stored or, for Q4, unpacked to bytes.
 struct Panels {
   const unsigned char *codes, *scales;
   size_t code_stride, scale_stride;  // bytes from one block to the next
   size_t panel_codes, panel_scales;  // bytes from one panel to the next
 };
 
-// q4_values with 128 added, as Q8 stores its codes.
+// q4_values plus 128, as Q8 stores its codes.
 void make_table(unsigned char* table) {
   for (size_t i = 0; i < 16; i++) table[i] = static_cast<unsigned char>(q4_values[i] + 128);
 }
 
-// Bytes to be fetched into the second-level cache while others are multiplied: the arithmetic of several vectors keeps
-// a processor too busy to foresee what comes next.
-struct Ahead {
+// Bytes to be prefetched into the second-level cache. With several vectors, arithmetic delays the reads so much that
+// the hardware prefetcher falls behind.
+struct Prefetch {
   const unsigned char* at;
   size_t bytes;
 };
@@ -37,7 +38,7 @@ inline void store_outputs(const Matmul& m, size_t vector, size_t row, Vec v) {
   put_outputs(m.out[vector] + row, v, m.rows - row, m.accumulate);
 }
 
-// The codes of columns 4 c to 4 c + 3 of a block, of the rows of vector `half`, in bytes.
+// The codes of columns 4 c to 4 c + 3 of a block, for the rows of vector `half`, as bytes.
 template <bool Packed>
 inline Codes codes_of(const unsigned char* codes, size_t c, size_t half, const unsigned char* table) {
   const size_t within = half * 4 * lanes;
@@ -46,10 +47,10 @@ inline Codes codes_of(const unsigned char* codes, size_t c, size_t half, const u
   return look_up(table, c < 4 ? low_halves(both) : high_halves(both));
 }
 
-// T narrowed vectors with R vectors of rows, each of another panel or, where a vector is narrower than a panel, of a
-// part of one. With each block the next ahead.bytes are fetched.
+// T quantized vectors times R vectors of rows: each a panel, or a part of one where a vector has fewer lanes than a
+// panel has rows. Each block prefetches the next `next.bytes`.
 template <size_t R, size_t T, bool Packed>
-void dot_rows(const Matmul& m, const Panels& panels, Ahead ahead, size_t first, size_t row,
+void dot_rows(const Matmul& m, const Panels& panels, Prefetch next, size_t first, size_t row,
               const unsigned char* table) {
   const size_t padded = round_up(m.columns, block_columns), blocks = padded / block_columns;
   const size_t half = row % panel_rows / lanes;
@@ -63,8 +64,8 @@ void dot_rows(const Matmul& m, const Panels& panels, Ahead ahead, size_t first, 
   }
   const unsigned char *codes = panels.codes, *scales = panels.scales + half * lanes * sizeof(uint16_t);
   for (size_t block = 0; block < blocks; block++) {
-    for (size_t i = 0; i < ahead.bytes; i += 64) _mm_prefetch(ahead.at + i, _MM_HINT_T1);
-    ahead.at += ahead.bytes;
+    for (size_t i = 0; i < next.bytes; i += 64) _mm_prefetch(next.at + i, _MM_HINT_T1);
+    next.at += next.bytes;
     const size_t scale_at = padded + block * sizeof(float), offset_at = scale_at + blocks * sizeof(float);
     Sums sums[T][R];
 #pragma GCC unroll 8
@@ -108,11 +109,11 @@ void dot_rows(const Matmul& m, const Panels& panels, Ahead ahead, size_t first, 
   }
 }
 
-// n vectors, as many at a time as the registers hold sums of, each time with a part of what is to be fetched.
+// n vectors in chunks whose sums fit the registers; each chunk prefetches its part of `next`.
 template <size_t R, bool Packed>
-void dot_all(size_t n, const Matmul& m, const Panels& panels, Ahead ahead, size_t first, size_t row,
+void dot_all(size_t n, const Matmul& m, const Panels& panels, Prefetch next, size_t first, size_t row,
              const unsigned char* table) {
-  constexpr size_t most = lanes == 16 ? (R == 2 ? 6 : 8) : 4;  // what the registers hold sums of
+  constexpr size_t most = lanes == 16 ? (R == 2 ? 6 : 8) : 4;  // vectors whose sums fit the registers
   constexpr decltype(&dot_rows<R, 1, Packed>) with[] = {
       dot_rows<R, 1, Packed>,
       dot_rows<R, 2, Packed>,
@@ -125,31 +126,31 @@ void dot_all(size_t n, const Matmul& m, const Panels& panels, Ahead ahead, size_
   };
   const size_t n_chunks = (n + most - 1) / most, chunk = (n + n_chunks - 1) / n_chunks;
   const size_t n_steps = n_chunks * (round_up(m.columns, block_columns) / block_columns);
-  const size_t of_step = round_up((ahead.bytes + n_steps - 1) / n_steps, 64);
-  for (size_t done = 0; done < n; done += chunk, ahead.at += n_steps / n_chunks * of_step) {
-    with[smaller(chunk, n - done) - 1](m, panels, {ahead.at, of_step}, first + done, row, table);
+  const size_t bytes_per_step = round_up((next.bytes + n_steps - 1) / n_steps, 64);
+  for (size_t done = 0; done < n; done += chunk, next.at += n_steps / n_chunks * bytes_per_step) {
+    with[smaller(chunk, n - done) - 1](m, panels, {next.at, bytes_per_step}, first + done, row, table);
   }
 }
 
-// Two panels, or the last one: together, or one after the other as they lie in memory, where the arithmetic or the few
-// vectors ask for that. `ahead` is what lies behind them.
+// Two panels, or the last one. Many vectors multiply both at once; otherwise one panel follows the other, in memory
+// order. `next` is what lies behind them.
 template <bool Packed>
-void dot_panels(size_t n, const Matmul& m, const Panels& panels, Ahead ahead, size_t first, size_t row,
+void dot_panels(size_t n, const Matmul& m, const Panels& panels, Prefetch next, size_t first, size_t row,
                 const unsigned char* table) {
   if (!Packed && lanes == panel_rows && n > few_vectors && m.rows - row > panel_rows) {
-    return dot_all<2, Packed>(n, m, panels, ahead, first, row, table);
+    return dot_all<2, Packed>(n, m, panels, next, first, row, table);
   }
-  // Several passes over a panel fetch the next one; a single pass fetches what it will soon read.
-  const size_t distance = n > few_vectors ? panels.panel_scales : fetch_ahead;
-  const size_t bytes = n > foreseen_vectors ? ahead.bytes / 2 : 0;
+  // Several passes over a panel prefetch the next one; a single pass prefetches what it will soon read.
+  const size_t distance = n > few_vectors ? panels.panel_scales : prefetch_distance;
+  const size_t bytes = n > hardware_prefetch_vectors ? next.bytes / 2 : 0;
   for (size_t panel = 0; panel < 2; panel++) {
     Panels one = panels;
     one.codes += panel * panels.panel_codes;
     one.scales += panel * panels.panel_scales;
     for (size_t part = 0; part < panel_rows; part += lanes) {
       const size_t at = row + panel * panel_rows + part;
-      const Ahead next = {one.scales + distance, part == 0 ? bytes : 0};
-      if (at < m.rows) dot_all<1, Packed>(n, m, one, next, first, at, table);
+      const Prefetch behind = {one.scales + distance, part == 0 ? bytes : 0};
+      if (at < m.rows) dot_all<1, Packed>(n, m, one, behind, first, at, table);
     }
   }
 }
@@ -164,13 +165,13 @@ void unpack_q4(const unsigned char* block, size_t blocks, const unsigned char* t
   }
 }
 
-// Scratch of a product of many vectors with Q4 codes.
+// Scratch for many vectors times Q4 codes.
 struct UnpackedScratch {
   unsigned char* codes;  // of two panels, a byte each
   UnpackedScratch(Places& places, size_t blocks) { places.put(codes, 2 * blocks * code_bytes); }
 };
 
-void matmul_narrowed(const Matmul& m) {
+void matmul_quantized(const Matmul& m) {
   const size_t stride = m.dtype == DType::q8 ? q8_block_bytes : q4_block_bytes;
   const size_t padded = round_up(m.columns, block_columns), blocks = padded / block_columns;
   const bool unpack = m.dtype == DType::q4 && m.n > packed_vectors, packed = m.dtype == DType::q4 && !unpack;
@@ -185,7 +186,7 @@ void matmul_narrowed(const Matmul& m) {
     const unsigned char* weight = static_cast<const unsigned char*>(m.weight);
     for (size_t row = 0; row < m.rows; row += 2 * panel_rows, weight += 2 * blocks * stride) {
       Panels panels = {weight + block_scale_bytes, weight, stride, stride, blocks * stride, blocks * stride};
-      const Ahead ahead = {weight + 2 * blocks * stride, first == 0 ? 2 * blocks * stride : 0};
+      const Prefetch next = {weight + 2 * blocks * stride, first == 0 ? 2 * blocks * stride : 0};
       if (unpack) {
         unpack_q4(weight, m.rows - row > panel_rows ? 2 * blocks : blocks, table, unpacked.codes);
         panels.codes = unpacked.codes;
@@ -193,15 +194,15 @@ void matmul_narrowed(const Matmul& m) {
         panels.panel_codes = blocks * code_bytes;
       }
       if (packed) {
-        dot_panels<true>(n, m, panels, ahead, first, row, table);
+        dot_panels<true>(n, m, panels, next, first, row, table);
       } else {
-        dot_panels<false>(n, m, panels, ahead, first, row, table);
+        dot_panels<false>(n, m, panels, next, first, row, table);
       }
     }
   }
 }
 
-// T float vectors with one panel. Each weight is scale * value, rounded to float as it is everywhere.
+// T float vectors times one panel. A weight is scale * value, rounded to float, as everywhere.
 template <size_t T, bool Packed>
 void multiply_panel(const Matmul& m, const unsigned char* panel, size_t first, size_t row, const unsigned char* table) {
   constexpr size_t stride = Packed ? q4_block_bytes : q8_block_bytes;
@@ -287,7 +288,7 @@ void multiply_many(const Matmul& m, const unsigned char* table) {
 }  // namespace
 
 void matmul_blocks(const Matmul& m) {
-  if (m.narrowed) return matmul_narrowed(m);
+  if (m.quantized) return matmul_quantized(m);
   unsigned char table[16];
   make_table(table);
   const bool packed = m.dtype == DType::q4, few = m.n <= exact_few_vectors;

@@ -1,5 +1,4 @@
-// The portable kernels, the oracle that all others are tested against: plain loops, and tiles of registers for products
-// of many vectors.
+// The portable kernels, against which all others are tested: plain loops, and register tiles for many vectors.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -15,7 +14,7 @@ float element(const void* data, DType dtype, size_t i) {
   return load_element(dtype, static_cast<const std::byte*>(data), i);
 }
 
-// Sixteen partial sums, so that a compiler can use whatever vectors the processor has without changing the order.
+// Sixteen partial sums, so that a compiler can vectorise for any processor without changing the order.
 float dot(const float* x, const void* w, DType dtype, size_t offset, size_t n) {
   constexpr size_t lanes = 16;
   float sums[lanes] = {};
@@ -34,7 +33,7 @@ void widen(const void* in, DType dtype, size_t n, float* out) {
   for (size_t i = 0; i < n; i++) out[i] = element(in, dtype, i);
 }
 
-void narrow(const float* in, DType dtype, size_t n, void* out) {
+void round_to(const float* in, DType dtype, size_t n, void* out) {
   if (dtype == DType::f32) {
     std::memcpy(out, in, n * sizeof(float));
     return;
@@ -61,19 +60,19 @@ void rotate(float* x, const float* cos, const float* sin, size_t half) {
   }
 }
 
-// One block: codes x / scale, of four scales with max |x| at 127, 126, 125 and 124 that which leaves the least error.
-void narrow_block(const float* x, size_t n, int8_t* codes, float* scale, int32_t* offset) {
-  float top = 0, not_finite = 0;  // zeros, or NaN from NaN and infinity
+// One block: codes x / scale, with that of four scales (max |x| at 127, 126, 125 and 124) that has the least error.
+void quantize_block(const float* x, size_t n, int8_t* codes, float* scale, int32_t* offset) {
+  float max_abs = 0, not_finite = 0;  // zeros, or NaN from NaN and infinity
   for (size_t i = 0; i < n; i++) {
-    top = std::fmax(top, std::fabs(x[i]));
+    max_abs = std::fmax(max_abs, std::fabs(x[i]));
     not_finite += x[i] * 0;
   }
-  const bool has_codes = not_finite == 0 && top > 1e-30f;  // far below all others, numbers are zeros
+  const bool has_codes = not_finite == 0 && max_abs > 1e-30f;  // tiny values become zeros
   float best = 127, least = INFINITY;
   for (float step = 127; has_codes && step > 123; step--) {
     float error = 0;
     for (size_t i = 0; i < n; i++) {
-      const float scaled = x[i] * (step / top), rest = (scaled - std::nearbyint(scaled)) * (1 / step);
+      const float scaled = x[i] * (step / max_abs), rest = (scaled - std::nearbyint(scaled)) * (1 / step);
       error += rest * rest;
     }
     if (error < least) {
@@ -81,27 +80,27 @@ void narrow_block(const float* x, size_t n, int8_t* codes, float* scale, int32_t
       best = step;
     }
   }
-  int total = 0;
+  int sum = 0;
   for (size_t i = 0; i < block_columns; i++) {
-    codes[i] = has_codes && i < n ? static_cast<int8_t>(std::nearbyint(x[i] * (best / top))) : int8_t{0};
-    total += codes[i];
+    codes[i] = has_codes && i < n ? static_cast<int8_t>(std::nearbyint(x[i] * (best / max_abs))) : int8_t{0};
+    sum += codes[i];
   }
-  *scale = top / best + not_finite;
-  *offset = -128 * total;
+  *scale = max_abs / best + not_finite;
+  *offset = -128 * sum;
 }
 
-void narrow_activations(const float* x, DType, size_t columns, size_t begin, size_t end, void* out) {
+void quantize_activations(const float* x, DType, size_t columns, size_t begin, size_t end, void* out) {
   const size_t blocks = blocks_of(columns);
   auto* codes = static_cast<int8_t*>(out);
   auto* scales = reinterpret_cast<float*>(codes + blocks * block_columns);
   auto* offsets = reinterpret_cast<int32_t*>(scales + blocks);
   for (size_t c = begin; c < end; c += block_columns) {
     const size_t block = c / block_columns, n = end - c < block_columns ? end - c : block_columns;
-    narrow_block(x + (c - begin), n, codes + c, scales + block, offsets + block);
+    quantize_block(x + (c - begin), n, codes + c, scales + block, offsets + block);
   }
 }
 
-bool narrows(DType weights) { return is_blocked(weights); }
+bool quantizes(DType weights) { return is_blocked(weights); }
 
 // One row of one block: its values to `values`; returns its scale.
 float unpack_block(const Matmul& m, size_t row, size_t index, int8_t* values) {
@@ -119,10 +118,10 @@ float unpack_block(const Matmul& m, size_t row, size_t index, int8_t* values) {
   return f16_to_float(bits);
 }
 
-// A row of a block format: whole panels' worth of values, and the scales of its blocks. Lies in the scratch.
+// An unpacked row of a block format, in the scratch.
 struct BlockedRow {
-  float* scales;
-  int8_t* values;
+  float* scales;   // [blocks]
+  int8_t* values;  // [blocks * 32]
   BlockedRow(Places& places, size_t columns) {
     places.put(scales, blocks_of(columns));
     places.put(values, blocks_of(columns) * block_columns);
@@ -135,7 +134,7 @@ void unpack_row(const Matmul& m, size_t row, const BlockedRow& out) {
   }
 }
 
-float dot_narrowed(const BlockedRow& w, const void* vector, size_t columns) {
+float dot_quantized(const BlockedRow& w, const void* vector, size_t columns) {
   const size_t blocks = blocks_of(columns);
   const auto* codes = static_cast<const int8_t*>(vector);
   const auto* scales = reinterpret_cast<const float*>(codes + blocks * block_columns);
@@ -154,13 +153,13 @@ float dot_blocked(const BlockedRow& w, const float* x, size_t columns) {
   return total;
 }
 
-// Products of many float vectors: every weight is widened once and used for all of them, in tiles of a few vectors and
-// rows whose sums stay in registers. Each sum has one order, that of the columns.
-using Vec [[gnu::vector_size(16)]] = float;        // what nearly every processor has
+// Many float vectors: each weight is widened once for all of them, and the sums of a tile of a few vectors and rows
+// stay in registers. Every sum runs in the order of the columns.
+using Vec [[gnu::vector_size(16)]] = float;        // nearly every processor has these
 constexpr size_t tile_vectors = 4, tile_rows = 8;  // sums in 8 of 16 registers, beside weights and factors
 
-// Columns [begin, begin + depth) of tile_rows rows as [depth, tile_rows], zeros for rows that there are not. `begin` is
-// a multiple of block_columns.
+// Columns [begin, begin + depth) of tile_rows rows as [depth, tile_rows], with zeros for missing rows. `begin` is a
+// multiple of block_columns.
 void pack_tile(const Matmul& m, size_t first_row, size_t begin, size_t depth, float* tile) {
   for (size_t r = 0; r < tile_rows; r++) {
     const size_t row = first_row + r;
@@ -191,7 +190,7 @@ void pack_vectors(const Matmul& m, size_t begin, size_t depth, float* out) {
   }
 }
 
-// sums [tile_vectors, tile_rows] = products of packed vectors and a packed tile
+// sums [tile_vectors, tile_rows] = packed vectors times a packed tile
 void tile_product(const float* x, const float* tile, size_t depth, float* sums) {
   Vec s[tile_vectors][2] = {};
   for (size_t k = 0; k < depth; k++, x += tile_vectors, tile += tile_rows) {
@@ -236,7 +235,7 @@ void multiply_many(const Matmul& m) {
 }
 
 void matmul(const Matmul& m) {
-  if (m.n > tile_vectors && !m.narrowed && !m.one_order) return multiply_many(m);
+  if (m.n > tile_vectors && !m.quantized && !m.batch_invariant) return multiply_many(m);
   Places places(m.scratch);
   const BlockedRow blocked(places, m.columns);
   for (size_t row = 0; row < m.rows; row++) {
@@ -244,7 +243,7 @@ void matmul(const Matmul& m) {
     for (size_t i = 0; i < m.n; i++) {
       const auto* x = static_cast<const float*>(m.x[i]);
       const float product = !is_blocked(m.dtype) ? dot(x, m.weight, m.dtype, row * m.columns, m.columns)
-                            : m.narrowed         ? dot_narrowed(blocked, m.x[i], m.columns)
+                            : m.quantized        ? dot_quantized(blocked, m.x[i], m.columns)
                                                  : dot_blocked(blocked, x, m.columns);
       m.out[i][row] = m.accumulate ? m.out[i][row] + product : product;
     }
@@ -255,24 +254,24 @@ size_t matmul_scratch(size_t n, size_t columns) {
   return std::max(bytes_of_arrays<BlockedRow>(columns), n > tile_vectors ? bytes_of_arrays<TileScratch>(n) : 0);
 }
 
-// One block of positions: adds the shares of one query, relative to the largest score so far.
-void attend(const AttentionTask& t, size_t i, const float* keys, const float* values, size_t n, float* largest,
-            float* total) {
+// Online softmax update of one query with n more positions.
+void attend(const AttentionTask& t, size_t i, const float* keys, const float* values, size_t n, float* running_max,
+            float* running_sum) {
   const size_t d = t.head_size;
-  float scores[attention_key_block], top = *largest;
+  float scores[attention_key_block], max = *running_max;
   for (size_t p = 0; p < n; p++) {
     scores[p] = t.scale * dot(t.q[i], keys, DType::f32, p * d, d);
-    top = std::fmax(top, scores[p]);
+    max = std::fmax(max, scores[p]);
   }
-  const float rescale = std::exp(*largest - top);  // 0 in the first block
-  *largest = top;
-  *total *= rescale;
+  const float rescale = std::exp(*running_max - max);  // 0 in the first block
+  *running_max = max;
+  *running_sum *= rescale;
   float* out = t.out[i];
   for (size_t c = 0; c < d; c++) out[c] *= rescale;
   for (size_t p = 0; p < n; p++) {
-    const float share = std::exp(scores[p] - top);
-    *total += share;
-    for (size_t c = 0; c < d; c++) out[c] += share * values[p * d + c];
+    const float probability = std::exp(scores[p] - max);
+    *running_sum += probability;
+    for (size_t c = 0; c < d; c++) out[c] += probability * values[p * d + c];
   }
 }
 
@@ -287,13 +286,13 @@ struct DecodedBlock {
 
 size_t attention_scratch(size_t head_size) { return bytes_of_arrays<DecodedBlock>(head_size); }
 
-// Online softmax over blocks of positions: memory does not grow with the length.
+// Online softmax over blocks of positions, in memory that does not grow with their number.
 void attention(const AttentionTask& t) {
   const size_t d = t.head_size;
   const KvLayout layout(t.dtype, d);
-  float largest[attention_max_queries], total[attention_max_queries];
+  float max[attention_max_queries], sum[attention_max_queries];
   for (size_t i = 0; i < t.n; i++) {
-    largest[i] = -INFINITY, total[i] = 0;
+    max[i] = -INFINITY, sum[i] = 0;
     std::fill_n(t.out[i], d, 0.0f);
   }
   const size_t end = std::min(t.end, *std::max_element(t.visible, t.visible + t.n));
@@ -310,14 +309,14 @@ void attention(const AttentionTask& t) {
       const size_t first = hidden > begin ? hidden - begin : 0;
       const size_t last = t.visible[i] > begin ? std::min(n, t.visible[i] - begin) : 0;
       if (first >= last) continue;
-      attend(t, i, block.keys + first * d, block.values + first * d, last - first, &largest[i], &total[i]);
+      attend(t, i, block.keys + first * d, block.values + first * d, last - first, &max[i], &sum[i]);
     }
   }
   for (size_t i = 0; i < t.n; i++) {
-    if (t.largest != nullptr) {
-      t.largest[i] = largest[i], t.total[i] = total[i];
+    if (t.max != nullptr) {
+      t.max[i] = max[i], t.sum[i] = sum[i];
     } else {
-      for (size_t c = 0; c < d; c++) t.out[i][c] /= total[i];
+      for (size_t c = 0; c < d; c++) t.out[i][c] /= sum[i];
     }
   }
 }
@@ -325,12 +324,12 @@ void attention(const AttentionTask& t) {
 }  // namespace
 
 const Kernels kernels = {.widen = widen,
-                         .narrow = narrow,
+                         .round_to = round_to,
                          .rms_norm = rms_norm,
                          .silu_multiply = silu_multiply,
                          .rotate = rotate,
-                         .narrow_activations = narrow_activations,
-                         .narrows = narrows,
+                         .quantize_activations = quantize_activations,
+                         .quantizes = quantizes,
                          .matmul = matmul,
                          .attention = attention,
                          .matmul_scratch = matmul_scratch,

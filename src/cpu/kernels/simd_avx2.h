@@ -12,8 +12,8 @@ using Vec = __m256;
 constexpr size_t lanes = 8;
 // A packed block holds one, two or three times as many vectors: 12 accumulators of 16 registers.
 constexpr size_t tile_step = 2;
-constexpr size_t dot_vectors = 2;      // vectors that share one reading of four rows: 8 accumulators
-constexpr size_t dot_max_vectors = 6;  // more are multiplied by packed tiles
+constexpr size_t dot_vectors = 2;      // vectors for which four rows are read once: 8 accumulators
+constexpr size_t dot_max_vectors = 6;  // more vectors are multiplied by packed tiles
 
 static inline __m256i first(size_t n) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0));
@@ -68,7 +68,7 @@ static inline void store_bf16(void* p, Vec v) {
   _mm_storeu_si128(static_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
 }
 
-// The sums of four vectors, each in the same order as its neighbours'.
+// The sums of four vectors, all in the same order.
 static inline __m128 sums_of_four(Vec a, Vec b, Vec c, Vec d) {
   auto halve = [](Vec v) { return _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1)); };
   return _mm_hadd_ps(_mm_hadd_ps(halve(a), halve(b)), _mm_hadd_ps(halve(c), halve(d)));
@@ -84,7 +84,7 @@ static inline Vec only_first_bf16(Vec v) { return _mm256_and_ps(v, _mm256_castsi
 using Codes = __m256i;
 using Sums = __m256i;
 static inline Codes load_codes(const unsigned char* p) { return _mm256_loadu_si256(reinterpret_cast<const Codes*>(p)); }
-// Signed codes as those that are 128 too large, and back.
+// Converts between signed codes and unsigned ones that are 128 too large.
 static inline Codes flip_signs(Codes v) { return _mm256_xor_si256(v, _mm256_set1_epi8(-128)); }
 static inline void store_codes(unsigned char* p, Codes v) { _mm256_storeu_si256(reinterpret_cast<Codes*>(p), v); }
 static inline Codes low_halves(Codes v) { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }
@@ -93,7 +93,7 @@ static inline Codes look_up(const unsigned char* table, Codes index) {  // table
   const __m128i values = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
   return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(values), index);
 }
-// The codes of column `column` (0 to 3) as floats, less the 128 that is added in storage.
+// The codes of column `column` (0 to 3) as floats, minus the 128 that is added in storage.
 static inline Vec column_of(Codes v, int column) {
   const __m256i code = _mm256_and_si256(_mm256_srli_epi32(v, 8 * column), _mm256_set1_epi32(255));
   return _mm256_sub_ps(_mm256_cvtepi32_ps(code), _mm256_set1_ps(128));
@@ -105,12 +105,12 @@ static inline Codes broadcast_four(const signed char* x) {
 }
 // sums + (codes - 128) * x over 4 columns.
 #if defined(__AVXVNNI__) || defined(__AVX512VNNI__)
-// From the offset of the activations on: the codes are multiplied as they are stored.
+// Codes are multiplied as they are stored; sums begin with the activations' offset.
 static inline Sums first_sums(int offset) { return _mm256_set1_epi32(offset); }
 static inline Sums add_products(Sums sums, Codes codes, Codes x) { return _mm256_dpbusd_epi32(sums, codes, x); }
 #else
-// Without an instruction for four products in 32 bits the codes are multiplied with their sign on the other factor, so
-// that two products fit 16 bits; the offset of the activations is not needed.
+// Without VNNI, the sign of a code moves to the other factor, so that the sum of two products fits 16 bits. The
+// activations' offset is not needed.
 static inline Sums first_sums(int) { return _mm256_setzero_si256(); }
 static inline Sums add_products(Sums sums, Codes codes, Codes x) {
   const __m256i values = _mm256_xor_si256(codes, _mm256_set1_epi8(-128));
@@ -119,31 +119,31 @@ static inline Sums add_products(Sums sums, Codes codes, Codes x) {
 }
 #endif
 static inline Vec to_float(Sums sums) { return _mm256_cvtepi32_ps(sums); }
-// Stores the nearest whole numbers as bytes, which hold them; adds them to `sums`.
+// Rounds to integers that fit a byte, stores them and adds them to `sums`.
 static inline Sums store_as_bytes(signed char* p, Vec v, Sums sums) {
   const __m256i whole = _mm256_cvtps_epi32(v);
   const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
   _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
   return _mm256_add_epi32(sums, whole);
 }
-static inline int total(Sums sums) {
+static inline int sum_of(Sums sums) {
   __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
   four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
   return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1)));
 }
-// a less the nearest whole number
+// a minus the nearest integer
 static inline Vec rounding_error(Vec a) { return _mm256_sub_ps(a, round(a)); }
-static inline float largest(Vec v) {
+static inline float max_of(Vec v) {
   __m128 most = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
   most = _mm_max_ps(most, _mm_movehl_ps(most, most));
   return _mm_cvtss_f32(_mm_max_ss(most, _mm_shuffle_ps(most, most, 1)));
 }
-// Of magnitudes: infinity is larger than all numbers, and NaN than that.
+// By magnitude, where infinity is larger than every number and NaN larger than infinity.
 static inline Vec absolute(Vec v) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v); }
 static inline Vec larger_magnitude(Vec a, Vec b) {
   return _mm256_castsi256_ps(_mm256_max_epu32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
 }
-static inline float largest_magnitude(Vec v) {
+static inline float max_magnitude(Vec v) {
   const __m256i bits = _mm256_castps_si256(v);
   __m128i most = _mm_max_epu32(_mm256_castsi256_si128(bits), _mm256_extracti128_si256(bits, 1));
   most = _mm_max_epu32(most, _mm_shuffle_epi32(most, 0x4e));

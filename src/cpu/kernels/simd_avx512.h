@@ -11,8 +11,8 @@ using Vec = __m512;
 constexpr size_t lanes = 16;
 // A packed block holds one, two or three times as many vectors: 24 accumulators of 32 registers.
 constexpr size_t tile_step = 4;
-constexpr size_t dot_vectors = 6;       // vectors that share one reading of four rows: 24 accumulators
-constexpr size_t dot_max_vectors = 48;  // more are multiplied by packed tiles
+constexpr size_t dot_vectors = 6;       // vectors for which four rows are read once: 24 accumulators
+constexpr size_t dot_max_vectors = 48;  // more vectors are multiplied by packed tiles
 
 static inline __mmask16 first(size_t n) { return static_cast<__mmask16>((1u << n) - 1u); }
 
@@ -51,7 +51,7 @@ static inline Vec load_first_as(const void* p, size_t n) {
 static inline void store_f16(void* p, Vec v) {
   _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
-// By integers, because the instruction for it takes subnormals for zero.
+// With integer arithmetic, because the instruction for it flushes subnormals to zero.
 static inline void store_bf16(void* p, Vec v) {
   const __m512i bits = _mm512_castps_si512(v);
   const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
@@ -70,7 +70,7 @@ static inline Vec only_first_bf16(Vec v) { return _mm512_and_ps(v, _mm512_castsi
 using Codes = __m512i;
 using Sums = __m512i;
 static inline Codes load_codes(const unsigned char* p) { return _mm512_loadu_si512(p); }
-// Signed codes as those that are 128 too large, and back.
+// Converts between signed codes and unsigned ones that are 128 too large.
 static inline Codes flip_signs(Codes v) { return _mm512_xor_si512(v, _mm512_set1_epi8(-128)); }
 static inline void store_codes(unsigned char* p, Codes v) { _mm512_storeu_si512(p, v); }
 static inline Codes low_halves(Codes v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
@@ -79,13 +79,13 @@ static inline Codes look_up(const unsigned char* table, Codes index) {  // table
   const __m128i values = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
   return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(values), index);
 }
-// The codes of column `column` (0 to 3) as floats, less the 128 that is added in storage.
+// The codes of column `column` (0 to 3) as floats, minus the 128 that is added in storage.
 static inline Vec column_of(Codes v, int column) {
   const __m512i code =
       _mm512_and_si512(_mm512_srli_epi32(v, static_cast<unsigned>(8 * column)), _mm512_set1_epi32(255));
   return _mm512_sub_ps(_mm512_cvtepi32_ps(code), _mm512_set1_ps(128));
 }
-// sums + codes * x over 4 columns, from the offset of the activations on: the codes are multiplied as they are stored.
+// sums + codes * x over 4 columns. Codes are multiplied as they are stored; sums begin with the activations' offset.
 static inline Sums first_sums(int offset) { return _mm512_set1_epi32(offset); }
 static inline Codes broadcast_four(const signed char* x) {
   int four;
@@ -94,22 +94,22 @@ static inline Codes broadcast_four(const signed char* x) {
 }
 static inline Sums add_products(Sums sums, Codes codes, Codes x) { return _mm512_dpbusd_epi32(sums, codes, x); }
 static inline Vec to_float(Sums sums) { return _mm512_cvtepi32_ps(sums); }
-// Stores the nearest whole numbers as bytes, which hold them; adds them to `sums`.
+// Rounds to integers that fit a byte, stores them and adds them to `sums`.
 static inline Sums store_as_bytes(signed char* p, Vec v, Sums sums) {
   const __m512i whole = _mm512_cvtps_epi32(v);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(whole));
   return _mm512_add_epi32(sums, whole);
 }
-static inline int total(Sums sums) { return _mm512_reduce_add_epi32(sums); }
-// a less the nearest whole number
+static inline int sum_of(Sums sums) { return _mm512_reduce_add_epi32(sums); }
+// a minus the nearest integer
 static inline Vec rounding_error(Vec a) { return _mm512_reduce_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-static inline float largest(Vec v) { return _mm512_reduce_max_ps(v); }
-// Of magnitudes: infinity is larger than all numbers, and NaN than that.
+static inline float max_of(Vec v) { return _mm512_reduce_max_ps(v); }
+// By magnitude, where infinity is larger than every number and NaN larger than infinity.
 static inline Vec absolute(Vec v) { return _mm512_abs_ps(v); }
 static inline Vec larger_magnitude(Vec a, Vec b) {
   return _mm512_castsi512_ps(_mm512_max_epu32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
 }
-static inline float largest_magnitude(Vec v) {
+static inline float max_magnitude(Vec v) {
   const unsigned bits = _mm512_reduce_max_epu32(_mm512_castps_si512(v));
   float top;
   __builtin_memcpy(&top, &bits, sizeof top);
@@ -117,7 +117,7 @@ static inline float largest_magnitude(Vec v) {
 }
 
 static inline float sum(Vec v) { return _mm512_reduce_add_ps(v); }
-// The sums of four vectors, each in the same order as its neighbours'.
+// The sums of four vectors, all in the same order.
 static inline __m128 sums_of_four(Vec a, Vec b, Vec c, Vec d) {
   auto halve = [](Vec v) {
     const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));

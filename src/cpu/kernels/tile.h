@@ -1,4 +1,4 @@
-// Packed tiles: products of many vectors with many rows, blocked for registers. Matmul and attention are built on them.
+// Packed tiles: many vectors times many rows, blocked for registers. Matmul and attention are built on them.
 //
 //   packed vectors  blocks of [depth, T], T a multiple of tile_step and at most block_vectors
 //   packed rows     [depth, tile_width]
@@ -13,7 +13,7 @@ static_assert(tile_outputs % tile_width == 0);
 
 namespace {
 
-// Scratch of a product of n vectors by packed tiles, matmul_depth_block columns at a time.
+// Scratch for n vectors, matmul_depth_block columns at a time.
 struct TileScratch {
   float* tile;     // [matmul_depth_block, tile_width]
   float* vectors;  // packed [n, matmul_depth_block], and what pack_vectors() writes beyond them
@@ -25,8 +25,8 @@ struct TileScratch {
 
 }  // namespace
 
-// out[k][i] = rows[i][begin + k] for k < depth: `lanes` rows (null: zeros) become columns. `lanes` floats are written
-// at every out + k * stride, in ascending order.
+// out[k][i] = rows[i][begin + k] for k < depth: `lanes` rows (null: zeros) become columns. Writes `lanes` floats at
+// each out + k * stride, in ascending order.
 template <DType D>
 static inline void pack_rows(const char* const* rows, size_t begin, size_t depth, float* out, size_t stride) {
   for (size_t k = 0; k < depth; k += lanes) {

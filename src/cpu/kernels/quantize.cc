@@ -1,4 +1,4 @@
-// Activations narrowed to what weights are multiplied with: BF16, or blocks of 8 bits.
+// Quantizes activations for the weights that they are multiplied with: to BF16, or to blocks of 8 bits.
 #include <iterator>
 #include <limits>
 
@@ -7,11 +7,11 @@
 namespace finermoe::FINERMOE_KERNELS {
 namespace {
 
-constexpr float smallest_top = 1e-30f, largest_top = std::numeric_limits<float>::max();
+constexpr float least_max = 1e-30f, most_max = std::numeric_limits<float>::max();
 
-// One block: codes x / scale. Four scales are tried, with max |x| at 127, 126, 125 and 124: how well a scale suits the
-// block's numbers is chance, and the best of four leaves a seventh less squared error than the first.
-void narrow_block(const float* x, size_t n, signed char* codes, float* scale, int* offset) {
+// One block: codes x / scale. Of four scales, with max |x| at 127, 126, 125 and 124, it takes the one with the least
+// squared error: a seventh less than with the first alone.
+void quantize_block(const float* x, size_t n, signed char* codes, float* scale, int* offset) {
   constexpr size_t n_vectors = block_columns / lanes;
   constexpr float steps[] = {127, 126, 125, 124};
   Vec v[n_vectors], most = zero();
@@ -19,9 +19,9 @@ void narrow_block(const float* x, size_t n, signed char* codes, float* scale, in
     v[i] = i * lanes < n ? load_up_to<DType::f32>(x + i * lanes, n - i * lanes) : zero();
     most = larger_magnitude(most, absolute(v[i]));
   }
-  const float top = largest_magnitude(most);
-  // Far below all others numbers are zeros, which have no inverse; and a NaN or infinity is in the scale alone.
-  const float inverse = top > smallest_top && top <= largest_top ? 1 / top : 0;
+  const float max_abs = max_magnitude(most);
+  // Tiny values become zeros. A NaN or infinity shows in the scale alone.
+  const float inverse = max_abs > least_max && max_abs <= most_max ? 1 / max_abs : 0;
   Vec errors[std::size(steps)];
 #pragma GCC unroll 4
   for (size_t s = 0; s < std::size(steps); s++) {
@@ -31,7 +31,7 @@ void narrow_block(const float* x, size_t n, signed char* codes, float* scale, in
       errors[s] = fma(rest, rest, errors[s]);
     }
   }
-  // The first of the least, without a branch that could not be foreseen.
+  // The first of the least errors, without a branch, which would often be mispredicted.
   const __m128 error = sums_of_four(errors[0], errors[1], errors[2], errors[3]);
   __m128 least = _mm_min_ps(error, _mm_movehl_ps(error, error));
   least = _mm_min_ps(least, _mm_shuffle_ps(least, least, 1));
@@ -42,22 +42,22 @@ void narrow_block(const float* x, size_t n, signed char* codes, float* scale, in
     const Vec scaled = inverse == 0 ? zero() : mul(v[i], broadcast(steps[best] * inverse));
     sums = store_as_bytes(codes + i * lanes, scaled, sums);
   }
-  *scale = top <= largest_top ? top / steps[best] : std::numeric_limits<float>::quiet_NaN();
-  *offset = -128 * total(sums);
+  *scale = max_abs <= most_max ? max_abs / steps[best] : std::numeric_limits<float>::quiet_NaN();
+  *offset = -128 * sum_of(sums);
 }
 
-void narrow_to_blocks(const float* x, size_t columns, size_t begin, size_t end, char* out) {
+void quantize_to_blocks(const float* x, size_t columns, size_t begin, size_t end, char* out) {
   const size_t padded = round_up(columns, block_columns), blocks = padded / block_columns;
   auto* codes = reinterpret_cast<signed char*>(out);
   float* scales = reinterpret_cast<float*>(out + padded);
   int* offsets = reinterpret_cast<int*>(out + padded + blocks * sizeof(float));
   for (size_t c = begin; c < end; c += block_columns) {
     const size_t block = c / block_columns;
-    narrow_block(x + (c - begin), smaller(block_columns, end - c), codes + c, scales + block, offsets + block);
+    quantize_block(x + (c - begin), smaller(block_columns, end - c), codes + c, scales + block, offsets + block);
   }
 }
 
-void narrow_to_bf16(const float* x, size_t begin, size_t end, char* out) {
+void round_to_bf16(const float* x, size_t begin, size_t end, char* out) {
   for (size_t c = begin; c < end; c += lanes) {
     store_bf16(out + c * sizeof(uint16_t), load_up_to<DType::f32>(x + (c - begin), end - c));
   }
@@ -68,15 +68,15 @@ void narrow_to_bf16(const float* x, size_t begin, size_t end, char* out) {
 
 }  // namespace
 
-void narrow_activations(const float* x, DType weights, size_t columns, size_t begin, size_t end, void* out) {
+void quantize_activations(const float* x, DType weights, size_t columns, size_t begin, size_t end, void* out) {
   if (weights == DType::bf16) {
-    narrow_to_bf16(x, begin, end, static_cast<char*>(out));
+    round_to_bf16(x, begin, end, static_cast<char*>(out));
   } else {
-    narrow_to_blocks(x, columns, begin, end, static_cast<char*>(out));
+    quantize_to_blocks(x, columns, begin, end, static_cast<char*>(out));
   }
 }
 
-bool narrows(DType weights) {
+bool quantizes(DType weights) {
 #if defined(__AVX512BF16__)
   if (weights == DType::bf16) return true;
 #endif
