@@ -3,7 +3,7 @@
     python3 bench/quantisation_quality.py FINERMOE [--part perplexity|definitions|experts|divergence]
 
 FINERMOE is the command. Prints tables in Markdown: perplexity of the held-out text; how many of the 2,600 definitions of
-words.json come back word for word; how many experts the narrowed activations leave the same; mean KL divergence of the
+words.json come back word for word; how many experts the quantized activations leave the same; mean KL divergence of the
 next-token distributions from those of float32, on the dense model. The last needs numpy, gguf and llama-cpp-python: the
 model is written as GGUF with the same policy as ours (the tied embedding in 8 bits) by llama.cpp's own quantiser.
 """
@@ -66,7 +66,7 @@ def definitions(runner):
 
 
 def experts(runner):
-    """How many of the experts chosen with float32 activations are chosen with narrowed ones too, by the same weights."""
+    """How many of the experts chosen with float32 activations are chosen with quantized ones too, by the same weights."""
     import numpy as np
 
     def chosen(dtype, precision):
