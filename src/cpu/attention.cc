@@ -49,17 +49,8 @@ void CpuStep::qkv(DevicePtr<const float> x, const QkvWeights& weights, const Att
         std::fill_n(out_rows[i], n_heads * d, 0.0f);
       }
     }
-    const WeightView rows = rows_of(weight, head * d, n_heads * d);
-    kernels_.matmul({.x = x_rows,
-                     .quantized = is_quantized(inputs, weight.dtype),
-                     .out = out_rows,
-                     .n = count,
-                     .weight = rows.data.address(),
-                     .dtype = rows.dtype,
-                     .rows = rows.rows,
-                     .columns = rows.columns,
-                     .accumulate = true,
-                     .scratch = memory_.matmul(worker)});
+    multiply_rows(x_rows, is_quantized(inputs, weight.dtype), out_rows, count, rows_of(weight, head * d, n_heads * d),
+                  true, worker);
     for (size_t at = 0; at < count * n_heads; at++) {
       const size_t row = first + at / n_heads, h = at % n_heads;
       float* vector = out_rows[at / n_heads] + h * d;

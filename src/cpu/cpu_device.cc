@@ -33,18 +33,18 @@ class HostMemory final : public DeviceMemory {
 
 class CpuDevice final : public Device {
  public:
+  const char* name() const override { return "cpu"; }
+  bool copies_weights() const override { return false; }
   DeviceInfo info() const override {
     const auto bit = [](DType dtype) { return 1u << static_cast<uint32_t>(dtype); };
     const uint32_t kv_dtypes = bit(DType::f32) | bit(DType::f16) | bit(DType::bf16) | bit(DType::q8);
-    return {.name = "cpu",
-            .kind = FINERMOE_DEVICE_CPU,
+    return {.kind = FINERMOE_DEVICE_CPU,
             .description = processor_name(),
             .version = kernels_name(*resolve_isa(FINERMOE_ISA_AUTO)),
             .memory = total_memory(),
             .memory_available = available_memory(),
             .weight_dtypes = kv_dtypes | bit(DType::q4),
-            .kv_dtypes = kv_dtypes,
-            .copies_weights = false};
+            .kv_dtypes = kv_dtypes};
   }
   Result<std::shared_ptr<Backend>> open(const DeviceOptions& options) const override {
     FM_ASSIGN(const int32_t isa, resolve_isa(options.isa));

@@ -19,13 +19,14 @@ CpuStep::CpuStep(const Kernels& kernels, std::shared_ptr<ThreadPool> pool, const
     : Step(n_rows, n_positions),
       kernels_(kernels),
       pool_(std::move(pool)),
-      rope_(config.rope),
+      attention_factor_(static_cast<float>(config.rope.attention_factor)),
       router_(config.router),
       head_size_(config.head_size),
       vocab_size_(config.vocab_size),
       memory_(std::move(memory)) {
   activations_ = memory_.activations;
   caches_.reserve(n_rows);
+  config.rope.frequencies(config.head_size, {memory_.rope_frequencies, config.head_size / 2});
 }
 
 Result<std::unique_ptr<CpuStep>> CpuStep::make(const Kernels& kernels, std::shared_ptr<ThreadPool> pool,
@@ -54,13 +55,11 @@ Status CpuStep::begin(const RaggedBatch& batch, Precision precision) {
   for (const KvCache* cache : batch.caches) caches_.push_back(static_cast<const CpuKvCache*>(cache));
 
   const size_t half = head_size_ / 2;
-  const auto factor = static_cast<float>(rope_.attention_factor);
-  rope_.frequencies(head_size_, {memory_.rope_frequencies, half});
   for (size_t row = 0; row < n_; row++) {
     for (size_t i = 0; i < half; i++) {
       const float angle = static_cast<float>(memory_.positions[row]) * memory_.rope_frequencies[i];
-      memory_.rope_cos[row * half + i] = std::cos(angle) * factor;
-      memory_.rope_sin[row * half + i] = std::sin(angle) * factor;
+      memory_.rope_cos[row * half + i] = std::cos(angle) * attention_factor_;
+      memory_.rope_sin[row * half + i] = std::sin(angle) * attention_factor_;
     }
   }
   pool_step_.emplace(*pool_);
@@ -110,6 +109,21 @@ const void* CpuStep::input_row(const Inputs& inputs, DType weights, size_t row) 
   return inputs.quantized[is_blocked(weights)] + row * quantized_row_bytes(inputs.columns);
 }
 
+void CpuStep::multiply_rows(const void* const* x, bool quantized, float* const* out, size_t n, const WeightView& weight,
+                            bool accumulate, size_t worker, Order order) const {
+  kernels_.matmul({.x = x,
+                   .quantized = quantized,
+                   .out = out,
+                   .n = n,
+                   .weight = weight.data.address(),
+                   .dtype = weight.dtype,
+                   .rows = weight.rows,
+                   .columns = weight.columns,
+                   .accumulate = accumulate,
+                   .scratch = memory_.matmul(worker),
+                   .batch_invariant = order == Order::batch_invariant});
+}
+
 void CpuStep::multiply(const Inputs& inputs, const WeightView& weight, size_t n, bool accumulate, float* out,
                        Order order) {
   const size_t n_chunks = ceil_div(n, matmul_max_vectors), chunk = ceil_div(n, n_chunks);
@@ -123,18 +137,8 @@ void CpuStep::multiply(const Inputs& inputs, const WeightView& weight, size_t n,
       x_rows[i] = input_row(inputs, weight.dtype, first + i);
       out_rows[i] = out + (first + i) * weight.rows + row;
     }
-    const WeightView rows = rows_of(weight, row, std::min(block, weight.rows - row));
-    kernels_.matmul({.x = x_rows,
-                     .quantized = is_quantized(inputs, weight.dtype),
-                     .out = out_rows,
-                     .n = count,
-                     .weight = rows.data.address(),
-                     .dtype = rows.dtype,
-                     .rows = rows.rows,
-                     .columns = rows.columns,
-                     .accumulate = accumulate,
-                     .scratch = memory_.matmul(worker),
-                     .batch_invariant = order == Order::batch_invariant});
+    multiply_rows(x_rows, is_quantized(inputs, weight.dtype), out_rows, count,
+                  rows_of(weight, row, std::min(block, weight.rows - row)), accumulate, worker, order);
   });
 }
 

@@ -65,6 +65,10 @@ class CpuStep final : public Step {
   void multiply(const Inputs& inputs, const WeightView& weight, size_t n, bool accumulate, float* out,
                 Order order = Order::fastest);
 
+  // A task's product: out[i] (+)= W x[i] for n vectors, as they are for weights of this type.
+  void multiply_rows(const void* const* x, bool quantized, float* const* out, size_t n, const WeightView& weight,
+                     bool accumulate, size_t worker, Order order = Order::fastest) const;
+
   // Rows of a weight matrix that one task multiplies with n vectors, if `copies` such matrices are used.
   size_t rows_per_task(const WeightView& weight, size_t n, size_t copies) const;
 
@@ -93,7 +97,7 @@ class CpuStep final : public Step {
 
   const Kernels& kernels_;
   const std::shared_ptr<ThreadPool> pool_;
-  const Rope rope_;
+  const float attention_factor_;  // of the rotary cosines and sines
   const RouterShape router_;
   const uint64_t head_size_, vocab_size_;
   const StepMemory memory_;

@@ -66,26 +66,19 @@ void CpuStep::activate(const Inputs& inputs, const GroupedFfn& ffn) {
     float *gate_rows[matmul_max_vectors], *up_rows[matmul_max_vectors];
     for (size_t first = group.begin; first < group.end; first += matmul_max_vectors) {
       const size_t count = std::min<size_t>(matmul_max_vectors, group.end - first);
-      auto multiply_rows = [&](const WeightView& matrix, float* const* out_rows) {
+      auto multiply_part = [&](const WeightView& matrix, float* const* out_rows) {
         for (size_t i = 0; i < count; i++) {
           x_rows[i] = input_row(inputs, matrix.dtype, ffn.assignments[first + i].token);
         }
-        kernels_.matmul({.x = x_rows,
-                         .quantized = is_quantized(inputs, matrix.dtype),
-                         .out = out_rows,
-                         .n = count,
-                         .weight = rows_of(matrix, row, n_rows).data.address(),
-                         .dtype = matrix.dtype,
-                         .rows = n_rows,
-                         .columns = matrix.columns,
-                         .scratch = memory_.matmul(worker)});
+        multiply_rows(x_rows, is_quantized(inputs, matrix.dtype), out_rows, count, rows_of(matrix, row, n_rows), false,
+                      worker);
       };
       for (size_t i = 0; i < count; i++) {
         gate_rows[i] = memory_.ffn + (first + i) * ffn.width + row;
         up_rows[i] = memory_.rows(worker) + i * n_rows;
       }
-      multiply_rows(weights.gate, gate_rows);
-      multiply_rows(weights.up, up_rows);
+      multiply_part(weights.gate, gate_rows);
+      multiply_part(weights.up, up_rows);
       for (size_t i = 0; i < count; i++) {
         kernels_.silu_multiply(gate_rows[i], up_rows[i], ffn.assignments[first + i].weight, n_rows);
         if (!quantizes(weights.down.dtype)) continue;
@@ -125,16 +118,7 @@ void CpuStep::project(const GroupedFfn& ffn, size_t n, bool accumulate, float* o
                         : memory_.ffn + assignment * ffn.width;
           out_rows[i] = slice + ffn.assignments[assignment].token * ffn.hidden;
         }
-        kernels_.matmul({.x = in_rows,
-                         .quantized = quantized,
-                         .out = out_rows,
-                         .n = count,
-                         .weight = down.data.address(),
-                         .dtype = down.dtype,
-                         .rows = n_rows,
-                         .columns = down.columns,
-                         .accumulate = true,
-                         .scratch = memory_.matmul(worker)});
+        multiply_rows(in_rows, quantized, out_rows, count, down, true, worker);
       }
     }
   });

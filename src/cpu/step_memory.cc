@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "base/places.h"
 #include "cpu/cpu_device.h"
-#include "cpu/places.h"
 
 namespace finermoe {
 namespace {

@@ -21,7 +21,7 @@
 #else
 #include "cpu/kernels/simd_avx2.h"
 #endif
-#include "cpu/places.h"
+#include "base/places.h"
 
 namespace finermoe::FINERMOE_KERNELS {
 

@@ -3,9 +3,9 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/places.h"
 #include "cpu/kernels.h"
 #include "cpu/kv_layout.h"
-#include "cpu/places.h"
 
 namespace finermoe::portable {
 namespace {
