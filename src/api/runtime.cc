@@ -123,7 +123,7 @@ int32_t finermoe_runtime_get_info(const finermoe_runtime* runtime, finermoe_runt
     out.memory_limit = r.account()->limit();
     out.memory_used = r.account()->used();
     out.memory_peak = r.account()->peak();
-    put_chars(r.device().device->info().name, out.device);
+    put_chars(r.device().device->name(), out.device);
     return put_struct(out, info);
   });
 }

@@ -61,14 +61,14 @@ int32_t finermoe_device_get_info(const char* module, size_t index, finermoe_devi
     const DeviceInfo found = devices[index]->info();
     finermoe_device_info out{};
     out.kind = found.kind;
-    put_chars(found.name, out.name);
+    put_chars(devices[index]->name(), out.name);
     put_chars(found.description, out.description);
     put_chars(found.version, out.version);
     out.memory = found.memory;
     out.memory_available = found.memory_available;
     out.weight_dtypes = found.weight_dtypes;
     out.kv_dtypes = found.kv_dtypes;
-    out.copies_weights = found.copies_weights;
+    out.copies_weights = devices[index]->copies_weights();
     return put_struct(out, info);
   });
 }

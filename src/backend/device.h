@@ -11,12 +11,10 @@
 namespace finermoe {
 
 struct DeviceInfo {  // finermoe_device_info says what is what
-  std::string name;
   int32_t kind = FINERMOE_DEVICE_OTHER;
   std::string description, version;
   uint64_t memory = 0, memory_available = 0;
   uint32_t weight_dtypes = 0, kv_dtypes = 0;
-  bool copies_weights = false;
 };
 
 struct DeviceOptions {
@@ -27,7 +25,9 @@ struct DeviceOptions {
 class Device {
  public:
   virtual ~Device() = default;
-  virtual DeviceInfo info() const = 0;
+  virtual const char* name() const = 0;  // static
+  virtual bool copies_weights() const = 0;
+  virtual DeviceInfo info() const = 0;  // as it is at this moment: the system is asked
   virtual Result<std::shared_ptr<Backend>> open(const DeviceOptions& options) const = 0;
   // What a plan counts without opening it: bytes of a step that is made with so many threads, and of a cache
   // (UINT64_MAX where they are more than that).
@@ -37,8 +37,8 @@ class Device {
 using DeviceList = std::vector<std::shared_ptr<const Device>>;
 
 // What a shared library with devices exports as device_module_entry. C++ objects cross this border, so it is built from
-// the same sources by the same compiler as the libfinermoe that opens it: `build` must be that one's build_id before
-// anything else is looked at.
+// the same sources by the same compiler as the libfinermoe that opens it: `build` must be that one's FINERMOE_BUILD_ID
+// before anything else is looked at.
 struct DeviceModule {
   const char* build;
   Result<DeviceList> (*devices)();

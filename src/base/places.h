@@ -5,22 +5,29 @@
 #include <cstdint>
 
 namespace finermoe {
-// Unnamed, so that each instruction set has a copy of its own (see kernels/isa.h).
+// Unnamed, so that each instruction set has a copy of its own (see cpu/kernels/isa.h).
 namespace {
 
 // Places arrays one behind the other, each aligned to 64 bytes. Without memory it only counts.
 class Places {
  public:
-  explicit Places(void* memory = nullptr) : memory_(static_cast<char*>(memory)) {}
+  Places() = default;
+  explicit Places(void* memory) : memory_(reinterpret_cast<uintptr_t>(memory)) {}
+  explicit Places(uintptr_t memory) : memory_(memory) {}
   template <class T>
   void put(T*& array, uint64_t n) {
-    array = memory_ == nullptr ? nullptr : reinterpret_cast<T*>(memory_ + used_);
-    used_ += (n * sizeof(T) + 63) / 64 * 64;
+    array = reinterpret_cast<T*>(next(n * sizeof(T)));
+  }
+  // The address of so many bytes, or 0.
+  uintptr_t next(uint64_t bytes) {
+    const uintptr_t address = memory_ == 0 ? 0 : memory_ + used_;
+    used_ += (bytes + 63) / 64 * 64;
+    return address;
   }
   uint64_t used() const { return used_; }
 
  private:
-  char* const memory_;
+  const uintptr_t memory_ = 0;
   uint64_t used_ = 0;
 };
 

@@ -66,13 +66,12 @@ class ExpertParts {
 using DeviceSet = std::bitset<256>;
 
 // Hands a layer's input and route to the other devices that have some of its experts.
-void send_to_other_devices(const MoeWeights& weights, size_t n, size_t n_choices, Scratch& s) {
+void send_to_other_devices(const MoeWeights& weights, size_t n_values, size_t n_choices, Scratch& s) {
   for (const DeviceExperts& part : weights.parts) {
     if (part.device == 0) continue;
     Step& step = s.step(part.device);
     const Activations& a = step.activations();
-    const uint64_t h = weights.experts[0].gate.columns;
-    step.upload<float>({s.hidden, n * h}, a.normed);
+    step.upload<float>({s.hidden, n_values}, a.normed);
     step.upload<int32_t>({s.experts, n_choices}, a.route.experts);
     step.upload<float>({s.weights, n_choices}, a.route.weights);
   }
@@ -99,7 +98,7 @@ Status moe_layer(const Model& model, const MoeWeights& weights, size_t n, Scratc
   Step& step = s.main();
   const Activations& a = step.activations();
   const RouterShape& shape = model.config.router;
-  const size_t n_choices = n * shape.n_experts_per_token();
+  const size_t n_choices = n * shape.n_experts_per_token(), n_values = n * model.config.hidden_size;
   const bool has_other_devices = model.placement.devices.size() > 1;
 
   // Steps 1 to 5: logits, the kept experts of each group, the winning groups, one softmax over the survivors.
@@ -110,12 +109,12 @@ Status moe_layer(const Model& model, const MoeWeights& weights, size_t n, Scratc
     step.download<int32_t>(a.route.experts, chosen);
     if (has_other_devices) {
       step.download<float>(a.route.weights, {s.weights, n_choices});
-      step.download<float>(a.normed, {s.hidden, n * model.config.hidden_size});
+      step.download<float>(a.normed, {s.hidden, n_values});
     }
     FM_TRY(step.wait());
   }
   ExpertParts parts(model.expert_pages.get(), weights, chosen);
-  send_to_other_devices(weights, n, n_choices, s);
+  send_to_other_devices(weights, n_values, n_choices, s);
 
   // Step 8: the shared expert, gated by a sigmoid; chosen experts are read from the disk meanwhile.
   if (weights.shared.gate) step.gated_ffn(a.normed, weights.shared, weights.shared_gate, n, a.x);
@@ -132,7 +131,7 @@ Status moe_layer(const Model& model, const MoeWeights& weights, size_t n, Scratc
     have_sums.set(part.device);
   }
   if (!have_sums[0]) step.moe_ffn(a.normed, weights.experts, {}, shape, a.route, n, false, out);  // zeros
-  FM_TRY(add_from_other_devices(have_sums, n * model.config.hidden_size, out, s));
+  FM_TRY(add_from_other_devices(have_sums, n_values, out, s));
   if (weights.concat_proj) step.linear(a.routed, weights.concat_proj, n, true, a.x);
   return {};
 }

@@ -5,8 +5,6 @@
 
 namespace finermoe {
 
-const char* const build_id = FINERMOE_BUILD_ID;
-
 Result<DeviceList> list_devices(DeviceList built_in, const std::string& module) {
   if (module.empty()) return built_in;
   FM_ASSIGN(void* const entry, find_in_library(module, device_module_entry));
@@ -15,9 +13,9 @@ Result<DeviceList> list_devices(DeviceList built_in, const std::string& module) 
                   device_module_entry, "a library without it");
   }
   const DeviceModule* const found = reinterpret_cast<DeviceModuleEntry>(entry)();
-  if (std::string_view(found->build) != build_id) {
-    return Status(FINERMOE_ERROR_UNSUPPORTED, format_text(module, " was built with another libfinermoe"), build_id,
-                  found->build);
+  if (std::string_view(found->build) != FINERMOE_BUILD_ID) {
+    return Status(FINERMOE_ERROR_UNSUPPORTED, format_text(module, " was built with another libfinermoe"),
+                  FINERMOE_BUILD_ID, found->build);
   }
   FM_ASSIGN(const DeviceList of_module, found->devices());
   built_in.insert(built_in.end(), of_module.begin(), of_module.end());
@@ -27,9 +25,9 @@ Result<DeviceList> list_devices(DeviceList built_in, const std::string& module) 
 Result<std::shared_ptr<const Device>> find_device(const DeviceList& devices, std::string_view name) {
   std::string names;
   for (const auto& device : devices) {
-    const std::string own = device->info().name;
+    const std::string_view own = device->name();
     if (name.empty() || name == own) return device;
-    names += names.empty() ? own : format_text(", ", own);
+    names += format_text(names.empty() ? "" : ", ", own);
   }
   return Status(FINERMOE_ERROR_UNSUPPORTED, format_text("there is no device \"", name, "\" here"), names,
                 std::string(name));

@@ -8,9 +8,6 @@
 
 namespace finermoe {
 
-// What this libfinermoe was built from, and how: a device module has to agree.
-extern const char* const build_id;
-
 // Those that are built in, and those of a module, if `module` is not empty. The module stays loaded for as long as the
 // process lives. FILE_NOT_FOUND, FILE_UNREADABLE for what is no shared library, UNSUPPORTED for one that is no module,
 // or one of another build.

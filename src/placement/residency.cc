@@ -79,9 +79,9 @@ Status lock_weights(const Checkpoint& checkpoint, Lock lock, const Progress& pro
 }
 
 Result<std::shared_ptr<ExpertPages>> manage_experts(std::shared_ptr<const Checkpoint> checkpoint,
-                                                    const ResidencyOptions& options, const DeviceInfo& device,
+                                                    const ResidencyOptions& options, bool device_copies_weights,
                                                     std::shared_ptr<ThreadPool> pool) {
-  const uint64_t budget = options.expert_budget, mapped = device.copies_weights ? 0 : mapped_bytes(*checkpoint);
+  const uint64_t budget = options.expert_budget, mapped = device_copies_weights ? 0 : mapped_bytes(*checkpoint);
   if (budget != 0 && (mapped == 0 || options.lock == Lock::all)) {
     return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
                   "a budget for experts asks for weights that are mapped and not locked",

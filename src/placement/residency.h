@@ -4,7 +4,6 @@
 
 #include <memory>
 
-#include "backend/device.h"
 #include "base/progress.h"
 #include "base/thread_pool.h"
 #include "format/checkpoint.h"
@@ -40,7 +39,7 @@ Status lock_weights(const Checkpoint& checkpoint, Lock lock, const Progress& pro
 // copies, or, unless something was asked for, files that fit into memory. INVALID_ARGUMENT for a budget that cannot be
 // kept.
 Result<std::shared_ptr<ExpertPages>> manage_experts(std::shared_ptr<const Checkpoint> checkpoint,
-                                                    const ResidencyOptions& options, const DeviceInfo& device,
+                                                    const ResidencyOptions& options, bool device_copies_weights,
                                                     std::shared_ptr<ThreadPool> pool);
 
 }  // namespace finermoe

@@ -15,8 +15,7 @@ bool may_pass(Code code) { return code == FINERMOE_ERROR_OUT_OF_MEMORY || code =
 Result<Placement> place(const Config& config, const Runtime& runtime, const std::string& expert_device) {
   if (expert_device.empty()) return Placement::on(runtime.device());
   FM_ASSIGN(OpenDevice of_experts, runtime.open_device(expert_device));
-  const bool is_the_same = of_experts.device->info().name == runtime.device().device->info().name;
-  if (is_the_same || !config.is_moe()) return Placement::on(runtime.device());
+  if (of_experts.device == runtime.device().device || !config.is_moe()) return Placement::on(runtime.device());
   return Placement::with_experts_on(runtime.device(), std::move(of_experts), config);
 }
 
@@ -30,7 +29,8 @@ Result<std::shared_ptr<LoadedModel>> LoadedModel::load(std::shared_ptr<const Che
   model.config = checkpoint->config();
   FM_ASSIGN(model.placement, place(model.config, *runtime, options.expert_device));
   const Device& of_experts = *model.placement.devices.back().device;
-  FM_ASSIGN(model.expert_pages, manage_experts(checkpoint, options.residency, of_experts.info(), runtime->pool()));
+  FM_ASSIGN(model.expert_pages,
+            manage_experts(checkpoint, options.residency, of_experts.copies_weights(), runtime->pool()));
   FM_TRY(lock_weights(*checkpoint, options.residency.lock, progress));
   FM_ASSIGN(model.weights, Weights::bind(*checkpoint, model.placement, runtime->account(), progress));
   model.checkpoint = std::move(checkpoint);

@@ -20,6 +20,7 @@ Result<std::shared_ptr<Runtime>> Runtime::create(const RuntimeOptions& options, 
 
 Result<OpenDevice> Runtime::open_device(std::string_view name) const {
   FM_ASSIGN(const auto device, find_device(devices_, name));
+  if (device == device_.device) return device_;
   FM_ASSIGN(std::shared_ptr<Backend> backend, device->open({options_.isa, pool_}));
   if (profile_) backend = profiled(std::move(backend), profile_);
   return OpenDevice{device, std::move(backend)};

@@ -33,7 +33,7 @@ class Runtime {
   int32_t isa() const { return options_.isa; }
   const std::shared_ptr<ThreadPool>& pool() const { return pool_; }
   const OpenDevice& device() const { return device_; }
-  // Another one of those that the runtime could be on; UNSUPPORTED where there is none of this name.
+  // One of those that the runtime could be on, its own as it is; UNSUPPORTED where there is none of this name.
   Result<OpenDevice> open_device(std::string_view name) const;
   const std::shared_ptr<MemoryAccount>& account() const { return account_; }
   const std::shared_ptr<Profile>& profile() const { return profile_; }  // null: nothing is measured

@@ -282,11 +282,11 @@ class DeferredBackend final : public Backend {
 
 class DeferredDevice final : public Device {
  public:
+  const char* name() const override { return "deferred"; }
+  bool copies_weights() const override { return true; }
   DeviceInfo info() const override {
     DeviceInfo info = cpu_->info();
-    info.name = "deferred";
     info.kind = FINERMOE_DEVICE_OTHER;
-    info.copies_weights = true;
     return info;
   }
   Result<std::shared_ptr<Backend>> open(const DeviceOptions& options) const override {
