@@ -75,7 +75,7 @@ std::string for_a_person(const finermoe_plan& plan, const Json& attention, const
   text += row("read per token", plan.bytes_per_token) + row("memory available", plan.memory_available);
   text += "head size" + std::string(13, ' ') + attention["head_size"].dump() + "\n";
   for (const auto& [name, value] : attention_rows(attention)) {
-    text += name + std::string(22 - name.size(), ' ') + value + "\n";
+    text.append(name).append(22 - name.size(), ' ').append(value).append("\n");
   }
   text += for_a_person(Residency(plan, flags.compute.expert_budget), plan);
   if (flags.compute.memory_limit > 0) {

@@ -31,6 +31,10 @@ void declare(CLI::App& app, VerifyFlags& flags) {
   app.add_flag("--json", flags.json, "a JSON object instead of lines as sha256sum writes them");
 }
 
+std::string not_a_sum(const std::string& path, const std::string& line) {
+  return path + ": expected lines as sha256sum writes them, found " + line;
+}
+
 // name -> SHA-256 in lower case; from lines "<64 digits>  name" or "<64 digits> *name".
 std::map<std::string, std::string> read_sums(const std::string& path) {
   std::map<std::string, std::string> sums;
@@ -40,7 +44,7 @@ std::map<std::string, std::string> read_sums(const std::string& path) {
     if (line.empty()) continue;
     const bool well_formed = line.size() > 66 && line[64] == ' ' && (line[65] == ' ' || line[65] == '*') &&
                              line.find_first_not_of("0123456789abcdefABCDEF") == 64;
-    if (!well_formed) throw Failure(kError, path + ": expected lines as sha256sum writes them, found " + line);
+    if (!well_formed) throw Failure(kError, not_a_sum(path, line));
     std::string digits = line.substr(0, 64);
     for (char& c : digits) c = c >= 'A' && c <= 'F' ? static_cast<char>(c - 'A' + 'a') : c;
     sums[std::filesystem::path(line.substr(66)).filename().string()] = digits;

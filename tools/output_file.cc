@@ -39,7 +39,7 @@ int own_descriptor(const std::string& path) {
     const ssize_t n = readlink(at.c_str(), link, sizeof link);
     if (n < 0 || n == sizeof link) break;  // not a link, or nothing there
     const std::string next(link, static_cast<size_t>(n));
-    at = next[0] == '/' ? next : finermoe::directory_of(at) + "/" + next;
+    at = next[0] == '/' ? next : finermoe::directory_of(at).append("/").append(next);
   }
   return descriptor_in(at);
 }

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdio>
 
 #include "units.h"
@@ -14,7 +15,7 @@ constexpr double kRedrawSeconds = 0.1;
 constexpr uint64_t kBarWidth = 24;
 
 std::string format_time(double duration) {
-  const auto whole = static_cast<uint64_t>(duration + 0.5);
+  const auto whole = static_cast<uint64_t>(std::llround(duration));
   char text[32];
   if (whole >= 3600) {
     std::snprintf(text, sizeof text, "%u:%02u:%02u", static_cast<unsigned>(whole / 3600),
