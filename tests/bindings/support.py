@@ -1,0 +1,70 @@
+"""What the tests of the bindings share: tools that may be missing, and commands that must succeed."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+SOURCE = pathlib.Path(os.environ["FINERMOE_SOURCE"])
+BUILD = pathlib.Path(os.environ["FINERMOE_BUILD"])
+BINDINGS = SOURCE / "bindings"
+INCLUDE = SOURCE / "include"
+MODEL = SOURCE / "examples/models/tiny-wordnet-finermoe"
+
+
+class Missing(Exception):
+    """A tool or a package that this machine lacks."""
+
+
+def need(tool):
+    if shutil.which(tool) is None:
+        raise Missing(tool)
+
+
+def run(*command, **kwargs):
+    env = {**os.environ, **{name: str(value) for name, value in kwargs.pop("env", {}).items()}}
+    done = subprocess.run([str(word) for word in command], capture_output=True, encoding="utf-8", env=env, **kwargs)
+    assert done.returncode == 0, f"{command}:\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def swig(work, outputs, *options):
+    """Makes wrap.c in `work`, and the language's own files in `outputs`."""
+    need("swig")
+    outputs.mkdir(parents=True, exist_ok=True)
+    run("swig", *options, "-Wall", "-Werror", f"-I{INCLUDE}", f"-I{BINDINGS}", "-outdir", outputs, "-o", work / "wrap.c",
+        BINDINGS / "finermoe.i")
+
+
+def extension(work, name, library, compiler, *includes):
+    run(*compiler, "-O1", "-Wall", "-Werror", "-shared", "-fPIC", *(f"-I{folder}" for folder in (INCLUDE, *includes)),
+        work / "wrap.c", "-o", work / name, f"-L{library}", "-lfinermoe")
+
+
+def work_folder(language):
+    """Where everything that is built for a language goes."""
+    work = BUILD / "bindings" / language
+    work.mkdir(parents=True, exist_ok=True)
+    return work
+
+
+def check_program(program, env, library):
+    """Runs the program of a language and compares what it prints."""
+    with open(MODEL / "expected.json", encoding="utf-8") as file:
+        definition = json.load(file)["prompts"][0]["greedy_text"]
+    expected = [definition, "error FINERMOE_ERROR_FILE_NOT_FOUND", "cancelled FINERMOE_ERROR_CANCELLED", "closed"]
+    found = run(*program, MODEL, env={**env, "LD_LIBRARY_PATH": library}, timeout=120).splitlines()
+    assert found == expected, f"expected {expected}, found {found}"
+
+
+def main(test):
+    """Runs `test(library, compiler)`, the folder of libfinermoe and the C compiler's command being our arguments; what
+    is missing on this machine is named, and the test skipped."""
+    library, *compiler = sys.argv[1:]
+    try:
+        test(library, compiler)
+    except Missing as what:
+        print(f"skipped: not here: {what}")
+        sys.exit(77)
