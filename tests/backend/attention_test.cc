@@ -156,7 +156,7 @@ TEST_P(AttentionOfDevices, RaggedBatches) {
     c.precision = precision;
     c.shape.window = uint64_t(window);
     std::vector<float> first_out;
-    for (uint32_t n_threads : {1, 2, 3, 8}) {
+    for (const uint32_t n_threads : thread_counts()) {
       c.open(device(n_threads));
       // Prefill of three sessions, one longer than what one task takes; then a decode row, a chunk, a first prefill and
       // a decode row together.

@@ -15,7 +15,7 @@ class OperationsTest : public EveryDevice {
   std::vector<float> same_for_any_thread_count(const Config& config, size_t n,
                                                FunctionRef<std::vector<float>(Operations&)> operation) const {
     std::vector<float> first;
-    for (uint32_t n_threads : {1, 2, 3, 8}) {
+    for (const uint32_t n_threads : thread_counts()) {
       auto backend = device(n_threads);
       Operations operations(*backend, config, n);
       const std::vector<float> out = operation(operations.begin());
@@ -288,7 +288,7 @@ TEST_P(OperationsTest, SeveralSessionsAtOnceFromSeveralThreads) {
 }
 
 TEST_P(OperationsTest, TakesTheBytesItPromises) {
-  const std::shared_ptr<const Device> of = GetParam().name == "deferred" ? deferred_device() : cpu_device();
+  const std::shared_ptr<const Device> of = GetParam().device();
   const RouterShape shape{.granularity_inter = 32,
                           .expansion_inter = 1,
                           .granularity_output = 2,

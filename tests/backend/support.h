@@ -17,6 +17,7 @@
 #include "base/cpu_features.h"
 #include "cpu/cpu_device.h"
 #include "deferred_device.h"
+#include "emulated_device.h"
 
 namespace finermoe {
 
@@ -53,6 +54,8 @@ struct DeviceCase {
   bool exists;  // on this machine
   std::shared_ptr<Backend> (*open)(const KernelSet& set, uint32_t n_threads);
   KernelSet set;
+  std::shared_ptr<const Device> (*device)();
+  bool has_threads = true;
 };
 inline void PrintTo(const DeviceCase& device, std::ostream* out) { *out << device.name; }
 
@@ -60,14 +63,17 @@ inline std::shared_ptr<Backend> open_cpu(const KernelSet& set, uint32_t n_thread
   return std::make_shared<CpuBackend>(set.kernels, std::make_shared<ThreadPool>(n_threads));
 }
 
-// Every instruction set of the processor, and a device whose memory is not the host's.
+// Every instruction set of the processor, a device whose memory is not the host's, and a GPU, emulated.
 inline std::vector<DeviceCase> device_cases() {
   std::vector<DeviceCase> cases;
-  for (const KernelSet& set : kernel_sets()) cases.push_back({set.name, set.exists, open_cpu, set});
+  for (const KernelSet& set : kernel_sets()) cases.push_back({set.name, set.exists, open_cpu, set, cpu_device});
   const auto open_deferred = [](const KernelSet& set, uint32_t n_threads) {
     return deferred(open_cpu(set, n_threads));
   };
-  cases.push_back({"deferred", true, open_deferred, {"portable", portable::kernels, true}});
+  const KernelSet portable_set{"portable", portable::kernels, true};
+  cases.push_back({"deferred", true, open_deferred, portable_set, deferred_device});
+  const auto open_emulated = [](const KernelSet&, uint32_t) { return emulated_cuda(); };
+  cases.push_back({"cuda_emulated", true, open_emulated, portable_set, emulated_cuda_device, false});
   return cases;
 }
 
@@ -78,6 +84,10 @@ class EveryDevice : public testing::TestWithParam<DeviceCase> {
     if (!GetParam().exists) GTEST_SKIP() << "this machine lacks " << GetParam().name;
   }
   std::shared_ptr<Backend> device(uint32_t n_threads = 2) const { return GetParam().open(GetParam().set, n_threads); }
+  // Numbers of threads that must make no difference.
+  std::vector<uint32_t> thread_counts() const {
+    return GetParam().has_threads ? std::vector<uint32_t>{1, 2, 3, 8} : std::vector<uint32_t>{1, 2};
+  }
 };
 #define FINERMOE_FOR_EVERY_DEVICE(suite)                                     \
   INSTANTIATE_TEST_SUITE_P(Device, suite, testing::ValuesIn(device_cases()), \

@@ -13,7 +13,7 @@ if __name__ == "__main__":
     if not re.search(r"version 14\.", version):
         print(f"clang-format 14 is not installed (found: {version.strip() or 'none'})")
         sys.exit(77)
-    names = tree.files(".h", ".cc", ".c", ".inc")
+    names = tree.files(".h", ".cc", ".c", ".inc", ".cu", ".cuh")
     result = subprocess.run([tool, "--dry-run", "--Werror", *names], cwd=tree.ROOT, capture_output=True, text=True)
     findings = [line for line in result.stderr.splitlines() if "error:" in line]
     if result.returncode != 0 and not findings:

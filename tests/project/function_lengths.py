@@ -74,7 +74,7 @@ def is_python(name, content):
 
 if __name__ == "__main__":
     limits = tree.limits(tree.text("CONTRIBUTING.md"))
-    names = tree.files(".h", ".cc", ".c", ".inc", ".cpp", ".hpp") if tree_sitter else []
+    names = tree.files(".h", ".cc", ".c", ".inc", ".cpp", ".hpp", ".cu", ".cuh") if tree_sitter else []
     names += tree.files(".py") + [name for name in tree.files(under=("scripts/", ".ci/"))
                                   if not name.endswith(".py") and is_python(name, tree.text(name))]
     findings, measured = [], 0

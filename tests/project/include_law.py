@@ -80,7 +80,8 @@ if __name__ == "__main__":
     law, outside = read_law(tree.text("src/README.md"))
     sources = tree.files(under=("src/",))
     findings = check_law(law, outside, sorted({name.split("/")[1] for name in sources if name.count("/") > 1}))
-    names = [n for n in tree.files(".h", ".cc", ".c", ".inc", ".i", ".cpp", ".hpp") if n.startswith(("src/", *outside))]
+    suffixes = (".h", ".cc", ".c", ".inc", ".i", ".cpp", ".hpp", ".cu", ".cuh")
+    names = [n for n in tree.files(*suffixes) if n.startswith(("src/", *outside))]
     for name in names:
         findings += check(name, tree.text(name), law, outside)
     folders = (*(f"src/{room}/" for room in law), *outside)

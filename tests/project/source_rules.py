@@ -14,7 +14,7 @@ LEFTOVER = re.compile(r"\b(" + "|".join(("TODO", "FIXME", "XXX", "HACK")) + r")\
 MACHINE_PATH = re.compile(r"(?<![\w.$}])/(?:home|root|Users|work)/\w")
 
 # Where a device's own code is: nobody else may follow a pointer into a device's memory.
-DEVICE_CODE = ("src/cpu/", "src/backend/device_ptr.h")
+DEVICE_CODE = ("src/cpu/", "src/cuda/", "src/backend/device_ptr.h")
 ADDRESS = re.compile(r"\.address\(\)")
 
 
@@ -68,11 +68,11 @@ def check_leftovers(name, content):
 
 
 if __name__ == "__main__":
-    sources = tree.files(".h", ".cc", ".c", ".inc", ".cpp", ".hpp")
+    sources = tree.files(".h", ".cc", ".c", ".inc", ".cpp", ".hpp", ".cu", ".cuh")
     limits = tree.limits(tree.text("CONTRIBUTING.md"))
     findings = [finding for name in sources for finding in check(name, tree.text(name), limits)]
     findings += check_exceptions(limits, lambda name: tree.text(name).count("\n") if name in sources else None)
-    texts = tree.files(".h", ".cc", ".c", ".inc", ".i", ".py", ".md", ".build", ".java", ".go", ".rs", ".txt", ".in")
+    texts = tree.files(".h", ".cc", ".c", ".inc", ".cu", ".cuh", ".i", ".py", ".md", ".build", ".java", ".go", ".rs", ".txt", ".in")
     texts += [name for name in tree.files(under=("scripts/", ".ci/")) if not name.endswith((".py", ".txt"))]
     for name in texts:
         # This folder spells out what it looks for.

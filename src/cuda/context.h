@@ -1,0 +1,106 @@
+// One device in use: its primary context, and what is made in it.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <string_view>
+
+#include "base/allocation.h"
+#include "cuda/driver.h"
+
+namespace finermoe::cuda {
+
+// Thread-safe. Each of its functions makes the context current for itself alone.
+class Context : public std::enable_shared_from_this<Context> {
+ public:
+  // Retains the primary context of a device; UNSUPPORTED for a device that the kernels are not compiled for.
+  static Result<std::shared_ptr<const Context>> open(std::shared_ptr<const Driver> driver, DeviceHandle device);
+  ~Context();
+  Context(const Context&) = delete;
+
+  const Driver& driver() const { return *driver_; }
+
+  // Runs a function that answers a code of the driver, in the context.
+  template <class Call>
+  Code with(const Call& call) const {
+    const Code pushed = driver_->push_context(context_);
+    if (pushed != success) return pushed;
+    const Code code = call();
+    ContextHandle popped = nullptr;
+    driver_->pop_context(&popped);
+    return code;
+  }
+  Status status(Code code, std::string_view what) const { return status_of(*driver_, code, what); }
+
+  // Copies, and fills with zeros, before it returns. One thread at a time, on a stream of the context's own.
+  Status upload(Address to, const void* from, size_t bytes) const;
+  Status download(void* to, Address from, size_t bytes) const;
+  Status copy(Address to, Address from, size_t bytes) const;
+  Status set_zero(Address to, size_t bytes) const;
+  // Enqueues something on that stream, `enqueue(stream)`, and waits for it.
+  template <class Enqueue>
+  Status run(std::string_view what, const Enqueue& enqueue) const {
+    const std::lock_guard lock(mutex_);
+    return status(with([&] {
+                    const Code code = enqueue(stream_);
+                    return code == success ? driver_->wait_for_stream(stream_) : code;
+                  }),
+                  what);
+  }
+
+ private:
+  Context(std::shared_ptr<const Driver> driver, DeviceHandle device, ContextHandle context)
+      : driver_(std::move(driver)), device_(device), context_(context) {}
+
+  const std::shared_ptr<const Driver> driver_;
+  const DeviceHandle device_;
+  const ContextHandle context_;
+  StreamHandle stream_ = nullptr;
+  mutable std::mutex mutex_;  // of the stream
+};
+
+// Memory of the device, or pinned memory of the host that it copies from and to. Charged to an account.
+class Memory {
+ public:
+  enum class Where { device, host };
+  Memory() = default;
+  // `what` names it in an error. Memory of the device begins as zeros.
+  static Result<Memory> allocate(std::shared_ptr<const Context> context, Where where, uint64_t bytes,
+                                 std::shared_ptr<MemoryAccount> account, std::string_view what);
+  Memory(Memory&& other) noexcept { swap(other); }
+  Memory& operator=(Memory&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+  ~Memory();
+  uintptr_t address() const { return address_; }
+  uint64_t size() const { return size_; }
+
+ private:
+  void swap(Memory& other) noexcept;
+  std::shared_ptr<const Context> context_;
+  Where where_ = Where::device;
+  uintptr_t address_ = 0;
+  uint64_t size_ = 0;
+  std::shared_ptr<MemoryAccount> account_;
+};
+
+// A stream that waits for no other.
+class Stream {
+ public:
+  static Result<Stream> make(std::shared_ptr<const Context> context);
+  Stream(Stream&& other) noexcept : context_(std::move(other.context_)), handle_(other.handle_) {
+    other.handle_ = nullptr;
+  }
+  Stream& operator=(Stream&&) = delete;
+  ~Stream();
+  StreamHandle handle() const { return handle_; }
+
+ private:
+  Stream(std::shared_ptr<const Context> context, StreamHandle handle) : context_(std::move(context)), handle_(handle) {}
+  std::shared_ptr<const Context> context_;
+  StreamHandle handle_ = nullptr;
+};
+
+}  // namespace finermoe::cuda

@@ -1,0 +1,127 @@
+#include "cuda/cuda_device.h"
+
+#include <algorithm>
+
+#include "cuda/cuda_kv_cache.h"
+#include "cuda/cuda_step.h"
+
+namespace finermoe::cuda {
+namespace {
+
+constexpr uint64_t tensor_alignment = 256;  // that of an allocation
+
+class CudaMemory final : public DeviceMemory {
+ public:
+  explicit CudaMemory(Memory memory)
+      : DeviceMemory(DevicePtr<std::byte>::at(memory.address())), memory_(std::move(memory)) {}
+
+ private:
+  const Memory memory_;
+};
+
+class CudaBackend final : public Backend {
+ public:
+  explicit CudaBackend(std::shared_ptr<const Context> context) : context_(std::move(context)) {}
+
+  Result<std::unique_ptr<Step>> make_step(const Config& config, size_t n_rows, uint64_t n_positions,
+                                          std::shared_ptr<MemoryAccount> account) const override {
+    FM_ASSIGN(auto step, CudaStep::make(context_, config, n_rows, n_positions, std::move(account)));
+    return std::unique_ptr<Step>(std::move(step));
+  }
+  Result<std::unique_ptr<KvCache>> make_kv_cache(const KvShape& shape, std::shared_ptr<MemoryAccount> account,
+                                                 std::string_view what) const override {
+    FM_ASSIGN(auto cache, CudaKvCache::make(context_, shape, std::move(account), what));
+    return std::unique_ptr<KvCache>(std::move(cache));
+  }
+  Result<std::unique_ptr<DeviceMemory>> allocate(uint64_t bytes, std::shared_ptr<MemoryAccount> account,
+                                                 std::string_view what) const override {
+    FM_ASSIGN(Memory memory, Memory::allocate(context_, Memory::Where::device, bytes, std::move(account), what));
+    return std::unique_ptr<DeviceMemory>(std::make_unique<CudaMemory>(std::move(memory)));
+  }
+  Result<BoundWeights> bind(std::span<const Tensor* const> tensors, std::shared_ptr<MemoryAccount> account,
+                            const Progress& progress) const override;
+
+ private:
+  const std::shared_ptr<const Context> context_;
+};
+
+Result<BoundWeights> CudaBackend::bind(std::span<const Tensor* const> tensors, std::shared_ptr<MemoryAccount> account,
+                                       const Progress& progress) const {
+  const auto place = [](const Tensor& tensor) {
+    return (tensor.bytes() + tensor_alignment - 1) / tensor_alignment * tensor_alignment;
+  };
+  uint64_t total = 0, done = 0;
+  for (const Tensor* tensor : tensors) total += place(*tensor);
+  BoundWeights bound;
+  FM_ASSIGN(bound.memory, allocate(total, std::move(account), "the weights on the device"));
+  for (const Tensor* tensor : tensors) {
+    FM_TRY(progress.report("upload", done, total));
+    const DevicePtr<std::byte> to = bound.memory->begin() + done;
+    FM_TRY(context_->upload(to.number(), tensor->data, tensor->bytes()));
+    bound.views.push_back({to, tensor->dtype, tensor->rows, tensor->columns});
+    done += place(*tensor);
+  }
+  FM_TRY(progress.report("upload", total, total));
+  return bound;
+}
+
+class CudaDevice final : public Device {
+ public:
+  CudaDevice(std::shared_ptr<const Driver> driver, DeviceHandle device, std::string name)
+      : driver_(std::move(driver)), device_(device), name_(std::move(name)) {}
+
+  const char* name() const override { return name_.c_str(); }
+  bool copies_weights() const override { return true; }
+  DeviceInfo info() const override;
+  Result<std::shared_ptr<Backend>> open(const DeviceOptions&) const override {
+    FM_ASSIGN(auto context, Context::open(driver_, device_));
+    return std::shared_ptr<Backend>(std::make_shared<CudaBackend>(std::move(context)));
+  }
+  uint64_t step_bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t) const override {
+    return StepMemory::bytes(config, n_rows, n_positions);
+  }
+  uint64_t kv_cache_bytes(const KvShape& shape) const override { return CudaKvCache::bytes(shape); }
+
+ private:
+  const std::shared_ptr<const Driver> driver_;
+  const DeviceHandle device_;
+  const std::string name_;
+};
+
+// How much of its memory is free, a driver tells in a context alone: as if it were none.
+DeviceInfo CudaDevice::info() const {
+  const auto bit = [](DType dtype) { return 1u << static_cast<uint32_t>(dtype); };
+  const uint32_t kv_dtypes = bit(DType::f32) | bit(DType::f16) | bit(DType::bf16) | bit(DType::q8);
+  char description[128] = "";
+  size_t memory = 0;
+  int version = 0, major = 0, minor = 0;
+  driver_->device_name(description, sizeof description, device_);
+  driver_->device_memory(&memory, device_);
+  driver_->driver_version(&version);
+  driver_->device_attribute(&major, attribute_compute_major, device_);
+  driver_->device_attribute(&minor, attribute_compute_minor, device_);
+  return {.kind = FINERMOE_DEVICE_GPU,
+          .description = description,
+          .version = format_text("CUDA ", version / 1000, ".", version % 1000 / 10, ", compute capability ", major, ".",
+                                 minor),
+          .memory = memory,
+          .memory_available = 0,
+          .weight_dtypes = kv_dtypes | bit(DType::q4),
+          .kv_dtypes = kv_dtypes};
+}
+
+}  // namespace
+
+Result<DeviceList> list_devices(std::shared_ptr<const Driver> driver, const std::string& prefix) {
+  int count = 0;
+  FM_TRY(status_of(*driver, driver->device_count(&count), "counting devices"));
+  DeviceList devices;
+  for (int i = 0; i < count; i++) {
+    DeviceHandle handle = 0;
+    FM_TRY(status_of(*driver, driver->device_get(&handle, i), "finding a device"));
+    devices.push_back(std::make_shared<CudaDevice>(driver, handle, format_text(prefix, ":", i)));
+  }
+  return devices;
+}
+
+}  // namespace finermoe::cuda

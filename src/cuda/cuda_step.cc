@@ -1,0 +1,255 @@
+#include "cuda/cuda_step.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "backend/select_experts.h"
+
+namespace finermoe::cuda {
+namespace {
+
+uint32_t narrow(uint64_t value) { return static_cast<uint32_t>(value); }
+
+}  // namespace
+
+Matrix matrix_of(const WeightView& view) {
+  return {view.data.address(), view.dtype, narrow(view.rows), narrow(view.columns)};
+}
+
+CudaStep::CudaStep(std::shared_ptr<const Context> context, const Config& config, size_t n_rows, uint64_t n_positions,
+                   StepMemory memory, Stream stream)
+    : Step(n_rows, n_positions),
+      context_(std::move(context)),
+      router_(config.router),
+      head_size_(config.head_size),
+      vocab_size_(config.vocab_size),
+      queries_per_key_(narrow(config.n_heads / config.n_kv_heads)),
+      attention_factor_(static_cast<float>(config.rope.attention_factor)),
+      memory_(std::move(memory)),
+      stream_(std::move(stream)),
+      frequencies_(config.head_size / 2),
+      tables_(memory_.n_tables) {
+  activations_ = memory_.activations;
+  config.rope.frequencies(config.head_size, frequencies_);
+}
+
+Result<std::unique_ptr<CudaStep>> CudaStep::make(const std::shared_ptr<const Context>& context, const Config& config,
+                                                 size_t n_rows, uint64_t n_positions,
+                                                 std::shared_ptr<MemoryAccount> account) {
+  if (config.head_size > most_head_size) {
+    return Status(FINERMOE_ERROR_UNSUPPORTED,
+                  format_text("CUDA: a head size of ", config.head_size, "; ", most_head_size, " is the most"),
+                  format_text("up to ", most_head_size), format_text(config.head_size));
+  }
+  FM_ASSIGN(auto memory, StepMemory::make(context, config, n_rows, n_positions, std::move(account)));
+  FM_ASSIGN(Stream stream, Stream::make(context));
+  return std::unique_ptr<CudaStep>(
+      new CudaStep(context, config, n_rows, n_positions, std::move(memory), std::move(stream)));
+}
+
+// Cuts the rows into blocks of one session each.
+void CudaStep::put_attention_rows(const RaggedBatch& batch) {
+  const size_t most = std::max<size_t>(1, attention_queries / queries_per_key_);
+  n_attention_blocks_ = 0;
+  for (size_t begin = 0, end; begin < n_; begin = end) {
+    end = begin + 1;
+    while (end < n_ && end - begin < most && batch.sessions[end] == batch.sessions[begin]) end++;
+    memory_.on_host.attention_rows[n_attention_blocks_++] = {narrow(begin), narrow(end - begin)};
+  }
+}
+
+Status CudaStep::begin(const RaggedBatch& batch, Precision) {
+  for (const int32_t token : batch.tokens) {
+    if (token < 0 || static_cast<uint64_t>(token) >= vocab_size_) {
+      return Status(FINERMOE_ERROR_TOKEN_OUT_OF_RANGE,
+                    format_text("token id ", token, " is outside the vocabulary of ", vocab_size_),
+                    format_text("0 to ", vocab_size_ - 1), format_text(token));
+    }
+  }
+  code_ = success;
+  n_ = batch.n();
+  const PassArrays& host = memory_.on_host;
+  std::copy(batch.tokens.begin(), batch.tokens.end(), host.tokens);
+  std::copy(batch.positions.begin(), batch.positions.end(), host.positions);
+  std::fill_n(host.not_finite, n_rows(), -1);
+  const size_t half = head_size_ / 2;
+  for (size_t row = 0; row < n_; row++) {
+    for (size_t i = 0; i < half; i++) {
+      const float angle = static_cast<float>(host.positions[row]) * frequencies_[i];
+      host.cos[row * half + i] = std::cos(angle) * attention_factor_;
+      host.sin[row * half + i] = std::sin(angle) * attention_factor_;
+    }
+    if (batch.caches.empty()) continue;
+    host.caches[row] = static_cast<const CudaKvCache*>(batch.caches[batch.sessions[row]])->view();
+  }
+  put_attention_rows(batch);
+  enqueue([&](StreamHandle stream) {
+    return context_->driver().copy_to_device(reinterpret_cast<uintptr_t>(memory_.pass.tokens), host.tokens,
+                                             memory_.pass_bytes, stream);
+  });
+  return {};
+}
+
+void CudaStep::embed(const WeightView& table, DevicePtr<float> out) {
+  if (n_ == 0) return;
+  enqueue([&](StreamHandle s) {
+    return enqueue_embed(s, memory_.pass.tokens, matrix_of(table), narrow(n_), out.address());
+  });
+}
+
+void CudaStep::rms_norm(DevicePtr<const float> x, const WeightView& weight, double eps, size_t n,
+                        DevicePtr<float> out) {
+  if (n == 0) return;
+  enqueue([&](StreamHandle s) {
+    return enqueue_rms_norm(s, x.address(), matrix_of(weight), static_cast<float>(eps), narrow(n), out.address());
+  });
+}
+
+void CudaStep::qkv(DevicePtr<const float> x, const QkvWeights& weights, const AttentionShape& shape, uint64_t layer,
+                   DevicePtr<float> q_out) {
+  if (n_ == 0) return;
+  const uint32_t n = narrow(n_);
+  const auto project = [&](const WeightView& weight, float* out) {
+    enqueue([&](StreamHandle s) { return enqueue_linear(s, x.address(), matrix_of(weight), n, false, false, out); });
+  };
+  project(weights.q, q_out.address());
+  project(weights.k, memory_.k);
+  project(weights.v, memory_.v);
+  const StoreKeys task{.q = q_out.address(),
+                       .k = memory_.k,
+                       .v = memory_.v,
+                       .q_bias = matrix_of(weights.q_bias),
+                       .k_bias = matrix_of(weights.k_bias),
+                       .v_bias = matrix_of(weights.v_bias),
+                       .cos = memory_.pass.cos,
+                       .sin = memory_.pass.sin,
+                       .positions = memory_.pass.positions,
+                       .caches = memory_.pass.caches,
+                       .n = n,
+                       .n_heads = narrow(shape.n_heads),
+                       .n_kv_heads = narrow(shape.n_kv_heads),
+                       .head_size = narrow(shape.head_size),
+                       .layer = narrow(layer)};
+  enqueue([&](StreamHandle s) { return enqueue_store_keys(s, task); });
+}
+
+void CudaStep::attention(DevicePtr<const float> q, const AttentionShape& shape, uint64_t layer, DevicePtr<float> out) {
+  if (n_ == 0) return;
+  const uint32_t window = narrow(std::min<uint64_t>(shape.window, UINT32_MAX / 2));
+  uint32_t n_splits = 1;
+  for (size_t row = 0; row < n_ && n_ <= most_split_rows; row++) {
+    const uint32_t n_positions = memory_.on_host.positions[row] + 1;
+    // A block's other rows see at most that many positions more.
+    const uint32_t seen = window == 0 ? n_positions : std::min(n_positions, window + attention_queries);
+    n_splits = std::max(n_splits, splits_of(seen));
+  }
+  const Attend task{.q = q.address(),
+                    .caches = memory_.pass.caches,
+                    .positions = memory_.pass.positions,
+                    .rows = memory_.pass.attention_rows,
+                    .n_rows = narrow(n_),
+                    .n_blocks = n_attention_blocks_,
+                    .n_heads = narrow(shape.n_heads),
+                    .n_kv_heads = narrow(shape.n_kv_heads),
+                    .head_size = narrow(shape.head_size),
+                    .layer = narrow(layer),
+                    .window = window,
+                    .most_splits = std::min(n_splits, memory_.n_splits),
+                    .scale = 1.0f / std::sqrt(static_cast<float>(shape.head_size)),
+                    .partial_out = memory_.partial_out,
+                    .partial_max = memory_.partial_max,
+                    .partial_sum = memory_.partial_sum,
+                    .out = out.address()};
+  enqueue([&](StreamHandle s) { return enqueue_attention(s, task); });
+}
+
+void CudaStep::linear(DevicePtr<const float> x, const WeightView& weight, size_t n, bool accumulate,
+                      DevicePtr<float> out) {
+  if (n == 0) return;
+  enqueue([&](StreamHandle s) {
+    return enqueue_linear(s, x.address(), matrix_of(weight), narrow(n), accumulate, false, out.address());
+  });
+}
+
+void CudaStep::route(DevicePtr<const float> x, const RouterWeights& weights, const RouterShape& shape, size_t n,
+                     const Route& route) {
+  if (n == 0) return;
+  const auto multiply = [&](const WeightView& weight, float* out) {
+    enqueue(
+        [&](StreamHandle s) { return enqueue_linear(s, x.address(), matrix_of(weight), narrow(n), false, true, out); });
+  };
+  multiply(weights.gate, route.logits.address());
+  if (shape.separate) multiply(weights.concat_gate, memory_.group_logits);
+  const ChooseExperts task{.n_components = narrow(shape.granularity_output),
+                           .n_groups = narrow(shape.n_groups()),
+                           .group_size = narrow(shape.group_size()),
+                           .top_inter = narrow(shape.top_inter),
+                           .softmax_over_all = shape.softmax_over_all,
+                           .norm_topk_prob = shape.norm_topk_prob,
+                           .logits = route.logits.address(),
+                           .group_logits = shape.separate ? memory_.group_logits : nullptr,
+                           .group_scores = memory_.group_scores,
+                           .exponentials = memory_.exponentials,
+                           .experts = route.experts.address(),
+                           .weights = route.weights.address(),
+                           .groups = route.groups.address(),
+                           .not_finite = memory_.pass.not_finite,
+                           .n = narrow(n)};
+  enqueue([&](StreamHandle s) { return enqueue_choose_experts(s, task); });
+}
+
+void CudaStep::add(DevicePtr<const float> x, size_t n_values, DevicePtr<float> out) {
+  if (n_values == 0) return;
+  enqueue([&](StreamHandle s) { return enqueue_add(s, x.address(), n_values, out.address()); });
+}
+
+void CudaStep::logits(DevicePtr<const float> x, const WeightView& head, size_t n, float* out) {
+  const bool is_whole = memory_.n_logits >= head.rows;  // rows of logits, otherwise parts of one row
+  const size_t at_once = is_whole ? memory_.n_logits / head.rows : 1;
+  const uint64_t part = is_whole ? head.rows : memory_.n_logits / panel_rows * panel_rows;
+  for (size_t row = 0; row < n; row += at_once) {
+    const size_t count = std::min(at_once, n - row);
+    for (uint64_t begin = 0; begin < head.rows; begin += part) {
+      WeightView rows = head;
+      rows.rows = std::min(part, head.rows - begin);
+      rows.data = head.data + (is_blocked(head.dtype) ? matrix_bytes(head.dtype, begin, head.columns)
+                                                      : begin * head.columns * size_of(head.dtype));
+      linear(x + row * head.columns, rows, count, false, DevicePtr(memory_.logits));
+      Step::download(DevicePtr<const float>(memory_.logits),
+                     std::span(out + row * head.rows + begin, count * rows.rows));
+    }
+  }
+}
+
+void CudaStep::upload(std::span<const std::byte> from, DevicePtr<std::byte> to) {
+  if (from.empty()) return;
+  enqueue([&](StreamHandle s) { return context_->driver().copy_to_device(to.number(), from.data(), from.size(), s); });
+}
+
+void CudaStep::download(DevicePtr<const std::byte> from, std::span<std::byte> to) {
+  if (to.empty()) return;
+  enqueue([&](StreamHandle s) { return context_->driver().copy_to_host(to.data(), from.number(), to.size(), s); });
+}
+
+Status CudaStep::wait() {
+  const Driver& driver = context_->driver();
+  enqueue([&](StreamHandle s) {
+    const Code code =
+        driver.copy_to_host(memory_.on_host.not_finite, reinterpret_cast<uintptr_t>(memory_.pass.not_finite),
+                            n_rows() * sizeof(int32_t), s);
+    return code == success ? driver.wait_for_stream(s) : code;
+  });
+  return context_->status(code_, "a pass");
+}
+
+Status CudaStep::row_error(size_t row) const {
+  const int32_t logit = memory_.on_host.not_finite[row];
+  return logit < 0 ? Status() : not_finite(router_, row, logit);
+}
+
+void CudaStep::end() noexcept {
+  context_->with([&] { return context_->driver().wait_for_stream(stream_.handle()); });
+}
+
+}  // namespace finermoe::cuda

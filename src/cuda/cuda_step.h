@@ -1,0 +1,81 @@
+// A pass on a device: enqueues each operation's kernels on a stream of its own.
+#pragma once
+
+#include <vector>
+
+#include "cuda/cuda_kv_cache.h"
+#include "cuda/step_memory.h"
+
+namespace finermoe::cuda {
+
+class CudaStep final : public Step {
+ public:
+  // UNSUPPORTED for a model that the kernels do not cover.
+  static Result<std::unique_ptr<CudaStep>> make(const std::shared_ptr<const Context>& context, const Config& config,
+                                                size_t n_rows, uint64_t n_positions,
+                                                std::shared_ptr<MemoryAccount> account);
+  ~CudaStep() override { end(); }
+
+  Status begin(const RaggedBatch& batch, Precision precision) override;
+  void embed(const WeightView& table, DevicePtr<float> out) override;
+  void rms_norm(DevicePtr<const float> x, const WeightView& weight, double eps, size_t n,
+                DevicePtr<float> out) override;
+  void qkv(DevicePtr<const float> x, const QkvWeights& weights, const AttentionShape& shape, uint64_t layer,
+           DevicePtr<float> q_out) override;
+  void attention(DevicePtr<const float> q, const AttentionShape& shape, uint64_t layer, DevicePtr<float> out) override;
+  void linear(DevicePtr<const float> x, const WeightView& weight, size_t n, bool accumulate,
+              DevicePtr<float> out) override;
+  void route(DevicePtr<const float> x, const RouterWeights& weights, const RouterShape& shape, size_t n,
+             const Route& route) override;
+  void moe_ffn(DevicePtr<const float> x, std::span<const FfnWeights> experts, std::span<const uint32_t> subset,
+               const RouterShape& shape, const Route& route, size_t n, bool accumulate, DevicePtr<float> out) override;
+  void gated_ffn(DevicePtr<const float> x, const FfnWeights& weights, const WeightView& scale, size_t n,
+                 DevicePtr<float> out) override;
+  void add(DevicePtr<const float> x, size_t n_values, DevicePtr<float> out) override;
+  void logits(DevicePtr<const float> x, const WeightView& head, size_t n, float* out) override;
+  void upload(std::span<const std::byte> from, DevicePtr<std::byte> to) override;
+  void download(DevicePtr<const std::byte> from, std::span<std::byte> to) override;
+  Status wait() override;
+  Status row_error(size_t row) const override;
+  void end() noexcept override;
+
+ private:
+  CudaStep(std::shared_ptr<const Context> context, const Config& config, size_t n_rows, uint64_t n_positions,
+           StepMemory memory, Stream stream);
+
+  // Enqueues something, `call(stream)`, unless an earlier call failed: that is what wait() answers.
+  template <class Call>
+  void enqueue(const Call& call) {
+    if (code_ == success) code_ = context_->with([&] { return call(stream_.handle()); });
+  }
+  void put_attention_rows(const RaggedBatch& batch);
+  // The experts of a layer on the device, those outside of the subset without data.
+  const Ffn* table_of(std::span<const FfnWeights> experts, std::span<const uint32_t> subset);
+
+  // A layer's experts as they were when a table was last written.
+  struct Table {
+    const FfnWeights* experts = nullptr;
+    const uint32_t* subset = nullptr;
+  };
+
+  const std::shared_ptr<const Context> context_;
+  const RouterShape router_;
+  const uint64_t head_size_, vocab_size_;
+  const uint32_t queries_per_key_;  // heads of queries that share one of keys
+  const float attention_factor_;    // of the rotary cosines and sines
+  const StepMemory memory_;
+  const Stream stream_;
+  std::vector<float> frequencies_;  // [d / 2] rotary
+  std::vector<Table> tables_;
+  size_t next_table_ = 0;  // to be written
+
+  // Of the pass under way
+  Code code_ = success;
+  size_t n_ = 0;  // rows of the batch
+  uint32_t n_attention_blocks_ = 0;
+};
+
+// As kernels take it.
+Matrix matrix_of(const WeightView& view);
+
+}  // namespace finermoe::cuda

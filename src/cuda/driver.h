@@ -1,0 +1,72 @@
+// The functions of NVIDIA's driver that we call, as a table: filled from libcuda.so.1 when a device is first asked for,
+// and by the tests with ones of their own. Nothing of CUDA is needed to build this.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/status.h"
+
+namespace finermoe::cuda {
+
+// Handles and codes as the driver has them: CUresult, CUdevice, CUcontext, CUstream, CUdeviceptr.
+using Code = int;
+using DeviceHandle = int;
+using ContextHandle = void*;
+using StreamHandle = void*;
+using Address = unsigned long long;
+
+struct Uuid {
+  unsigned char bytes[16];
+};
+
+struct Driver {
+  Code (*driver_version)(int* version) = nullptr;  // 13000: CUDA 13.0; before init, too
+  Code (*init)(unsigned flags) = nullptr;
+  Code (*error_name)(Code code, const char** name) = nullptr;
+
+  // Without a context
+  Code (*device_count)(int* count) = nullptr;
+  Code (*device_get)(DeviceHandle* device, int index) = nullptr;
+  Code (*device_name)(char* name, int size, DeviceHandle device) = nullptr;
+  Code (*device_uuid)(Uuid* uuid, DeviceHandle device) = nullptr;
+  Code (*device_memory)(size_t* bytes, DeviceHandle device) = nullptr;
+  Code (*device_attribute)(int* value, int attribute, DeviceHandle device) = nullptr;
+
+  Code (*retain_context)(ContextHandle* context, DeviceHandle device) = nullptr;
+  Code (*release_context)(DeviceHandle device) = nullptr;
+  Code (*push_context)(ContextHandle context) = nullptr;
+  Code (*pop_context)(ContextHandle* context) = nullptr;
+
+  // In the current context
+  Code (*allocate)(Address* address, size_t bytes) = nullptr;
+  Code (*free)(Address address) = nullptr;
+  Code (*allocate_host)(void** address, size_t bytes, unsigned flags) = nullptr;
+  Code (*free_host)(void* address) = nullptr;
+  Code (*create_stream)(StreamHandle* stream, unsigned flags) = nullptr;
+  Code (*destroy_stream)(StreamHandle stream) = nullptr;
+  Code (*wait_for_stream)(StreamHandle stream) = nullptr;
+  Code (*copy_to_device)(Address to, const void* from, size_t bytes, StreamHandle stream) = nullptr;
+  Code (*copy_to_host)(void* to, Address from, size_t bytes, StreamHandle stream) = nullptr;
+  Code (*copy_on_device)(Address to, Address from, size_t bytes, StreamHandle stream) = nullptr;
+  Code (*fill)(Address to, unsigned char value, size_t bytes, StreamHandle stream) = nullptr;
+};
+
+constexpr Code success = 0, error_out_of_memory = 2, error_no_device = 100;
+constexpr int attribute_compute_major = 75, attribute_compute_minor = 76;  // of device_attribute
+constexpr unsigned stream_non_blocking = 1;
+constexpr int least_driver_version = 13000, least_compute = 75;  // what the kernels are compiled with and for
+
+// What libcuda.so.1, or the library of that name or path, offers, ready to be used. UNSUPPORTED with the reason: no
+// driver, an older one, no device.
+Result<std::shared_ptr<const Driver>> load_driver(const std::string& library = "libcuda.so.1");
+// Any table, looked at and initialised in the same way.
+Status start_driver(const Driver& driver);
+
+// An error of the driver as a status; OUT_OF_MEMORY for want of memory, otherwise INTERNAL. `what` was being done.
+Status status_of(const Driver& driver, Code code, std::string_view what);
+
+}  // namespace finermoe::cuda

@@ -1,0 +1,113 @@
+// Feed-forward networks of a step.
+#include "cuda/cuda_step.h"
+
+namespace finermoe::cuda {
+namespace {
+
+Ffn ffn_of(const FfnWeights& weights) {
+  return {matrix_of(weights.gate), matrix_of(weights.up), matrix_of(weights.down)};
+}
+bool is_equal(const Matrix& a, const Matrix& b) {
+  return a.data == b.data && a.dtype == b.dtype && a.rows == b.rows && a.columns == b.columns;
+}
+bool is_equal(const Ffn& a, const Ffn& b) {
+  return is_equal(a.gate, b.gate) && is_equal(a.up, b.up) && is_equal(a.down, b.down);
+}
+
+}  // namespace
+
+// A table is found again by where the host has the experts and the subset, and written only if they have changed: for
+// that, the copies of earlier ones have to be over.
+const Ffn* CudaStep::table_of(std::span<const FfnWeights> experts, std::span<const uint32_t> subset) {
+  size_t at = 0;
+  while (at < tables_.size() && (tables_[at].experts != experts.data() || tables_[at].subset != subset.data())) at++;
+  const bool is_new = at == tables_.size();
+  if (is_new) at = next_table_++ % tables_.size();
+  Ffn* const host = memory_.tables_on_host + at * router_.n_experts();
+  Ffn* const table = memory_.tables + at * router_.n_experts();
+  tables_[at] = {experts.data(), subset.data()};
+
+  bool is_waited_for = false, is_changed = is_new;
+  size_t next = 0;
+  for (size_t expert = 0; expert < experts.size(); expert++) {
+    const bool is_in_subset = next < subset.size() && subset[next] == expert;
+    next += is_in_subset;
+    const Ffn now = is_in_subset ? ffn_of(experts[expert]) : Ffn{};
+    if (is_equal(host[expert], now)) continue;
+    if (!is_waited_for) enqueue([&](StreamHandle s) { return context_->driver().wait_for_stream(s); });
+    is_waited_for = is_changed = true;
+    host[expert] = now;
+  }
+  if (is_changed) {
+    enqueue([&](StreamHandle s) {
+      return context_->driver().copy_to_device(reinterpret_cast<uintptr_t>(table), host, experts.size() * sizeof(Ffn),
+                                               s);
+    });
+  }
+  return table;
+}
+
+void CudaStep::moe_ffn(DevicePtr<const float> x, std::span<const FfnWeights> experts, std::span<const uint32_t> subset,
+                       const RouterShape& shape, const Route& route, size_t n, bool accumulate, DevicePtr<float> out) {
+  if (n == 0) return;
+  const WeightView& any_gate = experts[0].gate;  // experts share a shape; their types may differ
+  const FfnTask task{.x = x.address(),
+                     .n = static_cast<uint32_t>(n),
+                     .hidden = static_cast<uint32_t>(any_gate.columns),
+                     .width = static_cast<uint32_t>(any_gate.rows),
+                     .out_width = static_cast<uint32_t>(experts[0].down.rows),
+                     .experts = table_of(experts, subset),
+                     .single = {},
+                     .n_experts = static_cast<uint32_t>(experts.size()),
+                     .experts_per_token = static_cast<uint32_t>(shape.n_experts_per_token()),
+                     .chosen = route.experts.address(),
+                     .weights = route.weights.address(),
+                     .activated = memory_.activated,
+                     .expert_ends = memory_.expert_ends,
+                     .assignments = memory_.assignments,
+                     .places = memory_.places,
+                     .tiles = memory_.tiles,
+                     .n_tiles = memory_.n_tiles,
+                     .products = memory_.products,
+                     .accumulate = accumulate,
+                     .out = out.address()};
+  if (n > most_few_rows) enqueue([&](StreamHandle s) { return enqueue_group(s, task); });
+  enqueue([&](StreamHandle s) { return enqueue_activate(s, task); });
+  enqueue([&](StreamHandle s) { return enqueue_project(s, task); });
+}
+
+void CudaStep::gated_ffn(DevicePtr<const float> x, const FfnWeights& weights, const WeightView& scale, size_t n,
+                         DevicePtr<float> out) {
+  if (n == 0) return;
+  const auto rows = static_cast<uint32_t>(n);
+  if (scale) {  // in the same order for any number of rows, as a router is
+    enqueue([&](StreamHandle s) {
+      return enqueue_linear(s, x.address(), matrix_of(scale), rows, false, true, memory_.gate_scale);
+    });
+    enqueue([&](StreamHandle s) { return enqueue_sigmoid(s, rows, memory_.gate_scale); });
+  }
+  const FfnTask task{.x = x.address(),
+                     .n = rows,
+                     .hidden = static_cast<uint32_t>(weights.gate.columns),
+                     .width = static_cast<uint32_t>(weights.gate.rows),
+                     .out_width = static_cast<uint32_t>(weights.down.rows),
+                     .experts = nullptr,
+                     .single = ffn_of(weights),
+                     .n_experts = 1,
+                     .experts_per_token = 1,
+                     .chosen = nullptr,
+                     .weights = scale ? memory_.gate_scale : nullptr,
+                     .activated = memory_.activated,
+                     .expert_ends = nullptr,
+                     .assignments = nullptr,
+                     .places = nullptr,
+                     .tiles = nullptr,
+                     .n_tiles = nullptr,
+                     .products = nullptr,
+                     .accumulate = true,
+                     .out = out.address()};
+  enqueue([&](StreamHandle s) { return enqueue_activate(s, task); });
+  enqueue([&](StreamHandle s) { return enqueue_project(s, task); });
+}
+
+}  // namespace finermoe::cuda

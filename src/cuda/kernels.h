@@ -1,0 +1,157 @@
+// What the kernels compute. Each function enqueues work on a stream of the current context and answers the driver's
+// code; every pointer is into the device's memory. Only plain data crosses this header: one side of it is compiled by
+// nvcc.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "cuda/kv_layout.h"
+
+namespace finermoe::cuda {
+
+// Limits that kernels and the step agree on.
+constexpr uint32_t most_few_rows = 16;      // rows of a pass whose products are computed without tiles
+constexpr uint32_t tile_vectors = 32;       // vectors of a tile of a product of more
+constexpr uint32_t attention_queries = 16;  // queries of one block of attention
+constexpr uint32_t most_head_size = 256;
+constexpr uint32_t most_split_rows = 32;  // rows of a pass whose positions are split
+constexpr uint32_t most_splits = 32;      // of one row
+
+// A matrix [rows, columns], or a vector [rows] with columns 0. Empty where data is null.
+struct Matrix {
+  const std::byte* data;
+  DType dtype;
+  uint32_t rows, columns;
+};
+
+// A row's cache: its first head, and how heads lie.
+struct KvView {
+  std::byte* heads;
+  KvLayout layout;
+};
+
+// The matrices of an expert, or of an FFN alone.
+struct Ffn {
+  Matrix gate, up, down;
+};
+
+// A token and the factor of its expert's output.
+struct Assignment {
+  uint32_t token;
+  float weight;
+};
+
+// Some of the assignments of one expert.
+struct Tile {
+  uint32_t expert, begin, count;
+};
+
+// Rows of one session whose queries one block of attention takes.
+struct AttentionRows {
+  uint32_t first, count;
+};
+
+// out[i] = table[tokens[i]]                                                out [n, columns]
+int enqueue_embed(void* stream, const int32_t* tokens, const Matrix& table, uint32_t n, float* out);
+
+// out = x / sqrt(mean(x^2) + eps) * weight                                 x, out [n, weight.rows]; out may be x
+int enqueue_rms_norm(void* stream, const float* x, const Matrix& weight, float eps, uint32_t n, float* out);
+
+// out += x                                                                 x, out [n]
+int enqueue_add(void* stream, const float* x, uint64_t n, float* out);
+
+// out = x W^T, or out += that. batch_invariant: the same order of summation for any n.
+//                                                                          x [n, columns], out [n, rows]
+int enqueue_linear(void* stream, const float* x, const Matrix& weight, uint32_t n, bool accumulate,
+                   bool batch_invariant, float* out);
+
+struct StoreKeys {
+  float *q, *k, *v;  // [n, n_heads * d], [n, n_kv_heads * d], the same; q and k are rotated in place
+  Matrix q_bias, k_bias, v_bias;
+  const float *cos, *sin;     // [n, d / 2]
+  const uint32_t* positions;  // [n]
+  const KvView* caches;       // [n]
+  uint32_t n, n_heads, n_kv_heads, head_size, layer;
+};
+// Adds biases, rotates queries and keys, and puts keys and values into the rows' caches.
+int enqueue_store_keys(void* stream, const StoreKeys& task);
+
+struct Attend {
+  const float* q;             // [n, n_heads * d]
+  const KvView* caches;       // [n]
+  const uint32_t* positions;  // [n]
+  const AttentionRows* rows;  // [n_blocks]
+  uint32_t n_rows, n_blocks, n_heads, n_kv_heads, head_size, layer;
+  uint32_t window;       // positions that a row sees; 0: all
+  uint32_t most_splits;  // of any row of this pass; 1: no position is split, and the partial arrays are not used
+  float scale;
+  float *partial_out, *partial_max, *partial_sum;  // [n, n_heads, most_splits, d], [n, n_heads, most_splits], the same
+  float* out;                                      // [n, n_heads * d]
+};
+// Splits of a row that sees so many positions; and the positions of each.
+constexpr uint32_t splits_of(uint32_t n_positions) {
+  const uint32_t n = (n_positions + 255) / 256;
+  return n < most_splits ? n : most_splits;
+}
+int enqueue_attention(void* stream, const Attend& task);
+
+struct ChooseExperts {
+  uint32_t n_components, n_groups, group_size, top_inter;  // G_O, G_O R_O, G_I R_I, T_I
+  bool softmax_over_all, norm_topk_prob;
+  const float* logits;        // [n, N]
+  const float* group_logits;  // [n, G_O R_O] of a separate router, or null
+  double* group_scores;       // [n, G_O R_O] scratch
+  float* exponentials;        // [n, N] scratch where softmax_over_all
+  int32_t* experts;           // [n, k]
+  float* weights;             // [n, k]
+  int32_t* groups;            // [n, G_O], or null
+  int32_t* not_finite;        // [n] the first logit that is not finite is put where there was -1
+  uint32_t n;
+};
+int enqueue_choose_experts(void* stream, const ChooseExperts& task);
+
+// An FFN for each of some assignments: those of a route, or one for each of n tokens.
+struct FfnTask {
+  const float* x;  // [n, hidden]
+  uint32_t n, hidden, width, out_width;
+  // Routed: experts whose gate has no data are left out. Otherwise `single` alone, and `experts` null.
+  const Ffn* experts;  // [n_experts]
+  Ffn single;
+  uint32_t n_experts, experts_per_token;
+  const int32_t* chosen;  // [n, experts_per_token]
+  const float* weights;   // [n, experts_per_token]; of `single`: [n], or null for 1
+  float* activated;       // [assignments, width]
+  // Of more than most_few_rows rows
+  uint32_t* expert_ends;    // [n_experts, 2] scratch
+  Assignment* assignments;  // [n * experts_per_token] sorted by expert
+  int32_t* places;          // [n * experts_per_token] of a token's slot among them; -1: left out
+  Tile* tiles;              // [tiles_at_most()]
+  uint32_t* n_tiles;        // [1]
+  float* products;          // [n * experts_per_token, out_width]
+  bool accumulate;
+  float* out;  // [n, hidden]
+
+  constexpr uint32_t n_assignments() const { return n * experts_per_token; }
+};
+// Of any route of so many assignments.
+constexpr uint32_t tiles_at_most(uint32_t n_assignments, uint32_t n_experts) {
+  return n_assignments / tile_vectors + (n_assignments < n_experts ? n_assignments : n_experts);
+}
+// Sorts the assignments of a route by expert, and cuts them into tiles.
+int enqueue_group(void* stream, const FfnTask& task);
+// activated = weight * SiLU(gate x) * (up x)
+int enqueue_activate(void* stream, const FfnTask& task);
+// out (+)= the down projections of all, each in its component's slice.
+int enqueue_project(void* stream, const FfnTask& task);
+// x[i] = 1 / (1 + exp(-x[i]))                                              x [n]
+int enqueue_sigmoid(void* stream, uint32_t n, float* x);
+
+struct MoveDown {
+  KvView cache;
+  uint32_t n_layers, n_kv_heads, begin, end, by;
+  const float *cos, *sin;  // [d / 2] of the angle back
+};
+int enqueue_move_down(void* stream, const MoveDown& task);
+
+}  // namespace finermoe::cuda

@@ -1,0 +1,203 @@
+// Feed-forward networks: routed experts, each assignment with the matrices that its expert has, and one FFN for all
+// rows.
+#include "cuda/kernels/panel.cuh"
+#include "cuda/kernels/tile.cuh"
+
+namespace finermoe::cuda {
+namespace {
+
+constexpr unsigned group_threads = 1024;
+
+__device__ float activate(float gate, float up, float factor) { return factor * (gate * sigmoid(gate)) * up; }
+
+__device__ bool is_left_out(const Ffn& ffn) { return ffn.gate.data == nullptr; }
+
+// Sums of two numbers before this lane's, over a warp.
+struct Pair {
+  unsigned first, second;
+};
+__device__ Pair sums_before(Pair own) {
+  const unsigned lane = threadIdx.x % warp_size;
+  Pair sums = own;
+  for (unsigned distance = 1; distance < warp_size; distance *= 2) {
+    const unsigned first = __shfl_up_sync(all_lanes, sums.first, distance);
+    const unsigned second = __shfl_up_sync(all_lanes, sums.second, distance);
+    if (lane >= distance) sums.first += first, sums.second += second;
+  }
+  return {sums.first - own.first, sums.second - own.second};
+}
+
+// One block. A thread counts an expert's assignments, then the first warp says where each expert's begin, then the
+// thread puts them there, tokens ascending.
+__global__ void __launch_bounds__(group_threads) group_by_expert(FfnTask task) {
+  const unsigned n = task.n_assignments(), thread = threadIdx.x;
+  uint32_t* const begins = task.expert_ends;
+  uint32_t* const tile_begins = task.expert_ends + task.n_experts;
+  for (unsigned i = thread; i < n; i += group_threads) task.places[i] = -1;
+  for (unsigned expert = thread; expert < task.n_experts; expert += group_threads) {
+    unsigned count = 0;
+    if (!is_left_out(task.experts[expert])) {
+      for (unsigned i = 0; i < n; i++) count += task.chosen[i] == static_cast<int32_t>(expert);
+    }
+    begins[expert] = count;
+  }
+  __syncthreads();
+  if (thread < warp_size) {
+    Pair before{0, 0};
+    for (unsigned first = 0; first < task.n_experts; first += warp_size) {
+      const unsigned expert = first + thread;
+      const unsigned count = expert < task.n_experts ? begins[expert] : 0;
+      const Pair own{count, ceil_div(count, tile_vectors)};
+      const Pair sums = sums_before(own);
+      if (expert < task.n_experts) {
+        begins[expert] = before.first + sums.first;
+        tile_begins[expert] = before.second + sums.second;
+      }
+      before.first += __shfl_sync(all_lanes, sums.first + own.first, warp_size - 1);
+      before.second += __shfl_sync(all_lanes, sums.second + own.second, warp_size - 1);
+    }
+    if (thread == 0) *task.n_tiles = before.second;
+  }
+  __syncthreads();
+  for (unsigned expert = thread; expert < task.n_experts; expert += group_threads) {
+    if (is_left_out(task.experts[expert])) continue;
+    const unsigned begin = begins[expert];
+    unsigned end = begin;
+    for (unsigned i = 0; i < n; i++) {
+      if (task.chosen[i] != static_cast<int32_t>(expert)) continue;
+      task.assignments[end] = {i / task.experts_per_token, task.weights[i]};
+      task.places[i] = static_cast<int32_t>(end++);
+    }
+    Tile* tile = task.tiles + tile_begins[expert];
+    for (unsigned first = begin; first < end; first += tile_vectors, tile++) {
+      *tile = {expert, first, end - first < tile_vectors ? end - first : tile_vectors};
+    }
+  }
+}
+
+// Few rows: a block computes 16 columns of one assignment, or of up to N rows of one FFN.
+template <unsigned N>
+__global__ void __launch_bounds__(panel_threads) activate_few(FfnTask task) {
+  const unsigned first_row = blockIdx.x * panel_rows, first = blockIdx.y * N;
+  const bool is_routed = task.experts != nullptr;
+  const Ffn& ffn = is_routed ? task.experts[task.chosen[first]] : task.single;
+  if (is_left_out(ffn)) return;
+  const unsigned token = first / task.experts_per_token, count = task.n_assignments() - first;
+  const Vectors x{task.x + size_t{token} * task.hidden, task.hidden, count < N ? count : N};
+  const float gate = multiply_panel<N>(ffn.gate, first_row, x), up = multiply_panel<N>(ffn.up, first_row, x);
+  const unsigned row = first_row + threadIdx.x / N, at = threadIdx.x % N;
+  if (threadIdx.x >= panel_rows * N || row >= task.width || at >= x.n) return;
+  const float factor = task.weights == nullptr ? 1 : task.weights[first + at];
+  task.activated[size_t{first + at} * task.width + row] = activate(gate, up, factor);
+}
+
+// A block computes 16 columns of one component of one row: the sum over the component's experts, in their order.
+__global__ void __launch_bounds__(panel_threads) project_few(FfnTask task) {
+  const unsigned first_row = blockIdx.x * panel_rows, component = blockIdx.y, token = blockIdx.z;
+  const unsigned slots = task.experts_per_token / (task.hidden / task.out_width);
+  const unsigned first_slot = token * task.experts_per_token + component * slots;
+  float sum = 0;
+  for (unsigned slot = first_slot; slot < first_slot + slots; slot++) {
+    const Ffn& ffn = task.experts[task.chosen[slot]];
+    if (is_left_out(ffn)) continue;
+    sum += multiply_panel<1>(ffn.down, first_row, {task.activated + size_t{slot} * task.width, task.width, 1});
+  }
+  const unsigned row = first_row + threadIdx.x;
+  if (threadIdx.x >= panel_rows || row >= task.out_width) return;
+  float& to = task.out[size_t{token} * task.hidden + component * task.out_width + row];
+  to = task.accumulate ? to + sum : sum;
+}
+
+// Many rows: a block takes a tile of assignments and 64 columns.
+__global__ void __launch_bounds__(tile_threads) activate_many(FfnTask task) {
+  const bool is_routed = task.experts != nullptr;
+  if (is_routed && blockIdx.x >= *task.n_tiles) return;
+  const unsigned begin = blockIdx.x * tile_vectors;
+  const Tile tile = is_routed ? task.tiles[blockIdx.x]
+                              : Tile{0, begin, task.n - begin < tile_vectors ? task.n - begin : tile_vectors};
+  const Ffn& ffn = is_routed ? task.experts[tile.expert] : task.single;
+  const unsigned first_row = blockIdx.y * tile_rows;
+  const auto vector = [&](unsigned i) {
+    const unsigned token = is_routed ? task.assignments[tile.begin + i].token : tile.begin + i;
+    return task.x + size_t{token} * task.hidden;
+  };
+  TileSums gate, up;
+  multiply_tile(ffn.gate, first_row, tile.count, vector, gate);
+  multiply_tile(ffn.up, first_row, tile.count, vector, up);
+#pragma unroll
+  for (unsigned i = 0; i < rows_of_thread; i++) {
+#pragma unroll
+    for (unsigned j = 0; j < vectors_of_thread; j++) gate[i][j] = activate(gate[i][j], up[i][j], 1);
+  }
+  for_each_sum(ffn.gate, first_row, tile.count, gate, [&](unsigned row, unsigned at, float product) {
+    const unsigned assignment = tile.begin + at;
+    const float factor = is_routed                 ? task.assignments[assignment].weight
+                         : task.weights == nullptr ? 1
+                                                   : task.weights[assignment];
+    task.activated[size_t{assignment} * task.width + row] = factor * product;
+  });
+}
+
+__global__ void __launch_bounds__(tile_threads) project_many(FfnTask task) {
+  if (blockIdx.x >= *task.n_tiles) return;
+  const Tile tile = task.tiles[blockIdx.x];
+  const Matrix& down = task.experts[tile.expert].down;
+  const unsigned first_row = blockIdx.y * tile_rows;
+  const auto vector = [&](unsigned i) { return task.activated + size_t{tile.begin + i} * task.width; };
+  TileSums sums;
+  multiply_tile(down, first_row, tile.count, vector, sums);
+  for_each_sum(down, first_row, tile.count, sums, [&](unsigned row, unsigned at, float sum) {
+    task.products[size_t{tile.begin + at} * task.out_width + row] = sum;
+  });
+}
+
+// A thread adds the products of one element's experts, in their order.
+__global__ void combine(FfnTask task) {
+  const unsigned token = blockIdx.y, at = blockIdx.x * blockDim.x + threadIdx.x;
+  if (at >= task.hidden) return;
+  const unsigned component = at / task.out_width, column = at % task.out_width;
+  const unsigned slots = task.experts_per_token / (task.hidden / task.out_width);
+  float& to = task.out[size_t{token} * task.hidden + at];
+  float sum = task.accumulate ? to : 0;
+  for (unsigned slot = 0; slot < slots; slot++) {
+    const int32_t place = task.places[token * task.experts_per_token + component * slots + slot];
+    if (place >= 0) sum += task.products[static_cast<size_t>(place) * task.out_width + column];
+  }
+  to = sum;
+}
+
+unsigned grid_of_tiles(const FfnTask& task) {
+  return task.experts == nullptr ? ceil_div(task.n, tile_vectors) : tiles_at_most(task.n_assignments(), task.n_experts);
+}
+
+}  // namespace
+
+int enqueue_group(void* stream, const FfnTask& task) { return launch(stream, 1, group_threads, group_by_expert, task); }
+
+int enqueue_activate(void* stream, const FfnTask& task) {
+  const unsigned n_panels = ceil_div(task.width, panel_rows), n = task.n_assignments();
+  if (task.n > most_few_rows) {
+    return launch(stream, dim3(grid_of_tiles(task), ceil_div(task.width, tile_rows)), tile_threads, activate_many,
+                  task);
+  }
+  if (task.experts != nullptr || n == 1) {
+    return launch(stream, dim3(n_panels, n), panel_threads, activate_few<1>, task);
+  }
+  return launch(stream, dim3(n_panels, ceil_div(n, 4)), panel_threads, activate_few<4>, task);
+}
+
+int enqueue_project(void* stream, const FfnTask& task) {
+  if (task.experts == nullptr) {
+    return enqueue_linear(stream, task.activated, task.single.down, task.n, task.accumulate, false, task.out);
+  }
+  if (task.n <= most_few_rows) {
+    const dim3 grid(ceil_div(task.out_width, panel_rows), task.hidden / task.out_width, task.n);
+    return launch(stream, grid, panel_threads, project_few, task);
+  }
+  const int code =
+      launch(stream, dim3(grid_of_tiles(task), ceil_div(task.out_width, tile_rows)), tile_threads, project_many, task);
+  if (code != 0) return code;
+  return launch(stream, dim3(ceil_div(task.hidden, 256), task.n), 256, combine, task);
+}
+
+}  // namespace finermoe::cuda

@@ -1,0 +1,60 @@
+// The memory of a step: what a pass brings to the device in one copy, which the host has as well, and scratch.
+#pragma once
+
+#include "backend/backend.h"
+#include "cuda/context.h"
+#include "cuda/kernels.h"
+
+namespace finermoe::cuda {
+
+// All that differs from pass to pass, at the same places in the host's memory and in the device's.
+struct PassArrays {
+  int32_t* tokens = nullptr;                // [n_rows]
+  uint32_t* positions = nullptr;            // [n_rows]
+  float *cos = nullptr, *sin = nullptr;     // [n_rows, d / 2]
+  KvView* caches = nullptr;                 // [n_rows]
+  AttentionRows* attention_rows = nullptr;  // [n_rows]
+  int32_t* not_finite = nullptr;            // [n_rows] the first router logit that is not finite, or -1
+};
+
+class StepMemory {
+ public:
+  // Of the device and of the host together.
+  static uint64_t bytes(const Config& config, size_t n_rows, uint64_t n_positions);
+  static Result<StepMemory> make(const std::shared_ptr<const Context>& context, const Config& config, size_t n_rows,
+                                 uint64_t n_positions, std::shared_ptr<MemoryAccount> account);
+
+  PassArrays pass, on_host;
+  uint64_t pass_bytes = 0;                           // from pass.tokens, and from on_host.tokens
+  Ffn *tables = nullptr, *tables_on_host = nullptr;  // [n_tables, N] experts of a layer
+  size_t n_tables = 0;
+
+  Activations activations;
+  float *k = nullptr, *v = nullptr;  // [n_rows, n_kv_heads * d]
+  float* logits = nullptr;           // [n_logits]
+  uint64_t n_logits = 0;
+  float* gate_scale = nullptr;        // [n_rows] of the shared expert
+  float* group_logits = nullptr;      // [n_rows, G_O R_O] of a separate router
+  double* group_scores = nullptr;     // [n_rows, G_O R_O]
+  float* exponentials = nullptr;      // [n_rows, N] where the softmax is over all
+  float* activated = nullptr;         // [assignments, width of the widest FFN]
+  float* products = nullptr;          // [assignments, h_e]
+  Assignment* assignments = nullptr;  // [assignments]
+  int32_t* places = nullptr;          // [assignments]
+  uint32_t* expert_ends = nullptr;    // [N, 2]
+  Tile* tiles = nullptr;              // of any route
+  uint32_t* n_tiles = nullptr;        // [1]
+  uint32_t n_splits = 1;              // that there is room for
+  float *partial_out = nullptr, *partial_max = nullptr, *partial_sum = nullptr;  // kernels.h says how long
+
+ private:
+  struct Bytes {
+    uint64_t device = 0, host = 0;
+  };
+  // Places every array, or only counts.
+  Bytes place(uintptr_t device, uintptr_t host, const Config& config, uint64_t n_rows, uint64_t n_positions);
+
+  Memory device_, host_;
+};
+
+}  // namespace finermoe::cuda

@@ -1,0 +1,354 @@
+#include "emulated_driver.h"
+
+#include <sys/mman.h>
+
+#include <atomic>
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <shared_mutex>
+#include <vector>
+
+namespace emulated {
+namespace {
+
+using finermoe::cuda::Address;
+using finermoe::cuda::Code;
+using finermoe::cuda::Driver;
+using finermoe::cuda::success;
+
+constexpr Code error_invalid_value = 1, error_invalid_context = 201, error_launch_failed = 719;
+constexpr uint64_t page = 4096, alignment = 256;
+
+struct Allocation {
+  uint64_t bytes;
+  void* mapping;
+  uint64_t mapped;
+};
+
+// A queue of what has been asked for.
+struct Stream {
+  std::recursive_mutex mutex;
+  std::deque<std::function<Code()>> queue;
+};
+
+struct Machine {
+  std::shared_mutex mutex;
+  std::map<uintptr_t, Allocation> device, pinned;  // by address
+  std::atomic<uint64_t> version{0};                // of device: changes with each allocation that goes
+  uint64_t allocated = 0;
+  std::map<Stream*, std::shared_ptr<Stream>> streams;
+  std::atomic<int> n_contexts{0}, n_contexts_made{0};
+  std::atomic<unsigned> n_launches{0};
+  std::atomic<Code> lost{success};  // what every call answers after a fault
+  std::mutex fault_mutex;
+  std::string fault;
+  Settings settings;
+};
+Machine& machine() {
+  static Machine own;
+  return own;
+}
+char context_of_device;
+std::vector<void*>& contexts() {
+  thread_local std::vector<void*> own;
+  return own;
+}
+
+// What every call in a context begins with.
+Code check() {
+  if (contexts().empty() || contexts().back() == nullptr) return error_invalid_context;
+  return machine().lost;
+}
+
+Code drain(Stream& stream) {
+  const std::lock_guard lock(stream.mutex);
+  while (!stream.queue.empty()) {
+    const std::function<Code()> work = std::move(stream.queue.front());
+    stream.queue.pop_front();
+    if (machine().lost != success) continue;
+    if (const Code code = work(); code != success) machine().lost = code;
+  }
+  return machine().lost;
+}
+Code enqueue(void* handle, std::function<Code()> work) {
+  if (const Code code = check(); code != success) return code;
+  if (handle == nullptr) return error_invalid_value;  // the default stream waits for the host's own work
+  auto& stream = *static_cast<Stream*>(handle);
+  const std::lock_guard lock(stream.mutex);
+  stream.queue.push_back(std::move(work));
+  return success;
+}
+void drain_all() {
+  std::vector<std::shared_ptr<Stream>> streams;  // another thread may destroy one meanwhile
+  {
+    const std::shared_lock lock(machine().mutex);
+    for (const auto& [handle, stream] : machine().streams) streams.push_back(stream);
+  }
+  for (const auto& stream : streams) drain(*stream);
+}
+
+// Memory that ends where a page begins which nobody may touch.
+Code map(std::map<uintptr_t, Allocation>& allocations, size_t bytes, uintptr_t* address) {
+  const uint64_t used = (bytes + alignment - 1) / alignment * alignment;
+  const uint64_t mapped = (used + page - 1) / page * page + page;
+  void* const mapping = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapping == MAP_FAILED) return finermoe::cuda::error_out_of_memory;
+  auto* const guard = static_cast<char*>(mapping) + mapped - page;
+  mprotect(guard, page, PROT_NONE);
+  *address = reinterpret_cast<uintptr_t>(guard) - used;
+  const std::unique_lock lock(machine().mutex);
+  allocations[*address] = {bytes, mapping, mapped};
+  return success;
+}
+Code unmap(std::map<uintptr_t, Allocation>& allocations, uintptr_t address, uint64_t* bytes) {
+  Allocation allocation{};
+  {
+    const std::unique_lock lock(machine().mutex);
+    const auto found = allocations.find(address);
+    if (found == allocations.end()) return error_invalid_value;
+    allocation = found->second;
+    allocations.erase(found);
+    machine().version++;
+  }
+  *bytes = allocation.bytes;
+  munmap(allocation.mapping, allocation.mapped);
+  return success;
+}
+// The allocation that has all of these bytes, as [begin, end); empty where none has.
+std::pair<uintptr_t, uintptr_t> find(const std::map<uintptr_t, Allocation>& allocations, uintptr_t address,
+                                     uint64_t bytes) {
+  const std::shared_lock lock(machine().mutex);
+  auto after = allocations.upper_bound(address);
+  if (after == allocations.begin()) return {};
+  --after;
+  const uintptr_t end = after->first + after->second.bytes;
+  return address + bytes <= end ? std::pair{after->first, end} : std::pair<uintptr_t, uintptr_t>{};
+}
+bool is_in(const std::map<uintptr_t, Allocation>& allocations, const void* address, uint64_t bytes) {
+  return find(allocations, reinterpret_cast<uintptr_t>(address), bytes).second != 0;
+}
+void* pointer(Address address) { return reinterpret_cast<void*>(static_cast<uintptr_t>(address)); }
+
+Code allocate(Address* address, size_t bytes) {
+  if (const Code code = check(); code != success) return code;
+  {
+    const std::unique_lock lock(machine().mutex);
+    if (machine().allocated + bytes > machine().settings.memory) return finermoe::cuda::error_out_of_memory;
+    machine().allocated += bytes;
+  }
+  uintptr_t mapped = 0;
+  const Code code = map(machine().device, bytes, &mapped);
+  *address = mapped;
+  if (code == success) std::memset(pointer(mapped), 0xff, bytes);  // not zeros: NaN, for one thing
+  return code;
+}
+
+Code copy_to_device(Address to, const void* from, size_t bytes, void* stream) {
+  if (!is_in(machine().device, pointer(to), bytes)) return error_invalid_value;
+  if (is_in(machine().pinned, from, bytes)) {  // is read when its turn comes
+    return enqueue(stream, [=] {
+      std::memcpy(pointer(to), from, bytes);
+      return success;
+    });
+  }
+  const auto* const first = static_cast<const char*>(from);
+  return enqueue(stream, [to, copy = std::vector<char>(first, first + bytes)] {
+    std::memcpy(pointer(to), copy.data(), copy.size());
+    return success;
+  });
+}
+Code copy_to_host(void* to, Address from, size_t bytes, void* stream) {
+  if (!is_in(machine().device, pointer(from), bytes)) return error_invalid_value;
+  const Code code = enqueue(stream, [=] {
+    std::memcpy(to, pointer(from), bytes);
+    return success;
+  });
+  if (code != success || is_in(machine().pinned, to, bytes)) return code;
+  return drain(*static_cast<Stream*>(stream));  // the driver waits, too
+}
+Code copy_on_device(Address to, Address from, size_t bytes, void* stream) {
+  if (!is_in(machine().device, pointer(from), bytes) || !is_in(machine().device, pointer(to), bytes)) {
+    return error_invalid_value;
+  }
+  return enqueue(stream, [=] {
+    std::memcpy(pointer(to), pointer(from), bytes);
+    return success;
+  });
+}
+Code fill(Address to, unsigned char value, size_t bytes, void* stream) {
+  if (!is_in(machine().device, pointer(to), bytes)) return error_invalid_value;
+  return enqueue(stream, [=] {
+    std::memset(pointer(to), value, bytes);
+    return success;
+  });
+}
+
+Code create_stream(void** handle, unsigned flags) {
+  if (const Code code = check(); code != success) return code;
+  if (flags != finermoe::cuda::stream_non_blocking) return error_invalid_value;
+  auto stream = std::make_shared<Stream>();
+  *handle = stream.get();
+  const std::unique_lock lock(machine().mutex);
+  machine().streams.emplace(stream.get(), std::move(stream));
+  return success;
+}
+Code destroy_stream(void* handle) {
+  std::shared_ptr<Stream> stream;
+  {
+    const std::unique_lock lock(machine().mutex);
+    const auto found = machine().streams.find(static_cast<Stream*>(handle));
+    if (found == machine().streams.end()) return error_invalid_value;
+    stream = std::move(found->second);
+    machine().streams.erase(found);
+  }
+  drain(*stream);
+  return check();
+}
+
+Code error_name(Code code, const char** name) {
+  thread_local std::string text;
+  text = code == finermoe::cuda::error_out_of_memory ? "CUDA_ERROR_OUT_OF_MEMORY"
+         : code == error_launch_failed               ? "CUDA_ERROR_LAUNCH_FAILED: " + last_fault()
+         : code == error_invalid_context             ? "CUDA_ERROR_INVALID_CONTEXT"
+                                                     : "CUDA_ERROR_INVALID_VALUE";
+  *name = text.c_str();
+  return success;
+}
+
+Driver make_driver() {
+  Driver driver;
+  driver.driver_version = [](int* version) {
+    *version = machine().settings.driver_version;
+    return success;
+  };
+  driver.init = [](unsigned) { return machine().settings.init_answers; };
+  driver.error_name = error_name;
+  driver.device_count = [](int* count) {
+    *count = machine().settings.n_devices;
+    return success;
+  };
+  driver.device_get = [](int* device, int index) {
+    *device = index;
+    return success;
+  };
+  driver.device_name = [](char* name, int size, int) {
+    std::strncpy(name, "emulated", static_cast<size_t>(size));
+    return success;
+  };
+  driver.device_uuid = [](finermoe::cuda::Uuid* uuid, int device) {
+    *uuid = {};
+    uuid->bytes[15] = static_cast<unsigned char>(device);
+    return success;
+  };
+  driver.device_memory = [](size_t* bytes, int) {
+    *bytes = machine().settings.memory;
+    return success;
+  };
+  driver.device_attribute = [](int* value, int attribute, int) {
+    *value = attribute == finermoe::cuda::attribute_compute_major ? machine().settings.compute_major : 0;
+    return success;
+  };
+  driver.retain_context = [](void** context, int) {
+    machine().n_contexts++;
+    machine().n_contexts_made++;
+    *context = &context_of_device;
+    return success;
+  };
+  driver.release_context = [](int) {
+    machine().n_contexts--;
+    return success;
+  };
+  driver.push_context = [](void* context) {
+    contexts().push_back(context);
+    return success;
+  };
+  driver.pop_context = [](void** context) {
+    if (contexts().empty()) return error_invalid_context;
+    *context = contexts().back();
+    contexts().pop_back();
+    return success;
+  };
+  driver.allocate = allocate;
+  driver.free = [](Address address) {
+    drain_all();  // as the driver does
+    uint64_t bytes = 0;
+    const Code code = unmap(machine().device, static_cast<uintptr_t>(address), &bytes);
+    const std::unique_lock lock(machine().mutex);
+    machine().allocated -= bytes;
+    return code;
+  };
+  driver.allocate_host = [](void** address, size_t bytes, unsigned) {
+    if (const Code code = check(); code != success) return code;
+    uintptr_t mapped = 0;
+    const Code code = map(machine().pinned, bytes, &mapped);
+    *address = reinterpret_cast<void*>(mapped);
+    return code;
+  };
+  driver.free_host = [](void* address) {
+    drain_all();
+    uint64_t bytes = 0;
+    return unmap(machine().pinned, reinterpret_cast<uintptr_t>(address), &bytes);
+  };
+  driver.create_stream = create_stream;
+  driver.destroy_stream = destroy_stream;
+  driver.wait_for_stream = [](void* stream) {
+    if (const Code code = check(); code != success) return code;
+    return drain(*static_cast<Stream*>(stream));
+  };
+  driver.copy_to_device = copy_to_device;
+  driver.copy_to_host = copy_to_host;
+  driver.copy_on_device = copy_on_device;
+  driver.fill = fill;
+  return driver;
+}
+
+}  // namespace
+
+std::shared_ptr<const Driver> driver() { return std::make_shared<const Driver>(make_driver()); }
+
+int enqueue_kernel(void* stream, Dim3 grid, Dim3 block, std::function<void()> kernel) {
+  return enqueue(stream, [=, kernel = std::move(kernel)] {
+    const Order order = machine().settings.order.value_or(static_cast<Order>(machine().n_launches++ % 3));
+    const std::string wrong = run(grid, block, order, kernel);
+    if (wrong.empty()) return success;
+    const std::lock_guard lock(machine().fault_mutex);
+    machine().fault = wrong;
+    return error_launch_failed;
+  });
+}
+
+bool is_allocated(const void* address, uint64_t bytes) {
+  // The allocation that the last load was in, while none has gone.
+  struct Last {
+    uintptr_t begin = 0, end = 0;
+    uint64_t version = 0;
+  };
+  thread_local Last last;
+  const auto first = reinterpret_cast<uintptr_t>(address);
+  const uint64_t version = machine().version.load(std::memory_order_relaxed);
+  if (first >= last.begin && first + bytes <= last.end && last.version == version) return true;
+  const auto [begin, end] = find(machine().device, first, bytes);
+  last = {begin, end, version};
+  return end != 0;
+}
+
+Settings& settings() { return machine().settings; }
+uint64_t allocated() {
+  const std::shared_lock lock(machine().mutex);
+  return machine().allocated;
+}
+int n_contexts() { return machine().n_contexts; }
+int n_contexts_made() { return machine().n_contexts_made; }
+void* current_context() { return contexts().empty() ? nullptr : contexts().back(); }
+void push_context(void* context) { contexts().push_back(context); }
+void pop_context() { contexts().pop_back(); }
+void forget_faults() { machine().lost = success; }
+std::string last_fault() {
+  const std::lock_guard lock(machine().fault_mutex);
+  return machine().fault;
+}
+
+}  // namespace emulated

@@ -1,0 +1,35 @@
+// NVIDIA's driver, emulated: memory is the host's, streams are queues that are worked off when somebody waits for them,
+// kernels run as block.h says.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "block.h"
+#include "cuda/driver.h"
+
+namespace emulated {
+
+// One device, "emulated".
+std::shared_ptr<const finermoe::cuda::Driver> driver();
+
+// What a test may look at and change; of the whole process.
+struct Settings {
+  uint64_t memory = uint64_t{16} << 30;  // bytes of the device
+  int n_devices = 1, driver_version = 13000, compute_major = 9;
+  finermoe::cuda::Code init_answers = 0;
+  std::optional<Order> order;  // of all launches; otherwise each launch has the next
+};
+Settings& settings();
+uint64_t allocated();     // bytes of the device
+int n_contexts();         // retained and not released
+int n_contexts_made();    // ever
+void* current_context();  // of this thread
+void push_context(void* context);
+void pop_context();
+// After a fault every call fails, as on a device, until this.
+void forget_faults();
+std::string last_fault();
+
+}  // namespace emulated

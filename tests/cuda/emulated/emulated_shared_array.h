@@ -1,0 +1,89 @@
+// Shared memory that checks each access: its index, that something was written before it is read, and that accesses of
+// two threads, one of them a write, have a barrier between them.
+#pragma once
+
+#include "block.h"
+
+namespace finermoe::cuda {
+
+template <class T, unsigned N>
+class SharedArray {
+  // Who did something last, and when.
+  struct Access {
+    uint64_t block_epoch, warp_epoch;
+    unsigned thread, warp;
+  };
+  static constexpr unsigned several = UINT32_MAX;  // threads, or warps
+
+  struct Cell {
+    T value;
+    Access written, read;
+
+    // Whether another thread's access is not known to be over.
+    static bool overlaps(const Access& access, const emulated::Thread& own) {
+      if (access.block_epoch != own.block_epoch || access.thread == own.id) return false;
+      return access.warp != own.warp() || access.warp_epoch == own.warp_epoch;
+    }
+    T get() {
+      const emulated::Thread& own = emulated::current();
+      if (written.block_epoch < own.first_epoch) emulated::report("shared memory is read before it is written");
+      if (overlaps(written, own)) emulated::report("shared memory is read, and no barrier is behind its write");
+      const bool is_new = read.block_epoch != own.block_epoch;
+      read = {own.block_epoch, own.warp_epoch, is_new || read.thread == own.id ? own.id : several,
+              is_new || read.warp == own.warp() ? own.warp() : several};
+      return value;
+    }
+    void set(T to) {
+      const emulated::Thread& own = emulated::current();
+      if (overlaps(written, own)) emulated::report("shared memory is written by two threads without a barrier");
+      if (overlaps(read, own)) emulated::report("shared memory is written, and no barrier is behind its reading");
+      written = {own.block_epoch, own.warp_epoch, own.id, own.warp()};
+      value = to;
+    }
+  };
+
+ public:
+  // A place for atomics: several threads may use it at once.
+  class Place {
+   public:
+    explicit Place(Cell& cell) : cell_(cell) {}
+    template <class Change>
+    T change(const Change& change) const {
+      const emulated::Thread& own = emulated::current();
+      if (cell_.written.block_epoch < own.first_epoch) emulated::report("shared memory is read before it is written");
+      const T before = cell_.value;
+      cell_.value = change(before);
+      return before;
+    }
+
+   private:
+    Cell& cell_;
+  };
+  class Element {
+   public:
+    explicit Element(Cell& cell) : cell_(cell) {}
+    operator T() const { return cell_.get(); }  // NOLINT: as a reference to T
+    Element& operator=(T value) {
+      cell_.set(value);
+      return *this;
+    }
+    Element& operator=(const Element& other) { return *this = static_cast<T>(other); }
+    Place operator&() const { return Place(cell_); }
+
+   private:
+    Cell& cell_;
+  };
+
+  Element operator[](unsigned index) {
+    if (index >= N) {
+      emulated::report("shared memory: an index beyond the end of its array");
+      return Element(cells_[N]);
+    }
+    return Element(cells_[index]);
+  }
+
+ private:
+  Cell cells_[N + 1];  // the last one stands for all that are not there
+};
+
+}  // namespace finermoe::cuda
