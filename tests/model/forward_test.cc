@@ -11,7 +11,8 @@ namespace {
 
 struct Where {
   std::string name;
-  bool main_is_deferred;
+  std::shared_ptr<const Device> (*main)();
+  std::shared_ptr<const Device> (*other)();
   // Of an expert of all layers: whether it is on the other device.
   bool (*is_elsewhere)(size_t expert);
 };
@@ -34,8 +35,7 @@ class Forward : public testing::TestWithParam<Where> {
     ASSERT_TRUE(opened.ok()) << opened.status().message();
     model.checkpoint = *opened;
     model.config = model.checkpoint->config();
-    const OpenDevice cpu = open(cpu_device()), other = open(deferred_device());
-    model.placement.devices = GetParam().main_is_deferred ? std::vector{other, cpu} : std::vector{cpu, other};
+    model.placement.devices = {open(GetParam().main()), open(GetParam().other())};
     const size_t n_experts =
         model.config.n_moe_layers() * (model.config.is_moe() ? model.config.router.n_experts() : 0);
     for (size_t expert = 0; expert < n_experts; expert++) {
@@ -65,10 +65,13 @@ class Forward : public testing::TestWithParam<Where> {
   std::unique_ptr<Scratch> scratch;
 };
 INSTANTIATE_TEST_SUITE_P(Placements, Forward,
-                         testing::Values(Where{"cpu", false, nowhere}, Where{"deferred", true, nowhere},
-                                         Where{"experts_on_cpu", true, everywhere},
-                                         Where{"experts_on_deferred", false, everywhere},
-                                         Where{"experts_on_both", true, every_third}),
+                         testing::Values(Where{"cpu", cpu_device, deferred_device, nowhere},
+                                         Where{"deferred", deferred_device, cpu_device, nowhere},
+                                         Where{"experts_on_cpu", deferred_device, cpu_device, everywhere},
+                                         Where{"experts_on_deferred", cpu_device, deferred_device, everywhere},
+                                         Where{"experts_on_both", cpu_device, deferred_device, every_third},
+                                         Where{"cuda_emulated", emulated_cuda_device, cpu_device, nowhere},
+                                         Where{"cuda_emulated_and_cpu", emulated_cuda_device, cpu_device, every_third}),
                          name_of_where);
 
 const auto go_on = [] { return Status(); };

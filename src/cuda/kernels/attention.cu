@@ -127,6 +127,7 @@ __device__ void add_values(const Work& work, unsigned n, unsigned d, Arrays<D>& 
     for (unsigned q = 0; q < n_queries; q++) {
       if (first_query + q >= work.n_queries) continue;
       const float probability = shared.probabilities[(first_query + q) * tile + p];
+      if (probability == 0) continue;  // a position that is not seen may hold what is not finite
 #pragma unroll
       for (unsigned c = 0; c < Shape<D>::columns_of_thread; c++) sums[q][c] = fmaf(probability, values[c], sums[q][c]);
     }

@@ -6,6 +6,9 @@
 #include <vector>
 
 namespace emulated {
+
+constinit thread_local Thread* running = nullptr;
+
 namespace {
 
 // Thrown in threads that wait for what will not come.
@@ -34,7 +37,6 @@ class Block {
   Block(const Block&) = delete;
   ~Block();
   std::string run(Dim3 grid, Dim3 block, Order order, const std::function<void()>& kernel);
-  Fiber& running() { return *running_; }
   void wait_for_block();
   uint64_t exchange(uint64_t value, unsigned from);
   void report(const std::string& what) {
@@ -90,6 +92,7 @@ Block::~Block() {
 
 void Block::resume(Fiber& fiber) {
   running_ = &fiber;
+  running = &fiber.thread;
   fiber.fiber = std::move(fiber.fiber).resume();
 }
 
@@ -216,7 +219,6 @@ std::string Block::run(Dim3 grid, Dim3 size, Order order, const std::function<vo
 
 }  // namespace
 
-Thread& current() { return block().running().thread; }
 std::string run(Dim3 grid, Dim3 block_size, Order order, const std::function<void()>& kernel) {
   return block().run(grid, block_size, order, kernel);
 }

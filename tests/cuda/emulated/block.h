@@ -28,7 +28,8 @@ struct Thread {
   uint64_t block_epoch = 0, warp_epoch = 0;
   uint64_t first_epoch = 0;  // of this block
 };
-Thread& current();
+extern constinit thread_local Thread* running __attribute__((tls_model("initial-exec")));
+inline Thread& current() { return *running; }
 
 // Runs a kernel for every block of a grid. The first thing that was wrong, or an empty text.
 std::string run(Dim3 grid, Dim3 block, Order order, const std::function<void()>& kernel);

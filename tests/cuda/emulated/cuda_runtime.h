@@ -88,6 +88,10 @@ T __ldg(const T* address) {
   return T{};
 }
 
+// Rounded twice: the library's own is slow where the processor has no such instruction.
+#define fmaf emulated_fmaf
+inline float emulated_fmaf(float a, float b, float c) { return a * b + c; }
+
 inline float __uint_as_float(uint32_t bits) { return std::bit_cast<float>(bits); }
 inline uint32_t __float_as_uint(float value) { return std::bit_cast<uint32_t>(value); }
 inline int __float2int_rn(float value) { return static_cast<int>(std::lrintf(value)); }

@@ -218,8 +218,7 @@ Code error_name(Code code, const char** name) {
   return success;
 }
 
-Driver make_driver() {
-  Driver driver;
+void add_devices(Driver& driver) {
   driver.driver_version = [](int* version) {
     *version = machine().settings.driver_version;
     return success;
@@ -251,6 +250,9 @@ Driver make_driver() {
     *value = attribute == finermoe::cuda::attribute_compute_major ? machine().settings.compute_major : 0;
     return success;
   };
+}
+
+void add_contexts(Driver& driver) {
   driver.retain_context = [](void** context, int) {
     machine().n_contexts++;
     machine().n_contexts_made++;
@@ -271,6 +273,9 @@ Driver make_driver() {
     contexts().pop_back();
     return success;
   };
+}
+
+void add_memory(Driver& driver) {
   driver.allocate = allocate;
   driver.free = [](Address address) {
     drain_all();  // as the driver does
@@ -302,12 +307,17 @@ Driver make_driver() {
   driver.copy_to_host = copy_to_host;
   driver.copy_on_device = copy_on_device;
   driver.fill = fill;
-  return driver;
 }
 
 }  // namespace
 
-std::shared_ptr<const Driver> driver() { return std::make_shared<const Driver>(make_driver()); }
+std::shared_ptr<const Driver> driver() {
+  auto own = std::make_shared<Driver>();
+  add_devices(*own);
+  add_contexts(*own);
+  add_memory(*own);
+  return own;
+}
 
 int enqueue_kernel(void* stream, Dim3 grid, Dim3 block, std::function<void()> kernel) {
   return enqueue(stream, [=, kernel = std::move(kernel)] {

@@ -2,6 +2,8 @@
 // two threads, one of them a write, have a barrier between them.
 #pragma once
 
+#include <memory>
+
 #include "block.h"
 
 namespace finermoe::cuda {
@@ -75,6 +77,7 @@ class SharedArray {
   };
 
   Element operator[](unsigned index) {
+    if (cells_ == nullptr) cells_ = std::make_unique<Cell[]>(N + 1);
     if (index >= N) {
       emulated::report("shared memory: an index beyond the end of its array");
       return Element(cells_[N]);
@@ -83,7 +86,9 @@ class SharedArray {
   }
 
  private:
-  Cell cells_[N + 1];  // the last one stands for all that are not there
+  // The last one stands for all that are not there. Not in the array itself: what a module has for each thread is
+  // little.
+  std::unique_ptr<Cell[]> cells_;
 };
 
 }  // namespace finermoe::cuda

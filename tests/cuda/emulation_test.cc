@@ -1,0 +1,181 @@
+// The emulation itself: a kernel that is right gives the same in any order, and each fault that it is for is caught.
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "cuda/kernels/launch.cuh"
+#include "cuda/kernels/numbers.cuh"
+#include "cuda/kernels/shared_array.cuh"
+#include "emulated_driver.h"
+
+namespace finermoe::cuda {
+namespace {
+
+constexpr unsigned n = 128;
+
+// What is planted in reverse().
+enum class Fault { none, no_barrier, no_second_barrier, beyond_the_end, not_written, some_threads_leave };
+
+// Each block reverses its part, twice, through shared memory.
+__global__ void reverse(const float* x, Fault fault, float* out) {
+  __shared__ SharedArray<float, n> values;
+  const unsigned thread = threadIdx.x, first = blockIdx.x * n;
+  if (fault != Fault::not_written || thread != 5) values[thread] = __ldg(x + first + thread);
+  if (fault != Fault::no_barrier) __syncthreads();
+  const float once = values[fault == Fault::beyond_the_end ? n - thread : n - 1 - thread];
+  if (fault == Fault::some_threads_leave && thread >= n / 2) return;
+  if (fault != Fault::no_second_barrier) __syncthreads();
+  values[thread] = once + 1;
+  __syncthreads();
+  out[first + thread] = values[n - 1 - thread];
+}
+
+// A sum over a warp by way of shared memory: lanes wait for each other by shuffles alone.
+__global__ void rotate_lanes(bool waits, float* out) {
+  __shared__ SharedArray<float, warp_size> values;
+  const unsigned lane = threadIdx.x;
+  values[lane] = static_cast<float>(lane);
+  if (waits) __shfl_sync(all_lanes, 0, 0);
+  out[lane] = values[(lane + 1) % warp_size];
+}
+
+__global__ void count_minimum(float* out) {
+  __shared__ SharedArray<unsigned, 1> least;
+  if (threadIdx.x == 0) least[0] = 1000;
+  __syncthreads();
+  atomicMin(&least[0], 1 + threadIdx.x % 7);
+  __syncthreads();
+  out[threadIdx.x] = static_cast<float>(static_cast<unsigned>(least[0]));
+}
+
+__global__ void load(const std::byte* from, float* out) { out[threadIdx.x] = static_cast<float>(load_128(from).x); }
+
+class Emulation : public testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_EQ(success, driver_->retain_context(&context_, 0));
+    driver_->push_context(context_);
+    ASSERT_EQ(success, driver_->create_stream(&stream_, stream_non_blocking));
+    x_ = allocate(4 * n), out_ = allocate(4 * n);
+    std::vector<float> numbers(4 * n);
+    for (size_t i = 0; i < numbers.size(); i++) numbers[i] = static_cast<float>(i);
+    driver_->copy_to_device(address_of(x_), numbers.data(), numbers.size() * sizeof(float), stream_);
+  }
+  void TearDown() override {
+    emulated::forget_faults();
+    emulated::settings().order.reset();
+    driver_->free(address_of(x_));
+    driver_->free(address_of(out_));
+    driver_->destroy_stream(stream_);
+    driver_->pop_context(&context_);
+    driver_->release_context(0);
+  }
+  // The fault of a launch, or nothing.
+  template <class... Parameters, class... Arguments>
+  std::string fault_of(unsigned n_blocks, unsigned n_threads, void (*kernel)(Parameters...),
+                       const Arguments&... arguments) {
+    EXPECT_EQ(0, launch(stream_, n_blocks, n_threads, kernel, arguments...));
+    const Code code = driver_->wait_for_stream(stream_);
+    if (code == success) return "";
+    EXPECT_EQ(code, driver_->wait_for_stream(stream_));  // it stays
+    emulated::forget_faults();
+    return emulated::last_fault();
+  }
+  std::vector<float> out() {
+    std::vector<float> numbers(4 * n);
+    EXPECT_EQ(success,
+              driver_->copy_to_host(numbers.data(), address_of(out_), numbers.size() * sizeof(float), stream_));
+    return numbers;
+  }
+  float *x_ = nullptr, *out_ = nullptr;
+  const std::shared_ptr<const Driver> driver_ = emulated::driver();
+
+ private:
+  float* allocate(size_t count) {
+    Address address = 0;
+    EXPECT_EQ(success, driver_->allocate(&address, count * sizeof(float)));
+    return reinterpret_cast<float*>(static_cast<uintptr_t>(address));
+  }
+  static Address address_of(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); }
+  ContextHandle context_ = nullptr;
+  StreamHandle stream_ = nullptr;
+};
+
+void expect_part(const std::string& part, const std::string& found) {
+  EXPECT_NE(std::string::npos, found.find(part)) << "expected: " << part << "\nfound: " << found;
+}
+
+TEST_F(Emulation, ARightKernelIsRightInAnyOrder) {
+  for (const emulated::Order order :
+       {emulated::Order::forwards, emulated::Order::backwards, emulated::Order::interleaved}) {
+    emulated::settings().order = order;
+    EXPECT_EQ("", fault_of(4, n, reverse, x_, Fault::none, out_));
+    const std::vector<float> found = out();
+    for (size_t i = 0; i < found.size(); i++) ASSERT_EQ(static_cast<float>(i) + 1, found[i]);
+    EXPECT_EQ("", fault_of(1, 32, rotate_lanes, true, out_));
+    EXPECT_EQ("", fault_of(1, n, count_minimum, out_));
+    EXPECT_EQ(1, out()[77]);
+  }
+}
+
+TEST_F(Emulation, FaultsAreCaughtInAnyOrder) {
+  for (const emulated::Order order :
+       {emulated::Order::forwards, emulated::Order::backwards, emulated::Order::interleaved}) {
+    emulated::settings().order = order;
+    const auto fault_with = [&](Fault fault) { return fault_of(4, n, reverse, x_, fault, out_); };
+    EXPECT_NE("", fault_with(Fault::no_barrier));
+    expect_part("no barrier is behind", fault_with(Fault::no_second_barrier));
+    expect_part("beyond the end", fault_with(Fault::beyond_the_end));
+    expect_part("before it is written", fault_with(Fault::not_written));
+    expect_part("that not all threads reach", fault_with(Fault::some_threads_leave));
+    EXPECT_NE("", fault_of(1, 32, rotate_lanes, false, out_));
+  }
+}
+
+TEST_F(Emulation, LoadsAreAlignedAndInsideOfAnAllocation) {
+  const auto* const bytes = reinterpret_cast<const std::byte*>(x_);
+  EXPECT_EQ("", fault_of(1, 32, load, bytes + 16, out_));
+  expect_part("not aligned", fault_of(1, 32, load, bytes + 8, out_));
+  expect_part("outside of every allocation", fault_of(1, 32, load, bytes + 4 * n * sizeof(float), out_));
+  expect_part("outside of every allocation", fault_of(1, 32, load, bytes - 16, out_));
+}
+
+TEST_F(Emulation, AStoreBeyondAnAllocationFaults) {
+  EXPECT_DEATH(
+      {
+        EXPECT_EQ(0, launch(nullptr, 1, 32, count_minimum, out_));  // no stream: refused
+        fault_of(1, n, count_minimum, out_ + 4 * n);
+      },
+      "");
+}
+
+TEST_F(Emulation, LaunchesThatCudaRefuses) {
+  EXPECT_NE("", fault_of(1, 48, count_minimum, out_));
+  EXPECT_NE("", fault_of(1, 2048, count_minimum, out_));
+  EXPECT_NE("", fault_of(0, n, count_minimum, out_));
+}
+
+// Numbers are read as base/ writes them.
+__global__ void read_numbers(unsigned* wrong) {
+  for (uint32_t bits = threadIdx.x; bits < 65536; bits += n) {
+    const auto half = static_cast<uint16_t>(bits);
+    if (__float_as_uint(from_bf16(half)) != __float_as_uint(bf16_to_float(half))) wrong[threadIdx.x]++;
+    if (to_bf16(from_f16(half)) != float_to_bf16(f16_to_float(half))) wrong[threadIdx.x]++;
+  }
+  float values[4];
+  for (uint32_t code = 0; code < 16; code++) {
+    q4_values_of(code | (15 - code) << 8 | code << 16 | 0xf0f0f0f0u, values);
+    if (values[0] != static_cast<float>(q4_values[code]) || values[2] != values[0]) wrong[threadIdx.x]++;
+    if (values[1] != static_cast<float>(q4_values[15 - code])) wrong[threadIdx.x]++;
+  }
+}
+TEST_F(Emulation, NumbersAreThoseOfTheFormats) {
+  auto* const wrong = reinterpret_cast<unsigned*>(out_);
+  EXPECT_EQ("", fault_of(
+                    1, n, +[](unsigned* all) { all[threadIdx.x] = 0; }, wrong));
+  EXPECT_EQ("", fault_of(1, n, read_numbers, wrong));
+  for (size_t i = 0; i < n; i++) EXPECT_EQ(0, out()[i]) << i;
+}
+
+}  // namespace
+}  // namespace finermoe::cuda
