@@ -333,6 +333,7 @@ static void finermoe_task_run(int64_t task, int64_t task_data, size_t index) {
   if ($input != NULL) (*jenv)->ReleaseByteArrayElements(jenv, $input, (jbyte *)$1, JNI_ABORT);
 %}
 %typemap(out) const char *, char [ANY] "$result = $1 ? finermoe_bytes(jenv, $1, strlen($1)) : NULL;"
+%typemap(out) const char *text "$result = $1 ? finermoe_bytes(jenv, $1, arg1->text_length) : NULL;"
 %typemap(jni) char [ANY] "jbyteArray"
 %typemap(jtype) char [ANY] "byte[]"
 %typemap(jstype) char [ANY] "String"
