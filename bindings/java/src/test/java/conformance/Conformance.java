@@ -21,17 +21,6 @@ public final class Conformance {
     Map<String, Object> run(Row row) throws Exception;
   }
 
-  /** Conformance ROWS MODELS SHAPES: the folders of the suite, the bundled models and the shapes. */
-  public static void main(String[] arguments) throws IOException {
-    if (arguments.length != 3) {
-      System.err.println("usage: Conformance ROWS MODELS SHAPES");
-      System.exit(2);
-    }
-    Row.models = Path.of(arguments[1]);
-    Row.shapes = Path.of(arguments[2]);
-    System.exit(run(Path.of(arguments[0]), System.out) == 0 ? 0 : 1);
-  }
-
   /** Returns how many rows have failed. */
   static int run(Path folder, PrintStream out) throws IOException {
     final Map<String, Behaviour> behaviours = new HashMap<>();

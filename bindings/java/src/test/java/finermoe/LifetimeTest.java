@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.nio.ByteBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -15,8 +16,11 @@ import java.util.Map;
 import java.util.Random;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CountDownLatch;
+import java.util.function.Function;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.function.Executable;
+import org.junit.jupiter.api.io.TempDir;
 
 /** Closing in any order, twice, while another thread is inside, or not at all. */
 class LifetimeTest {
@@ -169,23 +173,35 @@ class LifetimeTest {
   }
 
   @Test
-  void tenThousandCyclesLeaveMemoryFlat() throws Exception {
-    openAndClose(2000);
-    final long before = resident();
-    openAndClose(10_000);
-    final long grown = resident() - before;
-    assertTrue(grown < 24 << 20, "grown by " + grown + " bytes");
+  void tenThousandCyclesLeaveMemoryFlat(@TempDir Path folder) throws Exception {
+    final Path file = folder.resolve("small.safetensors");
+    Checkpoints.synthesize(Models.SMALL, file, null, null);
+    final byte[] bytes = Files.readAllBytes(file);
+    final ByteBuffer data = ByteBuffer.allocateDirect(bytes.length).put(bytes).flip();
+    openAndClose(500, options -> Model.open(data, options));
+    openAndClose(10, options -> Model.open(Models.SMALL, options));
+    final long memory = resident();
+    final long descriptors = descriptors();
+    openAndClose(10_000, options -> Model.open(data, options));
+    openAndClose(200, options -> Model.open(Models.SMALL, options));
+    assertTrue(resident() - memory < 24 << 20, "grown by " + (resident() - memory) + " bytes");
+    assertTrue(descriptors() <= descriptors + 5, descriptors + " descriptors, now " + descriptors());
   }
 
-  private static void openAndClose(int times) {
+  private static void openAndClose(int times, Function<ModelOptions, Model> opened) {
     final int[] ids = {1};
     for (int i = 0; i < times; i++) {
-      try (Model model = Model.open(Models.SMALL, ModelOptions.create().threads(1));
+      try (Model model = opened.apply(ModelOptions.create().threads(1));
            Session session = model.session(SessionOptions.create().contextLength(16));
            Generation generation = session.generate(ids, null)) {
-        assertEquals(16, session.info().contextLength());
         assertEquals(0, generation.info().nGenerated());
       }
+    }
+  }
+
+  private static long descriptors() throws Exception {
+    try (Stream<Path> open = Files.list(Path.of("/proc/self/fd"))) {
+      return open.count();
     }
   }
 

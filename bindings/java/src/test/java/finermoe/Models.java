@@ -8,7 +8,7 @@ final class Models {
   static final Path MOE = Path.of(System.getProperty("finermoe.models"), "tiny-wordnet-finermoe");
   static final Path DENSE = Path.of(System.getProperty("finermoe.models"), "tiny-wordnet-dense");
   /** A model of a few kilobytes with random weights, without a tokenizer. */
-  static final Path SMALL = Path.of(System.getProperty("finermoe.shapes"), "c32a2");
+  static final Path SMALL = Path.of(System.getProperty("finermoe.shapes"), "dense-tied");
 
   private Models() {}
 

@@ -37,13 +37,12 @@ class StopTest {
   @Test
   void anInterruptEndsALongPrefillAndStays() {
     try (Model model = Models.open();
-         Session session = model.session(SessionOptions.create().contextLength(2048).chunk(2000));
-         Generation generation = session.generate(Models.longPrompt(), Models.endless(model).maxTokens(3))) {
+         Session session = model.session(SessionOptions.create().contextLength(2048).chunk(2000))) {
       final long begin = System.nanoTime();
       session.append(Models.longPrompt());
       final long whole = System.nanoTime() - begin;
       session.reset();
-
+      final Generation generation = session.generate(Models.longPrompt(), Models.endless(model).maxTokens(3));
       interruptAfter(TimeUnit.NANOSECONDS.toMillis(whole / 10));
       final long interrupted = System.nanoTime();
       assertCancelled(generation::next);

@@ -25,7 +25,7 @@ class TextTest {
   @Test
   void textsGoInAndOut() {
     try (Tokenizer tokenizer = Tokenizer.open(Models.MOE); Chat chat = Chat.of()) {
-      for (String text : new String[] {"", "\0", "a\0b", "\uD83D\uDE00", "\uFFFF", "é", "e\u0301", "x".repeat(1 << 20)}) {
+      for (String text : new String[] {"", "\0", "a\0b", "\uD83D\uDE00", "\uFFFF", "é", "x".repeat(1 << 20)}) {
         assertEquals(text, tokenizer.decode(tokenizer.encode(text)));
         chat.add(Message.user(text));
         assertEquals(text, chat.get(chat.size() - 1).text());
