@@ -101,8 +101,9 @@ class LifetimeTest {
           if (inPrefill) Thread.sleep(20);
           (what.equals("generation") ? generation : what.equals("session") ? session : model).close();
           final Throwable error = end.get();
-          assertTrue(error instanceof IllegalStateException
-              || error instanceof FinermoeException && ((FinermoeException) error).code() == ErrorCode.CLOSED, what + error);
+          final boolean saysSo = error instanceof IllegalStateException
+              || error instanceof FinermoeException failed && failed.code() == ErrorCode.CLOSED;
+          assertTrue(saysSo, what + ": " + error);
         }
       }
     }
