@@ -222,6 +222,7 @@ public final class Batch extends NativeObject implements Iterable<Batch.Item> {
   }
 
   private void use() {
+    requireOpen();
     if (!use.tryLock()) throw new FinermoeException(Native.ERROR_BUSY, "another thread is using this batch", "", "");
   }
 

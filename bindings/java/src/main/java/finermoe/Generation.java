@@ -115,6 +115,11 @@ public final class Generation extends NativeObject implements Iterable<Event> {
   }
 
   private ReentrantLock use() {
+    requireOpen();
+    return acquire();
+  }
+
+  private ReentrantLock acquire() {
     final ReentrantLock lock = use;
     if (lock.tryLock()) return lock;
     throw new FinermoeException(Native.ERROR_BUSY, "another thread is using this generation", "", "");
@@ -128,7 +133,7 @@ public final class Generation extends NativeObject implements Iterable<Event> {
 
   /** From now on the batch's lock is this generation's, or its own again. */
   void use(ReentrantLock lock) {
-    final ReentrantLock held = use();
+    final ReentrantLock held = acquire();
     try {
       use = lock == null ? ownUse : lock;
     } finally {

@@ -71,7 +71,9 @@ class LifetimeTest {
       for (NativeObject object : order) object.close();
       for (Map.Entry<NativeObject, Executable> object : objects.entrySet()) {
         assertTrue(object.getKey().isClosed());
-        assertThrows(IllegalStateException.class, object.getValue(), object.getKey().getClass().getName());
+        final String name = object.getKey().getClass().getSimpleName();
+        final Exception error = assertThrows(IllegalStateException.class, object.getValue(), name);
+        assertEquals("this " + name + " is closed", error.getMessage());
       }
     }
   }
