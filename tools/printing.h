@@ -16,9 +16,7 @@ std::string dump(const Json& json, int indent = -1);
 // Results: to standard output, seen to be written. Throws where it cannot.
 void print(std::string_view text);
 
-// What others wrote, as one line that is safe to show on a terminal: control characters become \n, \x1b and so on.
-std::string printable(std::string_view text);
-// A line on standard error.
+// A line on standard error, printable whatever it quotes.
 void complain(std::string_view message);
 
 }  // namespace tool
