@@ -42,7 +42,7 @@ std::vector<Expert> experts_of(const Checkpoint& checkpoint, size_t layer) {
 
 }  // namespace
 
-// With unit vectors v_e and S their sum, the mean over pairs is (|S|^2 - N) / (N (N - 1)): one pass for the lengths,
+// With unit vectors v_e and their sum S, the mean over pairs is (|S|^2 - N) / (N (N - 1)): one pass for the norms and
 // one for S, instead of one per pair.
 Result<double> expert_similarity(const Checkpoint& checkpoint, size_t layer, ThreadPool& pool,
                                  FunctionRef<Status()> go_on) {
@@ -60,7 +60,7 @@ Result<double> expert_similarity(const Checkpoint& checkpoint, size_t layer, Thr
   uint64_t most_columns = 0;
   for (const Tensor* matrix : experts[0]) most_columns = std::max(most_columns, matrix->columns);
   std::vector<float> rows(pool.n_threads() * most_columns);   // one for each worker
-  std::vector<double> sums(pool.n_threads() * most_columns);  // so these
+  std::vector<double> sums(pool.n_threads() * most_columns);  // likewise
   const auto row_of = [&](size_t worker, const Tensor& matrix, uint64_t row) {
     const std::span out(rows.data() + worker * most_columns, matrix.columns);
     read_row(matrix, row, out);
