@@ -45,7 +45,7 @@ static int encode(finermoe_tokenizer* tokenizer, const char* context, const char
   return fine;
 }
 
-/* Leaves the tokens of the context and the continuation in the session, and reuses what it already held of them. */
+/* Leaves the tokens of the context and the continuation in the session, reusing what it held of the context. */
 static int score(finermoe_session* session, const struct text* text, finermoe_error** error) {
   const size_t n_scored = text->n - text->n_context;
   float* logprobs = calloc(n_scored + 1, sizeof *logprobs);
