@@ -108,7 +108,7 @@ class ProfiledStep final : public Step {
   void end() noexcept override { step_->end(); }
 
  private:
-  // Neighbouring rows of one session.
+  // Adjacent rows of one session.
   struct Run {
     uint64_t vector_bytes, first, n;  // of a vector of its cache; its first position; rows
   };

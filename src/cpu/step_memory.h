@@ -31,7 +31,7 @@ struct ExpertGroup {
   uint32_t expert, begin, end;
 };
 
-// Neighbouring rows of one session, whose positions are divided into KV splits.
+// Adjacent rows of one session, whose positions are divided into KV splits.
 struct AttentionBlock {
   size_t row, n_rows, n_splits;
   size_t first_task, first_partial;  // tasks [split][kv_head], partial results [kv_head][split][row, head]

@@ -13,7 +13,7 @@ struct Range {
   uint64_t begin, end;  // bytes
 };
 
-// The ranges of the tensors to lock, ascending, neighbours joined.
+// The ranges of the tensors to lock, ascending, adjacent ones joined.
 std::vector<Range> ranges_to_lock(const Checkpoint& checkpoint, const Config& config, Lock lock) {
   constexpr uint64_t page = 4096;  // smaller gaps are not worth splitting a range
   std::vector<Range> ranges;
