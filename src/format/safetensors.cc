@@ -114,7 +114,7 @@ class Handler : public JsonSax {
   }
 
   bool end_array() override {
-    if (place_ == Place::offsets && n_offsets_ != 2) return malformed("less than two data_offsets");
+    if (place_ == Place::offsets && n_offsets_ != 2) return malformed("fewer than two data_offsets");
     return go(Place::tensor);
   }
 
@@ -236,7 +236,7 @@ Status check_overlap(const std::vector<SafetensorsEntry>& entries, std::string_v
     return Status(FINERMOE_ERROR_OFFSETS_OVERLAP,
                   format_text(file_name, ": tensor ", b.name, " begins at byte ", b.begin,
                               " of the data, inside tensor ", a.name, ", which ends at ", a.end),
-                  format_text("a begin of at least ", a.end), format_text(b.begin));
+                  format_text("an offset of at least ", a.end), format_text(b.begin));
   }
   return {};
 }

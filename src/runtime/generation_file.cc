@@ -165,7 +165,7 @@ struct Generation::State {
     utf8.push(pending, complete);
     if (!complete.empty() || !is_utf8(held) || !is_utf8(ready)) return malformed("its text is not UTF-8");
     if (n_generated > SIZE_MAX / 2) return malformed("a count is out of its range");
-    if (finish < Finish::none || finish > Finish::host) return malformed("its finish is none that there is");
+    if (finish < Finish::none || finish > Finish::host) return malformed("its finish reason is unknown");
     return {};
   }
 };
