@@ -748,8 +748,8 @@ FINERMOE_API finermoe_status finermoe_session_hidden(const finermoe_session* ses
  * continuation of what the session holds, whose last token is recomputed if necessary.
  * @param logprobs  [capacity] out: natural logarithm of the probability of ids[i] given all tokens before it; NaN for
  *                  the first token of a session. NULL with capacity 0 queries the size and appends nothing
- * @param likeliest  [capacity] out: the most likely token in its place, the lowest id in a tie; -1 for the first token
- *                  of a session; may be NULL
+ * @param likeliest  [capacity] out: the most likely token at each position, the lowest id in a tie; -1 for the first
+ * token of a session; may be NULL
  * @param needed    n_ids; if capacity is less, nothing is appended
  * @param cancel    may be NULL; after a cancel, as after any error, the session holds what it held before
  * @return FINERMOE_ERROR_NOT_FINITE if the logits do not form a distribution */
@@ -960,7 +960,7 @@ FINERMOE_API finermoe_status finermoe_generation_options_set_ignore_eos(finermoe
  *            always reported */
 FINERMOE_API finermoe_status finermoe_generation_options_set_top_logprobs(finermoe_generation_options* options,
                                                                           size_t n, finermoe_error** error);
-/** @param show  1: special tokens appear in the text; 0 (default) */
+/** @param show  1: special tokens appear in the text; 0 (default): they do not */
 FINERMOE_API finermoe_status finermoe_generation_options_set_show_special(finermoe_generation_options* options,
                                                                           int32_t show, finermoe_error** error);
 
@@ -1176,9 +1176,9 @@ FINERMOE_API finermoe_status finermoe_batch_next(finermoe_batch* batch, finermoe
 /* ---------------------------------------------------------------------------------------------------------------
  * 10. Writers and checks
  *
- * A writer first checks that there is enough disk space, writes under a temporary name beside its destination, then
- * syncs and renames. OUT is a directory, or a single file if it ends in ".safetensors". The same inputs and seed give
- * the same bytes. */
+ * A writer first checks that there is enough disk space, writes to a temporary place beside its destination, then syncs
+ * and renames. OUT is a directory, or a single file if it ends in ".safetensors". The same inputs and seed give the
+ * same bytes. */
 
 typedef struct finermoe_writer_options finermoe_writer_options;
 

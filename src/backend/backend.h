@@ -151,7 +151,7 @@ class Step {
   // out += x                                                              x, out [n_values]
   virtual void add(DevicePtr<const float> x, size_t n_values, DevicePtr<float> out) = 0;
 
-  // x W^T in the host's memory, available after wait().                       x [n, columns], out [n, rows]
+  // x W^T in the host's memory, available after wait().                   x [n, columns], out [n, rows]
   virtual void logits(DevicePtr<const float> x, const WeightView& head, size_t n, float* out) = 0;
 
   // Copies to the device; and to the host, available after wait().

@@ -62,8 +62,9 @@ class FileBytes {
   // FILE_CHANGED if the mapped file is now shorter than the mapping: reading beyond its end would raise SIGBUS.
   Status check_unchanged() const;
   bool is_mapped() const { return mapped_; }
-  // Advice to the system about ranges of a mapping; other bytes are not affected. None of it changes what is read. The
-  // range will be used soon: its pages are requested and read while the caller continues.
+  // Advice to the system about ranges of a mapping; other bytes are not affected. None of it changes what is read.
+
+  // The range will be used soon: its pages are requested and read while the caller continues.
   void will_read(uint64_t offset, uint64_t size) const;
   // A page fault maps only nearby pages: huge pages would read in more than was asked for.
   void map_by_small_pages(uint64_t offset, uint64_t size) const;
