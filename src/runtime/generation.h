@@ -152,7 +152,7 @@ class Generation {
   std::vector<float> changed_;           // [vocab] the host's replacement, or empty
   uint64_t prepared_at_ = 0;             // the session's revision that the logits belong to
   uint64_t aside_at_ = 0;                // the session's revision that could not be computed
-  size_t n_to_prefill_ = 0;              // tokens not yet computed when some were last appended
+  size_t n_to_prefill_ = 0;              // uncomputed tokens after some were last appended
   Status aside_, failure_;
   Finish finish_ = Finish::none;
   size_t n_prompt_ = 0, n_kept_ = 0, n_generated_ = 0;

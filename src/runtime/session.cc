@@ -133,7 +133,7 @@ struct Session::Undo {
 Status Session::append(std::span<const int32_t> ids, std::span<const size_t> rows, const CancelFlag* cancel) {
   FM_TRY(check_ids(ids, length()));
   FM_TRY(keep_rows(rows.size()));
-  std::vector<size_t> behind(rows.begin(), rows.end());  // the tokens that were not computed before
+  std::vector<size_t> behind(rows.begin(), rows.end());  // `rows`, counted after the tokens not computed before
   for (size_t& row : behind) row += uncomputed().size();
   reserve(ids.size());
   Undo undo{*this};
