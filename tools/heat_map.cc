@@ -97,8 +97,7 @@ constexpr const char* kStyle =
     "</style>\n";
 
 constexpr double kLeft = 64, kTop = 64, kRight = 110, kBottom = 52;  // margins around the cells
-constexpr double kHalfDigit =
-    4;  // half a digit's height: text with its baseline this far below a point is centered on it
+constexpr double kHalfDigit = 4;  // half a digit's height, to center text vertically on a point
 
 std::string rectangle(double x, double y, double width, double height, const std::string& attributes,
                       const std::string& hint) {

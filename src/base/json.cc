@@ -96,8 +96,7 @@ class TaggedFloats {
         from.remove_prefix(literal.size());
         continue;
       }
-      const size_t n =
-          in_string && from[0] == '\\' && from.size() > 1 ? 2 : 1;  // an escaped quote does not end a string
+      const size_t n = in_string && from[0] == '\\' && from.size() > 1 ? 2 : 1;  // skips an escaped quote
       if (from[0] == '"') in_string = !in_string;
       text_.append(from.substr(0, n));
       from.remove_prefix(n);

@@ -52,8 +52,7 @@ struct Config {
   double rms_norm_eps = 0;
   Rope rope;
   std::vector<bool> is_sliding_layer;  // [n_layers]
-  uint64_t sliding_window =
-      0;  // positions that a row of a sliding layer attends to, its own included; 0: no such layer
+  uint64_t sliding_window = 0;         // positions a row of a sliding layer attends to, itself included; 0: none
   double initializer_range = 0.02;
   bool tied_embeddings = false;
   std::optional<Quantization> quantization;  // if present, matrices may be in block formats

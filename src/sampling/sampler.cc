@@ -56,8 +56,7 @@ Lanes exp_below_zero(Lanes x) {
 
 // The sum of exp(x - largest).
 double sum_of_exponentials(std::span<const float> x, float largest) {
-  constexpr size_t width = sizeof(Lanes) / sizeof(float),
-                   run = 64;  // a float sum this short loses nothing that matters
+  constexpr size_t width = sizeof(Lanes) / sizeof(float), run = 64;  // short enough for a float sum
   double total = 0;
   const auto add = [&](Lanes sums) { total += double{sums[0]} + double{sums[1]} + double{sums[2]} + double{sums[3]}; };
   Lanes sums{}, four;

@@ -47,9 +47,8 @@ struct TokenizerTexts {
   Text added_tokens = std::optional<std::string>();
   Text config = std::optional<std::string>();  // tokenizer_config.json
   Text special_tokens_map = std::optional<std::string>();
-  Text model_config = std::optional<std::string>();  // config.json: its bos_token_id, if no BOS is named elsewhere
-  Text chat_template =
-      std::optional<std::string>();  // chat_template.jinja: takes precedence over the one in tokenizer_config.json
+  Text model_config = std::optional<std::string>();   // config.json: its bos_token_id, if no BOS is named elsewhere
+  Text chat_template = std::optional<std::string>();  // chat_template.jinja, before that of tokenizer_config.json
 
   using Read = FunctionRef<Text(const std::string& file_name)>;
   static TokenizerTexts read(Read read_text);
