@@ -11,7 +11,7 @@
  *   finermoe_x_free             hidden: the garbage collector (Python), close() (Java) or DeleteX (Go) frees
  */
 #ifdef SWIGJAVA
-%module(jniclassname="FinermoeJNI") Finermoe
+%module(jniclassname="NativeJNI") Native
 #else
 %module(threads="1") finermoe
 #endif
@@ -110,13 +110,21 @@ static void finermoe_verification_file_drop(finermoe_verification_file *file) {
 #endif
 %rename("%(strip:[FINERMOE_])s", %$isconstant) "";
 %rename("%(strip:[FINERMOE_])s", %$isenumitem) "";
+#ifdef SWIGJAVA
+%rename("%(regex:/^finermoe_([^_]+)_?([^_]*)_?([^_]*)$/Native\\u\\1\\u\\2\\u\\3/)s", %$isclass) "";
+#else
 %rename("%(regex:/^finermoe_([^_]+)_?([^_]*)_?([^_]*)$/\\u\\1\\u\\2\\u\\3/)s", %$isclass) "";
+#endif
 
 /* --- What the wrapper does itself, or cannot do safely --- */
 %rename("$ignore", regextarget=1) "^finermoe_error";
+#ifndef SWIGJAVA /* whose classes are written by hand and call it themselves */
 %rename("$ignore", regextarget=1) "_free$";
+#endif
 %rename("$ignore", regextarget=1) "^(struct_size|reserved)$";
+#ifndef SWIGJAVA
 %ignore finermoe_model_open_memory; /* its bytes must outlive the model; a garbage collector may move or free them */
+#endif
 %immutable;
 
 #ifdef SWIGPYTHON
@@ -128,6 +136,11 @@ static void finermoe_verification_file_drop(finermoe_verification_file *file) {
 #endif
 
 /* --- Objects. Any order of freeing is allowed, so no object needs to know of another. --- */
+#ifdef SWIGJAVA /* whose classes are written by hand */
+%define %handle(Name, Class)
+%handle_out(finermoe_##Name, Class)
+%enddef
+#else
 %define %handle(Name, Class)
 %handle_out(finermoe_##Name, Class)
 %nodefaultctor finermoe_##Name;
@@ -136,6 +149,7 @@ struct finermoe_##Name {};
   ~finermoe_##Name() { finermoe_##Name##_free($self); }
 }
 %enddef
+#endif
 
 /* --- Structs to read: KEEP and DROP say how its pointers are copied and freed. --- */
 %define %readout(Name, parameter, Class, KEEP, DROP)
@@ -186,7 +200,9 @@ struct finermoe_##Name {};
 %readout(session_info, info, SessionInfo, (void), (void))
 %readout(trace_info, info, TraceInfo, (void), (void))
 %readout(generation_options_info, info, GenerationOptionsInfo, (void), (void))
+#ifndef SWIGJAVA /* which has typemaps of its own for it */
 %readout(event, event, Event, finermoe_event_keep, finermoe_event_drop)
+#endif
 %readout(generation_info, info, GenerationInfo, (void), (void))
 %readout(verification_file, file, VerificationFile, finermoe_verification_file_keep, finermoe_verification_file_drop)
 
