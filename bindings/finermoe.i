@@ -22,6 +22,9 @@
 
 #include "finermoe.h"
 
+%}
+#ifndef SWIGGO /* which gives its own memory to the calls */
+%{
 /* A string or array that is coming out of a call: where the wrapper keeps the arguments (data, capacity, needed). */
 typedef struct {
   void **data;
@@ -88,14 +91,17 @@ static void finermoe_verification_file_drop(finermoe_verification_file *file) {
   *file = (finermoe_verification_file){.struct_size = sizeof *file};
 }
 %}
+#endif
 
 %include <stdint.i>
 
+#ifndef SWIGGO
 /* Every call: again, if what comes out needs more room than there was. */
 %exception {
   $action
   while (fm_out != NULL && finermoe_make_room(fm_out, &fm_error)) { $action }
 }
+#endif
 
 /* --- Names: without the prefix, in the language's own case. SWIG applies one rule to a name: five words are told apart
  * here, as many as the header uses. --- */
@@ -113,10 +119,12 @@ static void finermoe_verification_file_drop(finermoe_verification_file *file) {
 %rename("%(regex:/^finermoe_([^_]+)_?([^_]*)_?([^_]*)$/\\u\\1\\u\\2\\u\\3/)s", %$isclass) "";
 
 /* --- What the wrapper does itself, or cannot do safely --- */
+#ifndef SWIGGO /* whose upper layer does this */
 %rename("$ignore", regextarget=1) "^finermoe_error";
 %rename("$ignore", regextarget=1) "_free$";
-%rename("$ignore", regextarget=1) "^(struct_size|reserved)$";
 %ignore finermoe_model_open_memory; /* its bytes must outlive the model; a garbage collector may move or free them */
+#endif
+%rename("$ignore", regextarget=1) "^(struct_size|reserved)$";
 %immutable;
 
 #ifdef SWIGPYTHON
@@ -127,6 +135,7 @@ static void finermoe_verification_file_drop(finermoe_verification_file *file) {
 %include "go/typemaps.i"
 #endif
 
+#ifndef SWIGGO /* go/typemaps.i has these two for Go */
 /* --- Objects. Any order of freeing is allowed, so no object needs to know of another. --- */
 %define %handle(Name, Class)
 %handle_out(finermoe_##Name, Class)
@@ -152,6 +161,7 @@ struct finermoe_##Name {};
   }
 }
 %enddef
+#endif
 
 %handle(cancel, Cancel)
 %handle(runtime_options, RuntimeOptions)
@@ -202,6 +212,7 @@ struct finermoe_##Name {};
 %apply (const size_t *ARRAY, size_t LENGTH) { (const size_t *rows, size_t n_rows) };
 %apply (const float *ARRAY, size_t LENGTH) { (const float *logits, size_t n_logits) };
 
+#ifndef SWIGGO /* where each pointer that a call fills is an argument of its own */
 %apply (char *TEXT, size_t CAPACITY, size_t *NEEDED) {
   (char *text, size_t capacity, size_t *needed), (char *json, size_t capacity, size_t *needed)
 };
@@ -227,6 +238,7 @@ struct finermoe_##Name {};
 %apply (float *FIRST, int32_t *SECOND, size_t CAPACITY, size_t *NEEDED) {
   (float *logprobs, int32_t *likeliest, size_t capacity, size_t *needed)
 };
+#endif
 
 %apply size_t *OUTPUT { size_t *count, size_t *n_active, size_t *n_kept };
 %apply uint64_t *OUTPUT { uint64_t *tag };

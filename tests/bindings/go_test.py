@@ -1,25 +1,24 @@
 """The binding for Go: builds it and runs its program."""
 
 import re
-import shutil
 
-from support import BINDINGS, INCLUDE, Missing, check_program, main, need, run, swig, work_folder
+from support import BINDINGS, INCLUDE, MODEL, Missing, main, need, run, work_folder
 
 
 def test(library, compiler):
     work = work_folder("go")
     need("go")
+    need("pkg-config")
     version = run("go", "env", "GOVERSION", env={"GOTOOLCHAIN": "local"}).strip()
-    if tuple(map(int, re.match(r"go(\d+)\.(\d+)", version).groups())) < (1, 18):
-        raise Missing(f"Go 1.18 or newer (here: {version})")
-    swig(work / "finermoe", work / "finermoe", "-go", "-cgo", "-intgosize", "64")
-    for name in ("go.mod", "define.go"):
-        shutil.copy(BINDINGS / "go" / name, work)
-    run("go", "build", "-o", work / "define", ".", cwd=work, env={
-        "GO111MODULE": "on", "GOFLAGS": "-mod=mod", "GOPROXY": "off", "GOTOOLCHAIN": "local", "GOCACHE": work / "cache",
-        "CGO_ENABLED": "1", "CC": " ".join(compiler), "CGO_CFLAGS": f"-O1 -I{INCLUDE}",
-        "CGO_LDFLAGS": f"-L{library} -lfinermoe"})
-    check_program([work / "define"], {}, library)
+    if tuple(map(int, re.match(r"go(\d+)\.(\d+)", version).groups())) < (1, 24):
+        raise Missing(f"Go 1.24 or newer (here: {version})")
+    (work / "finermoe.pc").write_text(f"Name: finermoe\nDescription: the library in the build folder\nVersion: 0\n"
+                                      f"Libs: -L{library} -lfinermoe\nCflags: -I{INCLUDE}\n")
+    env = {"GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly", "CGO_ENABLED": "1", "CC": " ".join(compiler),
+           "PKG_CONFIG_PATH": work, "LD_LIBRARY_PATH": library}
+    run("go", "vet", "./...", cwd=BINDINGS / "go", env=env)
+    run("go", "build", "-o", work / "tour", "./examples/tour", cwd=BINDINGS / "go", env=env)
+    run(work / "tour", MODEL, env=env)
 
 
 if __name__ == "__main__":
