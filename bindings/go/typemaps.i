@@ -22,9 +22,9 @@
   $1 = &fm_error;
 %}
 %typemap(gotype) finermoe_status "Error"
-%typemap(imtype) finermoe_status "uintptr"
-%typemap(out) finermoe_status "$result = $1 == FINERMOE_OK ? 0 : (uintptr_t)fm_error;"
-%typemap(goout) finermoe_status "$result = Error($1)"
+%typemap(imtype) finermoe_status "*byte"
+%typemap(out) finermoe_status "$result = $1 == FINERMOE_OK ? NULL : (char *)fm_error;"
+%typemap(goout) finermoe_status "$result = Error(uintptr(unsafe.Pointer($1)))"
 
 /* --- Objects --- */
 %define %handle(Name, Class)
@@ -80,6 +80,7 @@ type Class uintptr
 %}
 %typemap(gotype) T *NAME "[]Element"
 %typemap(in) T *NAME "$1 = ($1_ltype)$input.array;"
+%typemap(freearg) T *NAME ""
 %enddef
 %slice(char, BYTES, byte)
 %slice(void, BYTES, byte)

@@ -170,7 +170,7 @@ extern swig_type_3 _wrap_ErrorMessage_low_402197efb3831eb5(uintptr_t arg1);
 extern swig_type_4 _wrap_ErrorExpected_low_402197efb3831eb5(uintptr_t arg1);
 extern swig_type_5 _wrap_ErrorFound_low_402197efb3831eb5(uintptr_t arg1);
 extern void _wrap_ErrorFree_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_CancelCreate_low_402197efb3831eb5(swig_voidp arg1);
+extern swig_voidp _wrap_CancelCreate_low_402197efb3831eb5(swig_voidp arg1);
 extern void _wrap_CancelRequest_low_402197efb3831eb5(uintptr_t arg1);
 extern void _wrap_CancelReset_low_402197efb3831eb5(uintptr_t arg1);
 extern int _wrap_CancelRequested_low_402197efb3831eb5(uintptr_t arg1);
@@ -186,7 +186,7 @@ extern swig_type_9 _wrap_SystemInfo_MemoryQuota_get_low_402197efb3831eb5(uintptr
 extern swig_type_10 _wrap_SystemInfo_MemoryAvailable_get_low_402197efb3831eb5(uintptr_t arg1);
 extern uintptr_t _wrap_new_SystemInfo_low_402197efb3831eb5(void);
 extern void _wrap_delete_SystemInfo_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_SystemGetInfo_low_402197efb3831eb5(uintptr_t arg1);
+extern swig_voidp _wrap_SystemGetInfo_low_402197efb3831eb5(uintptr_t arg1);
 extern int _wrap_DeviceInfo_Kind_get_low_402197efb3831eb5(uintptr_t arg1);
 extern swig_type_11 _wrap_DeviceInfo_Name_get_low_402197efb3831eb5(uintptr_t arg1);
 extern swig_type_12 _wrap_DeviceInfo_Description_get_low_402197efb3831eb5(uintptr_t arg1);
@@ -198,20 +198,20 @@ extern int _wrap_DeviceInfo_KvDtypes_get_low_402197efb3831eb5(uintptr_t arg1);
 extern int _wrap_DeviceInfo_CopiesWeights_get_low_402197efb3831eb5(uintptr_t arg1);
 extern uintptr_t _wrap_new_DeviceInfo_low_402197efb3831eb5(void);
 extern void _wrap_delete_DeviceInfo_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_DeviceCount_low_402197efb3831eb5(swig_type_16 arg1, swig_voidp arg2);
-extern uintptr_t _wrap_DeviceGetInfo_low_402197efb3831eb5(swig_type_17 arg1, swig_intgo arg2, uintptr_t arg3);
-extern uintptr_t _wrap_RuntimeOptionsCreate_low_402197efb3831eb5(swig_voidp arg1);
+extern swig_voidp _wrap_DeviceCount_low_402197efb3831eb5(swig_type_16 arg1, swig_voidp arg2);
+extern swig_voidp _wrap_DeviceGetInfo_low_402197efb3831eb5(swig_type_17 arg1, swig_intgo arg2, uintptr_t arg3);
+extern swig_voidp _wrap_RuntimeOptionsCreate_low_402197efb3831eb5(swig_voidp arg1);
 extern void _wrap_RuntimeOptionsFree_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_RuntimeOptionsSetThreads_low_402197efb3831eb5(uintptr_t arg1, int arg2);
-extern uintptr_t _wrap_RuntimeOptionsSetIsa_low_402197efb3831eb5(uintptr_t arg1, int arg2);
-extern uintptr_t _wrap_RuntimeOptionsSetMemoryLimit_low_402197efb3831eb5(uintptr_t arg1, swig_type_18 arg2);
-extern uintptr_t _wrap_RuntimeOptionsSetLog_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
-extern uintptr_t _wrap_RuntimeOptionsSetExecutor_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3, int arg4);
-extern uintptr_t _wrap_RuntimeOptionsSetProfile_low_402197efb3831eb5(uintptr_t arg1, int arg2);
-extern uintptr_t _wrap_RuntimeOptionsSetDevice_low_402197efb3831eb5(uintptr_t arg1, swig_type_19 arg2);
-extern uintptr_t _wrap_RuntimeOptionsSetDeviceModule_low_402197efb3831eb5(uintptr_t arg1, swig_type_20 arg2);
-extern uintptr_t _wrap_RuntimeCreate_low_402197efb3831eb5(uintptr_t arg1, swig_voidp arg2);
-extern uintptr_t _wrap_RuntimeOpenModel_low_402197efb3831eb5(uintptr_t arg1, swig_voidp arg2);
+extern swig_voidp _wrap_RuntimeOptionsSetThreads_low_402197efb3831eb5(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_RuntimeOptionsSetIsa_low_402197efb3831eb5(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_RuntimeOptionsSetMemoryLimit_low_402197efb3831eb5(uintptr_t arg1, swig_type_18 arg2);
+extern swig_voidp _wrap_RuntimeOptionsSetLog_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
+extern swig_voidp _wrap_RuntimeOptionsSetExecutor_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3, int arg4);
+extern swig_voidp _wrap_RuntimeOptionsSetProfile_low_402197efb3831eb5(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_RuntimeOptionsSetDevice_low_402197efb3831eb5(uintptr_t arg1, swig_type_19 arg2);
+extern swig_voidp _wrap_RuntimeOptionsSetDeviceModule_low_402197efb3831eb5(uintptr_t arg1, swig_type_20 arg2);
+extern swig_voidp _wrap_RuntimeCreate_low_402197efb3831eb5(uintptr_t arg1, swig_voidp arg2);
+extern swig_voidp _wrap_RuntimeOpenModel_low_402197efb3831eb5(uintptr_t arg1, swig_voidp arg2);
 extern void _wrap_RuntimeFree_low_402197efb3831eb5(uintptr_t arg1);
 extern int _wrap_RuntimeInfo_NThreads_get_low_402197efb3831eb5(uintptr_t arg1);
 extern int _wrap_RuntimeInfo_Isa_get_low_402197efb3831eb5(uintptr_t arg1);
@@ -221,7 +221,7 @@ extern swig_type_23 _wrap_RuntimeInfo_MemoryPeak_get_low_402197efb3831eb5(uintpt
 extern swig_type_24 _wrap_RuntimeInfo_Device_get_low_402197efb3831eb5(uintptr_t arg1);
 extern uintptr_t _wrap_new_RuntimeInfo_low_402197efb3831eb5(void);
 extern void _wrap_delete_RuntimeInfo_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_RuntimeGetInfo_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_RuntimeGetInfo_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
 extern swig_type_25 _wrap_RuntimeOperation_Name_get_low_402197efb3831eb5(uintptr_t arg1);
 extern swig_type_26 _wrap_RuntimeOperation_NCalls_get_low_402197efb3831eb5(uintptr_t arg1);
 extern double _wrap_RuntimeOperation_Seconds_get_low_402197efb3831eb5(uintptr_t arg1);
@@ -230,11 +230,11 @@ extern swig_type_28 _wrap_RuntimeOperation_Macs_get_low_402197efb3831eb5(uintptr
 extern uintptr_t _wrap_new_RuntimeOperation_low_402197efb3831eb5(void);
 extern void _wrap_delete_RuntimeOperation_low_402197efb3831eb5(uintptr_t arg1);
 extern swig_intgo _wrap_RuntimeOperationCount_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_RuntimeGetOperation_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, uintptr_t arg3);
-extern uintptr_t _wrap_RuntimeResetProfile_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_ConfigOpen_low_402197efb3831eb5(swig_type_29 arg1, swig_voidp arg2);
-extern uintptr_t _wrap_ConfigOpenMemory_low_402197efb3831eb5(swig_type_30 arg1, swig_voidp arg2);
-extern uintptr_t _wrap_ConfigOpenModel_low_402197efb3831eb5(uintptr_t arg1, swig_voidp arg2);
+extern swig_voidp _wrap_RuntimeGetOperation_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, uintptr_t arg3);
+extern swig_voidp _wrap_RuntimeResetProfile_low_402197efb3831eb5(uintptr_t arg1);
+extern swig_voidp _wrap_ConfigOpen_low_402197efb3831eb5(swig_type_29 arg1, swig_voidp arg2);
+extern swig_voidp _wrap_ConfigOpenMemory_low_402197efb3831eb5(swig_type_30 arg1, swig_voidp arg2);
+extern swig_voidp _wrap_ConfigOpenModel_low_402197efb3831eb5(uintptr_t arg1, swig_voidp arg2);
 extern void _wrap_ConfigFree_low_402197efb3831eb5(uintptr_t arg1);
 extern int _wrap_ConfigInfo_Dtype_get_low_402197efb3831eb5(uintptr_t arg1);
 extern swig_type_31 _wrap_ConfigInfo_ModelType_get_low_402197efb3831eb5(uintptr_t arg1);
@@ -272,8 +272,8 @@ extern swig_intgo _wrap_ConfigInfo_SlidingWindow_get_low_402197efb3831eb5(uintpt
 extern swig_intgo _wrap_ConfigInfo_NSlidingLayers_get_low_402197efb3831eb5(uintptr_t arg1);
 extern uintptr_t _wrap_new_ConfigInfo_low_402197efb3831eb5(void);
 extern void _wrap_delete_ConfigInfo_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_ConfigGetInfo_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
-extern uintptr_t _wrap_ConfigGetJson_low_402197efb3831eb5(uintptr_t arg1, swig_type_35 arg2, swig_intgo arg3, swig_voidp arg4);
+extern swig_voidp _wrap_ConfigGetInfo_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_ConfigGetJson_low_402197efb3831eb5(uintptr_t arg1, swig_type_35 arg2, swig_intgo arg3, swig_voidp arg4);
 extern swig_type_36 _wrap_Plan_WeightsEmbeddings_get_low_402197efb3831eb5(uintptr_t arg1);
 extern swig_type_37 _wrap_Plan_WeightsAttention_get_low_402197efb3831eb5(uintptr_t arg1);
 extern swig_type_38 _wrap_Plan_WeightsDense_get_low_402197efb3831eb5(uintptr_t arg1);
@@ -289,33 +289,33 @@ extern swig_type_47 _wrap_Plan_WeightsEveryToken_get_low_402197efb3831eb5(uintpt
 extern swig_type_48 _wrap_Plan_MemoryAvailable_get_low_402197efb3831eb5(uintptr_t arg1);
 extern uintptr_t _wrap_new_Plan_low_402197efb3831eb5(void);
 extern void _wrap_delete_Plan_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_PlanOptionsCreate_low_402197efb3831eb5(swig_voidp arg1);
+extern swig_voidp _wrap_PlanOptionsCreate_low_402197efb3831eb5(swig_voidp arg1);
 extern void _wrap_PlanOptionsFree_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_PlanOptionsSetSession_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
-extern uintptr_t _wrap_PlanOptionsSetSessions_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2);
-extern uintptr_t _wrap_PlanOptionsSetThreads_low_402197efb3831eb5(uintptr_t arg1, int arg2);
-extern uintptr_t _wrap_PlanOptionsSetRuntime_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
-extern uintptr_t _wrap_PlanCompute_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
-extern uintptr_t _wrap_ModelOptionsCreate_low_402197efb3831eb5(swig_voidp arg1);
+extern swig_voidp _wrap_PlanOptionsSetSession_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_PlanOptionsSetSessions_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2);
+extern swig_voidp _wrap_PlanOptionsSetThreads_low_402197efb3831eb5(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_PlanOptionsSetRuntime_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_PlanCompute_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
+extern swig_voidp _wrap_ModelOptionsCreate_low_402197efb3831eb5(swig_voidp arg1);
 extern void _wrap_ModelOptionsFree_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_ModelOptionsSetRuntime_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
-extern uintptr_t _wrap_ModelOptionsSetCopy_low_402197efb3831eb5(uintptr_t arg1, int arg2);
-extern uintptr_t _wrap_ModelOptionsSetVerify_low_402197efb3831eb5(uintptr_t arg1, int arg2);
-extern uintptr_t _wrap_ModelOptionsSetLock_low_402197efb3831eb5(uintptr_t arg1, int arg2);
-extern uintptr_t _wrap_ModelOptionsSetExpertBudget_low_402197efb3831eb5(uintptr_t arg1, swig_type_49 arg2);
-extern uintptr_t _wrap_ModelOptionsSetPrefetch_low_402197efb3831eb5(uintptr_t arg1, int arg2);
-extern uintptr_t _wrap_ModelOptionsSetExpertDevice_low_402197efb3831eb5(uintptr_t arg1, swig_type_50 arg2);
-extern uintptr_t _wrap_ModelOptionsSetProgress_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
-extern uintptr_t _wrap_ModelOptionsSetCancel_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
-extern uintptr_t _wrap_ModelOpen_low_402197efb3831eb5(swig_type_51 arg1, uintptr_t arg2, swig_voidp arg3);
-extern uintptr_t _wrap_ModelOpenFd_low_402197efb3831eb5(swig_intgo arg1, uintptr_t arg2, swig_voidp arg3);
-extern uintptr_t _wrap_ModelOpenMemory_low_402197efb3831eb5(swig_type_52 arg1, uintptr_t arg2, swig_voidp arg3);
+extern swig_voidp _wrap_ModelOptionsSetRuntime_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_ModelOptionsSetCopy_low_402197efb3831eb5(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_ModelOptionsSetVerify_low_402197efb3831eb5(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_ModelOptionsSetLock_low_402197efb3831eb5(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_ModelOptionsSetExpertBudget_low_402197efb3831eb5(uintptr_t arg1, swig_type_49 arg2);
+extern swig_voidp _wrap_ModelOptionsSetPrefetch_low_402197efb3831eb5(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_ModelOptionsSetExpertDevice_low_402197efb3831eb5(uintptr_t arg1, swig_type_50 arg2);
+extern swig_voidp _wrap_ModelOptionsSetProgress_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
+extern swig_voidp _wrap_ModelOptionsSetCancel_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_ModelOpen_low_402197efb3831eb5(swig_type_51 arg1, uintptr_t arg2, swig_voidp arg3);
+extern swig_voidp _wrap_ModelOpenFd_low_402197efb3831eb5(swig_intgo arg1, uintptr_t arg2, swig_voidp arg3);
+extern swig_voidp _wrap_ModelOpenMemory_low_402197efb3831eb5(swig_type_52 arg1, uintptr_t arg2, swig_voidp arg3);
 extern void _wrap_ModelClose_low_402197efb3831eb5(uintptr_t arg1);
 extern void _wrap_ModelFree_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_ModelExpertSimilarity_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, uintptr_t arg3, swig_voidp arg4);
-extern uintptr_t _wrap_TokenizerOpen_low_402197efb3831eb5(swig_type_53 arg1, swig_voidp arg2);
-extern uintptr_t _wrap_TokenizerOpenMemory_low_402197efb3831eb5(swig_type_54 arg1, swig_type_55 arg2, swig_voidp arg3);
-extern uintptr_t _wrap_TokenizerOpenModel_low_402197efb3831eb5(uintptr_t arg1, swig_voidp arg2);
+extern swig_voidp _wrap_ModelExpertSimilarity_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, uintptr_t arg3, swig_voidp arg4);
+extern swig_voidp _wrap_TokenizerOpen_low_402197efb3831eb5(swig_type_53 arg1, swig_voidp arg2);
+extern swig_voidp _wrap_TokenizerOpenMemory_low_402197efb3831eb5(swig_type_54 arg1, swig_type_55 arg2, swig_voidp arg3);
+extern swig_voidp _wrap_TokenizerOpenModel_low_402197efb3831eb5(uintptr_t arg1, swig_voidp arg2);
 extern void _wrap_TokenizerFree_low_402197efb3831eb5(uintptr_t arg1);
 extern int _wrap_TokenizerInfo_BosId_get_low_402197efb3831eb5(uintptr_t arg1);
 extern int _wrap_TokenizerInfo_EosId_get_low_402197efb3831eb5(uintptr_t arg1);
@@ -326,47 +326,47 @@ extern int _wrap_TokenizerInfo_HasChat_get_low_402197efb3831eb5(uintptr_t arg1);
 extern int _wrap_TokenizerInfo_EndOfTurnId_get_low_402197efb3831eb5(uintptr_t arg1);
 extern uintptr_t _wrap_new_TokenizerInfo_low_402197efb3831eb5(void);
 extern void _wrap_delete_TokenizerInfo_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_TokenizerGetInfo_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
-extern uintptr_t _wrap_TokenizerEncode_low_402197efb3831eb5(uintptr_t arg1, swig_type_56 arg2, int arg3, swig_type_57 arg4, swig_type_58 arg5, swig_intgo arg6, swig_voidp arg7);
-extern uintptr_t _wrap_TokenizerCount_low_402197efb3831eb5(uintptr_t arg1, swig_type_59 arg2, int arg3, swig_voidp arg4);
-extern uintptr_t _wrap_TokenizerDecode_low_402197efb3831eb5(uintptr_t arg1, swig_type_60 arg2, int arg3, swig_type_61 arg4, swig_intgo arg5, swig_voidp arg6);
-extern uintptr_t _wrap_TokenizerToken_low_402197efb3831eb5(uintptr_t arg1, int arg2, swig_type_62 arg3, swig_intgo arg4, swig_voidp arg5, swig_voidp arg6);
-extern uintptr_t _wrap_TokenizerFind_low_402197efb3831eb5(uintptr_t arg1, swig_type_63 arg2, swig_voidp arg3);
-extern uintptr_t _wrap_DecoderCreate_low_402197efb3831eb5(uintptr_t arg1, int arg2, swig_voidp arg3);
+extern swig_voidp _wrap_TokenizerGetInfo_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_TokenizerEncode_low_402197efb3831eb5(uintptr_t arg1, swig_type_56 arg2, int arg3, swig_type_57 arg4, swig_type_58 arg5, swig_intgo arg6, swig_voidp arg7);
+extern swig_voidp _wrap_TokenizerCount_low_402197efb3831eb5(uintptr_t arg1, swig_type_59 arg2, int arg3, swig_voidp arg4);
+extern swig_voidp _wrap_TokenizerDecode_low_402197efb3831eb5(uintptr_t arg1, swig_type_60 arg2, int arg3, swig_type_61 arg4, swig_intgo arg5, swig_voidp arg6);
+extern swig_voidp _wrap_TokenizerToken_low_402197efb3831eb5(uintptr_t arg1, int arg2, swig_type_62 arg3, swig_intgo arg4, swig_voidp arg5, swig_voidp arg6);
+extern swig_voidp _wrap_TokenizerFind_low_402197efb3831eb5(uintptr_t arg1, swig_type_63 arg2, swig_voidp arg3);
+extern swig_voidp _wrap_DecoderCreate_low_402197efb3831eb5(uintptr_t arg1, int arg2, swig_voidp arg3);
 extern void _wrap_DecoderFree_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_DecoderPush_low_402197efb3831eb5(uintptr_t arg1, int arg2, swig_type_64 arg3, swig_intgo arg4, swig_voidp arg5);
-extern uintptr_t _wrap_DecoderFlush_low_402197efb3831eb5(uintptr_t arg1, swig_type_65 arg2, swig_intgo arg3, swig_voidp arg4);
-extern uintptr_t _wrap_ChatCreate_low_402197efb3831eb5(swig_voidp arg1);
+extern swig_voidp _wrap_DecoderPush_low_402197efb3831eb5(uintptr_t arg1, int arg2, swig_type_64 arg3, swig_intgo arg4, swig_voidp arg5);
+extern swig_voidp _wrap_DecoderFlush_low_402197efb3831eb5(uintptr_t arg1, swig_type_65 arg2, swig_intgo arg3, swig_voidp arg4);
+extern swig_voidp _wrap_ChatCreate_low_402197efb3831eb5(swig_voidp arg1);
 extern void _wrap_ChatFree_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_ChatAdd_low_402197efb3831eb5(uintptr_t arg1, swig_type_66 arg2, swig_type_67 arg3);
+extern swig_voidp _wrap_ChatAdd_low_402197efb3831eb5(uintptr_t arg1, swig_type_66 arg2, swig_type_67 arg3);
 extern swig_intgo _wrap_ChatCount_low_402197efb3831eb5(uintptr_t arg1);
 extern swig_type_68 _wrap_ChatMessage_Role_get_low_402197efb3831eb5(uintptr_t arg1);
 extern swig_type_69 _wrap_ChatMessage_Text_get_low_402197efb3831eb5(uintptr_t arg1);
 extern swig_intgo _wrap_ChatMessage_TextLength_get_low_402197efb3831eb5(uintptr_t arg1);
 extern uintptr_t _wrap_new_ChatMessage_low_402197efb3831eb5(void);
 extern void _wrap_delete_ChatMessage_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_ChatGet_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, uintptr_t arg3);
-extern uintptr_t _wrap_ChatSet_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, swig_type_70 arg3);
-extern uintptr_t _wrap_ChatTruncate_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2);
-extern uintptr_t _wrap_ChatRemove_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, swig_intgo arg3);
-extern uintptr_t _wrap_ChatEncode_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, int arg3, swig_type_71 arg4, swig_intgo arg5, swig_voidp arg6);
-extern uintptr_t _wrap_ChatRender_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, int arg3, swig_type_72 arg4, swig_intgo arg5, swig_voidp arg6);
-extern uintptr_t _wrap_SessionOptionsCreate_low_402197efb3831eb5(swig_voidp arg1);
+extern swig_voidp _wrap_ChatGet_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, uintptr_t arg3);
+extern swig_voidp _wrap_ChatSet_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, swig_type_70 arg3);
+extern swig_voidp _wrap_ChatTruncate_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2);
+extern swig_voidp _wrap_ChatRemove_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, swig_intgo arg3);
+extern swig_voidp _wrap_ChatEncode_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, int arg3, swig_type_71 arg4, swig_intgo arg5, swig_voidp arg6);
+extern swig_voidp _wrap_ChatRender_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, int arg3, swig_type_72 arg4, swig_intgo arg5, swig_voidp arg6);
+extern swig_voidp _wrap_SessionOptionsCreate_low_402197efb3831eb5(swig_voidp arg1);
 extern void _wrap_SessionOptionsFree_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_SessionOptionsSetContextLength_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2);
-extern uintptr_t _wrap_SessionOptionsSetKvDtype_low_402197efb3831eb5(uintptr_t arg1, int arg2);
-extern uintptr_t _wrap_SessionOptionsSetPrecision_low_402197efb3831eb5(uintptr_t arg1, int arg2);
-extern uintptr_t _wrap_SessionOptionsSetChunk_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2);
-extern uintptr_t _wrap_SessionOptionsSetProgress_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
-extern uintptr_t _wrap_SessionOptionsSetHidden_low_402197efb3831eb5(uintptr_t arg1, int arg2);
-extern uintptr_t _wrap_SessionCreate_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, swig_voidp arg3);
+extern swig_voidp _wrap_SessionOptionsSetContextLength_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2);
+extern swig_voidp _wrap_SessionOptionsSetKvDtype_low_402197efb3831eb5(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_SessionOptionsSetPrecision_low_402197efb3831eb5(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_SessionOptionsSetChunk_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2);
+extern swig_voidp _wrap_SessionOptionsSetProgress_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
+extern swig_voidp _wrap_SessionOptionsSetHidden_low_402197efb3831eb5(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_SessionCreate_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, swig_voidp arg3);
 extern void _wrap_SessionClose_low_402197efb3831eb5(uintptr_t arg1);
 extern void _wrap_SessionFree_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_SessionAppend_low_402197efb3831eb5(uintptr_t arg1, swig_type_73 arg2, int arg3, uintptr_t arg4);
-extern uintptr_t _wrap_SessionAppendRows_low_402197efb3831eb5(uintptr_t arg1, swig_type_74 arg2, swig_type_75 arg3, uintptr_t arg4);
-extern uintptr_t _wrap_SessionLogits_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, swig_type_76 arg3, swig_intgo arg4, swig_voidp arg5);
-extern uintptr_t _wrap_SessionHidden_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, swig_type_77 arg3, swig_intgo arg4, swig_voidp arg5);
-extern uintptr_t _wrap_SessionScore_low_402197efb3831eb5(uintptr_t arg1, swig_type_78 arg2, uintptr_t arg3, swig_type_79 arg4, swig_type_80 arg5, swig_intgo arg6, swig_voidp arg7);
+extern swig_voidp _wrap_SessionAppend_low_402197efb3831eb5(uintptr_t arg1, swig_type_73 arg2, int arg3, uintptr_t arg4);
+extern swig_voidp _wrap_SessionAppendRows_low_402197efb3831eb5(uintptr_t arg1, swig_type_74 arg2, swig_type_75 arg3, uintptr_t arg4);
+extern swig_voidp _wrap_SessionLogits_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, swig_type_76 arg3, swig_intgo arg4, swig_voidp arg5);
+extern swig_voidp _wrap_SessionHidden_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, swig_type_77 arg3, swig_intgo arg4, swig_voidp arg5);
+extern swig_voidp _wrap_SessionScore_low_402197efb3831eb5(uintptr_t arg1, swig_type_78 arg2, uintptr_t arg3, swig_type_79 arg4, swig_type_80 arg5, swig_intgo arg6, swig_voidp arg7);
 extern int _wrap_SessionInfo_KvDtype_get_low_402197efb3831eb5(uintptr_t arg1);
 extern swig_intgo _wrap_SessionInfo_Length_get_low_402197efb3831eb5(uintptr_t arg1);
 extern swig_intgo _wrap_SessionInfo_ContextLength_get_low_402197efb3831eb5(uintptr_t arg1);
@@ -377,23 +377,23 @@ extern swig_intgo _wrap_SessionInfo_NComputed_get_low_402197efb3831eb5(uintptr_t
 extern swig_intgo _wrap_SessionInfo_NHidden_get_low_402197efb3831eb5(uintptr_t arg1);
 extern uintptr_t _wrap_new_SessionInfo_low_402197efb3831eb5(void);
 extern void _wrap_delete_SessionInfo_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_SessionGetInfo_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
-extern uintptr_t _wrap_SessionTokens_low_402197efb3831eb5(uintptr_t arg1, swig_type_82 arg2, swig_intgo arg3, swig_voidp arg4);
-extern uintptr_t _wrap_SessionTruncate_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2);
-extern uintptr_t _wrap_SessionReset_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_SessionKeepPrefix_low_402197efb3831eb5(uintptr_t arg1, swig_type_83 arg2, swig_voidp arg3);
-extern uintptr_t _wrap_SessionRemove_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, swig_intgo arg3);
-extern uintptr_t _wrap_SessionSetContextLength_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2);
-extern uintptr_t _wrap_SessionSetProgress_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
-extern uintptr_t _wrap_SessionFork_low_402197efb3831eb5(uintptr_t arg1, swig_voidp arg2);
-extern uintptr_t _wrap_SessionSave_low_402197efb3831eb5(uintptr_t arg1, swig_type_84 arg2);
-extern uintptr_t _wrap_SessionRestore_low_402197efb3831eb5(uintptr_t arg1, swig_type_85 arg2);
-extern uintptr_t _wrap_SessionSaveMemory_low_402197efb3831eb5(uintptr_t arg1, swig_type_86 arg2, swig_intgo arg3, swig_voidp arg4);
-extern uintptr_t _wrap_SessionRestoreMemory_low_402197efb3831eb5(uintptr_t arg1, swig_type_87 arg2);
-extern uintptr_t _wrap_SessionSetTrace_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
-extern uintptr_t _wrap_TraceCreate_low_402197efb3831eb5(uintptr_t arg1, int arg2, swig_voidp arg3);
+extern swig_voidp _wrap_SessionGetInfo_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_SessionTokens_low_402197efb3831eb5(uintptr_t arg1, swig_type_82 arg2, swig_intgo arg3, swig_voidp arg4);
+extern swig_voidp _wrap_SessionTruncate_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2);
+extern swig_voidp _wrap_SessionReset_low_402197efb3831eb5(uintptr_t arg1);
+extern swig_voidp _wrap_SessionKeepPrefix_low_402197efb3831eb5(uintptr_t arg1, swig_type_83 arg2, swig_voidp arg3);
+extern swig_voidp _wrap_SessionRemove_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, swig_intgo arg3);
+extern swig_voidp _wrap_SessionSetContextLength_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2);
+extern swig_voidp _wrap_SessionSetProgress_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
+extern swig_voidp _wrap_SessionFork_low_402197efb3831eb5(uintptr_t arg1, swig_voidp arg2);
+extern swig_voidp _wrap_SessionSave_low_402197efb3831eb5(uintptr_t arg1, swig_type_84 arg2);
+extern swig_voidp _wrap_SessionRestore_low_402197efb3831eb5(uintptr_t arg1, swig_type_85 arg2);
+extern swig_voidp _wrap_SessionSaveMemory_low_402197efb3831eb5(uintptr_t arg1, swig_type_86 arg2, swig_intgo arg3, swig_voidp arg4);
+extern swig_voidp _wrap_SessionRestoreMemory_low_402197efb3831eb5(uintptr_t arg1, swig_type_87 arg2);
+extern swig_voidp _wrap_SessionSetTrace_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_TraceCreate_low_402197efb3831eb5(uintptr_t arg1, int arg2, swig_voidp arg3);
 extern void _wrap_TraceFree_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_TraceClear_low_402197efb3831eb5(uintptr_t arg1);
+extern swig_voidp _wrap_TraceClear_low_402197efb3831eb5(uintptr_t arg1);
 extern int _wrap_TraceInfo_What_get_low_402197efb3831eb5(uintptr_t arg1);
 extern swig_intgo _wrap_TraceInfo_NMoeLayers_get_low_402197efb3831eb5(uintptr_t arg1);
 extern swig_intgo _wrap_TraceInfo_NTokens_get_low_402197efb3831eb5(uintptr_t arg1);
@@ -402,37 +402,37 @@ extern swig_intgo _wrap_TraceInfo_NExpertsPerToken_get_low_402197efb3831eb5(uint
 extern swig_intgo _wrap_TraceInfo_NComponents_get_low_402197efb3831eb5(uintptr_t arg1);
 extern uintptr_t _wrap_new_TraceInfo_low_402197efb3831eb5(void);
 extern void _wrap_delete_TraceInfo_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_TraceGetInfo_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
-extern uintptr_t _wrap_TraceLayers_low_402197efb3831eb5(uintptr_t arg1, swig_type_88 arg2, swig_intgo arg3, swig_voidp arg4);
-extern uintptr_t _wrap_TracePositions_low_402197efb3831eb5(uintptr_t arg1, swig_type_89 arg2, swig_intgo arg3, swig_voidp arg4);
-extern uintptr_t _wrap_TraceExperts_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, swig_type_90 arg3, swig_intgo arg4, swig_voidp arg5);
-extern uintptr_t _wrap_TraceWeights_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, swig_type_91 arg3, swig_intgo arg4, swig_voidp arg5);
-extern uintptr_t _wrap_TraceGroups_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, swig_type_92 arg3, swig_intgo arg4, swig_voidp arg5);
-extern uintptr_t _wrap_TraceLogits_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, swig_type_93 arg3, swig_intgo arg4, swig_voidp arg5);
-extern uintptr_t _wrap_TraceUsage_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, swig_type_94 arg3, swig_intgo arg4, swig_voidp arg5);
-extern uintptr_t _wrap_TraceBalanceLoss_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, swig_voidp arg3);
-extern uintptr_t _wrap_GenerationOptionsCreate_low_402197efb3831eb5(uintptr_t arg1, swig_voidp arg2);
-extern uintptr_t _wrap_GenerationOptionsCopy_low_402197efb3831eb5(uintptr_t arg1, swig_voidp arg2);
+extern swig_voidp _wrap_TraceGetInfo_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_TraceLayers_low_402197efb3831eb5(uintptr_t arg1, swig_type_88 arg2, swig_intgo arg3, swig_voidp arg4);
+extern swig_voidp _wrap_TracePositions_low_402197efb3831eb5(uintptr_t arg1, swig_type_89 arg2, swig_intgo arg3, swig_voidp arg4);
+extern swig_voidp _wrap_TraceExperts_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, swig_type_90 arg3, swig_intgo arg4, swig_voidp arg5);
+extern swig_voidp _wrap_TraceWeights_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, swig_type_91 arg3, swig_intgo arg4, swig_voidp arg5);
+extern swig_voidp _wrap_TraceGroups_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, swig_type_92 arg3, swig_intgo arg4, swig_voidp arg5);
+extern swig_voidp _wrap_TraceLogits_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, swig_type_93 arg3, swig_intgo arg4, swig_voidp arg5);
+extern swig_voidp _wrap_TraceUsage_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, swig_type_94 arg3, swig_intgo arg4, swig_voidp arg5);
+extern swig_voidp _wrap_TraceBalanceLoss_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, swig_voidp arg3);
+extern swig_voidp _wrap_GenerationOptionsCreate_low_402197efb3831eb5(uintptr_t arg1, swig_voidp arg2);
+extern swig_voidp _wrap_GenerationOptionsCopy_low_402197efb3831eb5(uintptr_t arg1, swig_voidp arg2);
 extern void _wrap_GenerationOptionsFree_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_GenerationOptionsSetMaxTokens_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2);
-extern uintptr_t _wrap_GenerationOptionsSetMinTokens_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2);
-extern uintptr_t _wrap_GenerationOptionsSetTemperature_low_402197efb3831eb5(uintptr_t arg1, double arg2);
-extern uintptr_t _wrap_GenerationOptionsSetTopK_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2);
-extern uintptr_t _wrap_GenerationOptionsSetTopP_low_402197efb3831eb5(uintptr_t arg1, double arg2);
-extern uintptr_t _wrap_GenerationOptionsSetMinP_low_402197efb3831eb5(uintptr_t arg1, double arg2);
-extern uintptr_t _wrap_GenerationOptionsSetTypicalP_low_402197efb3831eb5(uintptr_t arg1, double arg2);
-extern uintptr_t _wrap_GenerationOptionsSetRepetitionPenalty_low_402197efb3831eb5(uintptr_t arg1, double arg2);
-extern uintptr_t _wrap_GenerationOptionsSetFrequencyPenalty_low_402197efb3831eb5(uintptr_t arg1, double arg2);
-extern uintptr_t _wrap_GenerationOptionsSetPresencePenalty_low_402197efb3831eb5(uintptr_t arg1, double arg2);
-extern uintptr_t _wrap_GenerationOptionsSetSeed_low_402197efb3831eb5(uintptr_t arg1, swig_type_95 arg2);
-extern uintptr_t _wrap_GenerationOptionsAddLogitBias_low_402197efb3831eb5(uintptr_t arg1, int arg2, float arg3);
-extern uintptr_t _wrap_GenerationOptionsAddBannedToken_low_402197efb3831eb5(uintptr_t arg1, int arg2);
-extern uintptr_t _wrap_GenerationOptionsAddStopToken_low_402197efb3831eb5(uintptr_t arg1, int arg2);
-extern uintptr_t _wrap_GenerationOptionsClearStopTokens_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_GenerationOptionsAddStopString_low_402197efb3831eb5(uintptr_t arg1, swig_type_96 arg2);
-extern uintptr_t _wrap_GenerationOptionsSetIgnoreEos_low_402197efb3831eb5(uintptr_t arg1, int arg2);
-extern uintptr_t _wrap_GenerationOptionsSetTopLogprobs_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2);
-extern uintptr_t _wrap_GenerationOptionsSetShowSpecial_low_402197efb3831eb5(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_GenerationOptionsSetMaxTokens_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2);
+extern swig_voidp _wrap_GenerationOptionsSetMinTokens_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2);
+extern swig_voidp _wrap_GenerationOptionsSetTemperature_low_402197efb3831eb5(uintptr_t arg1, double arg2);
+extern swig_voidp _wrap_GenerationOptionsSetTopK_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2);
+extern swig_voidp _wrap_GenerationOptionsSetTopP_low_402197efb3831eb5(uintptr_t arg1, double arg2);
+extern swig_voidp _wrap_GenerationOptionsSetMinP_low_402197efb3831eb5(uintptr_t arg1, double arg2);
+extern swig_voidp _wrap_GenerationOptionsSetTypicalP_low_402197efb3831eb5(uintptr_t arg1, double arg2);
+extern swig_voidp _wrap_GenerationOptionsSetRepetitionPenalty_low_402197efb3831eb5(uintptr_t arg1, double arg2);
+extern swig_voidp _wrap_GenerationOptionsSetFrequencyPenalty_low_402197efb3831eb5(uintptr_t arg1, double arg2);
+extern swig_voidp _wrap_GenerationOptionsSetPresencePenalty_low_402197efb3831eb5(uintptr_t arg1, double arg2);
+extern swig_voidp _wrap_GenerationOptionsSetSeed_low_402197efb3831eb5(uintptr_t arg1, swig_type_95 arg2);
+extern swig_voidp _wrap_GenerationOptionsAddLogitBias_low_402197efb3831eb5(uintptr_t arg1, int arg2, float arg3);
+extern swig_voidp _wrap_GenerationOptionsAddBannedToken_low_402197efb3831eb5(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_GenerationOptionsAddStopToken_low_402197efb3831eb5(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_GenerationOptionsClearStopTokens_low_402197efb3831eb5(uintptr_t arg1);
+extern swig_voidp _wrap_GenerationOptionsAddStopString_low_402197efb3831eb5(uintptr_t arg1, swig_type_96 arg2);
+extern swig_voidp _wrap_GenerationOptionsSetIgnoreEos_low_402197efb3831eb5(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_GenerationOptionsSetTopLogprobs_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2);
+extern swig_voidp _wrap_GenerationOptionsSetShowSpecial_low_402197efb3831eb5(uintptr_t arg1, int arg2);
 extern int _wrap_GenerationOptionsInfo_IgnoreEos_get_low_402197efb3831eb5(uintptr_t arg1);
 extern swig_intgo _wrap_GenerationOptionsInfo_MaxTokens_get_low_402197efb3831eb5(uintptr_t arg1);
 extern swig_intgo _wrap_GenerationOptionsInfo_MinTokens_get_low_402197efb3831eb5(uintptr_t arg1);
@@ -448,10 +448,10 @@ extern swig_type_97 _wrap_GenerationOptionsInfo_Seed_get_low_402197efb3831eb5(ui
 extern swig_intgo _wrap_GenerationOptionsInfo_NStopTokens_get_low_402197efb3831eb5(uintptr_t arg1);
 extern uintptr_t _wrap_new_GenerationOptionsInfo_low_402197efb3831eb5(void);
 extern void _wrap_delete_GenerationOptionsInfo_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_GenerationOptionsGetInfo_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
-extern uintptr_t _wrap_GenerationCreate_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, swig_type_98 arg3, swig_voidp arg4);
-extern uintptr_t _wrap_GenerationCreateText_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, swig_type_99 arg3, int arg4, swig_voidp arg5);
-extern uintptr_t _wrap_GenerationCreateChat_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3, int arg4, swig_voidp arg5);
+extern swig_voidp _wrap_GenerationOptionsGetInfo_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_GenerationCreate_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, swig_type_98 arg3, swig_voidp arg4);
+extern swig_voidp _wrap_GenerationCreateText_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, swig_type_99 arg3, int arg4, swig_voidp arg5);
+extern swig_voidp _wrap_GenerationCreateChat_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3, int arg4, swig_voidp arg5);
 extern void _wrap_GenerationClose_low_402197efb3831eb5(uintptr_t arg1);
 extern void _wrap_GenerationFree_low_402197efb3831eb5(uintptr_t arg1);
 extern int _wrap_Event_FinishReason_get_low_402197efb3831eb5(uintptr_t arg1);
@@ -464,19 +464,19 @@ extern swig_type_102 _wrap_Event_TopLogprobs_get_low_402197efb3831eb5(uintptr_t 
 extern swig_intgo _wrap_Event_NTop_get_low_402197efb3831eb5(uintptr_t arg1);
 extern uintptr_t _wrap_new_Event_low_402197efb3831eb5(void);
 extern void _wrap_delete_Event_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_GenerationNext_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
-extern uintptr_t _wrap_GenerationAppend_low_402197efb3831eb5(uintptr_t arg1, swig_type_103 arg2);
-extern uintptr_t _wrap_GenerationFinish_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
-extern uintptr_t _wrap_GenerationPrepare_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
-extern uintptr_t _wrap_GenerationGetLogits_low_402197efb3831eb5(uintptr_t arg1, swig_type_104 arg2, swig_intgo arg3, swig_voidp arg4);
-extern uintptr_t _wrap_GenerationSetLogits_low_402197efb3831eb5(uintptr_t arg1, swig_type_105 arg2);
-extern uintptr_t _wrap_GenerationSaveMemory_low_402197efb3831eb5(uintptr_t arg1, swig_type_106 arg2, swig_intgo arg3, swig_voidp arg4);
-extern uintptr_t _wrap_GenerationRestoreMemory_low_402197efb3831eb5(uintptr_t arg1, swig_type_107 arg2, swig_voidp arg3);
-extern uintptr_t _wrap_SamplerCreate_low_402197efb3831eb5(uintptr_t arg1, swig_voidp arg2);
+extern swig_voidp _wrap_GenerationNext_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
+extern swig_voidp _wrap_GenerationAppend_low_402197efb3831eb5(uintptr_t arg1, swig_type_103 arg2);
+extern swig_voidp _wrap_GenerationFinish_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_GenerationPrepare_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_GenerationGetLogits_low_402197efb3831eb5(uintptr_t arg1, swig_type_104 arg2, swig_intgo arg3, swig_voidp arg4);
+extern swig_voidp _wrap_GenerationSetLogits_low_402197efb3831eb5(uintptr_t arg1, swig_type_105 arg2);
+extern swig_voidp _wrap_GenerationSaveMemory_low_402197efb3831eb5(uintptr_t arg1, swig_type_106 arg2, swig_intgo arg3, swig_voidp arg4);
+extern swig_voidp _wrap_GenerationRestoreMemory_low_402197efb3831eb5(uintptr_t arg1, swig_type_107 arg2, swig_voidp arg3);
+extern swig_voidp _wrap_SamplerCreate_low_402197efb3831eb5(uintptr_t arg1, swig_voidp arg2);
 extern void _wrap_SamplerFree_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_SamplerAcceptPrompt_low_402197efb3831eb5(uintptr_t arg1, swig_type_108 arg2);
-extern uintptr_t _wrap_SamplerAccept_low_402197efb3831eb5(uintptr_t arg1, int arg2);
-extern uintptr_t _wrap_SamplerChoose_low_402197efb3831eb5(uintptr_t arg1, swig_type_109 arg2, swig_voidp arg3);
+extern swig_voidp _wrap_SamplerAcceptPrompt_low_402197efb3831eb5(uintptr_t arg1, swig_type_108 arg2);
+extern swig_voidp _wrap_SamplerAccept_low_402197efb3831eb5(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_SamplerChoose_low_402197efb3831eb5(uintptr_t arg1, swig_type_109 arg2, swig_voidp arg3);
 extern int _wrap_GenerationInfo_FinishReason_get_low_402197efb3831eb5(uintptr_t arg1);
 extern int _wrap_GenerationInfo_Prepared_get_low_402197efb3831eb5(uintptr_t arg1);
 extern int _wrap_GenerationInfo_Status_get_low_402197efb3831eb5(uintptr_t arg1);
@@ -488,38 +488,38 @@ extern double _wrap_GenerationInfo_PrefillSeconds_get_low_402197efb3831eb5(uintp
 extern double _wrap_GenerationInfo_DecodeSeconds_get_low_402197efb3831eb5(uintptr_t arg1);
 extern uintptr_t _wrap_new_GenerationInfo_low_402197efb3831eb5(void);
 extern void _wrap_delete_GenerationInfo_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_GenerationGetInfo_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
-extern uintptr_t _wrap_GenerationSetTag_low_402197efb3831eb5(uintptr_t arg1, swig_type_111 arg2);
-extern uintptr_t _wrap_GenerationGetError_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_BatchCreate_low_402197efb3831eb5(uintptr_t arg1, swig_voidp arg2);
+extern swig_voidp _wrap_GenerationGetInfo_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_GenerationSetTag_low_402197efb3831eb5(uintptr_t arg1, swig_type_111 arg2);
+extern swig_voidp _wrap_GenerationGetError_low_402197efb3831eb5(uintptr_t arg1);
+extern swig_voidp _wrap_BatchCreate_low_402197efb3831eb5(uintptr_t arg1, swig_voidp arg2);
 extern void _wrap_BatchClose_low_402197efb3831eb5(uintptr_t arg1);
 extern void _wrap_BatchFree_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_BatchAdd_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
-extern uintptr_t _wrap_BatchRemove_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
-extern uintptr_t _wrap_BatchStep_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, swig_voidp arg3);
-extern uintptr_t _wrap_BatchNext_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, swig_voidp arg3, uintptr_t arg4);
-extern uintptr_t _wrap_WriterOptionsCreate_low_402197efb3831eb5(swig_voidp arg1);
+extern swig_voidp _wrap_BatchAdd_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_BatchRemove_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_BatchStep_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, swig_voidp arg3);
+extern swig_voidp _wrap_BatchNext_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, swig_voidp arg3, uintptr_t arg4);
+extern swig_voidp _wrap_WriterOptionsCreate_low_402197efb3831eb5(swig_voidp arg1);
 extern void _wrap_WriterOptionsFree_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_WriterOptionsSetSeed_low_402197efb3831eb5(uintptr_t arg1, swig_type_112 arg2);
-extern uintptr_t _wrap_WriterOptionsSetShardSize_low_402197efb3831eb5(uintptr_t arg1, swig_type_113 arg2);
-extern uintptr_t _wrap_WriterOptionsSetOverwrite_low_402197efb3831eb5(uintptr_t arg1, int arg2);
-extern uintptr_t _wrap_WriterOptionsSetProgress_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
-extern uintptr_t _wrap_WriterOptionsSetCancel_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
-extern uintptr_t _wrap_UpcycleOptionsCreate_low_402197efb3831eb5(swig_type_114 arg1, swig_voidp arg2);
+extern swig_voidp _wrap_WriterOptionsSetSeed_low_402197efb3831eb5(uintptr_t arg1, swig_type_112 arg2);
+extern swig_voidp _wrap_WriterOptionsSetShardSize_low_402197efb3831eb5(uintptr_t arg1, swig_type_113 arg2);
+extern swig_voidp _wrap_WriterOptionsSetOverwrite_low_402197efb3831eb5(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_WriterOptionsSetProgress_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
+extern swig_voidp _wrap_WriterOptionsSetCancel_low_402197efb3831eb5(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_UpcycleOptionsCreate_low_402197efb3831eb5(swig_type_114 arg1, swig_voidp arg2);
 extern void _wrap_UpcycleOptionsFree_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_UpcycleOptionsSetShape_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, swig_intgo arg3, swig_intgo arg4, swig_intgo arg5, swig_intgo arg6);
-extern uintptr_t _wrap_UpcycleOptionsSetSharedExpert_low_402197efb3831eb5(uintptr_t arg1, int arg2);
-extern uintptr_t _wrap_UpcycleOptionsSetConcatProj_low_402197efb3831eb5(uintptr_t arg1, int arg2);
-extern uintptr_t _wrap_UpcycleOptionsSetSeparateRouter_low_402197efb3831eb5(uintptr_t arg1, int arg2);
-extern uintptr_t _wrap_UpcycleOptionsSetDownScale_low_402197efb3831eb5(uintptr_t arg1, double arg2);
-extern uintptr_t _wrap_UpcycleOptionsSetDropRatio_low_402197efb3831eb5(uintptr_t arg1, double arg2);
-extern uintptr_t _wrap_UpcycleOptionsSetRouterInit_low_402197efb3831eb5(uintptr_t arg1, int arg2);
-extern uintptr_t _wrap_UpcycleRun_low_402197efb3831eb5(swig_type_115 arg1, swig_type_116 arg2, uintptr_t arg3, uintptr_t arg4);
-extern uintptr_t _wrap_SynthesizeRun_low_402197efb3831eb5(swig_type_117 arg1, swig_type_118 arg2, int arg3, uintptr_t arg4);
-extern uintptr_t _wrap_QuantizeOptionsCreate_low_402197efb3831eb5(int arg1, swig_voidp arg2);
+extern swig_voidp _wrap_UpcycleOptionsSetShape_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, swig_intgo arg3, swig_intgo arg4, swig_intgo arg5, swig_intgo arg6);
+extern swig_voidp _wrap_UpcycleOptionsSetSharedExpert_low_402197efb3831eb5(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_UpcycleOptionsSetConcatProj_low_402197efb3831eb5(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_UpcycleOptionsSetSeparateRouter_low_402197efb3831eb5(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_UpcycleOptionsSetDownScale_low_402197efb3831eb5(uintptr_t arg1, double arg2);
+extern swig_voidp _wrap_UpcycleOptionsSetDropRatio_low_402197efb3831eb5(uintptr_t arg1, double arg2);
+extern swig_voidp _wrap_UpcycleOptionsSetRouterInit_low_402197efb3831eb5(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_UpcycleRun_low_402197efb3831eb5(swig_type_115 arg1, swig_type_116 arg2, uintptr_t arg3, uintptr_t arg4);
+extern swig_voidp _wrap_SynthesizeRun_low_402197efb3831eb5(swig_type_117 arg1, swig_type_118 arg2, int arg3, uintptr_t arg4);
+extern swig_voidp _wrap_QuantizeOptionsCreate_low_402197efb3831eb5(int arg1, swig_voidp arg2);
 extern void _wrap_QuantizeOptionsFree_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_QuantizeOptionsAddOverride_low_402197efb3831eb5(uintptr_t arg1, swig_type_119 arg2, int arg3);
-extern uintptr_t _wrap_QuantizeRun_low_402197efb3831eb5(swig_type_120 arg1, swig_type_121 arg2, uintptr_t arg3, uintptr_t arg4);
+extern swig_voidp _wrap_QuantizeOptionsAddOverride_low_402197efb3831eb5(uintptr_t arg1, swig_type_119 arg2, int arg3);
+extern swig_voidp _wrap_QuantizeRun_low_402197efb3831eb5(swig_type_120 arg1, swig_type_121 arg2, uintptr_t arg3, uintptr_t arg4);
 extern swig_type_122 _wrap_VerificationFile_Name_get_low_402197efb3831eb5(uintptr_t arg1);
 extern swig_type_123 _wrap_VerificationFile_Sha256_get_low_402197efb3831eb5(uintptr_t arg1);
 extern swig_type_124 _wrap_VerificationFile_FirstBad_get_low_402197efb3831eb5(uintptr_t arg1);
@@ -529,9 +529,9 @@ extern swig_type_126 _wrap_VerificationFile_NNan_get_low_402197efb3831eb5(uintpt
 extern swig_type_127 _wrap_VerificationFile_NInfinite_get_low_402197efb3831eb5(uintptr_t arg1);
 extern uintptr_t _wrap_new_VerificationFile_low_402197efb3831eb5(void);
 extern void _wrap_delete_VerificationFile_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_VerificationRun_low_402197efb3831eb5(swig_type_128 arg1, uintptr_t arg2, uintptr_t arg3, uintptr_t arg4, swig_voidp arg5);
+extern swig_voidp _wrap_VerificationRun_low_402197efb3831eb5(swig_type_128 arg1, uintptr_t arg2, uintptr_t arg3, uintptr_t arg4, swig_voidp arg5);
 extern swig_intgo _wrap_VerificationCount_low_402197efb3831eb5(uintptr_t arg1);
-extern uintptr_t _wrap_VerificationGetFile_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, uintptr_t arg3);
+extern swig_voidp _wrap_VerificationGetFile_low_402197efb3831eb5(uintptr_t arg1, swig_intgo arg2, uintptr_t arg3);
 extern void _wrap_VerificationFree_low_402197efb3831eb5(uintptr_t arg1);
 #undef intgo
 */
@@ -699,12 +699,12 @@ func ErrorFree(arg1 Error) {
 }
 
 func CancelCreate(arg1 *Cancel) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 *uintptr
 	_swig_i_0 = (*uintptr)(arg1)
-	swig_r = (uintptr)(C._wrap_CancelCreate_low_402197efb3831eb5(C.swig_voidp(_swig_i_0)))
+	swig_r = (*byte)(C._wrap_CancelCreate_low_402197efb3831eb5(C.swig_voidp(_swig_i_0)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
@@ -841,11 +841,11 @@ type SystemInfo interface {
 }
 
 func SystemGetInfo(arg1 SystemInfo) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	_swig_i_0 := getSwigcptr(arg1)
-	swig_r = (uintptr)(C._wrap_SystemGetInfo_low_402197efb3831eb5(C.uintptr_t(_swig_i_0)))
+	swig_r = (*byte)(C._wrap_SystemGetInfo_low_402197efb3831eb5(C.uintptr_t(_swig_i_0)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
@@ -956,39 +956,39 @@ type DeviceInfo interface {
 }
 
 func DeviceCount(arg1 string, arg2 *int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_DeviceCount_low_402197efb3831eb5(*(*C.swig_type_16)(unsafe.Pointer(&_swig_i_0)), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_DeviceCount_low_402197efb3831eb5(*(*C.swig_type_16)(unsafe.Pointer(&_swig_i_0)), C.swig_voidp(_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func DeviceGetInfo(arg1 string, arg2 int, arg3 DeviceInfo) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (uintptr)(C._wrap_DeviceGetInfo_low_402197efb3831eb5(*(*C.swig_type_17)(unsafe.Pointer(&_swig_i_0)), C.swig_intgo(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_DeviceGetInfo_low_402197efb3831eb5(*(*C.swig_type_17)(unsafe.Pointer(&_swig_i_0)), C.swig_intgo(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func RuntimeOptionsCreate(arg1 *RuntimeOptions) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 *uintptr
 	_swig_i_0 = (*uintptr)(arg1)
-	swig_r = (uintptr)(C._wrap_RuntimeOptionsCreate_low_402197efb3831eb5(C.swig_voidp(_swig_i_0)))
+	swig_r = (*byte)(C._wrap_RuntimeOptionsCreate_low_402197efb3831eb5(C.swig_voidp(_swig_i_0)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
@@ -999,123 +999,123 @@ func RuntimeOptionsFree(arg1 RuntimeOptions) {
 }
 
 func RuntimeOptionsSetThreads(arg1 RuntimeOptions, arg2 uint32) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_RuntimeOptionsSetThreads_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_RuntimeOptionsSetThreads_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func RuntimeOptionsSetIsa(arg1 RuntimeOptions, arg2 int32) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_RuntimeOptionsSetIsa_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_RuntimeOptionsSetIsa_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func RuntimeOptionsSetMemoryLimit(arg1 RuntimeOptions, arg2 uint64) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_RuntimeOptionsSetMemoryLimit_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_type_18(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_RuntimeOptionsSetMemoryLimit_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_type_18(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func RuntimeOptionsSetLog(arg1 RuntimeOptions, arg2 uintptr, arg3 uintptr) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (uintptr)(C._wrap_RuntimeOptionsSetLog_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_RuntimeOptionsSetLog_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func RuntimeOptionsSetExecutor(arg1 RuntimeOptions, arg2 uintptr, arg3 uintptr, arg4 uint32) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (uintptr)(C._wrap_RuntimeOptionsSetExecutor_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2), C.int(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_RuntimeOptionsSetExecutor_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2), C.int(_swig_i_3)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func RuntimeOptionsSetProfile(arg1 RuntimeOptions, arg2 int32) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_RuntimeOptionsSetProfile_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_RuntimeOptionsSetProfile_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func RuntimeOptionsSetDevice(arg1 RuntimeOptions, arg2 string) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_RuntimeOptionsSetDevice_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_19)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (*byte)(C._wrap_RuntimeOptionsSetDevice_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_19)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func RuntimeOptionsSetDeviceModule(arg1 RuntimeOptions, arg2 string) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_RuntimeOptionsSetDeviceModule_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_20)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (*byte)(C._wrap_RuntimeOptionsSetDeviceModule_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_20)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func RuntimeCreate(arg1 RuntimeOptions, arg2 *Runtime) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 *uintptr
 	_swig_i_1 = (*uintptr)(arg2)
-	swig_r = (uintptr)(C._wrap_RuntimeCreate_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_RuntimeCreate_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func RuntimeOpenModel(arg1 Model, arg2 *Runtime) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 *uintptr
 	_swig_i_1 = (*uintptr)(arg2)
-	swig_r = (uintptr)(C._wrap_RuntimeOpenModel_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_RuntimeOpenModel_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
@@ -1202,13 +1202,13 @@ type RuntimeInfo interface {
 }
 
 func RuntimeGetInfo(arg1 Runtime, arg2 RuntimeInfo) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (uintptr)(C._wrap_RuntimeGetInfo_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_RuntimeGetInfo_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
@@ -1289,64 +1289,64 @@ func RuntimeOperationCount(arg1 Runtime) (_swig_ret int) {
 }
 
 func RuntimeGetOperation(arg1 Runtime, arg2 int, arg3 RuntimeOperation) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (uintptr)(C._wrap_RuntimeGetOperation_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_RuntimeGetOperation_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func RuntimeResetProfile(arg1 Runtime) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	swig_r = (uintptr)(C._wrap_RuntimeResetProfile_low_402197efb3831eb5(C.uintptr_t(_swig_i_0)))
+	swig_r = (*byte)(C._wrap_RuntimeResetProfile_low_402197efb3831eb5(C.uintptr_t(_swig_i_0)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func ConfigOpen(arg1 string, arg2 *Config) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	_swig_i_0 := arg1
 	var _swig_i_1 *uintptr
 	_swig_i_1 = (*uintptr)(arg2)
-	swig_r = (uintptr)(C._wrap_ConfigOpen_low_402197efb3831eb5(*(*C.swig_type_29)(unsafe.Pointer(&_swig_i_0)), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_ConfigOpen_low_402197efb3831eb5(*(*C.swig_type_29)(unsafe.Pointer(&_swig_i_0)), C.swig_voidp(_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func ConfigOpenMemory(arg1 string, arg2 *Config) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	_swig_i_0 := arg1
 	var _swig_i_1 *uintptr
 	_swig_i_1 = (*uintptr)(arg2)
-	swig_r = (uintptr)(C._wrap_ConfigOpenMemory_low_402197efb3831eb5(*(*C.swig_type_30)(unsafe.Pointer(&_swig_i_0)), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_ConfigOpenMemory_low_402197efb3831eb5(*(*C.swig_type_30)(unsafe.Pointer(&_swig_i_0)), C.swig_voidp(_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func ConfigOpenModel(arg1 Model, arg2 *Config) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 *uintptr
 	_swig_i_1 = (*uintptr)(arg2)
-	swig_r = (uintptr)(C._wrap_ConfigOpenModel_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_ConfigOpenModel_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
@@ -1660,29 +1660,29 @@ type ConfigInfo interface {
 }
 
 func ConfigGetInfo(arg1 Config, arg2 ConfigInfo) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (uintptr)(C._wrap_ConfigGetInfo_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_ConfigGetInfo_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func ConfigGetJson(arg1 Config, arg2 []byte, arg3 int, arg4 *int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (uintptr)(C._wrap_ConfigGetJson_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_35)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_ConfigGetJson_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_35)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
@@ -1816,12 +1816,12 @@ type Plan interface {
 }
 
 func PlanOptionsCreate(arg1 *PlanOptions) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 *uintptr
 	_swig_i_0 = (*uintptr)(arg1)
-	swig_r = (uintptr)(C._wrap_PlanOptionsCreate_low_402197efb3831eb5(C.swig_voidp(_swig_i_0)))
+	swig_r = (*byte)(C._wrap_PlanOptionsCreate_low_402197efb3831eb5(C.swig_voidp(_swig_i_0)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
@@ -1832,71 +1832,71 @@ func PlanOptionsFree(arg1 PlanOptions) {
 }
 
 func PlanOptionsSetSession(arg1 PlanOptions, arg2 SessionOptions) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 uintptr
 	_swig_i_1 = uintptr(arg2)
-	swig_r = (uintptr)(C._wrap_PlanOptionsSetSession_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_PlanOptionsSetSession_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func PlanOptionsSetSessions(arg1 PlanOptions, arg2 int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_PlanOptionsSetSessions_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_PlanOptionsSetSessions_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func PlanOptionsSetThreads(arg1 PlanOptions, arg2 uint32) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_PlanOptionsSetThreads_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_PlanOptionsSetThreads_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func PlanOptionsSetRuntime(arg1 PlanOptions, arg2 Runtime) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 uintptr
 	_swig_i_1 = uintptr(arg2)
-	swig_r = (uintptr)(C._wrap_PlanOptionsSetRuntime_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_PlanOptionsSetRuntime_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func PlanCompute(arg1 Config, arg2 PlanOptions, arg3 Plan) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 uintptr
 	_swig_i_1 = uintptr(arg2)
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (uintptr)(C._wrap_PlanCompute_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_PlanCompute_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func ModelOptionsCreate(arg1 *ModelOptions) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 *uintptr
 	_swig_i_0 = (*uintptr)(arg1)
-	swig_r = (uintptr)(C._wrap_ModelOptionsCreate_low_402197efb3831eb5(C.swig_voidp(_swig_i_0)))
+	swig_r = (*byte)(C._wrap_ModelOptionsCreate_low_402197efb3831eb5(C.swig_voidp(_swig_i_0)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
@@ -1907,152 +1907,152 @@ func ModelOptionsFree(arg1 ModelOptions) {
 }
 
 func ModelOptionsSetRuntime(arg1 ModelOptions, arg2 Runtime) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 uintptr
 	_swig_i_1 = uintptr(arg2)
-	swig_r = (uintptr)(C._wrap_ModelOptionsSetRuntime_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_ModelOptionsSetRuntime_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func ModelOptionsSetCopy(arg1 ModelOptions, arg2 int32) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_ModelOptionsSetCopy_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_ModelOptionsSetCopy_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func ModelOptionsSetVerify(arg1 ModelOptions, arg2 int32) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_ModelOptionsSetVerify_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_ModelOptionsSetVerify_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func ModelOptionsSetLock(arg1 ModelOptions, arg2 int32) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_ModelOptionsSetLock_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_ModelOptionsSetLock_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func ModelOptionsSetExpertBudget(arg1 ModelOptions, arg2 uint64) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_ModelOptionsSetExpertBudget_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_type_49(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_ModelOptionsSetExpertBudget_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_type_49(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func ModelOptionsSetPrefetch(arg1 ModelOptions, arg2 int32) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_ModelOptionsSetPrefetch_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_ModelOptionsSetPrefetch_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func ModelOptionsSetExpertDevice(arg1 ModelOptions, arg2 string) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_ModelOptionsSetExpertDevice_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_50)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (*byte)(C._wrap_ModelOptionsSetExpertDevice_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_50)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func ModelOptionsSetProgress(arg1 ModelOptions, arg2 uintptr, arg3 uintptr) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (uintptr)(C._wrap_ModelOptionsSetProgress_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_ModelOptionsSetProgress_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func ModelOptionsSetCancel(arg1 ModelOptions, arg2 Cancel) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 uintptr
 	_swig_i_1 = uintptr(arg2)
-	swig_r = (uintptr)(C._wrap_ModelOptionsSetCancel_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_ModelOptionsSetCancel_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func ModelOpen(arg1 string, arg2 ModelOptions, arg3 *Model) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	_swig_i_0 := arg1
 	var _swig_i_1 uintptr
 	_swig_i_1 = uintptr(arg2)
 	var _swig_i_2 *uintptr
 	_swig_i_2 = (*uintptr)(arg3)
-	swig_r = (uintptr)(C._wrap_ModelOpen_low_402197efb3831eb5(*(*C.swig_type_51)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_ModelOpen_low_402197efb3831eb5(*(*C.swig_type_51)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1), C.swig_voidp(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func ModelOpenFd(arg1 int, arg2 ModelOptions, arg3 *Model) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	_swig_i_0 := arg1
 	var _swig_i_1 uintptr
 	_swig_i_1 = uintptr(arg2)
 	var _swig_i_2 *uintptr
 	_swig_i_2 = (*uintptr)(arg3)
-	swig_r = (uintptr)(C._wrap_ModelOpenFd_low_402197efb3831eb5(C.swig_intgo(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_ModelOpenFd_low_402197efb3831eb5(C.swig_intgo(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_voidp(_swig_i_2)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func ModelOpenMemory(arg1 []byte, arg2 ModelOptions, arg3 *Model) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	_swig_i_0 := arg1
 	var _swig_i_1 uintptr
 	_swig_i_1 = uintptr(arg2)
 	var _swig_i_2 *uintptr
 	_swig_i_2 = (*uintptr)(arg3)
-	swig_r = (uintptr)(C._wrap_ModelOpenMemory_low_402197efb3831eb5(*(*C.swig_type_52)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_ModelOpenMemory_low_402197efb3831eb5(*(*C.swig_type_52)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1), C.swig_voidp(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
@@ -2069,40 +2069,40 @@ func ModelFree(arg1 Model) {
 }
 
 func ModelExpertSimilarity(arg1 Model, arg2 int, arg3 Cancel, arg4 *float64) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	var _swig_i_2 uintptr
 	_swig_i_2 = uintptr(arg3)
 	_swig_i_3 := arg4
-	swig_r = (uintptr)(C._wrap_ModelExpertSimilarity_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.uintptr_t(_swig_i_2), C.swig_voidp(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_ModelExpertSimilarity_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.uintptr_t(_swig_i_2), C.swig_voidp(_swig_i_3)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func TokenizerOpen(arg1 string, arg2 *Tokenizer) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	_swig_i_0 := arg1
 	var _swig_i_1 *uintptr
 	_swig_i_1 = (*uintptr)(arg2)
-	swig_r = (uintptr)(C._wrap_TokenizerOpen_low_402197efb3831eb5(*(*C.swig_type_53)(unsafe.Pointer(&_swig_i_0)), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_TokenizerOpen_low_402197efb3831eb5(*(*C.swig_type_53)(unsafe.Pointer(&_swig_i_0)), C.swig_voidp(_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func TokenizerOpenMemory(arg1 string, arg2 string, arg3 *Tokenizer) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	var _swig_i_2 *uintptr
 	_swig_i_2 = (*uintptr)(arg3)
-	swig_r = (uintptr)(C._wrap_TokenizerOpenMemory_low_402197efb3831eb5(*(*C.swig_type_54)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_55)(unsafe.Pointer(&_swig_i_1)), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_TokenizerOpenMemory_low_402197efb3831eb5(*(*C.swig_type_54)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_55)(unsafe.Pointer(&_swig_i_1)), C.swig_voidp(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -2110,19 +2110,19 @@ func TokenizerOpenMemory(arg1 string, arg2 string, arg3 *Tokenizer) (_swig_ret E
 		Swig_escape_val = arg2
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func TokenizerOpenModel(arg1 Model, arg2 *Tokenizer) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 *uintptr
 	_swig_i_1 = (*uintptr)(arg2)
-	swig_r = (uintptr)(C._wrap_TokenizerOpenModel_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_TokenizerOpenModel_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
@@ -2214,18 +2214,18 @@ type TokenizerInfo interface {
 }
 
 func TokenizerGetInfo(arg1 Tokenizer, arg2 TokenizerInfo) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (uintptr)(C._wrap_TokenizerGetInfo_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_TokenizerGetInfo_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func TokenizerEncode(arg1 Tokenizer, arg2 string, arg3 uint32, arg4 []int32, arg5 []uint64, arg6 int, arg7 *int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
@@ -2234,7 +2234,7 @@ func TokenizerEncode(arg1 Tokenizer, arg2 string, arg3 uint32, arg4 []int32, arg
 	_swig_i_4 := arg5
 	_swig_i_5 := arg6
 	_swig_i_6 := arg7
-	swig_r = (uintptr)(C._wrap_TokenizerEncode_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_56)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), *(*C.swig_type_57)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_58)(unsafe.Pointer(&_swig_i_4)), C.swig_intgo(_swig_i_5), C.swig_voidp(_swig_i_6)))
+	swig_r = (*byte)(C._wrap_TokenizerEncode_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_56)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), *(*C.swig_type_57)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_58)(unsafe.Pointer(&_swig_i_4)), C.swig_intgo(_swig_i_5), C.swig_voidp(_swig_i_6)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2245,28 +2245,28 @@ func TokenizerEncode(arg1 Tokenizer, arg2 string, arg3 uint32, arg4 []int32, arg
 		Swig_escape_val = arg5
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func TokenizerCount(arg1 Tokenizer, arg2 string, arg3 uint32, arg4 *int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (uintptr)(C._wrap_TokenizerCount_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_59)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), C.swig_voidp(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_TokenizerCount_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_59)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), C.swig_voidp(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func TokenizerDecode(arg1 Tokenizer, arg2 []int32, arg3 uint32, arg4 []byte, arg5 int, arg6 *int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
@@ -2274,7 +2274,7 @@ func TokenizerDecode(arg1 Tokenizer, arg2 []int32, arg3 uint32, arg4 []byte, arg
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := arg6
-	swig_r = (uintptr)(C._wrap_TokenizerDecode_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_60)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), *(*C.swig_type_61)(unsafe.Pointer(&_swig_i_3)), C.swig_intgo(_swig_i_4), C.swig_voidp(_swig_i_5)))
+	swig_r = (*byte)(C._wrap_TokenizerDecode_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_60)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), *(*C.swig_type_61)(unsafe.Pointer(&_swig_i_3)), C.swig_intgo(_swig_i_4), C.swig_voidp(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2282,12 +2282,12 @@ func TokenizerDecode(arg1 Tokenizer, arg2 []int32, arg3 uint32, arg4 []byte, arg
 		Swig_escape_val = arg4
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func TokenizerToken(arg1 Tokenizer, arg2 int32, arg3 []byte, arg4 int, arg5 *int, arg6 *int32) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
@@ -2295,40 +2295,40 @@ func TokenizerToken(arg1 Tokenizer, arg2 int32, arg3 []byte, arg4 int, arg5 *int
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := arg6
-	swig_r = (uintptr)(C._wrap_TokenizerToken_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1), *(*C.swig_type_62)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4), C.swig_voidp(_swig_i_5)))
+	swig_r = (*byte)(C._wrap_TokenizerToken_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1), *(*C.swig_type_62)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4), C.swig_voidp(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func TokenizerFind(arg1 Tokenizer, arg2 []byte, arg3 *int32) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (uintptr)(C._wrap_TokenizerFind_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_63)(unsafe.Pointer(&_swig_i_1)), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_TokenizerFind_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_63)(unsafe.Pointer(&_swig_i_1)), C.swig_voidp(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func DecoderCreate(arg1 Tokenizer, arg2 uint32, arg3 *Decoder) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	var _swig_i_2 *uintptr
 	_swig_i_2 = (*uintptr)(arg3)
-	swig_r = (uintptr)(C._wrap_DecoderCreate_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_DecoderCreate_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1), C.swig_voidp(_swig_i_2)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
@@ -2339,45 +2339,45 @@ func DecoderFree(arg1 Decoder) {
 }
 
 func DecoderPush(arg1 Decoder, arg2 int32, arg3 []byte, arg4 int, arg5 *int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (uintptr)(C._wrap_DecoderPush_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1), *(*C.swig_type_64)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_DecoderPush_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1), *(*C.swig_type_64)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func DecoderFlush(arg1 Decoder, arg2 []byte, arg3 int, arg4 *int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (uintptr)(C._wrap_DecoderFlush_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_65)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_DecoderFlush_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_65)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func ChatCreate(arg1 *Chat) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 *uintptr
 	_swig_i_0 = (*uintptr)(arg1)
-	swig_r = (uintptr)(C._wrap_ChatCreate_low_402197efb3831eb5(C.swig_voidp(_swig_i_0)))
+	swig_r = (*byte)(C._wrap_ChatCreate_low_402197efb3831eb5(C.swig_voidp(_swig_i_0)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
@@ -2388,12 +2388,12 @@ func ChatFree(arg1 Chat) {
 }
 
 func ChatAdd(arg1 Chat, arg2 string, arg3 string) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (uintptr)(C._wrap_ChatAdd_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_66)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_67)(unsafe.Pointer(&_swig_i_2))))
+	swig_r = (*byte)(C._wrap_ChatAdd_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_66)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_67)(unsafe.Pointer(&_swig_i_2))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2401,7 +2401,7 @@ func ChatAdd(arg1 Chat, arg2 string, arg3 string) (_swig_ret Error) {
 		Swig_escape_val = arg3
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
@@ -2469,57 +2469,57 @@ type ChatMessage interface {
 }
 
 func ChatGet(arg1 Chat, arg2 int, arg3 ChatMessage) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (uintptr)(C._wrap_ChatGet_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_ChatGet_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func ChatSet(arg1 Chat, arg2 int, arg3 string) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (uintptr)(C._wrap_ChatSet_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_70)(unsafe.Pointer(&_swig_i_2))))
+	swig_r = (*byte)(C._wrap_ChatSet_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_70)(unsafe.Pointer(&_swig_i_2))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func ChatTruncate(arg1 Chat, arg2 int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_ChatTruncate_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_ChatTruncate_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func ChatRemove(arg1 Chat, arg2 int, arg3 int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (uintptr)(C._wrap_ChatRemove_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_intgo(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_ChatRemove_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_intgo(_swig_i_2)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func ChatEncode(arg1 Chat, arg2 Tokenizer, arg3 uint32, arg4 []int32, arg5 int, arg6 *int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 uintptr
@@ -2528,17 +2528,17 @@ func ChatEncode(arg1 Chat, arg2 Tokenizer, arg3 uint32, arg4 []int32, arg5 int, 
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := arg6
-	swig_r = (uintptr)(C._wrap_ChatEncode_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.int(_swig_i_2), *(*C.swig_type_71)(unsafe.Pointer(&_swig_i_3)), C.swig_intgo(_swig_i_4), C.swig_voidp(_swig_i_5)))
+	swig_r = (*byte)(C._wrap_ChatEncode_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.int(_swig_i_2), *(*C.swig_type_71)(unsafe.Pointer(&_swig_i_3)), C.swig_intgo(_swig_i_4), C.swig_voidp(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg4
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func ChatRender(arg1 Chat, arg2 Tokenizer, arg3 uint32, arg4 []byte, arg5 int, arg6 *int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 uintptr
@@ -2547,22 +2547,22 @@ func ChatRender(arg1 Chat, arg2 Tokenizer, arg3 uint32, arg4 []byte, arg5 int, a
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := arg6
-	swig_r = (uintptr)(C._wrap_ChatRender_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.int(_swig_i_2), *(*C.swig_type_72)(unsafe.Pointer(&_swig_i_3)), C.swig_intgo(_swig_i_4), C.swig_voidp(_swig_i_5)))
+	swig_r = (*byte)(C._wrap_ChatRender_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.int(_swig_i_2), *(*C.swig_type_72)(unsafe.Pointer(&_swig_i_3)), C.swig_intgo(_swig_i_4), C.swig_voidp(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg4
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func SessionOptionsCreate(arg1 *SessionOptions) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 *uintptr
 	_swig_i_0 = (*uintptr)(arg1)
-	swig_r = (uintptr)(C._wrap_SessionOptionsCreate_low_402197efb3831eb5(C.swig_voidp(_swig_i_0)))
+	swig_r = (*byte)(C._wrap_SessionOptionsCreate_low_402197efb3831eb5(C.swig_voidp(_swig_i_0)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
@@ -2573,83 +2573,83 @@ func SessionOptionsFree(arg1 SessionOptions) {
 }
 
 func SessionOptionsSetContextLength(arg1 SessionOptions, arg2 int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_SessionOptionsSetContextLength_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_SessionOptionsSetContextLength_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func SessionOptionsSetKvDtype(arg1 SessionOptions, arg2 int32) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_SessionOptionsSetKvDtype_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_SessionOptionsSetKvDtype_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func SessionOptionsSetPrecision(arg1 SessionOptions, arg2 int32) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_SessionOptionsSetPrecision_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_SessionOptionsSetPrecision_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func SessionOptionsSetChunk(arg1 SessionOptions, arg2 int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_SessionOptionsSetChunk_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_SessionOptionsSetChunk_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func SessionOptionsSetProgress(arg1 SessionOptions, arg2 uintptr, arg3 uintptr) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (uintptr)(C._wrap_SessionOptionsSetProgress_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_SessionOptionsSetProgress_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func SessionOptionsSetHidden(arg1 SessionOptions, arg2 int32) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_SessionOptionsSetHidden_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_SessionOptionsSetHidden_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func SessionCreate(arg1 Model, arg2 SessionOptions, arg3 *Session) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 uintptr
 	_swig_i_1 = uintptr(arg2)
 	var _swig_i_2 *uintptr
 	_swig_i_2 = (*uintptr)(arg3)
-	swig_r = (uintptr)(C._wrap_SessionCreate_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_SessionCreate_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_voidp(_swig_i_2)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
@@ -2666,31 +2666,31 @@ func SessionFree(arg1 Session) {
 }
 
 func SessionAppend(arg1 Session, arg2 []int32, arg3 int32, arg4 Cancel) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	var _swig_i_3 uintptr
 	_swig_i_3 = uintptr(arg4)
-	swig_r = (uintptr)(C._wrap_SessionAppend_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_73)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_SessionAppend_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_73)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func SessionAppendRows(arg1 Session, arg2 []int32, arg3 []int, arg4 Cancel) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	var _swig_i_3 uintptr
 	_swig_i_3 = uintptr(arg4)
-	swig_r = (uintptr)(C._wrap_SessionAppendRows_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_74)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_75)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_SessionAppendRows_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_74)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_75)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2698,46 +2698,46 @@ func SessionAppendRows(arg1 Session, arg2 []int32, arg3 []int, arg4 Cancel) (_sw
 		Swig_escape_val = arg3
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func SessionLogits(arg1 Session, arg2 int, arg3 []float32, arg4 int, arg5 *int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (uintptr)(C._wrap_SessionLogits_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_76)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_SessionLogits_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_76)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func SessionHidden(arg1 Session, arg2 int, arg3 []float32, arg4 int, arg5 *int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (uintptr)(C._wrap_SessionHidden_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_77)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_SessionHidden_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_77)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func SessionScore(arg1 Session, arg2 []int32, arg3 Cancel, arg4 []float32, arg5 []int32, arg6 int, arg7 *int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
@@ -2747,7 +2747,7 @@ func SessionScore(arg1 Session, arg2 []int32, arg3 Cancel, arg4 []float32, arg5 
 	_swig_i_4 := arg5
 	_swig_i_5 := arg6
 	_swig_i_6 := arg7
-	swig_r = (uintptr)(C._wrap_SessionScore_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_78)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2), *(*C.swig_type_79)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_80)(unsafe.Pointer(&_swig_i_4)), C.swig_intgo(_swig_i_5), C.swig_voidp(_swig_i_6)))
+	swig_r = (*byte)(C._wrap_SessionScore_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_78)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2), *(*C.swig_type_79)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_80)(unsafe.Pointer(&_swig_i_4)), C.swig_intgo(_swig_i_5), C.swig_voidp(_swig_i_6)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2758,7 +2758,7 @@ func SessionScore(arg1 Session, arg2 []int32, arg3 Cancel, arg4 []float32, arg5 
 		Swig_escape_val = arg5
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
@@ -2852,195 +2852,195 @@ type SessionInfo interface {
 }
 
 func SessionGetInfo(arg1 Session, arg2 SessionInfo) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (uintptr)(C._wrap_SessionGetInfo_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_SessionGetInfo_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func SessionTokens(arg1 Session, arg2 []int32, arg3 int, arg4 *int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (uintptr)(C._wrap_SessionTokens_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_82)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_SessionTokens_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_82)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func SessionTruncate(arg1 Session, arg2 int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_SessionTruncate_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_SessionTruncate_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func SessionReset(arg1 Session) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	swig_r = (uintptr)(C._wrap_SessionReset_low_402197efb3831eb5(C.uintptr_t(_swig_i_0)))
+	swig_r = (*byte)(C._wrap_SessionReset_low_402197efb3831eb5(C.uintptr_t(_swig_i_0)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func SessionKeepPrefix(arg1 Session, arg2 []int32, arg3 *int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (uintptr)(C._wrap_SessionKeepPrefix_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_83)(unsafe.Pointer(&_swig_i_1)), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_SessionKeepPrefix_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_83)(unsafe.Pointer(&_swig_i_1)), C.swig_voidp(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func SessionRemove(arg1 Session, arg2 int, arg3 int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (uintptr)(C._wrap_SessionRemove_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_intgo(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_SessionRemove_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_intgo(_swig_i_2)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func SessionSetContextLength(arg1 Session, arg2 int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_SessionSetContextLength_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_SessionSetContextLength_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func SessionSetProgress(arg1 Session, arg2 uintptr, arg3 uintptr) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (uintptr)(C._wrap_SessionSetProgress_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_SessionSetProgress_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func SessionFork(arg1 Session, arg2 *Session) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 *uintptr
 	_swig_i_1 = (*uintptr)(arg2)
-	swig_r = (uintptr)(C._wrap_SessionFork_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_SessionFork_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func SessionSave(arg1 Session, arg2 string) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_SessionSave_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_84)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (*byte)(C._wrap_SessionSave_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_84)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func SessionRestore(arg1 Session, arg2 string) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_SessionRestore_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_85)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (*byte)(C._wrap_SessionRestore_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_85)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func SessionSaveMemory(arg1 Session, arg2 []byte, arg3 int, arg4 *int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (uintptr)(C._wrap_SessionSaveMemory_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_86)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_SessionSaveMemory_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_86)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func SessionRestoreMemory(arg1 Session, arg2 []byte) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_SessionRestoreMemory_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_87)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (*byte)(C._wrap_SessionRestoreMemory_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_87)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func SessionSetTrace(arg1 Session, arg2 Trace) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 uintptr
 	_swig_i_1 = uintptr(arg2)
-	swig_r = (uintptr)(C._wrap_SessionSetTrace_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_SessionSetTrace_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func TraceCreate(arg1 Model, arg2 uint32, arg3 *Trace) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	var _swig_i_2 *uintptr
 	_swig_i_2 = (*uintptr)(arg3)
-	swig_r = (uintptr)(C._wrap_TraceCreate_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_TraceCreate_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1), C.swig_voidp(_swig_i_2)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
@@ -3051,12 +3051,12 @@ func TraceFree(arg1 Trace) {
 }
 
 func TraceClear(arg1 Trace) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	swig_r = (uintptr)(C._wrap_TraceClear_low_402197efb3831eb5(C.uintptr_t(_swig_i_0)))
+	swig_r = (*byte)(C._wrap_TraceClear_low_402197efb3831eb5(C.uintptr_t(_swig_i_0)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
@@ -3134,166 +3134,166 @@ type TraceInfo interface {
 }
 
 func TraceGetInfo(arg1 Trace, arg2 TraceInfo) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (uintptr)(C._wrap_TraceGetInfo_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_TraceGetInfo_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func TraceLayers(arg1 Trace, arg2 []int, arg3 int, arg4 *int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (uintptr)(C._wrap_TraceLayers_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_88)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_TraceLayers_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_88)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func TracePositions(arg1 Trace, arg2 []int, arg3 int, arg4 *int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (uintptr)(C._wrap_TracePositions_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_89)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_TracePositions_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_89)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func TraceExperts(arg1 Trace, arg2 int, arg3 []int32, arg4 int, arg5 *int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (uintptr)(C._wrap_TraceExperts_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_90)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_TraceExperts_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_90)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func TraceWeights(arg1 Trace, arg2 int, arg3 []float32, arg4 int, arg5 *int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (uintptr)(C._wrap_TraceWeights_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_91)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_TraceWeights_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_91)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func TraceGroups(arg1 Trace, arg2 int, arg3 []int32, arg4 int, arg5 *int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (uintptr)(C._wrap_TraceGroups_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_92)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_TraceGroups_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_92)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func TraceLogits(arg1 Trace, arg2 int, arg3 []float32, arg4 int, arg5 *int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (uintptr)(C._wrap_TraceLogits_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_93)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_TraceLogits_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_93)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func TraceUsage(arg1 Trace, arg2 int, arg3 []uint64, arg4 int, arg5 *int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (uintptr)(C._wrap_TraceUsage_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_94)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_TraceUsage_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_94)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func TraceBalanceLoss(arg1 Trace, arg2 int, arg3 *float64) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (uintptr)(C._wrap_TraceBalanceLoss_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_TraceBalanceLoss_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_voidp(_swig_i_2)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationOptionsCreate(arg1 Model, arg2 *GenerationOptions) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 *uintptr
 	_swig_i_1 = (*uintptr)(arg2)
-	swig_r = (uintptr)(C._wrap_GenerationOptionsCreate_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsCreate_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationOptionsCopy(arg1 GenerationOptions, arg2 *GenerationOptions) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 *uintptr
 	_swig_i_1 = (*uintptr)(arg2)
-	swig_r = (uintptr)(C._wrap_GenerationOptionsCopy_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsCopy_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
@@ -3304,214 +3304,214 @@ func GenerationOptionsFree(arg1 GenerationOptions) {
 }
 
 func GenerationOptionsSetMaxTokens(arg1 GenerationOptions, arg2 int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_GenerationOptionsSetMaxTokens_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsSetMaxTokens_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationOptionsSetMinTokens(arg1 GenerationOptions, arg2 int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_GenerationOptionsSetMinTokens_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsSetMinTokens_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationOptionsSetTemperature(arg1 GenerationOptions, arg2 float64) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_GenerationOptionsSetTemperature_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsSetTemperature_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationOptionsSetTopK(arg1 GenerationOptions, arg2 int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_GenerationOptionsSetTopK_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsSetTopK_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationOptionsSetTopP(arg1 GenerationOptions, arg2 float64) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_GenerationOptionsSetTopP_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsSetTopP_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationOptionsSetMinP(arg1 GenerationOptions, arg2 float64) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_GenerationOptionsSetMinP_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsSetMinP_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationOptionsSetTypicalP(arg1 GenerationOptions, arg2 float64) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_GenerationOptionsSetTypicalP_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsSetTypicalP_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationOptionsSetRepetitionPenalty(arg1 GenerationOptions, arg2 float64) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_GenerationOptionsSetRepetitionPenalty_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsSetRepetitionPenalty_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationOptionsSetFrequencyPenalty(arg1 GenerationOptions, arg2 float64) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_GenerationOptionsSetFrequencyPenalty_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsSetFrequencyPenalty_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationOptionsSetPresencePenalty(arg1 GenerationOptions, arg2 float64) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_GenerationOptionsSetPresencePenalty_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsSetPresencePenalty_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationOptionsSetSeed(arg1 GenerationOptions, arg2 uint64) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_GenerationOptionsSetSeed_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_type_95(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsSetSeed_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_type_95(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationOptionsAddLogitBias(arg1 GenerationOptions, arg2 int32, arg3 float32) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (uintptr)(C._wrap_GenerationOptionsAddLogitBias_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1), C.float(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsAddLogitBias_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1), C.float(_swig_i_2)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationOptionsAddBannedToken(arg1 GenerationOptions, arg2 int32) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_GenerationOptionsAddBannedToken_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsAddBannedToken_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationOptionsAddStopToken(arg1 GenerationOptions, arg2 int32) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_GenerationOptionsAddStopToken_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsAddStopToken_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationOptionsClearStopTokens(arg1 GenerationOptions) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	swig_r = (uintptr)(C._wrap_GenerationOptionsClearStopTokens_low_402197efb3831eb5(C.uintptr_t(_swig_i_0)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsClearStopTokens_low_402197efb3831eb5(C.uintptr_t(_swig_i_0)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationOptionsAddStopString(arg1 GenerationOptions, arg2 string) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_GenerationOptionsAddStopString_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_96)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (*byte)(C._wrap_GenerationOptionsAddStopString_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_96)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationOptionsSetIgnoreEos(arg1 GenerationOptions, arg2 int32) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_GenerationOptionsSetIgnoreEos_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsSetIgnoreEos_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationOptionsSetTopLogprobs(arg1 GenerationOptions, arg2 int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_GenerationOptionsSetTopLogprobs_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsSetTopLogprobs_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationOptionsSetShowSpecial(arg1 GenerationOptions, arg2 int32) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_GenerationOptionsSetShowSpecial_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsSetShowSpecial_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
@@ -3645,18 +3645,18 @@ type GenerationOptionsInfo interface {
 }
 
 func GenerationOptionsGetInfo(arg1 GenerationOptions, arg2 GenerationOptionsInfo) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (uintptr)(C._wrap_GenerationOptionsGetInfo_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsGetInfo_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationCreate(arg1 Session, arg2 GenerationOptions, arg3 []int32, arg4 *Generation) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 uintptr
@@ -3664,17 +3664,17 @@ func GenerationCreate(arg1 Session, arg2 GenerationOptions, arg3 []int32, arg4 *
 	_swig_i_2 := arg3
 	var _swig_i_3 *uintptr
 	_swig_i_3 = (*uintptr)(arg4)
-	swig_r = (uintptr)(C._wrap_GenerationCreate_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), *(*C.swig_type_98)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_GenerationCreate_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), *(*C.swig_type_98)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationCreateText(arg1 Session, arg2 GenerationOptions, arg3 string, arg4 uint32, arg5 *Generation) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 uintptr
@@ -3683,17 +3683,17 @@ func GenerationCreateText(arg1 Session, arg2 GenerationOptions, arg3 string, arg
 	_swig_i_3 := arg4
 	var _swig_i_4 *uintptr
 	_swig_i_4 = (*uintptr)(arg5)
-	swig_r = (uintptr)(C._wrap_GenerationCreateText_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), *(*C.swig_type_99)(unsafe.Pointer(&_swig_i_2)), C.int(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_GenerationCreateText_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), *(*C.swig_type_99)(unsafe.Pointer(&_swig_i_2)), C.int(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationCreateChat(arg1 Session, arg2 GenerationOptions, arg3 Chat, arg4 uint32, arg5 *Generation) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 uintptr
@@ -3703,9 +3703,9 @@ func GenerationCreateChat(arg1 Session, arg2 GenerationOptions, arg3 Chat, arg4 
 	_swig_i_3 := arg4
 	var _swig_i_4 *uintptr
 	_swig_i_4 = (*uintptr)(arg5)
-	swig_r = (uintptr)(C._wrap_GenerationCreateChat_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2), C.int(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_GenerationCreateChat_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2), C.int(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
@@ -3820,126 +3820,126 @@ type Event interface {
 }
 
 func GenerationNext(arg1 Generation, arg2 Cancel, arg3 Event) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 uintptr
 	_swig_i_1 = uintptr(arg2)
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (uintptr)(C._wrap_GenerationNext_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_GenerationNext_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationAppend(arg1 Generation, arg2 []int32) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_GenerationAppend_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_103)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (*byte)(C._wrap_GenerationAppend_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_103)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationFinish(arg1 Generation, arg2 Event) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (uintptr)(C._wrap_GenerationFinish_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationFinish_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationPrepare(arg1 Generation, arg2 Cancel) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 uintptr
 	_swig_i_1 = uintptr(arg2)
-	swig_r = (uintptr)(C._wrap_GenerationPrepare_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationPrepare_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationGetLogits(arg1 Generation, arg2 []float32, arg3 int, arg4 *int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (uintptr)(C._wrap_GenerationGetLogits_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_104)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_GenerationGetLogits_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_104)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationSetLogits(arg1 Generation, arg2 []float32) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_GenerationSetLogits_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_105)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (*byte)(C._wrap_GenerationSetLogits_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_105)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationSaveMemory(arg1 Generation, arg2 []byte, arg3 int, arg4 *int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (uintptr)(C._wrap_GenerationSaveMemory_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_106)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_GenerationSaveMemory_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_106)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationRestoreMemory(arg1 Session, arg2 []byte, arg3 *Generation) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	var _swig_i_2 *uintptr
 	_swig_i_2 = (*uintptr)(arg3)
-	swig_r = (uintptr)(C._wrap_GenerationRestoreMemory_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_107)(unsafe.Pointer(&_swig_i_1)), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_GenerationRestoreMemory_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_107)(unsafe.Pointer(&_swig_i_1)), C.swig_voidp(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func SamplerCreate(arg1 GenerationOptions, arg2 *Sampler) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 *uintptr
 	_swig_i_1 = (*uintptr)(arg2)
-	swig_r = (uintptr)(C._wrap_SamplerCreate_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_SamplerCreate_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
@@ -3950,42 +3950,42 @@ func SamplerFree(arg1 Sampler) {
 }
 
 func SamplerAcceptPrompt(arg1 Sampler, arg2 []int32) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_SamplerAcceptPrompt_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_108)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (*byte)(C._wrap_SamplerAcceptPrompt_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_108)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func SamplerAccept(arg1 Sampler, arg2 int32) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_SamplerAccept_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_SamplerAccept_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func SamplerChoose(arg1 Sampler, arg2 []float32, arg3 *int32) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (uintptr)(C._wrap_SamplerChoose_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_109)(unsafe.Pointer(&_swig_i_1)), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_SamplerChoose_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_109)(unsafe.Pointer(&_swig_i_1)), C.swig_voidp(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
@@ -4087,46 +4087,46 @@ type GenerationInfo interface {
 }
 
 func GenerationGetInfo(arg1 Generation, arg2 GenerationInfo) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (uintptr)(C._wrap_GenerationGetInfo_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationGetInfo_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationSetTag(arg1 Generation, arg2 uint64) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_GenerationSetTag_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_type_111(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationSetTag_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_type_111(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func GenerationGetError(arg1 Generation) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	swig_r = (uintptr)(C._wrap_GenerationGetError_low_402197efb3831eb5(C.uintptr_t(_swig_i_0)))
+	swig_r = (*byte)(C._wrap_GenerationGetError_low_402197efb3831eb5(C.uintptr_t(_swig_i_0)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func BatchCreate(arg1 Model, arg2 *Batch) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 *uintptr
 	_swig_i_1 = (*uintptr)(arg2)
-	swig_r = (uintptr)(C._wrap_BatchCreate_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_BatchCreate_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
@@ -4143,63 +4143,63 @@ func BatchFree(arg1 Batch) {
 }
 
 func BatchAdd(arg1 Batch, arg2 Generation) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 uintptr
 	_swig_i_1 = uintptr(arg2)
-	swig_r = (uintptr)(C._wrap_BatchAdd_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_BatchAdd_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func BatchRemove(arg1 Batch, arg2 Generation) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 uintptr
 	_swig_i_1 = uintptr(arg2)
-	swig_r = (uintptr)(C._wrap_BatchRemove_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_BatchRemove_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func BatchStep(arg1 Batch, arg2 Cancel, arg3 *int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 uintptr
 	_swig_i_1 = uintptr(arg2)
 	_swig_i_2 := arg3
-	swig_r = (uintptr)(C._wrap_BatchStep_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_BatchStep_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_voidp(_swig_i_2)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func BatchNext(arg1 Batch, arg2 Cancel, arg3 *uint64, arg4 Event) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 uintptr
 	_swig_i_1 = uintptr(arg2)
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (uintptr)(C._wrap_BatchNext_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_voidp(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_BatchNext_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_voidp(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func WriterOptionsCreate(arg1 *WriterOptions) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 *uintptr
 	_swig_i_0 = (*uintptr)(arg1)
-	swig_r = (uintptr)(C._wrap_WriterOptionsCreate_low_402197efb3831eb5(C.swig_voidp(_swig_i_0)))
+	swig_r = (*byte)(C._wrap_WriterOptionsCreate_low_402197efb3831eb5(C.swig_voidp(_swig_i_0)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
@@ -4210,73 +4210,73 @@ func WriterOptionsFree(arg1 WriterOptions) {
 }
 
 func WriterOptionsSetSeed(arg1 WriterOptions, arg2 uint64) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_WriterOptionsSetSeed_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_type_112(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_WriterOptionsSetSeed_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_type_112(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func WriterOptionsSetShardSize(arg1 WriterOptions, arg2 uint64) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_WriterOptionsSetShardSize_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_type_113(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_WriterOptionsSetShardSize_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_type_113(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func WriterOptionsSetOverwrite(arg1 WriterOptions, arg2 int32) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_WriterOptionsSetOverwrite_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_WriterOptionsSetOverwrite_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func WriterOptionsSetProgress(arg1 WriterOptions, arg2 uintptr, arg3 uintptr) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (uintptr)(C._wrap_WriterOptionsSetProgress_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_WriterOptionsSetProgress_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func WriterOptionsSetCancel(arg1 WriterOptions, arg2 Cancel) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 uintptr
 	_swig_i_1 = uintptr(arg2)
-	swig_r = (uintptr)(C._wrap_WriterOptionsSetCancel_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_WriterOptionsSetCancel_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func UpcycleOptionsCreate(arg1 string, arg2 *UpcycleOptions) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	_swig_i_0 := arg1
 	var _swig_i_1 *uintptr
 	_swig_i_1 = (*uintptr)(arg2)
-	swig_r = (uintptr)(C._wrap_UpcycleOptionsCreate_low_402197efb3831eb5(*(*C.swig_type_114)(unsafe.Pointer(&_swig_i_0)), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_UpcycleOptionsCreate_low_402197efb3831eb5(*(*C.swig_type_114)(unsafe.Pointer(&_swig_i_0)), C.swig_voidp(_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
@@ -4287,7 +4287,7 @@ func UpcycleOptionsFree(arg1 UpcycleOptions) {
 }
 
 func UpcycleOptionsSetShape(arg1 UpcycleOptions, arg2 int, arg3 int, arg4 int, arg5 int, arg6 int) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
@@ -4295,87 +4295,87 @@ func UpcycleOptionsSetShape(arg1 UpcycleOptions, arg2 int, arg3 int, arg4 int, a
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := arg6
-	swig_r = (uintptr)(C._wrap_UpcycleOptionsSetShape_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_intgo(_swig_i_2), C.swig_intgo(_swig_i_3), C.swig_intgo(_swig_i_4), C.swig_intgo(_swig_i_5)))
+	swig_r = (*byte)(C._wrap_UpcycleOptionsSetShape_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_intgo(_swig_i_2), C.swig_intgo(_swig_i_3), C.swig_intgo(_swig_i_4), C.swig_intgo(_swig_i_5)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func UpcycleOptionsSetSharedExpert(arg1 UpcycleOptions, arg2 int32) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_UpcycleOptionsSetSharedExpert_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_UpcycleOptionsSetSharedExpert_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func UpcycleOptionsSetConcatProj(arg1 UpcycleOptions, arg2 int32) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_UpcycleOptionsSetConcatProj_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_UpcycleOptionsSetConcatProj_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func UpcycleOptionsSetSeparateRouter(arg1 UpcycleOptions, arg2 int32) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_UpcycleOptionsSetSeparateRouter_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_UpcycleOptionsSetSeparateRouter_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func UpcycleOptionsSetDownScale(arg1 UpcycleOptions, arg2 float64) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_UpcycleOptionsSetDownScale_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_UpcycleOptionsSetDownScale_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func UpcycleOptionsSetDropRatio(arg1 UpcycleOptions, arg2 float64) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_UpcycleOptionsSetDropRatio_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_UpcycleOptionsSetDropRatio_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func UpcycleOptionsSetRouterInit(arg1 UpcycleOptions, arg2 int32) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (uintptr)(C._wrap_UpcycleOptionsSetRouterInit_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_UpcycleOptionsSetRouterInit_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func UpcycleRun(arg1 string, arg2 string, arg3 UpcycleOptions, arg4 WriterOptions) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	var _swig_i_2 uintptr
 	_swig_i_2 = uintptr(arg3)
 	var _swig_i_3 uintptr
 	_swig_i_3 = uintptr(arg4)
-	swig_r = (uintptr)(C._wrap_UpcycleRun_low_402197efb3831eb5(*(*C.swig_type_115)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_116)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_UpcycleRun_low_402197efb3831eb5(*(*C.swig_type_115)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_116)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -4383,18 +4383,18 @@ func UpcycleRun(arg1 string, arg2 string, arg3 UpcycleOptions, arg4 WriterOption
 		Swig_escape_val = arg2
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func SynthesizeRun(arg1 string, arg2 string, arg3 int32, arg4 WriterOptions) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	var _swig_i_3 uintptr
 	_swig_i_3 = uintptr(arg4)
-	swig_r = (uintptr)(C._wrap_SynthesizeRun_low_402197efb3831eb5(*(*C.swig_type_117)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_118)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_SynthesizeRun_low_402197efb3831eb5(*(*C.swig_type_117)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_118)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -4402,18 +4402,18 @@ func SynthesizeRun(arg1 string, arg2 string, arg3 int32, arg4 WriterOptions) (_s
 		Swig_escape_val = arg2
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func QuantizeOptionsCreate(arg1 int32, arg2 *QuantizeOptions) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	_swig_i_0 := arg1
 	var _swig_i_1 *uintptr
 	_swig_i_1 = (*uintptr)(arg2)
-	swig_r = (uintptr)(C._wrap_QuantizeOptionsCreate_low_402197efb3831eb5(C.int(_swig_i_0), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_QuantizeOptionsCreate_low_402197efb3831eb5(C.int(_swig_i_0), C.swig_voidp(_swig_i_1)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
@@ -4424,29 +4424,29 @@ func QuantizeOptionsFree(arg1 QuantizeOptions) {
 }
 
 func QuantizeOptionsAddOverride(arg1 QuantizeOptions, arg2 string, arg3 int32) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (uintptr)(C._wrap_QuantizeOptionsAddOverride_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_119)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_QuantizeOptionsAddOverride_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), *(*C.swig_type_119)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
 func QuantizeRun(arg1 string, arg2 string, arg3 QuantizeOptions, arg4 WriterOptions) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	var _swig_i_2 uintptr
 	_swig_i_2 = uintptr(arg3)
 	var _swig_i_3 uintptr
 	_swig_i_3 = uintptr(arg4)
-	swig_r = (uintptr)(C._wrap_QuantizeRun_low_402197efb3831eb5(*(*C.swig_type_120)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_121)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_QuantizeRun_low_402197efb3831eb5(*(*C.swig_type_120)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_121)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -4454,7 +4454,7 @@ func QuantizeRun(arg1 string, arg2 string, arg3 QuantizeOptions, arg4 WriterOpti
 		Swig_escape_val = arg2
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
@@ -4549,7 +4549,7 @@ type VerificationFile interface {
 }
 
 func VerificationRun(arg1 string, arg2 uintptr, arg3 uintptr, arg4 Cancel, arg5 *Verification) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
@@ -4557,12 +4557,12 @@ func VerificationRun(arg1 string, arg2 uintptr, arg3 uintptr, arg4 Cancel, arg5 
 	_swig_i_3 = uintptr(arg4)
 	var _swig_i_4 *uintptr
 	_swig_i_4 = (*uintptr)(arg5)
-	swig_r = (uintptr)(C._wrap_VerificationRun_low_402197efb3831eb5(*(*C.swig_type_128)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_VerificationRun_low_402197efb3831eb5(*(*C.swig_type_128)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 
@@ -4575,14 +4575,14 @@ func VerificationCount(arg1 Verification) (_swig_ret int) {
 }
 
 func VerificationGetFile(arg1 Verification, arg2 int, arg3 VerificationFile) (_swig_ret Error) {
-	var swig_r uintptr
+	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (uintptr)(C._wrap_VerificationGetFile_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_VerificationGetFile_low_402197efb3831eb5(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	var swig_r_1 Error
-	swig_r_1 = Error(swig_r)
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
 }
 

@@ -398,11 +398,11 @@ void _wrap_ErrorFree_low_402197efb3831eb5(finermoe_error *_swig_go_0) {
 }
 
 
-finermoe_status _wrap_CancelCreate_low_402197efb3831eb5(finermoe_cancel **_swig_go_0) {
+char *_wrap_CancelCreate_low_402197efb3831eb5(finermoe_cancel **_swig_go_0) {
   finermoe_cancel **arg1 = (finermoe_cancel **) 0 ;
   finermoe_error **arg2 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -411,7 +411,7 @@ finermoe_status _wrap_CancelCreate_low_402197efb3831eb5(finermoe_cancel **_swig_
   arg1 = (finermoe_cancel **)_swig_go_0;
   
   result = (finermoe_status)finermoe_cancel_create(arg1,arg2);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
@@ -597,11 +597,11 @@ void _wrap_delete_SystemInfo_low_402197efb3831eb5(struct finermoe_system_info *_
 }
 
 
-finermoe_status _wrap_SystemGetInfo_low_402197efb3831eb5(struct finermoe_system_info *_swig_go_0) {
+char *_wrap_SystemGetInfo_low_402197efb3831eb5(struct finermoe_system_info *_swig_go_0) {
   finermoe_system_info *arg1 = (finermoe_system_info *) 0 ;
   finermoe_error **arg2 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -610,7 +610,7 @@ finermoe_status _wrap_SystemGetInfo_low_402197efb3831eb5(struct finermoe_system_
   arg1 = *(finermoe_system_info **)&_swig_go_0; 
   
   result = (finermoe_status)finermoe_system_get_info(arg1,arg2);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
@@ -753,12 +753,12 @@ void _wrap_delete_DeviceInfo_low_402197efb3831eb5(struct finermoe_device_info *_
 }
 
 
-finermoe_status _wrap_DeviceCount_low_402197efb3831eb5(_gostring_ _swig_go_0, intgo *_swig_go_1) {
+char *_wrap_DeviceCount_low_402197efb3831eb5(_gostring_ _swig_go_0, intgo *_swig_go_1) {
   char *arg1 = (char *) 0 ;
   size_t *arg2 = (size_t *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -775,19 +775,19 @@ finermoe_status _wrap_DeviceCount_low_402197efb3831eb5(_gostring_ _swig_go_0, in
   arg2 = (size_t *)_swig_go_1;
   
   result = (finermoe_status)finermoe_device_count((char const *)arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   free((void *)arg1);
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_DeviceGetInfo_low_402197efb3831eb5(_gostring_ _swig_go_0, intgo _swig_go_1, struct finermoe_device_info *_swig_go_2) {
+char *_wrap_DeviceGetInfo_low_402197efb3831eb5(_gostring_ _swig_go_0, intgo _swig_go_1, struct finermoe_device_info *_swig_go_2) {
   char *arg1 = (char *) 0 ;
   size_t arg2 ;
   finermoe_device_info *arg3 = (finermoe_device_info *) 0 ;
   finermoe_error **arg4 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -805,17 +805,17 @@ finermoe_status _wrap_DeviceGetInfo_low_402197efb3831eb5(_gostring_ _swig_go_0, 
   arg3 = *(finermoe_device_info **)&_swig_go_2; 
   
   result = (finermoe_status)finermoe_device_get_info((char const *)arg1,arg2,arg3,arg4);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   free((void *)arg1);
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_RuntimeOptionsCreate_low_402197efb3831eb5(finermoe_runtime_options **_swig_go_0) {
+char *_wrap_RuntimeOptionsCreate_low_402197efb3831eb5(finermoe_runtime_options **_swig_go_0) {
   finermoe_runtime_options **arg1 = (finermoe_runtime_options **) 0 ;
   finermoe_error **arg2 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -824,7 +824,7 @@ finermoe_status _wrap_RuntimeOptionsCreate_low_402197efb3831eb5(finermoe_runtime
   arg1 = (finermoe_runtime_options **)_swig_go_0;
   
   result = (finermoe_status)finermoe_runtime_options_create(arg1,arg2);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
@@ -839,12 +839,12 @@ void _wrap_RuntimeOptionsFree_low_402197efb3831eb5(finermoe_runtime_options *_sw
 }
 
 
-finermoe_status _wrap_RuntimeOptionsSetThreads_low_402197efb3831eb5(finermoe_runtime_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_RuntimeOptionsSetThreads_low_402197efb3831eb5(finermoe_runtime_options *_swig_go_0, int _swig_go_1) {
   finermoe_runtime_options *arg1 = (finermoe_runtime_options *) 0 ;
   uint32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -854,17 +854,17 @@ finermoe_status _wrap_RuntimeOptionsSetThreads_low_402197efb3831eb5(finermoe_run
   arg2 = (uint32_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_runtime_options_set_threads(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_RuntimeOptionsSetIsa_low_402197efb3831eb5(finermoe_runtime_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_RuntimeOptionsSetIsa_low_402197efb3831eb5(finermoe_runtime_options *_swig_go_0, int _swig_go_1) {
   finermoe_runtime_options *arg1 = (finermoe_runtime_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -874,17 +874,17 @@ finermoe_status _wrap_RuntimeOptionsSetIsa_low_402197efb3831eb5(finermoe_runtime
   arg2 = (int32_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_runtime_options_set_isa(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_RuntimeOptionsSetMemoryLimit_low_402197efb3831eb5(finermoe_runtime_options *_swig_go_0, long long _swig_go_1) {
+char *_wrap_RuntimeOptionsSetMemoryLimit_low_402197efb3831eb5(finermoe_runtime_options *_swig_go_0, long long _swig_go_1) {
   finermoe_runtime_options *arg1 = (finermoe_runtime_options *) 0 ;
   uint64_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -894,18 +894,18 @@ finermoe_status _wrap_RuntimeOptionsSetMemoryLimit_low_402197efb3831eb5(finermoe
   arg2 = (uint64_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_runtime_options_set_memory_limit(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_RuntimeOptionsSetLog_low_402197efb3831eb5(finermoe_runtime_options *_swig_go_0, finermoe_log_fn _swig_go_1, void *_swig_go_2) {
+char *_wrap_RuntimeOptionsSetLog_low_402197efb3831eb5(finermoe_runtime_options *_swig_go_0, finermoe_log_fn _swig_go_1, void *_swig_go_2) {
   finermoe_runtime_options *arg1 = (finermoe_runtime_options *) 0 ;
   finermoe_log_fn arg2 = (finermoe_log_fn) 0 ;
   void *arg3 = (void *) 0 ;
   finermoe_error **arg4 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -916,19 +916,19 @@ finermoe_status _wrap_RuntimeOptionsSetLog_low_402197efb3831eb5(finermoe_runtime
   arg3 = (void *)_swig_go_2;
   
   result = (finermoe_status)finermoe_runtime_options_set_log(arg1,arg2,arg3,arg4);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_RuntimeOptionsSetExecutor_low_402197efb3831eb5(finermoe_runtime_options *_swig_go_0, finermoe_executor_fn _swig_go_1, void *_swig_go_2, int _swig_go_3) {
+char *_wrap_RuntimeOptionsSetExecutor_low_402197efb3831eb5(finermoe_runtime_options *_swig_go_0, finermoe_executor_fn _swig_go_1, void *_swig_go_2, int _swig_go_3) {
   finermoe_runtime_options *arg1 = (finermoe_runtime_options *) 0 ;
   finermoe_executor_fn arg2 = (finermoe_executor_fn) 0 ;
   void *arg3 = (void *) 0 ;
   uint32_t arg4 ;
   finermoe_error **arg5 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -940,17 +940,17 @@ finermoe_status _wrap_RuntimeOptionsSetExecutor_low_402197efb3831eb5(finermoe_ru
   arg4 = (uint32_t)_swig_go_3; 
   
   result = (finermoe_status)finermoe_runtime_options_set_executor(arg1,arg2,arg3,arg4,arg5);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_RuntimeOptionsSetProfile_low_402197efb3831eb5(finermoe_runtime_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_RuntimeOptionsSetProfile_low_402197efb3831eb5(finermoe_runtime_options *_swig_go_0, int _swig_go_1) {
   finermoe_runtime_options *arg1 = (finermoe_runtime_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -960,17 +960,17 @@ finermoe_status _wrap_RuntimeOptionsSetProfile_low_402197efb3831eb5(finermoe_run
   arg2 = (int32_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_runtime_options_set_profile(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_RuntimeOptionsSetDevice_low_402197efb3831eb5(finermoe_runtime_options *_swig_go_0, _gostring_ _swig_go_1) {
+char *_wrap_RuntimeOptionsSetDevice_low_402197efb3831eb5(finermoe_runtime_options *_swig_go_0, _gostring_ _swig_go_1) {
   finermoe_runtime_options *arg1 = (finermoe_runtime_options *) 0 ;
   char *arg2 = (char *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -987,18 +987,18 @@ finermoe_status _wrap_RuntimeOptionsSetDevice_low_402197efb3831eb5(finermoe_runt
   
   
   result = (finermoe_status)finermoe_runtime_options_set_device(arg1,(char const *)arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   free((void *)arg2);
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_RuntimeOptionsSetDeviceModule_low_402197efb3831eb5(finermoe_runtime_options *_swig_go_0, _gostring_ _swig_go_1) {
+char *_wrap_RuntimeOptionsSetDeviceModule_low_402197efb3831eb5(finermoe_runtime_options *_swig_go_0, _gostring_ _swig_go_1) {
   finermoe_runtime_options *arg1 = (finermoe_runtime_options *) 0 ;
   char *arg2 = (char *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -1012,18 +1012,18 @@ finermoe_status _wrap_RuntimeOptionsSetDeviceModule_low_402197efb3831eb5(finermo
   
   
   result = (finermoe_status)finermoe_runtime_options_set_device_module(arg1,(char const *)arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   free(arg2); 
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_RuntimeCreate_low_402197efb3831eb5(finermoe_runtime_options *_swig_go_0, finermoe_runtime **_swig_go_1) {
+char *_wrap_RuntimeCreate_low_402197efb3831eb5(finermoe_runtime_options *_swig_go_0, finermoe_runtime **_swig_go_1) {
   finermoe_runtime_options *arg1 = (finermoe_runtime_options *) 0 ;
   finermoe_runtime **arg2 = (finermoe_runtime **) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -1033,17 +1033,17 @@ finermoe_status _wrap_RuntimeCreate_low_402197efb3831eb5(finermoe_runtime_option
   arg2 = (finermoe_runtime **)_swig_go_1;
   
   result = (finermoe_status)finermoe_runtime_create((struct finermoe_runtime_options const *)arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_RuntimeOpenModel_low_402197efb3831eb5(finermoe_model *_swig_go_0, finermoe_runtime **_swig_go_1) {
+char *_wrap_RuntimeOpenModel_low_402197efb3831eb5(finermoe_model *_swig_go_0, finermoe_runtime **_swig_go_1) {
   finermoe_model *arg1 = (finermoe_model *) 0 ;
   finermoe_runtime **arg2 = (finermoe_runtime **) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -1053,7 +1053,7 @@ finermoe_status _wrap_RuntimeOpenModel_low_402197efb3831eb5(finermoe_model *_swi
   arg2 = (finermoe_runtime **)_swig_go_1;
   
   result = (finermoe_status)finermoe_runtime_open_model((struct finermoe_model const *)arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
@@ -1167,12 +1167,12 @@ void _wrap_delete_RuntimeInfo_low_402197efb3831eb5(struct finermoe_runtime_info 
 }
 
 
-finermoe_status _wrap_RuntimeGetInfo_low_402197efb3831eb5(finermoe_runtime *_swig_go_0, struct finermoe_runtime_info *_swig_go_1) {
+char *_wrap_RuntimeGetInfo_low_402197efb3831eb5(finermoe_runtime *_swig_go_0, struct finermoe_runtime_info *_swig_go_1) {
   finermoe_runtime *arg1 = (finermoe_runtime *) 0 ;
   finermoe_runtime_info *arg2 = (finermoe_runtime_info *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -1182,7 +1182,7 @@ finermoe_status _wrap_RuntimeGetInfo_low_402197efb3831eb5(finermoe_runtime *_swi
   arg2 = *(finermoe_runtime_info **)&_swig_go_1; 
   
   result = (finermoe_status)finermoe_runtime_get_info((struct finermoe_runtime const *)arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
@@ -1286,13 +1286,13 @@ intgo _wrap_RuntimeOperationCount_low_402197efb3831eb5(finermoe_runtime *_swig_g
 }
 
 
-finermoe_status _wrap_RuntimeGetOperation_low_402197efb3831eb5(finermoe_runtime *_swig_go_0, intgo _swig_go_1, struct finermoe_runtime_operation *_swig_go_2) {
+char *_wrap_RuntimeGetOperation_low_402197efb3831eb5(finermoe_runtime *_swig_go_0, intgo _swig_go_1, struct finermoe_runtime_operation *_swig_go_2) {
   finermoe_runtime *arg1 = (finermoe_runtime *) 0 ;
   size_t arg2 ;
   finermoe_runtime_operation *arg3 = (finermoe_runtime_operation *) 0 ;
   finermoe_error **arg4 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -1303,16 +1303,16 @@ finermoe_status _wrap_RuntimeGetOperation_low_402197efb3831eb5(finermoe_runtime 
   arg3 = *(finermoe_runtime_operation **)&_swig_go_2; 
   
   result = (finermoe_status)finermoe_runtime_get_operation((struct finermoe_runtime const *)arg1,arg2,arg3,arg4);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_RuntimeResetProfile_low_402197efb3831eb5(finermoe_runtime *_swig_go_0) {
+char *_wrap_RuntimeResetProfile_low_402197efb3831eb5(finermoe_runtime *_swig_go_0) {
   finermoe_runtime *arg1 = (finermoe_runtime *) 0 ;
   finermoe_error **arg2 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -1321,17 +1321,17 @@ finermoe_status _wrap_RuntimeResetProfile_low_402197efb3831eb5(finermoe_runtime 
   arg1 = (finermoe_runtime *)_swig_go_0;
   
   result = (finermoe_status)finermoe_runtime_reset_profile(arg1,arg2);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_ConfigOpen_low_402197efb3831eb5(_gostring_ _swig_go_0, finermoe_config **_swig_go_1) {
+char *_wrap_ConfigOpen_low_402197efb3831eb5(_gostring_ _swig_go_0, finermoe_config **_swig_go_1) {
   char *arg1 = (char *) 0 ;
   finermoe_config **arg2 = (finermoe_config **) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -1345,19 +1345,19 @@ finermoe_status _wrap_ConfigOpen_low_402197efb3831eb5(_gostring_ _swig_go_0, fin
   arg2 = (finermoe_config **)_swig_go_1;
   
   result = (finermoe_status)finermoe_config_open((char const *)arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   free(arg1); 
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_ConfigOpenMemory_low_402197efb3831eb5(_gostring_ _swig_go_0, finermoe_config **_swig_go_1) {
+char *_wrap_ConfigOpenMemory_low_402197efb3831eb5(_gostring_ _swig_go_0, finermoe_config **_swig_go_1) {
   char *arg1 = (char *) 0 ;
   size_t arg2 ;
   finermoe_config **arg3 = (finermoe_config **) 0 ;
   finermoe_error **arg4 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -1370,17 +1370,17 @@ finermoe_status _wrap_ConfigOpenMemory_low_402197efb3831eb5(_gostring_ _swig_go_
   arg3 = (finermoe_config **)_swig_go_1;
   
   result = (finermoe_status)finermoe_config_open_memory((char const *)arg1,arg2,arg3,arg4);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_ConfigOpenModel_low_402197efb3831eb5(finermoe_model *_swig_go_0, finermoe_config **_swig_go_1) {
+char *_wrap_ConfigOpenModel_low_402197efb3831eb5(finermoe_model *_swig_go_0, finermoe_config **_swig_go_1) {
   finermoe_model *arg1 = (finermoe_model *) 0 ;
   finermoe_config **arg2 = (finermoe_config **) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -1390,7 +1390,7 @@ finermoe_status _wrap_ConfigOpenModel_low_402197efb3831eb5(finermoe_model *_swig
   arg2 = (finermoe_config **)_swig_go_1;
   
   result = (finermoe_status)finermoe_config_open_model((struct finermoe_model const *)arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
@@ -1868,12 +1868,12 @@ void _wrap_delete_ConfigInfo_low_402197efb3831eb5(struct finermoe_config_info *_
 }
 
 
-finermoe_status _wrap_ConfigGetInfo_low_402197efb3831eb5(finermoe_config *_swig_go_0, struct finermoe_config_info *_swig_go_1) {
+char *_wrap_ConfigGetInfo_low_402197efb3831eb5(finermoe_config *_swig_go_0, struct finermoe_config_info *_swig_go_1) {
   finermoe_config *arg1 = (finermoe_config *) 0 ;
   finermoe_config_info *arg2 = (finermoe_config_info *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -1883,19 +1883,19 @@ finermoe_status _wrap_ConfigGetInfo_low_402197efb3831eb5(finermoe_config *_swig_
   arg2 = *(finermoe_config_info **)&_swig_go_1; 
   
   result = (finermoe_status)finermoe_config_get_info((struct finermoe_config const *)arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_ConfigGetJson_low_402197efb3831eb5(finermoe_config *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
+char *_wrap_ConfigGetJson_low_402197efb3831eb5(finermoe_config *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
   finermoe_config *arg1 = (finermoe_config *) 0 ;
   char *arg2 = (char *) 0 ;
   size_t arg3 ;
   size_t *arg4 = (size_t *) 0 ;
   finermoe_error **arg5 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -1907,8 +1907,8 @@ finermoe_status _wrap_ConfigGetJson_low_402197efb3831eb5(finermoe_config *_swig_
   arg4 = (size_t *)_swig_go_3;
   
   result = (finermoe_status)finermoe_config_get_json((struct finermoe_config const *)arg1,arg2,arg3,arg4,arg5);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
-  free(arg2); 
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
+  
   return _swig_go_result;
 }
 
@@ -2103,11 +2103,11 @@ void _wrap_delete_Plan_low_402197efb3831eb5(struct finermoe_plan *_swig_go_0) {
 }
 
 
-finermoe_status _wrap_PlanOptionsCreate_low_402197efb3831eb5(finermoe_plan_options **_swig_go_0) {
+char *_wrap_PlanOptionsCreate_low_402197efb3831eb5(finermoe_plan_options **_swig_go_0) {
   finermoe_plan_options **arg1 = (finermoe_plan_options **) 0 ;
   finermoe_error **arg2 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -2116,7 +2116,7 @@ finermoe_status _wrap_PlanOptionsCreate_low_402197efb3831eb5(finermoe_plan_optio
   arg1 = (finermoe_plan_options **)_swig_go_0;
   
   result = (finermoe_status)finermoe_plan_options_create(arg1,arg2);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
@@ -2131,12 +2131,12 @@ void _wrap_PlanOptionsFree_low_402197efb3831eb5(finermoe_plan_options *_swig_go_
 }
 
 
-finermoe_status _wrap_PlanOptionsSetSession_low_402197efb3831eb5(finermoe_plan_options *_swig_go_0, finermoe_session_options *_swig_go_1) {
+char *_wrap_PlanOptionsSetSession_low_402197efb3831eb5(finermoe_plan_options *_swig_go_0, finermoe_session_options *_swig_go_1) {
   finermoe_plan_options *arg1 = (finermoe_plan_options *) 0 ;
   finermoe_session_options *arg2 = (finermoe_session_options *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -2146,17 +2146,17 @@ finermoe_status _wrap_PlanOptionsSetSession_low_402197efb3831eb5(finermoe_plan_o
   arg2 = (finermoe_session_options *)_swig_go_1;
   
   result = (finermoe_status)finermoe_plan_options_set_session(arg1,(struct finermoe_session_options const *)arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_PlanOptionsSetSessions_low_402197efb3831eb5(finermoe_plan_options *_swig_go_0, intgo _swig_go_1) {
+char *_wrap_PlanOptionsSetSessions_low_402197efb3831eb5(finermoe_plan_options *_swig_go_0, intgo _swig_go_1) {
   finermoe_plan_options *arg1 = (finermoe_plan_options *) 0 ;
   size_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -2166,17 +2166,17 @@ finermoe_status _wrap_PlanOptionsSetSessions_low_402197efb3831eb5(finermoe_plan_
   arg2 = (size_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_plan_options_set_sessions(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_PlanOptionsSetThreads_low_402197efb3831eb5(finermoe_plan_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_PlanOptionsSetThreads_low_402197efb3831eb5(finermoe_plan_options *_swig_go_0, int _swig_go_1) {
   finermoe_plan_options *arg1 = (finermoe_plan_options *) 0 ;
   uint32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -2186,17 +2186,17 @@ finermoe_status _wrap_PlanOptionsSetThreads_low_402197efb3831eb5(finermoe_plan_o
   arg2 = (uint32_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_plan_options_set_threads(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_PlanOptionsSetRuntime_low_402197efb3831eb5(finermoe_plan_options *_swig_go_0, finermoe_runtime *_swig_go_1) {
+char *_wrap_PlanOptionsSetRuntime_low_402197efb3831eb5(finermoe_plan_options *_swig_go_0, finermoe_runtime *_swig_go_1) {
   finermoe_plan_options *arg1 = (finermoe_plan_options *) 0 ;
   finermoe_runtime *arg2 = (finermoe_runtime *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -2206,18 +2206,18 @@ finermoe_status _wrap_PlanOptionsSetRuntime_low_402197efb3831eb5(finermoe_plan_o
   arg2 = (finermoe_runtime *)_swig_go_1;
   
   result = (finermoe_status)finermoe_plan_options_set_runtime(arg1,(struct finermoe_runtime const *)arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_PlanCompute_low_402197efb3831eb5(finermoe_config *_swig_go_0, finermoe_plan_options *_swig_go_1, struct finermoe_plan *_swig_go_2) {
+char *_wrap_PlanCompute_low_402197efb3831eb5(finermoe_config *_swig_go_0, finermoe_plan_options *_swig_go_1, struct finermoe_plan *_swig_go_2) {
   finermoe_config *arg1 = (finermoe_config *) 0 ;
   finermoe_plan_options *arg2 = (finermoe_plan_options *) 0 ;
   finermoe_plan *arg3 = (finermoe_plan *) 0 ;
   finermoe_error **arg4 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -2228,16 +2228,16 @@ finermoe_status _wrap_PlanCompute_low_402197efb3831eb5(finermoe_config *_swig_go
   arg3 = *(finermoe_plan **)&_swig_go_2; 
   
   result = (finermoe_status)finermoe_plan_compute((struct finermoe_config const *)arg1,(struct finermoe_plan_options const *)arg2,arg3,arg4);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_ModelOptionsCreate_low_402197efb3831eb5(finermoe_model_options **_swig_go_0) {
+char *_wrap_ModelOptionsCreate_low_402197efb3831eb5(finermoe_model_options **_swig_go_0) {
   finermoe_model_options **arg1 = (finermoe_model_options **) 0 ;
   finermoe_error **arg2 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -2246,7 +2246,7 @@ finermoe_status _wrap_ModelOptionsCreate_low_402197efb3831eb5(finermoe_model_opt
   arg1 = (finermoe_model_options **)_swig_go_0;
   
   result = (finermoe_status)finermoe_model_options_create(arg1,arg2);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
@@ -2261,12 +2261,12 @@ void _wrap_ModelOptionsFree_low_402197efb3831eb5(finermoe_model_options *_swig_g
 }
 
 
-finermoe_status _wrap_ModelOptionsSetRuntime_low_402197efb3831eb5(finermoe_model_options *_swig_go_0, finermoe_runtime *_swig_go_1) {
+char *_wrap_ModelOptionsSetRuntime_low_402197efb3831eb5(finermoe_model_options *_swig_go_0, finermoe_runtime *_swig_go_1) {
   finermoe_model_options *arg1 = (finermoe_model_options *) 0 ;
   finermoe_runtime *arg2 = (finermoe_runtime *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -2276,17 +2276,17 @@ finermoe_status _wrap_ModelOptionsSetRuntime_low_402197efb3831eb5(finermoe_model
   arg2 = (finermoe_runtime *)_swig_go_1;
   
   result = (finermoe_status)finermoe_model_options_set_runtime(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_ModelOptionsSetCopy_low_402197efb3831eb5(finermoe_model_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_ModelOptionsSetCopy_low_402197efb3831eb5(finermoe_model_options *_swig_go_0, int _swig_go_1) {
   finermoe_model_options *arg1 = (finermoe_model_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -2296,17 +2296,17 @@ finermoe_status _wrap_ModelOptionsSetCopy_low_402197efb3831eb5(finermoe_model_op
   arg2 = (int32_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_model_options_set_copy(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_ModelOptionsSetVerify_low_402197efb3831eb5(finermoe_model_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_ModelOptionsSetVerify_low_402197efb3831eb5(finermoe_model_options *_swig_go_0, int _swig_go_1) {
   finermoe_model_options *arg1 = (finermoe_model_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -2316,17 +2316,17 @@ finermoe_status _wrap_ModelOptionsSetVerify_low_402197efb3831eb5(finermoe_model_
   arg2 = (int32_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_model_options_set_verify(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_ModelOptionsSetLock_low_402197efb3831eb5(finermoe_model_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_ModelOptionsSetLock_low_402197efb3831eb5(finermoe_model_options *_swig_go_0, int _swig_go_1) {
   finermoe_model_options *arg1 = (finermoe_model_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -2336,17 +2336,17 @@ finermoe_status _wrap_ModelOptionsSetLock_low_402197efb3831eb5(finermoe_model_op
   arg2 = (int32_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_model_options_set_lock(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_ModelOptionsSetExpertBudget_low_402197efb3831eb5(finermoe_model_options *_swig_go_0, long long _swig_go_1) {
+char *_wrap_ModelOptionsSetExpertBudget_low_402197efb3831eb5(finermoe_model_options *_swig_go_0, long long _swig_go_1) {
   finermoe_model_options *arg1 = (finermoe_model_options *) 0 ;
   uint64_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -2356,17 +2356,17 @@ finermoe_status _wrap_ModelOptionsSetExpertBudget_low_402197efb3831eb5(finermoe_
   arg2 = (uint64_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_model_options_set_expert_budget(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_ModelOptionsSetPrefetch_low_402197efb3831eb5(finermoe_model_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_ModelOptionsSetPrefetch_low_402197efb3831eb5(finermoe_model_options *_swig_go_0, int _swig_go_1) {
   finermoe_model_options *arg1 = (finermoe_model_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -2376,17 +2376,17 @@ finermoe_status _wrap_ModelOptionsSetPrefetch_low_402197efb3831eb5(finermoe_mode
   arg2 = (int32_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_model_options_set_prefetch(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_ModelOptionsSetExpertDevice_low_402197efb3831eb5(finermoe_model_options *_swig_go_0, _gostring_ _swig_go_1) {
+char *_wrap_ModelOptionsSetExpertDevice_low_402197efb3831eb5(finermoe_model_options *_swig_go_0, _gostring_ _swig_go_1) {
   finermoe_model_options *arg1 = (finermoe_model_options *) 0 ;
   char *arg2 = (char *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -2403,19 +2403,19 @@ finermoe_status _wrap_ModelOptionsSetExpertDevice_low_402197efb3831eb5(finermoe_
   
   
   result = (finermoe_status)finermoe_model_options_set_expert_device(arg1,(char const *)arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   free((void *)arg2);
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_ModelOptionsSetProgress_low_402197efb3831eb5(finermoe_model_options *_swig_go_0, finermoe_progress_fn _swig_go_1, void *_swig_go_2) {
+char *_wrap_ModelOptionsSetProgress_low_402197efb3831eb5(finermoe_model_options *_swig_go_0, finermoe_progress_fn _swig_go_1, void *_swig_go_2) {
   finermoe_model_options *arg1 = (finermoe_model_options *) 0 ;
   finermoe_progress_fn arg2 = (finermoe_progress_fn) 0 ;
   void *arg3 = (void *) 0 ;
   finermoe_error **arg4 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -2426,17 +2426,17 @@ finermoe_status _wrap_ModelOptionsSetProgress_low_402197efb3831eb5(finermoe_mode
   arg3 = (void *)_swig_go_2;
   
   result = (finermoe_status)finermoe_model_options_set_progress(arg1,arg2,arg3,arg4);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_ModelOptionsSetCancel_low_402197efb3831eb5(finermoe_model_options *_swig_go_0, finermoe_cancel *_swig_go_1) {
+char *_wrap_ModelOptionsSetCancel_low_402197efb3831eb5(finermoe_model_options *_swig_go_0, finermoe_cancel *_swig_go_1) {
   finermoe_model_options *arg1 = (finermoe_model_options *) 0 ;
   finermoe_cancel *arg2 = (finermoe_cancel *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -2446,18 +2446,18 @@ finermoe_status _wrap_ModelOptionsSetCancel_low_402197efb3831eb5(finermoe_model_
   arg2 = (finermoe_cancel *)_swig_go_1;
   
   result = (finermoe_status)finermoe_model_options_set_cancel(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_ModelOpen_low_402197efb3831eb5(_gostring_ _swig_go_0, finermoe_model_options *_swig_go_1, finermoe_model **_swig_go_2) {
+char *_wrap_ModelOpen_low_402197efb3831eb5(_gostring_ _swig_go_0, finermoe_model_options *_swig_go_1, finermoe_model **_swig_go_2) {
   char *arg1 = (char *) 0 ;
   finermoe_model_options *arg2 = (finermoe_model_options *) 0 ;
   finermoe_model **arg3 = (finermoe_model **) 0 ;
   finermoe_error **arg4 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -2472,19 +2472,19 @@ finermoe_status _wrap_ModelOpen_low_402197efb3831eb5(_gostring_ _swig_go_0, fine
   arg3 = (finermoe_model **)_swig_go_2;
   
   result = (finermoe_status)finermoe_model_open((char const *)arg1,(struct finermoe_model_options const *)arg2,arg3,arg4);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   free(arg1); 
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_ModelOpenFd_low_402197efb3831eb5(intgo _swig_go_0, finermoe_model_options *_swig_go_1, finermoe_model **_swig_go_2) {
+char *_wrap_ModelOpenFd_low_402197efb3831eb5(intgo _swig_go_0, finermoe_model_options *_swig_go_1, finermoe_model **_swig_go_2) {
   int arg1 ;
   finermoe_model_options *arg2 = (finermoe_model_options *) 0 ;
   finermoe_model **arg3 = (finermoe_model **) 0 ;
   finermoe_error **arg4 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -2495,19 +2495,19 @@ finermoe_status _wrap_ModelOpenFd_low_402197efb3831eb5(intgo _swig_go_0, finermo
   arg3 = (finermoe_model **)_swig_go_2;
   
   result = (finermoe_status)finermoe_model_open_fd(arg1,(struct finermoe_model_options const *)arg2,arg3,arg4);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_ModelOpenMemory_low_402197efb3831eb5(_goslice_ _swig_go_0, finermoe_model_options *_swig_go_1, finermoe_model **_swig_go_2) {
+char *_wrap_ModelOpenMemory_low_402197efb3831eb5(_goslice_ _swig_go_0, finermoe_model_options *_swig_go_1, finermoe_model **_swig_go_2) {
   void *arg1 = (void *) 0 ;
   size_t arg2 ;
   finermoe_model_options *arg3 = (finermoe_model_options *) 0 ;
   finermoe_model **arg4 = (finermoe_model **) 0 ;
   finermoe_error **arg5 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -2521,7 +2521,7 @@ finermoe_status _wrap_ModelOpenMemory_low_402197efb3831eb5(_goslice_ _swig_go_0,
   arg4 = (finermoe_model **)_swig_go_2;
   
   result = (finermoe_status)finermoe_model_open_memory((void const *)arg1,arg2,(struct finermoe_model_options const *)arg3,arg4,arg5);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
@@ -2546,14 +2546,14 @@ void _wrap_ModelFree_low_402197efb3831eb5(finermoe_model *_swig_go_0) {
 }
 
 
-finermoe_status _wrap_ModelExpertSimilarity_low_402197efb3831eb5(finermoe_model *_swig_go_0, intgo _swig_go_1, finermoe_cancel *_swig_go_2, double *_swig_go_3) {
+char *_wrap_ModelExpertSimilarity_low_402197efb3831eb5(finermoe_model *_swig_go_0, intgo _swig_go_1, finermoe_cancel *_swig_go_2, double *_swig_go_3) {
   finermoe_model *arg1 = (finermoe_model *) 0 ;
   size_t arg2 ;
   finermoe_cancel *arg3 = (finermoe_cancel *) 0 ;
   double *arg4 = (double *) 0 ;
   finermoe_error **arg5 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -2565,17 +2565,17 @@ finermoe_status _wrap_ModelExpertSimilarity_low_402197efb3831eb5(finermoe_model 
   arg4 = (double *)_swig_go_3;
   
   result = (finermoe_status)finermoe_model_expert_similarity((struct finermoe_model const *)arg1,arg2,arg3,arg4,arg5);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_TokenizerOpen_low_402197efb3831eb5(_gostring_ _swig_go_0, finermoe_tokenizer **_swig_go_1) {
+char *_wrap_TokenizerOpen_low_402197efb3831eb5(_gostring_ _swig_go_0, finermoe_tokenizer **_swig_go_1) {
   char *arg1 = (char *) 0 ;
   finermoe_tokenizer **arg2 = (finermoe_tokenizer **) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -2589,13 +2589,13 @@ finermoe_status _wrap_TokenizerOpen_low_402197efb3831eb5(_gostring_ _swig_go_0, 
   arg2 = (finermoe_tokenizer **)_swig_go_1;
   
   result = (finermoe_status)finermoe_tokenizer_open((char const *)arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   free(arg1); 
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_TokenizerOpenMemory_low_402197efb3831eb5(_gostring_ _swig_go_0, _gostring_ _swig_go_1, finermoe_tokenizer **_swig_go_2) {
+char *_wrap_TokenizerOpenMemory_low_402197efb3831eb5(_gostring_ _swig_go_0, _gostring_ _swig_go_1, finermoe_tokenizer **_swig_go_2) {
   char *arg1 = (char *) 0 ;
   size_t arg2 ;
   char *arg3 = (char *) 0 ;
@@ -2603,7 +2603,7 @@ finermoe_status _wrap_TokenizerOpenMemory_low_402197efb3831eb5(_gostring_ _swig_
   finermoe_tokenizer **arg5 = (finermoe_tokenizer **) 0 ;
   finermoe_error **arg6 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -2620,17 +2620,17 @@ finermoe_status _wrap_TokenizerOpenMemory_low_402197efb3831eb5(_gostring_ _swig_
   arg5 = (finermoe_tokenizer **)_swig_go_2;
   
   result = (finermoe_status)finermoe_tokenizer_open_memory((char const *)arg1,arg2,(char const *)arg3,arg4,arg5,arg6);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_TokenizerOpenModel_low_402197efb3831eb5(finermoe_model *_swig_go_0, finermoe_tokenizer **_swig_go_1) {
+char *_wrap_TokenizerOpenModel_low_402197efb3831eb5(finermoe_model *_swig_go_0, finermoe_tokenizer **_swig_go_1) {
   finermoe_model *arg1 = (finermoe_model *) 0 ;
   finermoe_tokenizer **arg2 = (finermoe_tokenizer **) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -2640,7 +2640,7 @@ finermoe_status _wrap_TokenizerOpenModel_low_402197efb3831eb5(finermoe_model *_s
   arg2 = (finermoe_tokenizer **)_swig_go_1;
   
   result = (finermoe_status)finermoe_tokenizer_open_model((struct finermoe_model const *)arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
@@ -2767,12 +2767,12 @@ void _wrap_delete_TokenizerInfo_low_402197efb3831eb5(struct finermoe_tokenizer_i
 }
 
 
-finermoe_status _wrap_TokenizerGetInfo_low_402197efb3831eb5(finermoe_tokenizer *_swig_go_0, struct finermoe_tokenizer_info *_swig_go_1) {
+char *_wrap_TokenizerGetInfo_low_402197efb3831eb5(finermoe_tokenizer *_swig_go_0, struct finermoe_tokenizer_info *_swig_go_1) {
   finermoe_tokenizer *arg1 = (finermoe_tokenizer *) 0 ;
   finermoe_tokenizer_info *arg2 = (finermoe_tokenizer_info *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -2782,12 +2782,12 @@ finermoe_status _wrap_TokenizerGetInfo_low_402197efb3831eb5(finermoe_tokenizer *
   arg2 = *(finermoe_tokenizer_info **)&_swig_go_1; 
   
   result = (finermoe_status)finermoe_tokenizer_get_info((struct finermoe_tokenizer const *)arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_TokenizerEncode_low_402197efb3831eb5(finermoe_tokenizer *_swig_go_0, _gostring_ _swig_go_1, int _swig_go_2, _goslice_ _swig_go_3, _goslice_ _swig_go_4, intgo _swig_go_5, intgo *_swig_go_6) {
+char *_wrap_TokenizerEncode_low_402197efb3831eb5(finermoe_tokenizer *_swig_go_0, _gostring_ _swig_go_1, int _swig_go_2, _goslice_ _swig_go_3, _goslice_ _swig_go_4, intgo _swig_go_5, intgo *_swig_go_6) {
   finermoe_tokenizer *arg1 = (finermoe_tokenizer *) 0 ;
   char *arg2 = (char *) 0 ;
   size_t arg3 ;
@@ -2798,7 +2798,7 @@ finermoe_status _wrap_TokenizerEncode_low_402197efb3831eb5(finermoe_tokenizer *_
   size_t *arg8 = (size_t *) 0 ;
   finermoe_error **arg9 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -2816,12 +2816,14 @@ finermoe_status _wrap_TokenizerEncode_low_402197efb3831eb5(finermoe_tokenizer *_
   arg8 = (size_t *)_swig_go_6;
   
   result = (finermoe_status)finermoe_tokenizer_encode((struct finermoe_tokenizer const *)arg1,(char const *)arg2,arg3,arg4,arg5,arg6,arg7,arg8,arg9);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
+  
+  
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_TokenizerCount_low_402197efb3831eb5(finermoe_tokenizer *_swig_go_0, _gostring_ _swig_go_1, int _swig_go_2, intgo *_swig_go_3) {
+char *_wrap_TokenizerCount_low_402197efb3831eb5(finermoe_tokenizer *_swig_go_0, _gostring_ _swig_go_1, int _swig_go_2, intgo *_swig_go_3) {
   finermoe_tokenizer *arg1 = (finermoe_tokenizer *) 0 ;
   char *arg2 = (char *) 0 ;
   size_t arg3 ;
@@ -2829,7 +2831,7 @@ finermoe_status _wrap_TokenizerCount_low_402197efb3831eb5(finermoe_tokenizer *_s
   size_t *arg5 = (size_t *) 0 ;
   finermoe_error **arg6 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -2844,12 +2846,12 @@ finermoe_status _wrap_TokenizerCount_low_402197efb3831eb5(finermoe_tokenizer *_s
   arg5 = (size_t *)_swig_go_3;
   
   result = (finermoe_status)finermoe_tokenizer_count((struct finermoe_tokenizer const *)arg1,(char const *)arg2,arg3,arg4,arg5,arg6);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_TokenizerDecode_low_402197efb3831eb5(finermoe_tokenizer *_swig_go_0, _goslice_ _swig_go_1, int _swig_go_2, _goslice_ _swig_go_3, intgo _swig_go_4, intgo *_swig_go_5) {
+char *_wrap_TokenizerDecode_low_402197efb3831eb5(finermoe_tokenizer *_swig_go_0, _goslice_ _swig_go_1, int _swig_go_2, _goslice_ _swig_go_3, intgo _swig_go_4, intgo *_swig_go_5) {
   finermoe_tokenizer *arg1 = (finermoe_tokenizer *) 0 ;
   int32_t *arg2 = (int32_t *) 0 ;
   size_t arg3 ;
@@ -2859,7 +2861,7 @@ finermoe_status _wrap_TokenizerDecode_low_402197efb3831eb5(finermoe_tokenizer *_
   size_t *arg7 = (size_t *) 0 ;
   finermoe_error **arg8 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -2876,13 +2878,13 @@ finermoe_status _wrap_TokenizerDecode_low_402197efb3831eb5(finermoe_tokenizer *_
   arg7 = (size_t *)_swig_go_5;
   
   result = (finermoe_status)finermoe_tokenizer_decode((struct finermoe_tokenizer const *)arg1,(int const *)arg2,arg3,arg4,arg5,arg6,arg7,arg8);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
-  free(arg5); 
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
+  
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_TokenizerToken_low_402197efb3831eb5(finermoe_tokenizer *_swig_go_0, int _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4, int *_swig_go_5) {
+char *_wrap_TokenizerToken_low_402197efb3831eb5(finermoe_tokenizer *_swig_go_0, int _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4, int *_swig_go_5) {
   finermoe_tokenizer *arg1 = (finermoe_tokenizer *) 0 ;
   int32_t arg2 ;
   char *arg3 = (char *) 0 ;
@@ -2891,7 +2893,7 @@ finermoe_status _wrap_TokenizerToken_low_402197efb3831eb5(finermoe_tokenizer *_s
   int32_t *arg6 = (int32_t *) 0 ;
   finermoe_error **arg7 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -2905,20 +2907,20 @@ finermoe_status _wrap_TokenizerToken_low_402197efb3831eb5(finermoe_tokenizer *_s
   arg6 = (int32_t *)_swig_go_5;
   
   result = (finermoe_status)finermoe_tokenizer_token((struct finermoe_tokenizer const *)arg1,arg2,arg3,arg4,arg5,arg6,arg7);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
-  free(arg3); 
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
+  
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_TokenizerFind_low_402197efb3831eb5(finermoe_tokenizer *_swig_go_0, _goslice_ _swig_go_1, int *_swig_go_2) {
+char *_wrap_TokenizerFind_low_402197efb3831eb5(finermoe_tokenizer *_swig_go_0, _goslice_ _swig_go_1, int *_swig_go_2) {
   finermoe_tokenizer *arg1 = (finermoe_tokenizer *) 0 ;
   char *arg2 = (char *) 0 ;
   size_t arg3 ;
   int32_t *arg4 = (int32_t *) 0 ;
   finermoe_error **arg5 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -2932,18 +2934,18 @@ finermoe_status _wrap_TokenizerFind_low_402197efb3831eb5(finermoe_tokenizer *_sw
   arg4 = (int32_t *)_swig_go_2;
   
   result = (finermoe_status)finermoe_tokenizer_find((struct finermoe_tokenizer const *)arg1,(char const *)arg2,arg3,arg4,arg5);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_DecoderCreate_low_402197efb3831eb5(finermoe_tokenizer *_swig_go_0, int _swig_go_1, finermoe_decoder **_swig_go_2) {
+char *_wrap_DecoderCreate_low_402197efb3831eb5(finermoe_tokenizer *_swig_go_0, int _swig_go_1, finermoe_decoder **_swig_go_2) {
   finermoe_tokenizer *arg1 = (finermoe_tokenizer *) 0 ;
   uint32_t arg2 ;
   finermoe_decoder **arg3 = (finermoe_decoder **) 0 ;
   finermoe_error **arg4 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -2954,7 +2956,7 @@ finermoe_status _wrap_DecoderCreate_low_402197efb3831eb5(finermoe_tokenizer *_sw
   arg3 = (finermoe_decoder **)_swig_go_2;
   
   result = (finermoe_status)finermoe_decoder_create((struct finermoe_tokenizer const *)arg1,arg2,arg3,arg4);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
@@ -2969,7 +2971,7 @@ void _wrap_DecoderFree_low_402197efb3831eb5(finermoe_decoder *_swig_go_0) {
 }
 
 
-finermoe_status _wrap_DecoderPush_low_402197efb3831eb5(finermoe_decoder *_swig_go_0, int _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
+char *_wrap_DecoderPush_low_402197efb3831eb5(finermoe_decoder *_swig_go_0, int _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
   finermoe_decoder *arg1 = (finermoe_decoder *) 0 ;
   int32_t arg2 ;
   char *arg3 = (char *) 0 ;
@@ -2977,7 +2979,7 @@ finermoe_status _wrap_DecoderPush_low_402197efb3831eb5(finermoe_decoder *_swig_g
   size_t *arg5 = (size_t *) 0 ;
   finermoe_error **arg6 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -2990,20 +2992,20 @@ finermoe_status _wrap_DecoderPush_low_402197efb3831eb5(finermoe_decoder *_swig_g
   arg5 = (size_t *)_swig_go_4;
   
   result = (finermoe_status)finermoe_decoder_push(arg1,arg2,arg3,arg4,arg5,arg6);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
-  free(arg3); 
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
+  
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_DecoderFlush_low_402197efb3831eb5(finermoe_decoder *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
+char *_wrap_DecoderFlush_low_402197efb3831eb5(finermoe_decoder *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
   finermoe_decoder *arg1 = (finermoe_decoder *) 0 ;
   char *arg2 = (char *) 0 ;
   size_t arg3 ;
   size_t *arg4 = (size_t *) 0 ;
   finermoe_error **arg5 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3015,17 +3017,17 @@ finermoe_status _wrap_DecoderFlush_low_402197efb3831eb5(finermoe_decoder *_swig_
   arg4 = (size_t *)_swig_go_3;
   
   result = (finermoe_status)finermoe_decoder_flush(arg1,arg2,arg3,arg4,arg5);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
-  free(arg2); 
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
+  
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_ChatCreate_low_402197efb3831eb5(finermoe_chat **_swig_go_0) {
+char *_wrap_ChatCreate_low_402197efb3831eb5(finermoe_chat **_swig_go_0) {
   finermoe_chat **arg1 = (finermoe_chat **) 0 ;
   finermoe_error **arg2 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3034,7 +3036,7 @@ finermoe_status _wrap_ChatCreate_low_402197efb3831eb5(finermoe_chat **_swig_go_0
   arg1 = (finermoe_chat **)_swig_go_0;
   
   result = (finermoe_status)finermoe_chat_create(arg1,arg2);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
@@ -3049,14 +3051,14 @@ void _wrap_ChatFree_low_402197efb3831eb5(finermoe_chat *_swig_go_0) {
 }
 
 
-finermoe_status _wrap_ChatAdd_low_402197efb3831eb5(finermoe_chat *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2) {
+char *_wrap_ChatAdd_low_402197efb3831eb5(finermoe_chat *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2) {
   finermoe_chat *arg1 = (finermoe_chat *) 0 ;
   char *arg2 = (char *) 0 ;
   char *arg3 = (char *) 0 ;
   size_t arg4 ;
   finermoe_error **arg5 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3074,7 +3076,7 @@ finermoe_status _wrap_ChatAdd_low_402197efb3831eb5(finermoe_chat *_swig_go_0, _g
   
   
   result = (finermoe_status)finermoe_chat_add(arg1,(char const *)arg2,(char const *)arg3,arg4,arg5);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   free(arg2); 
   return _swig_go_result;
 }
@@ -3155,13 +3157,13 @@ void _wrap_delete_ChatMessage_low_402197efb3831eb5(struct finermoe_chat_message 
 }
 
 
-finermoe_status _wrap_ChatGet_low_402197efb3831eb5(finermoe_chat *_swig_go_0, intgo _swig_go_1, struct finermoe_chat_message *_swig_go_2) {
+char *_wrap_ChatGet_low_402197efb3831eb5(finermoe_chat *_swig_go_0, intgo _swig_go_1, struct finermoe_chat_message *_swig_go_2) {
   finermoe_chat *arg1 = (finermoe_chat *) 0 ;
   size_t arg2 ;
   finermoe_chat_message *arg3 = (finermoe_chat_message *) 0 ;
   finermoe_error **arg4 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3172,19 +3174,19 @@ finermoe_status _wrap_ChatGet_low_402197efb3831eb5(finermoe_chat *_swig_go_0, in
   arg3 = *(finermoe_chat_message **)&_swig_go_2; 
   
   result = (finermoe_status)finermoe_chat_get((struct finermoe_chat const *)arg1,arg2,arg3,arg4);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_ChatSet_low_402197efb3831eb5(finermoe_chat *_swig_go_0, intgo _swig_go_1, _gostring_ _swig_go_2) {
+char *_wrap_ChatSet_low_402197efb3831eb5(finermoe_chat *_swig_go_0, intgo _swig_go_1, _gostring_ _swig_go_2) {
   finermoe_chat *arg1 = (finermoe_chat *) 0 ;
   size_t arg2 ;
   char *arg3 = (char *) 0 ;
   size_t arg4 ;
   finermoe_error **arg5 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3198,17 +3200,17 @@ finermoe_status _wrap_ChatSet_low_402197efb3831eb5(finermoe_chat *_swig_go_0, in
   
   
   result = (finermoe_status)finermoe_chat_set(arg1,arg2,(char const *)arg3,arg4,arg5);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_ChatTruncate_low_402197efb3831eb5(finermoe_chat *_swig_go_0, intgo _swig_go_1) {
+char *_wrap_ChatTruncate_low_402197efb3831eb5(finermoe_chat *_swig_go_0, intgo _swig_go_1) {
   finermoe_chat *arg1 = (finermoe_chat *) 0 ;
   size_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3218,18 +3220,18 @@ finermoe_status _wrap_ChatTruncate_low_402197efb3831eb5(finermoe_chat *_swig_go_
   arg2 = (size_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_chat_truncate(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_ChatRemove_low_402197efb3831eb5(finermoe_chat *_swig_go_0, intgo _swig_go_1, intgo _swig_go_2) {
+char *_wrap_ChatRemove_low_402197efb3831eb5(finermoe_chat *_swig_go_0, intgo _swig_go_1, intgo _swig_go_2) {
   finermoe_chat *arg1 = (finermoe_chat *) 0 ;
   size_t arg2 ;
   size_t arg3 ;
   finermoe_error **arg4 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3240,12 +3242,12 @@ finermoe_status _wrap_ChatRemove_low_402197efb3831eb5(finermoe_chat *_swig_go_0,
   arg3 = (size_t)_swig_go_2; 
   
   result = (finermoe_status)finermoe_chat_remove(arg1,arg2,arg3,arg4);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_ChatEncode_low_402197efb3831eb5(finermoe_chat *_swig_go_0, finermoe_tokenizer *_swig_go_1, int _swig_go_2, _goslice_ _swig_go_3, intgo _swig_go_4, intgo *_swig_go_5) {
+char *_wrap_ChatEncode_low_402197efb3831eb5(finermoe_chat *_swig_go_0, finermoe_tokenizer *_swig_go_1, int _swig_go_2, _goslice_ _swig_go_3, intgo _swig_go_4, intgo *_swig_go_5) {
   finermoe_chat *arg1 = (finermoe_chat *) 0 ;
   finermoe_tokenizer *arg2 = (finermoe_tokenizer *) 0 ;
   uint32_t arg3 ;
@@ -3254,7 +3256,7 @@ finermoe_status _wrap_ChatEncode_low_402197efb3831eb5(finermoe_chat *_swig_go_0,
   size_t *arg6 = (size_t *) 0 ;
   finermoe_error **arg7 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3268,12 +3270,13 @@ finermoe_status _wrap_ChatEncode_low_402197efb3831eb5(finermoe_chat *_swig_go_0,
   arg6 = (size_t *)_swig_go_5;
   
   result = (finermoe_status)finermoe_chat_encode((struct finermoe_chat const *)arg1,(struct finermoe_tokenizer const *)arg2,arg3,arg4,arg5,arg6,arg7);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
+  
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_ChatRender_low_402197efb3831eb5(finermoe_chat *_swig_go_0, finermoe_tokenizer *_swig_go_1, int _swig_go_2, _goslice_ _swig_go_3, intgo _swig_go_4, intgo *_swig_go_5) {
+char *_wrap_ChatRender_low_402197efb3831eb5(finermoe_chat *_swig_go_0, finermoe_tokenizer *_swig_go_1, int _swig_go_2, _goslice_ _swig_go_3, intgo _swig_go_4, intgo *_swig_go_5) {
   finermoe_chat *arg1 = (finermoe_chat *) 0 ;
   finermoe_tokenizer *arg2 = (finermoe_tokenizer *) 0 ;
   uint32_t arg3 ;
@@ -3282,7 +3285,7 @@ finermoe_status _wrap_ChatRender_low_402197efb3831eb5(finermoe_chat *_swig_go_0,
   size_t *arg6 = (size_t *) 0 ;
   finermoe_error **arg7 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3296,17 +3299,17 @@ finermoe_status _wrap_ChatRender_low_402197efb3831eb5(finermoe_chat *_swig_go_0,
   arg6 = (size_t *)_swig_go_5;
   
   result = (finermoe_status)finermoe_chat_render((struct finermoe_chat const *)arg1,(struct finermoe_tokenizer const *)arg2,arg3,arg4,arg5,arg6,arg7);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
-  free(arg4); 
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
+  
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_SessionOptionsCreate_low_402197efb3831eb5(finermoe_session_options **_swig_go_0) {
+char *_wrap_SessionOptionsCreate_low_402197efb3831eb5(finermoe_session_options **_swig_go_0) {
   finermoe_session_options **arg1 = (finermoe_session_options **) 0 ;
   finermoe_error **arg2 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3315,7 +3318,7 @@ finermoe_status _wrap_SessionOptionsCreate_low_402197efb3831eb5(finermoe_session
   arg1 = (finermoe_session_options **)_swig_go_0;
   
   result = (finermoe_status)finermoe_session_options_create(arg1,arg2);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
@@ -3330,12 +3333,12 @@ void _wrap_SessionOptionsFree_low_402197efb3831eb5(finermoe_session_options *_sw
 }
 
 
-finermoe_status _wrap_SessionOptionsSetContextLength_low_402197efb3831eb5(finermoe_session_options *_swig_go_0, intgo _swig_go_1) {
+char *_wrap_SessionOptionsSetContextLength_low_402197efb3831eb5(finermoe_session_options *_swig_go_0, intgo _swig_go_1) {
   finermoe_session_options *arg1 = (finermoe_session_options *) 0 ;
   size_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3345,17 +3348,17 @@ finermoe_status _wrap_SessionOptionsSetContextLength_low_402197efb3831eb5(finerm
   arg2 = (size_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_session_options_set_context_length(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_SessionOptionsSetKvDtype_low_402197efb3831eb5(finermoe_session_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_SessionOptionsSetKvDtype_low_402197efb3831eb5(finermoe_session_options *_swig_go_0, int _swig_go_1) {
   finermoe_session_options *arg1 = (finermoe_session_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3365,17 +3368,17 @@ finermoe_status _wrap_SessionOptionsSetKvDtype_low_402197efb3831eb5(finermoe_ses
   arg2 = (int32_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_session_options_set_kv_dtype(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_SessionOptionsSetPrecision_low_402197efb3831eb5(finermoe_session_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_SessionOptionsSetPrecision_low_402197efb3831eb5(finermoe_session_options *_swig_go_0, int _swig_go_1) {
   finermoe_session_options *arg1 = (finermoe_session_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3385,17 +3388,17 @@ finermoe_status _wrap_SessionOptionsSetPrecision_low_402197efb3831eb5(finermoe_s
   arg2 = (int32_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_session_options_set_precision(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_SessionOptionsSetChunk_low_402197efb3831eb5(finermoe_session_options *_swig_go_0, intgo _swig_go_1) {
+char *_wrap_SessionOptionsSetChunk_low_402197efb3831eb5(finermoe_session_options *_swig_go_0, intgo _swig_go_1) {
   finermoe_session_options *arg1 = (finermoe_session_options *) 0 ;
   size_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3405,18 +3408,18 @@ finermoe_status _wrap_SessionOptionsSetChunk_low_402197efb3831eb5(finermoe_sessi
   arg2 = (size_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_session_options_set_chunk(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_SessionOptionsSetProgress_low_402197efb3831eb5(finermoe_session_options *_swig_go_0, finermoe_progress_fn _swig_go_1, void *_swig_go_2) {
+char *_wrap_SessionOptionsSetProgress_low_402197efb3831eb5(finermoe_session_options *_swig_go_0, finermoe_progress_fn _swig_go_1, void *_swig_go_2) {
   finermoe_session_options *arg1 = (finermoe_session_options *) 0 ;
   finermoe_progress_fn arg2 = (finermoe_progress_fn) 0 ;
   void *arg3 = (void *) 0 ;
   finermoe_error **arg4 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3427,17 +3430,17 @@ finermoe_status _wrap_SessionOptionsSetProgress_low_402197efb3831eb5(finermoe_se
   arg3 = (void *)_swig_go_2;
   
   result = (finermoe_status)finermoe_session_options_set_progress(arg1,arg2,arg3,arg4);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_SessionOptionsSetHidden_low_402197efb3831eb5(finermoe_session_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_SessionOptionsSetHidden_low_402197efb3831eb5(finermoe_session_options *_swig_go_0, int _swig_go_1) {
   finermoe_session_options *arg1 = (finermoe_session_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3447,18 +3450,18 @@ finermoe_status _wrap_SessionOptionsSetHidden_low_402197efb3831eb5(finermoe_sess
   arg2 = (int32_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_session_options_set_hidden(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_SessionCreate_low_402197efb3831eb5(finermoe_model *_swig_go_0, finermoe_session_options *_swig_go_1, finermoe_session **_swig_go_2) {
+char *_wrap_SessionCreate_low_402197efb3831eb5(finermoe_model *_swig_go_0, finermoe_session_options *_swig_go_1, finermoe_session **_swig_go_2) {
   finermoe_model *arg1 = (finermoe_model *) 0 ;
   finermoe_session_options *arg2 = (finermoe_session_options *) 0 ;
   finermoe_session **arg3 = (finermoe_session **) 0 ;
   finermoe_error **arg4 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3469,7 +3472,7 @@ finermoe_status _wrap_SessionCreate_low_402197efb3831eb5(finermoe_model *_swig_g
   arg3 = (finermoe_session **)_swig_go_2;
   
   result = (finermoe_status)finermoe_session_create(arg1,(struct finermoe_session_options const *)arg2,arg3,arg4);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
@@ -3494,7 +3497,7 @@ void _wrap_SessionFree_low_402197efb3831eb5(finermoe_session *_swig_go_0) {
 }
 
 
-finermoe_status _wrap_SessionAppend_low_402197efb3831eb5(finermoe_session *_swig_go_0, _goslice_ _swig_go_1, int _swig_go_2, finermoe_cancel *_swig_go_3) {
+char *_wrap_SessionAppend_low_402197efb3831eb5(finermoe_session *_swig_go_0, _goslice_ _swig_go_1, int _swig_go_2, finermoe_cancel *_swig_go_3) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   int32_t *arg2 = (int32_t *) 0 ;
   size_t arg3 ;
@@ -3502,7 +3505,7 @@ finermoe_status _wrap_SessionAppend_low_402197efb3831eb5(finermoe_session *_swig
   finermoe_cancel *arg5 = (finermoe_cancel *) 0 ;
   finermoe_error **arg6 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3517,12 +3520,12 @@ finermoe_status _wrap_SessionAppend_low_402197efb3831eb5(finermoe_session *_swig
   arg5 = (finermoe_cancel *)_swig_go_3;
   
   result = (finermoe_status)finermoe_session_append(arg1,(int const *)arg2,arg3,arg4,arg5,arg6);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_SessionAppendRows_low_402197efb3831eb5(finermoe_session *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, finermoe_cancel *_swig_go_3) {
+char *_wrap_SessionAppendRows_low_402197efb3831eb5(finermoe_session *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, finermoe_cancel *_swig_go_3) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   int32_t *arg2 = (int32_t *) 0 ;
   size_t arg3 ;
@@ -3531,7 +3534,7 @@ finermoe_status _wrap_SessionAppendRows_low_402197efb3831eb5(finermoe_session *_
   finermoe_cancel *arg6 = (finermoe_cancel *) 0 ;
   finermoe_error **arg7 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3549,12 +3552,12 @@ finermoe_status _wrap_SessionAppendRows_low_402197efb3831eb5(finermoe_session *_
   arg6 = (finermoe_cancel *)_swig_go_3;
   
   result = (finermoe_status)finermoe_session_append_rows(arg1,(int const *)arg2,arg3,(size_t const *)arg4,arg5,arg6,arg7);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_SessionLogits_low_402197efb3831eb5(finermoe_session *_swig_go_0, intgo _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
+char *_wrap_SessionLogits_low_402197efb3831eb5(finermoe_session *_swig_go_0, intgo _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   size_t arg2 ;
   float *arg3 = (float *) 0 ;
@@ -3562,7 +3565,7 @@ finermoe_status _wrap_SessionLogits_low_402197efb3831eb5(finermoe_session *_swig
   size_t *arg5 = (size_t *) 0 ;
   finermoe_error **arg6 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3575,12 +3578,13 @@ finermoe_status _wrap_SessionLogits_low_402197efb3831eb5(finermoe_session *_swig
   arg5 = (size_t *)_swig_go_4;
   
   result = (finermoe_status)finermoe_session_logits((struct finermoe_session const *)arg1,arg2,arg3,arg4,arg5,arg6);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
+  
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_SessionHidden_low_402197efb3831eb5(finermoe_session *_swig_go_0, intgo _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
+char *_wrap_SessionHidden_low_402197efb3831eb5(finermoe_session *_swig_go_0, intgo _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   size_t arg2 ;
   float *arg3 = (float *) 0 ;
@@ -3588,7 +3592,7 @@ finermoe_status _wrap_SessionHidden_low_402197efb3831eb5(finermoe_session *_swig
   size_t *arg5 = (size_t *) 0 ;
   finermoe_error **arg6 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3601,12 +3605,13 @@ finermoe_status _wrap_SessionHidden_low_402197efb3831eb5(finermoe_session *_swig
   arg5 = (size_t *)_swig_go_4;
   
   result = (finermoe_status)finermoe_session_hidden((struct finermoe_session const *)arg1,arg2,arg3,arg4,arg5,arg6);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
+  
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_SessionScore_low_402197efb3831eb5(finermoe_session *_swig_go_0, _goslice_ _swig_go_1, finermoe_cancel *_swig_go_2, _goslice_ _swig_go_3, _goslice_ _swig_go_4, intgo _swig_go_5, intgo *_swig_go_6) {
+char *_wrap_SessionScore_low_402197efb3831eb5(finermoe_session *_swig_go_0, _goslice_ _swig_go_1, finermoe_cancel *_swig_go_2, _goslice_ _swig_go_3, _goslice_ _swig_go_4, intgo _swig_go_5, intgo *_swig_go_6) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   int32_t *arg2 = (int32_t *) 0 ;
   size_t arg3 ;
@@ -3617,7 +3622,7 @@ finermoe_status _wrap_SessionScore_low_402197efb3831eb5(finermoe_session *_swig_
   size_t *arg8 = (size_t *) 0 ;
   finermoe_error **arg9 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3635,7 +3640,9 @@ finermoe_status _wrap_SessionScore_low_402197efb3831eb5(finermoe_session *_swig_
   arg8 = (size_t *)_swig_go_6;
   
   result = (finermoe_status)finermoe_session_score(arg1,(int const *)arg2,arg3,arg4,arg5,arg6,arg7,arg8,arg9);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
+  
+  
   return _swig_go_result;
 }
 
@@ -3765,12 +3772,12 @@ void _wrap_delete_SessionInfo_low_402197efb3831eb5(struct finermoe_session_info 
 }
 
 
-finermoe_status _wrap_SessionGetInfo_low_402197efb3831eb5(finermoe_session *_swig_go_0, struct finermoe_session_info *_swig_go_1) {
+char *_wrap_SessionGetInfo_low_402197efb3831eb5(finermoe_session *_swig_go_0, struct finermoe_session_info *_swig_go_1) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   finermoe_session_info *arg2 = (finermoe_session_info *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3780,19 +3787,19 @@ finermoe_status _wrap_SessionGetInfo_low_402197efb3831eb5(finermoe_session *_swi
   arg2 = *(finermoe_session_info **)&_swig_go_1; 
   
   result = (finermoe_status)finermoe_session_get_info((struct finermoe_session const *)arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_SessionTokens_low_402197efb3831eb5(finermoe_session *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
+char *_wrap_SessionTokens_low_402197efb3831eb5(finermoe_session *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   int32_t *arg2 = (int32_t *) 0 ;
   size_t arg3 ;
   size_t *arg4 = (size_t *) 0 ;
   finermoe_error **arg5 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3804,17 +3811,18 @@ finermoe_status _wrap_SessionTokens_low_402197efb3831eb5(finermoe_session *_swig
   arg4 = (size_t *)_swig_go_3;
   
   result = (finermoe_status)finermoe_session_tokens((struct finermoe_session const *)arg1,arg2,arg3,arg4,arg5);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
+  
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_SessionTruncate_low_402197efb3831eb5(finermoe_session *_swig_go_0, intgo _swig_go_1) {
+char *_wrap_SessionTruncate_low_402197efb3831eb5(finermoe_session *_swig_go_0, intgo _swig_go_1) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   size_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3824,16 +3832,16 @@ finermoe_status _wrap_SessionTruncate_low_402197efb3831eb5(finermoe_session *_sw
   arg2 = (size_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_session_truncate(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_SessionReset_low_402197efb3831eb5(finermoe_session *_swig_go_0) {
+char *_wrap_SessionReset_low_402197efb3831eb5(finermoe_session *_swig_go_0) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   finermoe_error **arg2 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3842,19 +3850,19 @@ finermoe_status _wrap_SessionReset_low_402197efb3831eb5(finermoe_session *_swig_
   arg1 = (finermoe_session *)_swig_go_0;
   
   result = (finermoe_status)finermoe_session_reset(arg1,arg2);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_SessionKeepPrefix_low_402197efb3831eb5(finermoe_session *_swig_go_0, _goslice_ _swig_go_1, intgo *_swig_go_2) {
+char *_wrap_SessionKeepPrefix_low_402197efb3831eb5(finermoe_session *_swig_go_0, _goslice_ _swig_go_1, intgo *_swig_go_2) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   int32_t *arg2 = (int32_t *) 0 ;
   size_t arg3 ;
   size_t *arg4 = (size_t *) 0 ;
   finermoe_error **arg5 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3868,18 +3876,18 @@ finermoe_status _wrap_SessionKeepPrefix_low_402197efb3831eb5(finermoe_session *_
   arg4 = (size_t *)_swig_go_2;
   
   result = (finermoe_status)finermoe_session_keep_prefix(arg1,(int const *)arg2,arg3,arg4,arg5);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_SessionRemove_low_402197efb3831eb5(finermoe_session *_swig_go_0, intgo _swig_go_1, intgo _swig_go_2) {
+char *_wrap_SessionRemove_low_402197efb3831eb5(finermoe_session *_swig_go_0, intgo _swig_go_1, intgo _swig_go_2) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   size_t arg2 ;
   size_t arg3 ;
   finermoe_error **arg4 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3890,17 +3898,17 @@ finermoe_status _wrap_SessionRemove_low_402197efb3831eb5(finermoe_session *_swig
   arg3 = (size_t)_swig_go_2; 
   
   result = (finermoe_status)finermoe_session_remove(arg1,arg2,arg3,arg4);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_SessionSetContextLength_low_402197efb3831eb5(finermoe_session *_swig_go_0, intgo _swig_go_1) {
+char *_wrap_SessionSetContextLength_low_402197efb3831eb5(finermoe_session *_swig_go_0, intgo _swig_go_1) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   size_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3910,18 +3918,18 @@ finermoe_status _wrap_SessionSetContextLength_low_402197efb3831eb5(finermoe_sess
   arg2 = (size_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_session_set_context_length(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_SessionSetProgress_low_402197efb3831eb5(finermoe_session *_swig_go_0, finermoe_progress_fn _swig_go_1, void *_swig_go_2) {
+char *_wrap_SessionSetProgress_low_402197efb3831eb5(finermoe_session *_swig_go_0, finermoe_progress_fn _swig_go_1, void *_swig_go_2) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   finermoe_progress_fn arg2 = (finermoe_progress_fn) 0 ;
   void *arg3 = (void *) 0 ;
   finermoe_error **arg4 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3932,17 +3940,17 @@ finermoe_status _wrap_SessionSetProgress_low_402197efb3831eb5(finermoe_session *
   arg3 = (void *)_swig_go_2;
   
   result = (finermoe_status)finermoe_session_set_progress(arg1,arg2,arg3,arg4);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_SessionFork_low_402197efb3831eb5(finermoe_session *_swig_go_0, finermoe_session **_swig_go_1) {
+char *_wrap_SessionFork_low_402197efb3831eb5(finermoe_session *_swig_go_0, finermoe_session **_swig_go_1) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   finermoe_session **arg2 = (finermoe_session **) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3952,17 +3960,17 @@ finermoe_status _wrap_SessionFork_low_402197efb3831eb5(finermoe_session *_swig_g
   arg2 = (finermoe_session **)_swig_go_1;
   
   result = (finermoe_status)finermoe_session_fork(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_SessionSave_low_402197efb3831eb5(finermoe_session *_swig_go_0, _gostring_ _swig_go_1) {
+char *_wrap_SessionSave_low_402197efb3831eb5(finermoe_session *_swig_go_0, _gostring_ _swig_go_1) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   char *arg2 = (char *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -3976,18 +3984,18 @@ finermoe_status _wrap_SessionSave_low_402197efb3831eb5(finermoe_session *_swig_g
   
   
   result = (finermoe_status)finermoe_session_save(arg1,(char const *)arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   free(arg2); 
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_SessionRestore_low_402197efb3831eb5(finermoe_session *_swig_go_0, _gostring_ _swig_go_1) {
+char *_wrap_SessionRestore_low_402197efb3831eb5(finermoe_session *_swig_go_0, _gostring_ _swig_go_1) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   char *arg2 = (char *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4001,20 +4009,20 @@ finermoe_status _wrap_SessionRestore_low_402197efb3831eb5(finermoe_session *_swi
   
   
   result = (finermoe_status)finermoe_session_restore(arg1,(char const *)arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   free(arg2); 
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_SessionSaveMemory_low_402197efb3831eb5(finermoe_session *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
+char *_wrap_SessionSaveMemory_low_402197efb3831eb5(finermoe_session *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   void *arg2 = (void *) 0 ;
   size_t arg3 ;
   size_t *arg4 = (size_t *) 0 ;
   finermoe_error **arg5 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4026,18 +4034,19 @@ finermoe_status _wrap_SessionSaveMemory_low_402197efb3831eb5(finermoe_session *_
   arg4 = (size_t *)_swig_go_3;
   
   result = (finermoe_status)finermoe_session_save_memory(arg1,arg2,arg3,arg4,arg5);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
+  
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_SessionRestoreMemory_low_402197efb3831eb5(finermoe_session *_swig_go_0, _goslice_ _swig_go_1) {
+char *_wrap_SessionRestoreMemory_low_402197efb3831eb5(finermoe_session *_swig_go_0, _goslice_ _swig_go_1) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   void *arg2 = (void *) 0 ;
   size_t arg3 ;
   finermoe_error **arg4 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4050,17 +4059,17 @@ finermoe_status _wrap_SessionRestoreMemory_low_402197efb3831eb5(finermoe_session
   
   
   result = (finermoe_status)finermoe_session_restore_memory(arg1,(void const *)arg2,arg3,arg4);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_SessionSetTrace_low_402197efb3831eb5(finermoe_session *_swig_go_0, finermoe_trace *_swig_go_1) {
+char *_wrap_SessionSetTrace_low_402197efb3831eb5(finermoe_session *_swig_go_0, finermoe_trace *_swig_go_1) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   finermoe_trace *arg2 = (finermoe_trace *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4070,18 +4079,18 @@ finermoe_status _wrap_SessionSetTrace_low_402197efb3831eb5(finermoe_session *_sw
   arg2 = (finermoe_trace *)_swig_go_1;
   
   result = (finermoe_status)finermoe_session_set_trace(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_TraceCreate_low_402197efb3831eb5(finermoe_model *_swig_go_0, int _swig_go_1, finermoe_trace **_swig_go_2) {
+char *_wrap_TraceCreate_low_402197efb3831eb5(finermoe_model *_swig_go_0, int _swig_go_1, finermoe_trace **_swig_go_2) {
   finermoe_model *arg1 = (finermoe_model *) 0 ;
   uint32_t arg2 ;
   finermoe_trace **arg3 = (finermoe_trace **) 0 ;
   finermoe_error **arg4 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4092,7 +4101,7 @@ finermoe_status _wrap_TraceCreate_low_402197efb3831eb5(finermoe_model *_swig_go_
   arg3 = (finermoe_trace **)_swig_go_2;
   
   result = (finermoe_status)finermoe_trace_create((struct finermoe_model const *)arg1,arg2,arg3,arg4);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
@@ -4107,11 +4116,11 @@ void _wrap_TraceFree_low_402197efb3831eb5(finermoe_trace *_swig_go_0) {
 }
 
 
-finermoe_status _wrap_TraceClear_low_402197efb3831eb5(finermoe_trace *_swig_go_0) {
+char *_wrap_TraceClear_low_402197efb3831eb5(finermoe_trace *_swig_go_0) {
   finermoe_trace *arg1 = (finermoe_trace *) 0 ;
   finermoe_error **arg2 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4120,7 +4129,7 @@ finermoe_status _wrap_TraceClear_low_402197efb3831eb5(finermoe_trace *_swig_go_0
   arg1 = (finermoe_trace *)_swig_go_0;
   
   result = (finermoe_status)finermoe_trace_clear(arg1,arg2);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
@@ -4224,12 +4233,12 @@ void _wrap_delete_TraceInfo_low_402197efb3831eb5(struct finermoe_trace_info *_sw
 }
 
 
-finermoe_status _wrap_TraceGetInfo_low_402197efb3831eb5(finermoe_trace *_swig_go_0, struct finermoe_trace_info *_swig_go_1) {
+char *_wrap_TraceGetInfo_low_402197efb3831eb5(finermoe_trace *_swig_go_0, struct finermoe_trace_info *_swig_go_1) {
   finermoe_trace *arg1 = (finermoe_trace *) 0 ;
   finermoe_trace_info *arg2 = (finermoe_trace_info *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4239,19 +4248,19 @@ finermoe_status _wrap_TraceGetInfo_low_402197efb3831eb5(finermoe_trace *_swig_go
   arg2 = *(finermoe_trace_info **)&_swig_go_1; 
   
   result = (finermoe_status)finermoe_trace_get_info((struct finermoe_trace const *)arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_TraceLayers_low_402197efb3831eb5(finermoe_trace *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
+char *_wrap_TraceLayers_low_402197efb3831eb5(finermoe_trace *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
   finermoe_trace *arg1 = (finermoe_trace *) 0 ;
   size_t *arg2 = (size_t *) 0 ;
   size_t arg3 ;
   size_t *arg4 = (size_t *) 0 ;
   finermoe_error **arg5 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4263,19 +4272,20 @@ finermoe_status _wrap_TraceLayers_low_402197efb3831eb5(finermoe_trace *_swig_go_
   arg4 = (size_t *)_swig_go_3;
   
   result = (finermoe_status)finermoe_trace_layers((struct finermoe_trace const *)arg1,arg2,arg3,arg4,arg5);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
+  
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_TracePositions_low_402197efb3831eb5(finermoe_trace *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
+char *_wrap_TracePositions_low_402197efb3831eb5(finermoe_trace *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
   finermoe_trace *arg1 = (finermoe_trace *) 0 ;
   size_t *arg2 = (size_t *) 0 ;
   size_t arg3 ;
   size_t *arg4 = (size_t *) 0 ;
   finermoe_error **arg5 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4287,12 +4297,13 @@ finermoe_status _wrap_TracePositions_low_402197efb3831eb5(finermoe_trace *_swig_
   arg4 = (size_t *)_swig_go_3;
   
   result = (finermoe_status)finermoe_trace_positions((struct finermoe_trace const *)arg1,arg2,arg3,arg4,arg5);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
+  
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_TraceExperts_low_402197efb3831eb5(finermoe_trace *_swig_go_0, intgo _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
+char *_wrap_TraceExperts_low_402197efb3831eb5(finermoe_trace *_swig_go_0, intgo _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
   finermoe_trace *arg1 = (finermoe_trace *) 0 ;
   size_t arg2 ;
   int32_t *arg3 = (int32_t *) 0 ;
@@ -4300,7 +4311,7 @@ finermoe_status _wrap_TraceExperts_low_402197efb3831eb5(finermoe_trace *_swig_go
   size_t *arg5 = (size_t *) 0 ;
   finermoe_error **arg6 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4313,12 +4324,13 @@ finermoe_status _wrap_TraceExperts_low_402197efb3831eb5(finermoe_trace *_swig_go
   arg5 = (size_t *)_swig_go_4;
   
   result = (finermoe_status)finermoe_trace_experts((struct finermoe_trace const *)arg1,arg2,arg3,arg4,arg5,arg6);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
+  
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_TraceWeights_low_402197efb3831eb5(finermoe_trace *_swig_go_0, intgo _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
+char *_wrap_TraceWeights_low_402197efb3831eb5(finermoe_trace *_swig_go_0, intgo _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
   finermoe_trace *arg1 = (finermoe_trace *) 0 ;
   size_t arg2 ;
   float *arg3 = (float *) 0 ;
@@ -4326,7 +4338,7 @@ finermoe_status _wrap_TraceWeights_low_402197efb3831eb5(finermoe_trace *_swig_go
   size_t *arg5 = (size_t *) 0 ;
   finermoe_error **arg6 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4339,12 +4351,13 @@ finermoe_status _wrap_TraceWeights_low_402197efb3831eb5(finermoe_trace *_swig_go
   arg5 = (size_t *)_swig_go_4;
   
   result = (finermoe_status)finermoe_trace_weights((struct finermoe_trace const *)arg1,arg2,arg3,arg4,arg5,arg6);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
+  
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_TraceGroups_low_402197efb3831eb5(finermoe_trace *_swig_go_0, intgo _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
+char *_wrap_TraceGroups_low_402197efb3831eb5(finermoe_trace *_swig_go_0, intgo _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
   finermoe_trace *arg1 = (finermoe_trace *) 0 ;
   size_t arg2 ;
   int32_t *arg3 = (int32_t *) 0 ;
@@ -4352,7 +4365,7 @@ finermoe_status _wrap_TraceGroups_low_402197efb3831eb5(finermoe_trace *_swig_go_
   size_t *arg5 = (size_t *) 0 ;
   finermoe_error **arg6 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4365,12 +4378,13 @@ finermoe_status _wrap_TraceGroups_low_402197efb3831eb5(finermoe_trace *_swig_go_
   arg5 = (size_t *)_swig_go_4;
   
   result = (finermoe_status)finermoe_trace_groups((struct finermoe_trace const *)arg1,arg2,arg3,arg4,arg5,arg6);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
+  
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_TraceLogits_low_402197efb3831eb5(finermoe_trace *_swig_go_0, intgo _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
+char *_wrap_TraceLogits_low_402197efb3831eb5(finermoe_trace *_swig_go_0, intgo _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
   finermoe_trace *arg1 = (finermoe_trace *) 0 ;
   size_t arg2 ;
   float *arg3 = (float *) 0 ;
@@ -4378,7 +4392,7 @@ finermoe_status _wrap_TraceLogits_low_402197efb3831eb5(finermoe_trace *_swig_go_
   size_t *arg5 = (size_t *) 0 ;
   finermoe_error **arg6 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4391,12 +4405,13 @@ finermoe_status _wrap_TraceLogits_low_402197efb3831eb5(finermoe_trace *_swig_go_
   arg5 = (size_t *)_swig_go_4;
   
   result = (finermoe_status)finermoe_trace_logits((struct finermoe_trace const *)arg1,arg2,arg3,arg4,arg5,arg6);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
+  
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_TraceUsage_low_402197efb3831eb5(finermoe_trace *_swig_go_0, intgo _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
+char *_wrap_TraceUsage_low_402197efb3831eb5(finermoe_trace *_swig_go_0, intgo _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
   finermoe_trace *arg1 = (finermoe_trace *) 0 ;
   size_t arg2 ;
   uint64_t *arg3 = (uint64_t *) 0 ;
@@ -4404,7 +4419,7 @@ finermoe_status _wrap_TraceUsage_low_402197efb3831eb5(finermoe_trace *_swig_go_0
   size_t *arg5 = (size_t *) 0 ;
   finermoe_error **arg6 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4417,18 +4432,19 @@ finermoe_status _wrap_TraceUsage_low_402197efb3831eb5(finermoe_trace *_swig_go_0
   arg5 = (size_t *)_swig_go_4;
   
   result = (finermoe_status)finermoe_trace_usage((struct finermoe_trace const *)arg1,arg2,arg3,arg4,arg5,arg6);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
+  
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_TraceBalanceLoss_low_402197efb3831eb5(finermoe_trace *_swig_go_0, intgo _swig_go_1, double *_swig_go_2) {
+char *_wrap_TraceBalanceLoss_low_402197efb3831eb5(finermoe_trace *_swig_go_0, intgo _swig_go_1, double *_swig_go_2) {
   finermoe_trace *arg1 = (finermoe_trace *) 0 ;
   size_t arg2 ;
   double *arg3 = (double *) 0 ;
   finermoe_error **arg4 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4439,17 +4455,17 @@ finermoe_status _wrap_TraceBalanceLoss_low_402197efb3831eb5(finermoe_trace *_swi
   arg3 = (double *)_swig_go_2;
   
   result = (finermoe_status)finermoe_trace_balance_loss((struct finermoe_trace const *)arg1,arg2,arg3,arg4);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationOptionsCreate_low_402197efb3831eb5(finermoe_model *_swig_go_0, finermoe_generation_options **_swig_go_1) {
+char *_wrap_GenerationOptionsCreate_low_402197efb3831eb5(finermoe_model *_swig_go_0, finermoe_generation_options **_swig_go_1) {
   finermoe_model *arg1 = (finermoe_model *) 0 ;
   finermoe_generation_options **arg2 = (finermoe_generation_options **) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4459,17 +4475,17 @@ finermoe_status _wrap_GenerationOptionsCreate_low_402197efb3831eb5(finermoe_mode
   arg2 = (finermoe_generation_options **)_swig_go_1;
   
   result = (finermoe_status)finermoe_generation_options_create((struct finermoe_model const *)arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationOptionsCopy_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, finermoe_generation_options **_swig_go_1) {
+char *_wrap_GenerationOptionsCopy_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, finermoe_generation_options **_swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   finermoe_generation_options **arg2 = (finermoe_generation_options **) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4479,7 +4495,7 @@ finermoe_status _wrap_GenerationOptionsCopy_low_402197efb3831eb5(finermoe_genera
   arg2 = (finermoe_generation_options **)_swig_go_1;
   
   result = (finermoe_status)finermoe_generation_options_copy((struct finermoe_generation_options const *)arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
@@ -4494,12 +4510,12 @@ void _wrap_GenerationOptionsFree_low_402197efb3831eb5(finermoe_generation_option
 }
 
 
-finermoe_status _wrap_GenerationOptionsSetMaxTokens_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, intgo _swig_go_1) {
+char *_wrap_GenerationOptionsSetMaxTokens_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, intgo _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   size_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4509,17 +4525,17 @@ finermoe_status _wrap_GenerationOptionsSetMaxTokens_low_402197efb3831eb5(finermo
   arg2 = (size_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_generation_options_set_max_tokens(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationOptionsSetMinTokens_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, intgo _swig_go_1) {
+char *_wrap_GenerationOptionsSetMinTokens_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, intgo _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   size_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4529,17 +4545,17 @@ finermoe_status _wrap_GenerationOptionsSetMinTokens_low_402197efb3831eb5(finermo
   arg2 = (size_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_generation_options_set_min_tokens(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationOptionsSetTemperature_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, double _swig_go_1) {
+char *_wrap_GenerationOptionsSetTemperature_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, double _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   double arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4549,17 +4565,17 @@ finermoe_status _wrap_GenerationOptionsSetTemperature_low_402197efb3831eb5(finer
   arg2 = (double)_swig_go_1; 
   
   result = (finermoe_status)finermoe_generation_options_set_temperature(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationOptionsSetTopK_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, intgo _swig_go_1) {
+char *_wrap_GenerationOptionsSetTopK_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, intgo _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   size_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4569,17 +4585,17 @@ finermoe_status _wrap_GenerationOptionsSetTopK_low_402197efb3831eb5(finermoe_gen
   arg2 = (size_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_generation_options_set_top_k(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationOptionsSetTopP_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, double _swig_go_1) {
+char *_wrap_GenerationOptionsSetTopP_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, double _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   double arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4589,17 +4605,17 @@ finermoe_status _wrap_GenerationOptionsSetTopP_low_402197efb3831eb5(finermoe_gen
   arg2 = (double)_swig_go_1; 
   
   result = (finermoe_status)finermoe_generation_options_set_top_p(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationOptionsSetMinP_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, double _swig_go_1) {
+char *_wrap_GenerationOptionsSetMinP_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, double _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   double arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4609,17 +4625,17 @@ finermoe_status _wrap_GenerationOptionsSetMinP_low_402197efb3831eb5(finermoe_gen
   arg2 = (double)_swig_go_1; 
   
   result = (finermoe_status)finermoe_generation_options_set_min_p(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationOptionsSetTypicalP_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, double _swig_go_1) {
+char *_wrap_GenerationOptionsSetTypicalP_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, double _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   double arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4629,17 +4645,17 @@ finermoe_status _wrap_GenerationOptionsSetTypicalP_low_402197efb3831eb5(finermoe
   arg2 = (double)_swig_go_1; 
   
   result = (finermoe_status)finermoe_generation_options_set_typical_p(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationOptionsSetRepetitionPenalty_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, double _swig_go_1) {
+char *_wrap_GenerationOptionsSetRepetitionPenalty_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, double _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   double arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4649,17 +4665,17 @@ finermoe_status _wrap_GenerationOptionsSetRepetitionPenalty_low_402197efb3831eb5
   arg2 = (double)_swig_go_1; 
   
   result = (finermoe_status)finermoe_generation_options_set_repetition_penalty(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationOptionsSetFrequencyPenalty_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, double _swig_go_1) {
+char *_wrap_GenerationOptionsSetFrequencyPenalty_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, double _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   double arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4669,17 +4685,17 @@ finermoe_status _wrap_GenerationOptionsSetFrequencyPenalty_low_402197efb3831eb5(
   arg2 = (double)_swig_go_1; 
   
   result = (finermoe_status)finermoe_generation_options_set_frequency_penalty(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationOptionsSetPresencePenalty_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, double _swig_go_1) {
+char *_wrap_GenerationOptionsSetPresencePenalty_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, double _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   double arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4689,17 +4705,17 @@ finermoe_status _wrap_GenerationOptionsSetPresencePenalty_low_402197efb3831eb5(f
   arg2 = (double)_swig_go_1; 
   
   result = (finermoe_status)finermoe_generation_options_set_presence_penalty(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationOptionsSetSeed_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, long long _swig_go_1) {
+char *_wrap_GenerationOptionsSetSeed_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, long long _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   uint64_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4709,18 +4725,18 @@ finermoe_status _wrap_GenerationOptionsSetSeed_low_402197efb3831eb5(finermoe_gen
   arg2 = (uint64_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_generation_options_set_seed(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationOptionsAddLogitBias_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, int _swig_go_1, float _swig_go_2) {
+char *_wrap_GenerationOptionsAddLogitBias_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, int _swig_go_1, float _swig_go_2) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   int32_t arg2 ;
   float arg3 ;
   finermoe_error **arg4 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4731,17 +4747,17 @@ finermoe_status _wrap_GenerationOptionsAddLogitBias_low_402197efb3831eb5(finermo
   arg3 = (float)_swig_go_2; 
   
   result = (finermoe_status)finermoe_generation_options_add_logit_bias(arg1,arg2,arg3,arg4);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationOptionsAddBannedToken_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_GenerationOptionsAddBannedToken_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, int _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4751,17 +4767,17 @@ finermoe_status _wrap_GenerationOptionsAddBannedToken_low_402197efb3831eb5(finer
   arg2 = (int32_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_generation_options_add_banned_token(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationOptionsAddStopToken_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_GenerationOptionsAddStopToken_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, int _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4771,16 +4787,16 @@ finermoe_status _wrap_GenerationOptionsAddStopToken_low_402197efb3831eb5(finermo
   arg2 = (int32_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_generation_options_add_stop_token(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationOptionsClearStopTokens_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0) {
+char *_wrap_GenerationOptionsClearStopTokens_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   finermoe_error **arg2 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4789,18 +4805,18 @@ finermoe_status _wrap_GenerationOptionsClearStopTokens_low_402197efb3831eb5(fine
   arg1 = (finermoe_generation_options *)_swig_go_0;
   
   result = (finermoe_status)finermoe_generation_options_clear_stop_tokens(arg1,arg2);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationOptionsAddStopString_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, _gostring_ _swig_go_1) {
+char *_wrap_GenerationOptionsAddStopString_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, _gostring_ _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   char *arg2 = (char *) 0 ;
   size_t arg3 ;
   finermoe_error **arg4 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4813,17 +4829,17 @@ finermoe_status _wrap_GenerationOptionsAddStopString_low_402197efb3831eb5(finerm
   
   
   result = (finermoe_status)finermoe_generation_options_add_stop_string(arg1,(char const *)arg2,arg3,arg4);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationOptionsSetIgnoreEos_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_GenerationOptionsSetIgnoreEos_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, int _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4833,17 +4849,17 @@ finermoe_status _wrap_GenerationOptionsSetIgnoreEos_low_402197efb3831eb5(finermo
   arg2 = (int32_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_generation_options_set_ignore_eos(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationOptionsSetTopLogprobs_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, intgo _swig_go_1) {
+char *_wrap_GenerationOptionsSetTopLogprobs_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, intgo _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   size_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4853,17 +4869,17 @@ finermoe_status _wrap_GenerationOptionsSetTopLogprobs_low_402197efb3831eb5(finer
   arg2 = (size_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_generation_options_set_top_logprobs(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationOptionsSetShowSpecial_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_GenerationOptionsSetShowSpecial_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, int _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -4873,7 +4889,7 @@ finermoe_status _wrap_GenerationOptionsSetShowSpecial_low_402197efb3831eb5(finer
   arg2 = (int32_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_generation_options_set_show_special(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
@@ -5068,12 +5084,12 @@ void _wrap_delete_GenerationOptionsInfo_low_402197efb3831eb5(struct finermoe_gen
 }
 
 
-finermoe_status _wrap_GenerationOptionsGetInfo_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, struct finermoe_generation_options_info *_swig_go_1) {
+char *_wrap_GenerationOptionsGetInfo_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, struct finermoe_generation_options_info *_swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   finermoe_generation_options_info *arg2 = (finermoe_generation_options_info *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -5083,12 +5099,12 @@ finermoe_status _wrap_GenerationOptionsGetInfo_low_402197efb3831eb5(finermoe_gen
   arg2 = *(finermoe_generation_options_info **)&_swig_go_1; 
   
   result = (finermoe_status)finermoe_generation_options_get_info((struct finermoe_generation_options const *)arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationCreate_low_402197efb3831eb5(finermoe_session *_swig_go_0, finermoe_generation_options *_swig_go_1, _goslice_ _swig_go_2, finermoe_generation **_swig_go_3) {
+char *_wrap_GenerationCreate_low_402197efb3831eb5(finermoe_session *_swig_go_0, finermoe_generation_options *_swig_go_1, _goslice_ _swig_go_2, finermoe_generation **_swig_go_3) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   finermoe_generation_options *arg2 = (finermoe_generation_options *) 0 ;
   int32_t *arg3 = (int32_t *) 0 ;
@@ -5096,7 +5112,7 @@ finermoe_status _wrap_GenerationCreate_low_402197efb3831eb5(finermoe_session *_s
   finermoe_generation **arg5 = (finermoe_generation **) 0 ;
   finermoe_error **arg6 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -5111,12 +5127,12 @@ finermoe_status _wrap_GenerationCreate_low_402197efb3831eb5(finermoe_session *_s
   arg5 = (finermoe_generation **)_swig_go_3;
   
   result = (finermoe_status)finermoe_generation_create(arg1,(struct finermoe_generation_options const *)arg2,(int const *)arg3,arg4,arg5,arg6);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationCreateText_low_402197efb3831eb5(finermoe_session *_swig_go_0, finermoe_generation_options *_swig_go_1, _gostring_ _swig_go_2, int _swig_go_3, finermoe_generation **_swig_go_4) {
+char *_wrap_GenerationCreateText_low_402197efb3831eb5(finermoe_session *_swig_go_0, finermoe_generation_options *_swig_go_1, _gostring_ _swig_go_2, int _swig_go_3, finermoe_generation **_swig_go_4) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   finermoe_generation_options *arg2 = (finermoe_generation_options *) 0 ;
   char *arg3 = (char *) 0 ;
@@ -5125,7 +5141,7 @@ finermoe_status _wrap_GenerationCreateText_low_402197efb3831eb5(finermoe_session
   finermoe_generation **arg6 = (finermoe_generation **) 0 ;
   finermoe_error **arg7 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -5141,12 +5157,12 @@ finermoe_status _wrap_GenerationCreateText_low_402197efb3831eb5(finermoe_session
   arg6 = (finermoe_generation **)_swig_go_4;
   
   result = (finermoe_status)finermoe_generation_create_text(arg1,(struct finermoe_generation_options const *)arg2,(char const *)arg3,arg4,arg5,arg6,arg7);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationCreateChat_low_402197efb3831eb5(finermoe_session *_swig_go_0, finermoe_generation_options *_swig_go_1, finermoe_chat *_swig_go_2, int _swig_go_3, finermoe_generation **_swig_go_4) {
+char *_wrap_GenerationCreateChat_low_402197efb3831eb5(finermoe_session *_swig_go_0, finermoe_generation_options *_swig_go_1, finermoe_chat *_swig_go_2, int _swig_go_3, finermoe_generation **_swig_go_4) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   finermoe_generation_options *arg2 = (finermoe_generation_options *) 0 ;
   finermoe_chat *arg3 = (finermoe_chat *) 0 ;
@@ -5154,7 +5170,7 @@ finermoe_status _wrap_GenerationCreateChat_low_402197efb3831eb5(finermoe_session
   finermoe_generation **arg5 = (finermoe_generation **) 0 ;
   finermoe_error **arg6 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -5167,7 +5183,7 @@ finermoe_status _wrap_GenerationCreateChat_low_402197efb3831eb5(finermoe_session
   arg5 = (finermoe_generation **)_swig_go_4;
   
   result = (finermoe_status)finermoe_generation_create_chat(arg1,(struct finermoe_generation_options const *)arg2,(struct finermoe_chat const *)arg3,arg4,arg5,arg6);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
@@ -5325,13 +5341,13 @@ void _wrap_delete_Event_low_402197efb3831eb5(struct finermoe_event *_swig_go_0) 
 }
 
 
-finermoe_status _wrap_GenerationNext_low_402197efb3831eb5(finermoe_generation *_swig_go_0, finermoe_cancel *_swig_go_1, struct finermoe_event *_swig_go_2) {
+char *_wrap_GenerationNext_low_402197efb3831eb5(finermoe_generation *_swig_go_0, finermoe_cancel *_swig_go_1, struct finermoe_event *_swig_go_2) {
   finermoe_generation *arg1 = (finermoe_generation *) 0 ;
   finermoe_cancel *arg2 = (finermoe_cancel *) 0 ;
   finermoe_event *arg3 = (finermoe_event *) 0 ;
   finermoe_error **arg4 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -5342,18 +5358,18 @@ finermoe_status _wrap_GenerationNext_low_402197efb3831eb5(finermoe_generation *_
   arg3 = *(finermoe_event **)&_swig_go_2; 
   
   result = (finermoe_status)finermoe_generation_next(arg1,arg2,arg3,arg4);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationAppend_low_402197efb3831eb5(finermoe_generation *_swig_go_0, _goslice_ _swig_go_1) {
+char *_wrap_GenerationAppend_low_402197efb3831eb5(finermoe_generation *_swig_go_0, _goslice_ _swig_go_1) {
   finermoe_generation *arg1 = (finermoe_generation *) 0 ;
   int32_t *arg2 = (int32_t *) 0 ;
   size_t arg3 ;
   finermoe_error **arg4 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -5366,17 +5382,17 @@ finermoe_status _wrap_GenerationAppend_low_402197efb3831eb5(finermoe_generation 
   
   
   result = (finermoe_status)finermoe_generation_append(arg1,(int const *)arg2,arg3,arg4);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationFinish_low_402197efb3831eb5(finermoe_generation *_swig_go_0, struct finermoe_event *_swig_go_1) {
+char *_wrap_GenerationFinish_low_402197efb3831eb5(finermoe_generation *_swig_go_0, struct finermoe_event *_swig_go_1) {
   finermoe_generation *arg1 = (finermoe_generation *) 0 ;
   finermoe_event *arg2 = (finermoe_event *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -5386,17 +5402,17 @@ finermoe_status _wrap_GenerationFinish_low_402197efb3831eb5(finermoe_generation 
   arg2 = *(finermoe_event **)&_swig_go_1; 
   
   result = (finermoe_status)finermoe_generation_finish(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationPrepare_low_402197efb3831eb5(finermoe_generation *_swig_go_0, finermoe_cancel *_swig_go_1) {
+char *_wrap_GenerationPrepare_low_402197efb3831eb5(finermoe_generation *_swig_go_0, finermoe_cancel *_swig_go_1) {
   finermoe_generation *arg1 = (finermoe_generation *) 0 ;
   finermoe_cancel *arg2 = (finermoe_cancel *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -5406,19 +5422,19 @@ finermoe_status _wrap_GenerationPrepare_low_402197efb3831eb5(finermoe_generation
   arg2 = (finermoe_cancel *)_swig_go_1;
   
   result = (finermoe_status)finermoe_generation_prepare(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationGetLogits_low_402197efb3831eb5(finermoe_generation *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
+char *_wrap_GenerationGetLogits_low_402197efb3831eb5(finermoe_generation *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
   finermoe_generation *arg1 = (finermoe_generation *) 0 ;
   float *arg2 = (float *) 0 ;
   size_t arg3 ;
   size_t *arg4 = (size_t *) 0 ;
   finermoe_error **arg5 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -5430,18 +5446,19 @@ finermoe_status _wrap_GenerationGetLogits_low_402197efb3831eb5(finermoe_generati
   arg4 = (size_t *)_swig_go_3;
   
   result = (finermoe_status)finermoe_generation_get_logits((struct finermoe_generation const *)arg1,arg2,arg3,arg4,arg5);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
+  
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationSetLogits_low_402197efb3831eb5(finermoe_generation *_swig_go_0, _goslice_ _swig_go_1) {
+char *_wrap_GenerationSetLogits_low_402197efb3831eb5(finermoe_generation *_swig_go_0, _goslice_ _swig_go_1) {
   finermoe_generation *arg1 = (finermoe_generation *) 0 ;
   float *arg2 = (float *) 0 ;
   size_t arg3 ;
   finermoe_error **arg4 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -5454,19 +5471,19 @@ finermoe_status _wrap_GenerationSetLogits_low_402197efb3831eb5(finermoe_generati
   
   
   result = (finermoe_status)finermoe_generation_set_logits(arg1,(float const *)arg2,arg3,arg4);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationSaveMemory_low_402197efb3831eb5(finermoe_generation *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
+char *_wrap_GenerationSaveMemory_low_402197efb3831eb5(finermoe_generation *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
   finermoe_generation *arg1 = (finermoe_generation *) 0 ;
   void *arg2 = (void *) 0 ;
   size_t arg3 ;
   size_t *arg4 = (size_t *) 0 ;
   finermoe_error **arg5 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -5478,19 +5495,20 @@ finermoe_status _wrap_GenerationSaveMemory_low_402197efb3831eb5(finermoe_generat
   arg4 = (size_t *)_swig_go_3;
   
   result = (finermoe_status)finermoe_generation_save_memory((struct finermoe_generation const *)arg1,arg2,arg3,arg4,arg5);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
+  
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationRestoreMemory_low_402197efb3831eb5(finermoe_session *_swig_go_0, _goslice_ _swig_go_1, finermoe_generation **_swig_go_2) {
+char *_wrap_GenerationRestoreMemory_low_402197efb3831eb5(finermoe_session *_swig_go_0, _goslice_ _swig_go_1, finermoe_generation **_swig_go_2) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   void *arg2 = (void *) 0 ;
   size_t arg3 ;
   finermoe_generation **arg4 = (finermoe_generation **) 0 ;
   finermoe_error **arg5 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -5504,17 +5522,17 @@ finermoe_status _wrap_GenerationRestoreMemory_low_402197efb3831eb5(finermoe_sess
   arg4 = (finermoe_generation **)_swig_go_2;
   
   result = (finermoe_status)finermoe_generation_restore_memory(arg1,(void const *)arg2,arg3,arg4,arg5);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_SamplerCreate_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, finermoe_sampler **_swig_go_1) {
+char *_wrap_SamplerCreate_low_402197efb3831eb5(finermoe_generation_options *_swig_go_0, finermoe_sampler **_swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   finermoe_sampler **arg2 = (finermoe_sampler **) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -5524,7 +5542,7 @@ finermoe_status _wrap_SamplerCreate_low_402197efb3831eb5(finermoe_generation_opt
   arg2 = (finermoe_sampler **)_swig_go_1;
   
   result = (finermoe_status)finermoe_sampler_create((struct finermoe_generation_options const *)arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
@@ -5539,13 +5557,13 @@ void _wrap_SamplerFree_low_402197efb3831eb5(finermoe_sampler *_swig_go_0) {
 }
 
 
-finermoe_status _wrap_SamplerAcceptPrompt_low_402197efb3831eb5(finermoe_sampler *_swig_go_0, _goslice_ _swig_go_1) {
+char *_wrap_SamplerAcceptPrompt_low_402197efb3831eb5(finermoe_sampler *_swig_go_0, _goslice_ _swig_go_1) {
   finermoe_sampler *arg1 = (finermoe_sampler *) 0 ;
   int32_t *arg2 = (int32_t *) 0 ;
   size_t arg3 ;
   finermoe_error **arg4 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -5558,17 +5576,17 @@ finermoe_status _wrap_SamplerAcceptPrompt_low_402197efb3831eb5(finermoe_sampler 
   
   
   result = (finermoe_status)finermoe_sampler_accept_prompt(arg1,(int const *)arg2,arg3,arg4);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_SamplerAccept_low_402197efb3831eb5(finermoe_sampler *_swig_go_0, int _swig_go_1) {
+char *_wrap_SamplerAccept_low_402197efb3831eb5(finermoe_sampler *_swig_go_0, int _swig_go_1) {
   finermoe_sampler *arg1 = (finermoe_sampler *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -5578,19 +5596,19 @@ finermoe_status _wrap_SamplerAccept_low_402197efb3831eb5(finermoe_sampler *_swig
   arg2 = (int32_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_sampler_accept(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_SamplerChoose_low_402197efb3831eb5(finermoe_sampler *_swig_go_0, _goslice_ _swig_go_1, int *_swig_go_2) {
+char *_wrap_SamplerChoose_low_402197efb3831eb5(finermoe_sampler *_swig_go_0, _goslice_ _swig_go_1, int *_swig_go_2) {
   finermoe_sampler *arg1 = (finermoe_sampler *) 0 ;
   float *arg2 = (float *) 0 ;
   size_t arg3 ;
   int32_t *arg4 = (int32_t *) 0 ;
   finermoe_error **arg5 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -5604,7 +5622,7 @@ finermoe_status _wrap_SamplerChoose_low_402197efb3831eb5(finermoe_sampler *_swig
   arg4 = (int32_t *)_swig_go_2;
   
   result = (finermoe_status)finermoe_sampler_choose(arg1,(float const *)arg2,arg3,arg4,arg5);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
@@ -5747,12 +5765,12 @@ void _wrap_delete_GenerationInfo_low_402197efb3831eb5(struct finermoe_generation
 }
 
 
-finermoe_status _wrap_GenerationGetInfo_low_402197efb3831eb5(finermoe_generation *_swig_go_0, struct finermoe_generation_info *_swig_go_1) {
+char *_wrap_GenerationGetInfo_low_402197efb3831eb5(finermoe_generation *_swig_go_0, struct finermoe_generation_info *_swig_go_1) {
   finermoe_generation *arg1 = (finermoe_generation *) 0 ;
   finermoe_generation_info *arg2 = (finermoe_generation_info *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -5762,17 +5780,17 @@ finermoe_status _wrap_GenerationGetInfo_low_402197efb3831eb5(finermoe_generation
   arg2 = *(finermoe_generation_info **)&_swig_go_1; 
   
   result = (finermoe_status)finermoe_generation_get_info((struct finermoe_generation const *)arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationSetTag_low_402197efb3831eb5(finermoe_generation *_swig_go_0, long long _swig_go_1) {
+char *_wrap_GenerationSetTag_low_402197efb3831eb5(finermoe_generation *_swig_go_0, long long _swig_go_1) {
   finermoe_generation *arg1 = (finermoe_generation *) 0 ;
   uint64_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -5782,16 +5800,16 @@ finermoe_status _wrap_GenerationSetTag_low_402197efb3831eb5(finermoe_generation 
   arg2 = (uint64_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_generation_set_tag(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_GenerationGetError_low_402197efb3831eb5(finermoe_generation *_swig_go_0) {
+char *_wrap_GenerationGetError_low_402197efb3831eb5(finermoe_generation *_swig_go_0) {
   finermoe_generation *arg1 = (finermoe_generation *) 0 ;
   finermoe_error **arg2 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -5800,17 +5818,17 @@ finermoe_status _wrap_GenerationGetError_low_402197efb3831eb5(finermoe_generatio
   arg1 = (finermoe_generation *)_swig_go_0;
   
   result = (finermoe_status)finermoe_generation_get_error((struct finermoe_generation const *)arg1,arg2);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_BatchCreate_low_402197efb3831eb5(finermoe_model *_swig_go_0, finermoe_batch **_swig_go_1) {
+char *_wrap_BatchCreate_low_402197efb3831eb5(finermoe_model *_swig_go_0, finermoe_batch **_swig_go_1) {
   finermoe_model *arg1 = (finermoe_model *) 0 ;
   finermoe_batch **arg2 = (finermoe_batch **) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -5820,7 +5838,7 @@ finermoe_status _wrap_BatchCreate_low_402197efb3831eb5(finermoe_model *_swig_go_
   arg2 = (finermoe_batch **)_swig_go_1;
   
   result = (finermoe_status)finermoe_batch_create(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
@@ -5845,12 +5863,12 @@ void _wrap_BatchFree_low_402197efb3831eb5(finermoe_batch *_swig_go_0) {
 }
 
 
-finermoe_status _wrap_BatchAdd_low_402197efb3831eb5(finermoe_batch *_swig_go_0, finermoe_generation *_swig_go_1) {
+char *_wrap_BatchAdd_low_402197efb3831eb5(finermoe_batch *_swig_go_0, finermoe_generation *_swig_go_1) {
   finermoe_batch *arg1 = (finermoe_batch *) 0 ;
   finermoe_generation *arg2 = (finermoe_generation *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -5860,17 +5878,17 @@ finermoe_status _wrap_BatchAdd_low_402197efb3831eb5(finermoe_batch *_swig_go_0, 
   arg2 = (finermoe_generation *)_swig_go_1;
   
   result = (finermoe_status)finermoe_batch_add(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_BatchRemove_low_402197efb3831eb5(finermoe_batch *_swig_go_0, finermoe_generation *_swig_go_1) {
+char *_wrap_BatchRemove_low_402197efb3831eb5(finermoe_batch *_swig_go_0, finermoe_generation *_swig_go_1) {
   finermoe_batch *arg1 = (finermoe_batch *) 0 ;
   finermoe_generation *arg2 = (finermoe_generation *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -5880,18 +5898,18 @@ finermoe_status _wrap_BatchRemove_low_402197efb3831eb5(finermoe_batch *_swig_go_
   arg2 = (finermoe_generation *)_swig_go_1;
   
   result = (finermoe_status)finermoe_batch_remove(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_BatchStep_low_402197efb3831eb5(finermoe_batch *_swig_go_0, finermoe_cancel *_swig_go_1, intgo *_swig_go_2) {
+char *_wrap_BatchStep_low_402197efb3831eb5(finermoe_batch *_swig_go_0, finermoe_cancel *_swig_go_1, intgo *_swig_go_2) {
   finermoe_batch *arg1 = (finermoe_batch *) 0 ;
   finermoe_cancel *arg2 = (finermoe_cancel *) 0 ;
   size_t *arg3 = (size_t *) 0 ;
   finermoe_error **arg4 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -5902,19 +5920,19 @@ finermoe_status _wrap_BatchStep_low_402197efb3831eb5(finermoe_batch *_swig_go_0,
   arg3 = (size_t *)_swig_go_2;
   
   result = (finermoe_status)finermoe_batch_step(arg1,arg2,arg3,arg4);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_BatchNext_low_402197efb3831eb5(finermoe_batch *_swig_go_0, finermoe_cancel *_swig_go_1, long long *_swig_go_2, struct finermoe_event *_swig_go_3) {
+char *_wrap_BatchNext_low_402197efb3831eb5(finermoe_batch *_swig_go_0, finermoe_cancel *_swig_go_1, long long *_swig_go_2, struct finermoe_event *_swig_go_3) {
   finermoe_batch *arg1 = (finermoe_batch *) 0 ;
   finermoe_cancel *arg2 = (finermoe_cancel *) 0 ;
   uint64_t *arg3 = (uint64_t *) 0 ;
   finermoe_event *arg4 = (finermoe_event *) 0 ;
   finermoe_error **arg5 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -5926,16 +5944,16 @@ finermoe_status _wrap_BatchNext_low_402197efb3831eb5(finermoe_batch *_swig_go_0,
   arg4 = *(finermoe_event **)&_swig_go_3; 
   
   result = (finermoe_status)finermoe_batch_next(arg1,arg2,arg3,arg4,arg5);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_WriterOptionsCreate_low_402197efb3831eb5(finermoe_writer_options **_swig_go_0) {
+char *_wrap_WriterOptionsCreate_low_402197efb3831eb5(finermoe_writer_options **_swig_go_0) {
   finermoe_writer_options **arg1 = (finermoe_writer_options **) 0 ;
   finermoe_error **arg2 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -5944,7 +5962,7 @@ finermoe_status _wrap_WriterOptionsCreate_low_402197efb3831eb5(finermoe_writer_o
   arg1 = (finermoe_writer_options **)_swig_go_0;
   
   result = (finermoe_status)finermoe_writer_options_create(arg1,arg2);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
@@ -5959,12 +5977,12 @@ void _wrap_WriterOptionsFree_low_402197efb3831eb5(finermoe_writer_options *_swig
 }
 
 
-finermoe_status _wrap_WriterOptionsSetSeed_low_402197efb3831eb5(finermoe_writer_options *_swig_go_0, long long _swig_go_1) {
+char *_wrap_WriterOptionsSetSeed_low_402197efb3831eb5(finermoe_writer_options *_swig_go_0, long long _swig_go_1) {
   finermoe_writer_options *arg1 = (finermoe_writer_options *) 0 ;
   uint64_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -5974,17 +5992,17 @@ finermoe_status _wrap_WriterOptionsSetSeed_low_402197efb3831eb5(finermoe_writer_
   arg2 = (uint64_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_writer_options_set_seed(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_WriterOptionsSetShardSize_low_402197efb3831eb5(finermoe_writer_options *_swig_go_0, long long _swig_go_1) {
+char *_wrap_WriterOptionsSetShardSize_low_402197efb3831eb5(finermoe_writer_options *_swig_go_0, long long _swig_go_1) {
   finermoe_writer_options *arg1 = (finermoe_writer_options *) 0 ;
   uint64_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -5994,17 +6012,17 @@ finermoe_status _wrap_WriterOptionsSetShardSize_low_402197efb3831eb5(finermoe_wr
   arg2 = (uint64_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_writer_options_set_shard_size(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_WriterOptionsSetOverwrite_low_402197efb3831eb5(finermoe_writer_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_WriterOptionsSetOverwrite_low_402197efb3831eb5(finermoe_writer_options *_swig_go_0, int _swig_go_1) {
   finermoe_writer_options *arg1 = (finermoe_writer_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -6014,18 +6032,18 @@ finermoe_status _wrap_WriterOptionsSetOverwrite_low_402197efb3831eb5(finermoe_wr
   arg2 = (int32_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_writer_options_set_overwrite(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_WriterOptionsSetProgress_low_402197efb3831eb5(finermoe_writer_options *_swig_go_0, finermoe_progress_fn _swig_go_1, void *_swig_go_2) {
+char *_wrap_WriterOptionsSetProgress_low_402197efb3831eb5(finermoe_writer_options *_swig_go_0, finermoe_progress_fn _swig_go_1, void *_swig_go_2) {
   finermoe_writer_options *arg1 = (finermoe_writer_options *) 0 ;
   finermoe_progress_fn arg2 = (finermoe_progress_fn) 0 ;
   void *arg3 = (void *) 0 ;
   finermoe_error **arg4 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -6036,17 +6054,17 @@ finermoe_status _wrap_WriterOptionsSetProgress_low_402197efb3831eb5(finermoe_wri
   arg3 = (void *)_swig_go_2;
   
   result = (finermoe_status)finermoe_writer_options_set_progress(arg1,arg2,arg3,arg4);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_WriterOptionsSetCancel_low_402197efb3831eb5(finermoe_writer_options *_swig_go_0, finermoe_cancel *_swig_go_1) {
+char *_wrap_WriterOptionsSetCancel_low_402197efb3831eb5(finermoe_writer_options *_swig_go_0, finermoe_cancel *_swig_go_1) {
   finermoe_writer_options *arg1 = (finermoe_writer_options *) 0 ;
   finermoe_cancel *arg2 = (finermoe_cancel *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -6056,17 +6074,17 @@ finermoe_status _wrap_WriterOptionsSetCancel_low_402197efb3831eb5(finermoe_write
   arg2 = (finermoe_cancel *)_swig_go_1;
   
   result = (finermoe_status)finermoe_writer_options_set_cancel(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_UpcycleOptionsCreate_low_402197efb3831eb5(_gostring_ _swig_go_0, finermoe_upcycle_options **_swig_go_1) {
+char *_wrap_UpcycleOptionsCreate_low_402197efb3831eb5(_gostring_ _swig_go_0, finermoe_upcycle_options **_swig_go_1) {
   char *arg1 = (char *) 0 ;
   finermoe_upcycle_options **arg2 = (finermoe_upcycle_options **) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -6083,7 +6101,7 @@ finermoe_status _wrap_UpcycleOptionsCreate_low_402197efb3831eb5(_gostring_ _swig
   arg2 = (finermoe_upcycle_options **)_swig_go_1;
   
   result = (finermoe_status)finermoe_upcycle_options_create((char const *)arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   free((void *)arg1);
   return _swig_go_result;
 }
@@ -6099,7 +6117,7 @@ void _wrap_UpcycleOptionsFree_low_402197efb3831eb5(finermoe_upcycle_options *_sw
 }
 
 
-finermoe_status _wrap_UpcycleOptionsSetShape_low_402197efb3831eb5(finermoe_upcycle_options *_swig_go_0, intgo _swig_go_1, intgo _swig_go_2, intgo _swig_go_3, intgo _swig_go_4, intgo _swig_go_5) {
+char *_wrap_UpcycleOptionsSetShape_low_402197efb3831eb5(finermoe_upcycle_options *_swig_go_0, intgo _swig_go_1, intgo _swig_go_2, intgo _swig_go_3, intgo _swig_go_4, intgo _swig_go_5) {
   finermoe_upcycle_options *arg1 = (finermoe_upcycle_options *) 0 ;
   size_t arg2 ;
   size_t arg3 ;
@@ -6108,7 +6126,7 @@ finermoe_status _wrap_UpcycleOptionsSetShape_low_402197efb3831eb5(finermoe_upcyc
   size_t arg6 ;
   finermoe_error **arg7 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -6122,17 +6140,17 @@ finermoe_status _wrap_UpcycleOptionsSetShape_low_402197efb3831eb5(finermoe_upcyc
   arg6 = (size_t)_swig_go_5; 
   
   result = (finermoe_status)finermoe_upcycle_options_set_shape(arg1,arg2,arg3,arg4,arg5,arg6,arg7);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_UpcycleOptionsSetSharedExpert_low_402197efb3831eb5(finermoe_upcycle_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_UpcycleOptionsSetSharedExpert_low_402197efb3831eb5(finermoe_upcycle_options *_swig_go_0, int _swig_go_1) {
   finermoe_upcycle_options *arg1 = (finermoe_upcycle_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -6142,17 +6160,17 @@ finermoe_status _wrap_UpcycleOptionsSetSharedExpert_low_402197efb3831eb5(finermo
   arg2 = (int32_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_upcycle_options_set_shared_expert(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_UpcycleOptionsSetConcatProj_low_402197efb3831eb5(finermoe_upcycle_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_UpcycleOptionsSetConcatProj_low_402197efb3831eb5(finermoe_upcycle_options *_swig_go_0, int _swig_go_1) {
   finermoe_upcycle_options *arg1 = (finermoe_upcycle_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -6162,17 +6180,17 @@ finermoe_status _wrap_UpcycleOptionsSetConcatProj_low_402197efb3831eb5(finermoe_
   arg2 = (int32_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_upcycle_options_set_concat_proj(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_UpcycleOptionsSetSeparateRouter_low_402197efb3831eb5(finermoe_upcycle_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_UpcycleOptionsSetSeparateRouter_low_402197efb3831eb5(finermoe_upcycle_options *_swig_go_0, int _swig_go_1) {
   finermoe_upcycle_options *arg1 = (finermoe_upcycle_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -6182,17 +6200,17 @@ finermoe_status _wrap_UpcycleOptionsSetSeparateRouter_low_402197efb3831eb5(finer
   arg2 = (int32_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_upcycle_options_set_separate_router(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_UpcycleOptionsSetDownScale_low_402197efb3831eb5(finermoe_upcycle_options *_swig_go_0, double _swig_go_1) {
+char *_wrap_UpcycleOptionsSetDownScale_low_402197efb3831eb5(finermoe_upcycle_options *_swig_go_0, double _swig_go_1) {
   finermoe_upcycle_options *arg1 = (finermoe_upcycle_options *) 0 ;
   double arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -6202,17 +6220,17 @@ finermoe_status _wrap_UpcycleOptionsSetDownScale_low_402197efb3831eb5(finermoe_u
   arg2 = (double)_swig_go_1; 
   
   result = (finermoe_status)finermoe_upcycle_options_set_down_scale(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_UpcycleOptionsSetDropRatio_low_402197efb3831eb5(finermoe_upcycle_options *_swig_go_0, double _swig_go_1) {
+char *_wrap_UpcycleOptionsSetDropRatio_low_402197efb3831eb5(finermoe_upcycle_options *_swig_go_0, double _swig_go_1) {
   finermoe_upcycle_options *arg1 = (finermoe_upcycle_options *) 0 ;
   double arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -6222,17 +6240,17 @@ finermoe_status _wrap_UpcycleOptionsSetDropRatio_low_402197efb3831eb5(finermoe_u
   arg2 = (double)_swig_go_1; 
   
   result = (finermoe_status)finermoe_upcycle_options_set_drop_ratio(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_UpcycleOptionsSetRouterInit_low_402197efb3831eb5(finermoe_upcycle_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_UpcycleOptionsSetRouterInit_low_402197efb3831eb5(finermoe_upcycle_options *_swig_go_0, int _swig_go_1) {
   finermoe_upcycle_options *arg1 = (finermoe_upcycle_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -6242,19 +6260,19 @@ finermoe_status _wrap_UpcycleOptionsSetRouterInit_low_402197efb3831eb5(finermoe_
   arg2 = (int32_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_upcycle_options_set_router_init(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_UpcycleRun_low_402197efb3831eb5(_gostring_ _swig_go_0, _gostring_ _swig_go_1, finermoe_upcycle_options *_swig_go_2, finermoe_writer_options *_swig_go_3) {
+char *_wrap_UpcycleRun_low_402197efb3831eb5(_gostring_ _swig_go_0, _gostring_ _swig_go_1, finermoe_upcycle_options *_swig_go_2, finermoe_writer_options *_swig_go_3) {
   char *arg1 = (char *) 0 ;
   char *arg2 = (char *) 0 ;
   finermoe_upcycle_options *arg3 = (finermoe_upcycle_options *) 0 ;
   finermoe_writer_options *arg4 = (finermoe_writer_options *) 0 ;
   finermoe_error **arg5 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -6274,21 +6292,21 @@ finermoe_status _wrap_UpcycleRun_low_402197efb3831eb5(_gostring_ _swig_go_0, _go
   arg4 = (finermoe_writer_options *)_swig_go_3;
   
   result = (finermoe_status)finermoe_upcycle_run((char const *)arg1,(char const *)arg2,(struct finermoe_upcycle_options const *)arg3,(struct finermoe_writer_options const *)arg4,arg5);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   free(arg1); 
   free(arg2); 
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_SynthesizeRun_low_402197efb3831eb5(_gostring_ _swig_go_0, _gostring_ _swig_go_1, int _swig_go_2, finermoe_writer_options *_swig_go_3) {
+char *_wrap_SynthesizeRun_low_402197efb3831eb5(_gostring_ _swig_go_0, _gostring_ _swig_go_1, int _swig_go_2, finermoe_writer_options *_swig_go_3) {
   char *arg1 = (char *) 0 ;
   char *arg2 = (char *) 0 ;
   int32_t arg3 ;
   finermoe_writer_options *arg4 = (finermoe_writer_options *) 0 ;
   finermoe_error **arg5 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -6308,19 +6326,19 @@ finermoe_status _wrap_SynthesizeRun_low_402197efb3831eb5(_gostring_ _swig_go_0, 
   arg4 = (finermoe_writer_options *)_swig_go_3;
   
   result = (finermoe_status)finermoe_synthesize_run((char const *)arg1,(char const *)arg2,arg3,(struct finermoe_writer_options const *)arg4,arg5);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   free(arg1); 
   free(arg2); 
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_QuantizeOptionsCreate_low_402197efb3831eb5(int _swig_go_0, finermoe_quantize_options **_swig_go_1) {
+char *_wrap_QuantizeOptionsCreate_low_402197efb3831eb5(int _swig_go_0, finermoe_quantize_options **_swig_go_1) {
   int32_t arg1 ;
   finermoe_quantize_options **arg2 = (finermoe_quantize_options **) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -6330,7 +6348,7 @@ finermoe_status _wrap_QuantizeOptionsCreate_low_402197efb3831eb5(int _swig_go_0,
   arg2 = (finermoe_quantize_options **)_swig_go_1;
   
   result = (finermoe_status)finermoe_quantize_options_create(arg1,arg2,arg3);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
@@ -6345,13 +6363,13 @@ void _wrap_QuantizeOptionsFree_low_402197efb3831eb5(finermoe_quantize_options *_
 }
 
 
-finermoe_status _wrap_QuantizeOptionsAddOverride_low_402197efb3831eb5(finermoe_quantize_options *_swig_go_0, _gostring_ _swig_go_1, int _swig_go_2) {
+char *_wrap_QuantizeOptionsAddOverride_low_402197efb3831eb5(finermoe_quantize_options *_swig_go_0, _gostring_ _swig_go_1, int _swig_go_2) {
   finermoe_quantize_options *arg1 = (finermoe_quantize_options *) 0 ;
   char *arg2 = (char *) 0 ;
   int32_t arg3 ;
   finermoe_error **arg4 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -6366,20 +6384,20 @@ finermoe_status _wrap_QuantizeOptionsAddOverride_low_402197efb3831eb5(finermoe_q
   arg3 = (int32_t)_swig_go_2; 
   
   result = (finermoe_status)finermoe_quantize_options_add_override(arg1,(char const *)arg2,arg3,arg4);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   free(arg2); 
   return _swig_go_result;
 }
 
 
-finermoe_status _wrap_QuantizeRun_low_402197efb3831eb5(_gostring_ _swig_go_0, _gostring_ _swig_go_1, finermoe_quantize_options *_swig_go_2, finermoe_writer_options *_swig_go_3) {
+char *_wrap_QuantizeRun_low_402197efb3831eb5(_gostring_ _swig_go_0, _gostring_ _swig_go_1, finermoe_quantize_options *_swig_go_2, finermoe_writer_options *_swig_go_3) {
   char *arg1 = (char *) 0 ;
   char *arg2 = (char *) 0 ;
   finermoe_quantize_options *arg3 = (finermoe_quantize_options *) 0 ;
   finermoe_writer_options *arg4 = (finermoe_writer_options *) 0 ;
   finermoe_error **arg5 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -6399,7 +6417,7 @@ finermoe_status _wrap_QuantizeRun_low_402197efb3831eb5(_gostring_ _swig_go_0, _g
   arg4 = (finermoe_writer_options *)_swig_go_3;
   
   result = (finermoe_status)finermoe_quantize_run((char const *)arg1,(char const *)arg2,(struct finermoe_quantize_options const *)arg3,(struct finermoe_writer_options const *)arg4,arg5);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   free(arg1); 
   free(arg2); 
   return _swig_go_result;
@@ -6518,7 +6536,7 @@ void _wrap_delete_VerificationFile_low_402197efb3831eb5(struct finermoe_verifica
 }
 
 
-finermoe_status _wrap_VerificationRun_low_402197efb3831eb5(_gostring_ _swig_go_0, finermoe_progress_fn _swig_go_1, void *_swig_go_2, finermoe_cancel *_swig_go_3, finermoe_verification **_swig_go_4) {
+char *_wrap_VerificationRun_low_402197efb3831eb5(_gostring_ _swig_go_0, finermoe_progress_fn _swig_go_1, void *_swig_go_2, finermoe_cancel *_swig_go_3, finermoe_verification **_swig_go_4) {
   char *arg1 = (char *) 0 ;
   finermoe_progress_fn arg2 = (finermoe_progress_fn) 0 ;
   void *arg3 = (void *) 0 ;
@@ -6526,7 +6544,7 @@ finermoe_status _wrap_VerificationRun_low_402197efb3831eb5(_gostring_ _swig_go_0
   finermoe_verification **arg5 = (finermoe_verification **) 0 ;
   finermoe_error **arg6 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -6543,7 +6561,7 @@ finermoe_status _wrap_VerificationRun_low_402197efb3831eb5(_gostring_ _swig_go_0
   arg5 = (finermoe_verification **)_swig_go_4;
   
   result = (finermoe_status)finermoe_verification_run((char const *)arg1,arg2,arg3,arg4,arg5,arg6);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   free(arg1); 
   return _swig_go_result;
 }
@@ -6562,13 +6580,13 @@ intgo _wrap_VerificationCount_low_402197efb3831eb5(finermoe_verification *_swig_
 }
 
 
-finermoe_status _wrap_VerificationGetFile_low_402197efb3831eb5(finermoe_verification *_swig_go_0, intgo _swig_go_1, struct finermoe_verification_file *_swig_go_2) {
+char *_wrap_VerificationGetFile_low_402197efb3831eb5(finermoe_verification *_swig_go_0, intgo _swig_go_1, struct finermoe_verification_file *_swig_go_2) {
   finermoe_verification *arg1 = (finermoe_verification *) 0 ;
   size_t arg2 ;
   finermoe_verification_file *arg3 = (finermoe_verification_file *) 0 ;
   finermoe_error **arg4 = (finermoe_error **) 0 ;
   finermoe_status result;
-  finermoe_status _swig_go_result;
+  char *_swig_go_result;
   
   
   finermoe_error *fm_error = NULL;
@@ -6579,7 +6597,7 @@ finermoe_status _wrap_VerificationGetFile_low_402197efb3831eb5(finermoe_verifica
   arg3 = *(finermoe_verification_file **)&_swig_go_2; 
   
   result = (finermoe_status)finermoe_verification_get_file((struct finermoe_verification const *)arg1,arg2,arg3,arg4);
-  _swig_go_result = result == FINERMOE_OK ? 0 : (uintptr_t)fm_error;
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
