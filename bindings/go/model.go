@@ -45,8 +45,8 @@ func OpenFile(file *os.File, opts ...ModelOption) (*Model, error) {
 			return low.ModelOpenFd(int(fd), options, out)
 		})
 	})
-	if err != nil {
-		return nil, err
+	if err != nil { // only of a file that was closed meanwhile
+		return nil, &os.PathError{Op: "open", Path: file.Name(), Err: os.ErrClosed}
 	}
 	return model, failed
 }
