@@ -29,8 +29,8 @@ func TestPanicOfProgress(t *testing.T) {
 		t.Errorf("%v came out of Append", with)
 	}
 	with = panics(func() {
-		for range session.GenerateIDs(t.Context(), longPrompt(20)) {
-			t.Error("an event")
+		for event, err := range session.GenerateIDs(t.Context(), longPrompt(20)) {
+			t.Error("an event", event, err)
 		}
 	})
 	if with != "at the third" {

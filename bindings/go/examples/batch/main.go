@@ -17,7 +17,7 @@ func main() {
 	maxTokens := flag.Int("max-tokens", 32, "most tokens for each prompt")
 	together := flag.Int("together", 8, "most prompts at a time")
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: batch [FLAGS] MODEL FILE")
+		fmt.Fprintln(os.Stderr, "usage: batch [FLAGS] MODEL FILE")
 		flag.PrintDefaults()
 	}
 	flag.Parse()

@@ -19,7 +19,7 @@ import (
 func main() {
 	system := flag.String("system", "", "a message that tells the model how to answer")
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: chat [FLAGS] MODEL")
+		fmt.Fprintln(os.Stderr, "usage: chat [FLAGS] MODEL")
 		flag.PrintDefaults()
 	}
 	flag.Parse()

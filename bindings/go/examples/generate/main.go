@@ -17,7 +17,7 @@ func main() {
 	seed := flag.Uint64("seed", 0, "of the random stream")
 	threads := flag.Int("threads", 0, "threads that compute; 0: as many as this process may use")
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: generate [FLAGS] MODEL PROMPT")
+		fmt.Fprintln(os.Stderr, "usage: generate [FLAGS] MODEL PROMPT")
 		flag.PrintDefaults()
 	}
 	flag.Parse()

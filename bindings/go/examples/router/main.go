@@ -12,7 +12,7 @@ import (
 )
 
 func main() {
-	flag.Usage = func() { fmt.Fprintln(flag.CommandLine.Output(), "usage: router MODEL TEXT") }
+	flag.Usage = func() { fmt.Fprintln(os.Stderr, "usage: router MODEL TEXT") }
 	flag.Parse()
 	if flag.NArg() != 2 {
 		flag.Usage()

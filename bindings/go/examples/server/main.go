@@ -20,7 +20,7 @@ func main() {
 	address := flag.String("address", "localhost:8080", "where to listen")
 	sessions := flag.Int("sessions", 4, "requests that compute at a time; others wait")
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: server [FLAGS] MODEL")
+		fmt.Fprintln(os.Stderr, "usage: server [FLAGS] MODEL")
 		flag.PrintDefaults()
 	}
 	flag.Parse()

@@ -49,7 +49,7 @@ func tour(ctx context.Context, path string) error {
 }
 
 func main() {
-	flag.Usage = func() { fmt.Fprintln(flag.CommandLine.Output(), "usage: tour MODEL") }
+	flag.Usage = func() { fmt.Fprintln(os.Stderr, "usage: tour MODEL") }
 	flag.Parse()
 	if flag.NArg() != 1 {
 		flag.Usage()

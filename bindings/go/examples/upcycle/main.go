@@ -19,7 +19,7 @@ func main() {
 	seed := flag.Uint64("seed", 0, "of every random draw")
 	overwrite := flag.Bool("overwrite", false, "replace a model that is there")
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: upcycle [FLAGS] DENSE OUT")
+		fmt.Fprintln(os.Stderr, "usage: upcycle [FLAGS] DENSE OUT")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
