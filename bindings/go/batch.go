@@ -16,9 +16,9 @@ type Batch struct {
 	event  low.Event
 	tag    *uint64 // where C puts the tag of an event
 
-	reading sync.RWMutex // held while an event is made and read: its text is a member's, which must not go on meanwhile
-	mutex   sync.Mutex   // of members
-	members map[*Generation]bool
+	reading sync.RWMutex             // held while an event is made and read: its text is a member's, which must not go on meanwhile
+	mutex   sync.Mutex               // of members
+	members map[*Generation]*Session // with the session that a member brought along, which goes with it, or nil
 }
 
 // NewBatch makes a batch without members. The caller closes it.
@@ -34,29 +34,39 @@ func (m *Model) NewBatch() (*Batch, error) {
 		return nil, err
 	}
 	event := low.NewEvent()
-	b := &Batch{model: m, event: event, tag: new(uint64), members: map[*Generation]bool{}}
+	b := &Batch{model: m, event: event, tag: new(uint64), members: map[*Generation]*Session{}}
 	b.object = newObject(b, &object[low.Batch]{name: "batch", sharing: exclusive, handle: handle,
 		closes: low.BatchClose, keeps: []keeper{m.object},
 		frees: func(h low.Batch) { low.BatchFree(h); low.DeleteEvent(event) }})
 	return b, nil
 }
 
-// Close ends what the batch computes. Its members stay. A second call does nothing.
-func (b *Batch) Close() { b.object.close() }
+// Close ends what the batch computes. Members that were added by Add stay. A second call does nothing.
+func (b *Batch) Close() {
+	b.object.close()
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	for generation := range b.members {
+		b.leave(generation)
+	}
+}
 
 // Add lets a request join, between any two steps. It should be in one batch only, which keeps it alive.
-func (b *Batch) Add(generation *Generation) error {
+func (b *Batch) Add(generation *Generation) error { return b.add(generation, nil) }
+
+func (b *Batch) add(generation *Generation, brought *Session) error {
 	if err := use2(b.object, generation.object, low.BatchAdd); err != nil {
 		return err
 	}
 	generation.batch.Store(&b.reading)
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
-	b.members[generation] = true
+	b.members[generation] = brought
 	return nil
 }
 
-// AddText lets a request with a text join, on a session of its own. The tag comes with its events.
+// AddText lets a request with a text join, on a session of its own, which is closed when the request leaves. The tag
+// comes with its events.
 func (b *Batch) AddText(prompt string, tag uint64, opts ...GenerateOption) error {
 	session, err := b.model.NewSession()
 	if err != nil {
@@ -68,7 +78,7 @@ func (b *Batch) AddText(prompt string, tag uint64, opts ...GenerateOption) error
 		return err
 	}
 	if err = generation.SetTag(tag); err == nil {
-		err = b.Add(generation)
+		err = b.add(generation, session)
 	}
 	if err != nil {
 		generation.Close()
@@ -82,15 +92,21 @@ func (b *Batch) Remove(generation *Generation) error {
 	if err := use2(b.object, generation.object, low.BatchRemove); err != nil {
 		return err
 	}
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
 	b.leave(generation)
 	return nil
 }
 
+// leave lets go of a member, with the mutex held.
 func (b *Batch) leave(generation *Generation) {
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
+	brought := b.members[generation]
 	delete(b.members, generation)
 	generation.batch.CompareAndSwap(&b.reading, nil)
+	if brought != nil {
+		generation.Close()
+		brought.Close()
+	}
 }
 
 // Step makes one pass over the weights for every member that is not prepared, and returns how many have not finished and
@@ -163,27 +179,22 @@ func (b *Batch) next(cancel low.Cancel) (event BatchEvent, ok bool, err error) {
 }
 
 // finished lets go of the member that an event was the last one of, and gives the error that it failed with.
-func (b *Batch) finished(event BatchEvent) error {
+func (b *Batch) finished(event BatchEvent) (failed error) {
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
 	for generation := range b.members {
-		info, err := generation.Info()
-		closed := err != nil // which has no information any more
-		if !closed && (info.Tag != event.Tag || info.FinishReason == FinishNone && info.Status == 0) {
+		if generation.tag.Load() != event.Tag {
 			continue
 		}
-		if closed && event.FinishReason != FinishError {
-			continue
+		info, err := generation.Info() // of one that was closed, the error says so
+		if err == nil && info.FinishReason == FinishNone && info.Status == 0 {
+			continue // another one with this tag
 		}
-		delete(b.members, generation)
-		generation.batch.CompareAndSwap(&b.reading, nil)
-		if event.FinishReason != FinishError {
-			return nil
+		if event.FinishReason == FinishError {
+			failed = generation.Err()
 		}
-		if closed {
-			return err
-		}
-		return generation.Err()
+		b.leave(generation)
+		return failed
 	}
 	return nil
 }

@@ -168,6 +168,20 @@ func TestLogMessages(t *testing.T) {
 	}
 }
 
+func TestAnotherProgressTakesThePlace(t *testing.T) {
+	session := newSession(t, openModel(t), Progress(func(string, uint64, uint64) error { return errors.New("the first") }))
+	kept := len(session.object.keeps)
+	heard := 0
+	for range 3 {
+		succeeds(t, "progress", session.SetProgress(func(string, uint64, uint64) error { heard++; return nil }))
+	}
+	_, err := session.Append(t.Context(), longPrompt(600), LogitsNone)
+	succeeds(t, "append", err)
+	if heard == 0 || len(session.object.keeps) != kept {
+		t.Errorf("heard %d times, %d things kept", heard, len(session.object.keeps))
+	}
+}
+
 func TestCallbacksAreLetGo(t *testing.T) {
 	freed := make(chan bool, 1)
 	func() {

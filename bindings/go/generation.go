@@ -51,6 +51,7 @@ func readEvent(event low.Event) Event {
 type Generation struct {
 	object *object[low.Generation]
 	event  low.Event
+	tag    atomic.Uint64                // as it was set
 	batch  atomic.Pointer[sync.RWMutex] // of the batch that may be reading an event of this request just now
 }
 
@@ -261,7 +262,11 @@ func (g *Generation) Info() (GenerationInfo, error) {
 
 // SetTag gives the request a number of the host's own, by which the events of a batch are told apart; 0 by default.
 func (g *Generation) SetTag(tag uint64) error {
-	return g.object.use(func(h low.Generation) low.Error { return low.GenerationSetTag(h, tag) })
+	err := g.object.use(func(h low.Generation) low.Error { return low.GenerationSetTag(h, tag) })
+	if err == nil {
+		g.tag.Store(tag)
+	}
+	return err
 }
 
 // Err is the error of the last Next, Prepare or pass of a batch; nil if that succeeded.

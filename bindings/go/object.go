@@ -3,6 +3,7 @@ package finermoe
 import (
 	"context"
 	"runtime"
+	"slices"
 	"sync"
 
 	"finermoe.example/finermoe/internal/low"
@@ -75,11 +76,15 @@ func (o *object[H]) useContext(ctx context.Context, call func(H, low.Cancel) low
 	return watch.explain(o.use(func(handle H) low.Error { return call(handle, watch.cancel) }))
 }
 
-// keep keeps something more.
-func (o *object[H]) keep(more keeper) {
+// keepInstead keeps one thing instead of another; either may be nil.
+func (o *object[H]) keepInstead(more, less keeper) {
 	o.mutex.Lock()
 	defer o.mutex.Unlock()
-	o.keeps = append(o.keeps, more)
+	keeps := slices.DeleteFunc(slices.Clone(o.keeps), func(kept keeper) bool { return kept == less })
+	if more != nil {
+		keeps = append(keeps, more)
+	}
+	o.keeps = keeps
 }
 
 func (o *object[H]) begin() error {
@@ -168,19 +173,22 @@ func fill[T any](room int, call func(buffer []T, capacity int, needed *int) low.
 // A watch raises a cancel object when a context ends.
 type watch struct {
 	ctx     context.Context
-	cancel  low.Cancel // 0 for a context that never ends
+	cancel  low.Cancel // 0: none
 	unwatch func() bool
 
 	mutex sync.Mutex
 	over  bool
 }
 
+// noWatch is of contexts that never end.
+var noWatch = &watch{}
+
 // spareCancels are lowered and in nobody's use. They make a call with a context cheaper.
 var spareCancels = make(chan low.Cancel, 16)
 
 func watchContext(ctx context.Context) (*watch, error) {
 	if ctx.Done() == nil {
-		return &watch{ctx: ctx}, nil
+		return noWatch, nil
 	}
 	w := &watch{ctx: ctx}
 	select {

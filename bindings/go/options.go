@@ -375,17 +375,17 @@ func (h Hidden) applyPlan(s *planSetup) error { return h.applySession(s.session)
 type progress struct{ hear ProgressFunc }
 
 // with gives a function for progress to a setter, and keeps it registered.
-func (p progress) with(set func(function, user uintptr) low.Error) (*registration, error) {
+func (p progress) with(set func(function, user uintptr) error) (*registration, error) {
 	if p.hear == nil {
-		return nil, check(set(0, 0))
+		return nil, set(0, 0)
 	}
 	registered := register(&callback{progress: p.hear})
-	return registered, check(set(progressFunction, registered.user))
+	return registered, set(progressFunction, registered.user)
 }
 
 func (p progress) applyModel(s *modelSetup) error {
-	registered, err := p.with(func(function, user uintptr) low.Error {
-		return low.ModelOptionsSetProgress(s.options, function, user)
+	registered, err := p.with(func(function, user uintptr) error {
+		return check(low.ModelOptionsSetProgress(s.options, function, user))
 	})
 	if registered != nil {
 		s.keeps = append(s.keeps, registered)
@@ -394,8 +394,8 @@ func (p progress) applyModel(s *modelSetup) error {
 }
 
 func (p progress) applySession(s *sessionSetup) (err error) {
-	s.progress, err = p.with(func(function, user uintptr) low.Error {
-		return low.SessionOptionsSetProgress(s.options, function, user)
+	s.progress, err = p.with(func(function, user uintptr) error {
+		return check(low.SessionOptionsSetProgress(s.options, function, user))
 	})
 	return err
 }
@@ -403,8 +403,8 @@ func (p progress) applySession(s *sessionSetup) (err error) {
 func (p progress) applyPlan(*planSetup) error { return nil }
 
 func (p progress) applyWriter(s *writerSetup) (err error) {
-	s.progress, err = p.with(func(function, user uintptr) low.Error {
-		return low.WriterOptionsSetProgress(s.options, function, user)
+	s.progress, err = p.with(func(function, user uintptr) error {
+		return check(low.WriterOptionsSetProgress(s.options, function, user))
 	})
 	return err
 }

@@ -47,9 +47,7 @@ func (m *Model) wrapSession(progress *registration, call func(low.Model, *low.Se
 	s := &Session{model: m, progress: progress}
 	s.object = newObject(s, &object[low.Session]{name: "session", sharing: exclusive, handle: handle,
 		closes: low.SessionClose, frees: low.SessionFree, keeps: []keeper{m.object}})
-	if progress != nil {
-		s.object.keep(progress)
-	}
+	s.keepProgress(nil)
 	return s, nil
 }
 
@@ -234,22 +232,30 @@ func (s *Session) SetContextLength(nTokens int) error {
 
 // SetProgress tells another function how far long prompts have come; nil: none.
 func (s *Session) SetProgress(hear ProgressFunc) error {
-	var registered *registration
-	err := s.object.use(func(h low.Session) low.Error {
-		if hear == nil {
-			return low.SessionSetProgress(h, 0, 0)
-		}
-		registered = register(&callback{progress: hear})
-		s.object.keep(registered)
-		return low.SessionSetProgress(h, progressFunction, registered.user)
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	before := s.progress
+	registered, err := progress{hear}.with(func(function, user uintptr) error {
+		return s.object.use(func(h low.Session) low.Error { return low.SessionSetProgress(h, function, user) })
 	})
 	if err != nil {
 		return err
 	}
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
 	s.progress = registered
+	s.keepProgress(before)
 	return nil
+}
+
+// keepProgress keeps the present function for progress, instead of another.
+func (s *Session) keepProgress(before *registration) {
+	var more, less keeper
+	if s.progress != nil {
+		more = s.progress
+	}
+	if before != nil {
+		less = before
+	}
+	s.object.keepInstead(more, less)
 }
 
 // Fork makes a second session that begins as a copy of this one. The caller closes it.
