@@ -1,6 +1,7 @@
 package finermoe
 
 import (
+	"context"
 	"os"
 	"runtime"
 	"testing"
@@ -74,7 +75,7 @@ func TestAllocations(t *testing.T) {
 	if event := must(generation.Next(t.Context())); event.Text != "" || event.Token != silent {
 		t.Fatalf("%+v", event)
 	}
-	if n := testing.AllocsPerRun(50, func() { _, _ = generation.next(0) }); n != 0 {
+	if n := testing.AllocsPerRun(50, func() { _, _ = generation.Next(context.Background()) }); n != 0 {
 		t.Errorf("an event without text: %v allocations", n)
 	}
 

@@ -5,7 +5,7 @@ import re
 import subprocess
 import zlib
 
-from support import BINDINGS, INCLUDE, MODEL, SOURCE, Missing, check_table, main, need, run, work_folder
+from support import BINDINGS, INCLUDE, MODEL, SOURCE, Missing, check_table, main, need, offer_bench, run, work_folder
 
 MODULE = BINDINGS / "go"
 DENSE = MODEL.parent / "tiny-wordnet-dense"
@@ -68,6 +68,7 @@ def check_conformance(work, env):
 def check_bench(work, env):
     run("go", "build", "-o", work / "bench", "./internal/bench", cwd=MODULE, env=env)
     assert "seconds_per_token" in run(work / "bench", MODEL, 4, 1, env=env)
+    offer_bench("go", [work / "bench"], {"LD_LIBRARY_PATH": env["LD_LIBRARY_PATH"]})
 
 
 def check_examples(work, env):
