@@ -34,7 +34,8 @@ errors.Is finds ctx.Err() too; where the error of a [ProgressFunc] did, that.
 What has a Close is freed by it, in any order, and closing it twice does nothing. A session keeps its model alive, a
 generation its session. Close can be called while other goroutines use the object: what runs on it ends, and their calls
 return [ErrClosed], as every later call does. What nobody closes is freed when it is unreachable; since the garbage
-collector does not see the memory behind it, that can be late.
+collector does not see the memory behind it, that can be late, and it never comes for a session whose own [ProgressFunc]
+refers to it.
 
 # Goroutines
 
