@@ -22,45 +22,20 @@
 
 #include "finermoe.h"
 
-/* A string or array that is coming out of a call: where the wrapper keeps the arguments (data, capacity, needed). */
-typedef struct {
-  void **data;
-  size_t *capacity;
-  size_t count; /* what `needed` points to */
-  size_t item;  /* bytes of one element */
-} finermoe_out;
-
-/* What the typemaps below declare in a wrapper hides these two; a wrapper without such an argument sees NULL. */
-static finermoe_error *fm_error;
-static finermoe_out *const fm_out = NULL;
-
-/* After a call that found too little room: makes the room. Returns whether to call again. */
-static int finermoe_make_room(finermoe_out *out, finermoe_error **error) {
-  if (out->count <= *out->capacity) return 0;
-  if (finermoe_error_code(*error) != FINERMOE_ERROR_BUFFER_TOO_SMALL) return 0;
-  void *larger = realloc(*out->data, out->count * out->item);
-  if (larger == NULL) return 0;
-  finermoe_error_free(*error);
-  *error = NULL;
-  *out->data = larger;
-  *out->capacity = out->count;
-  return 1;
-}
-
 /* What a read-out struct points to lives only as long as its owner, a native object longer: it gets copies. */
 static void *finermoe_copy(const void *data, size_t size) {
   char *copy = calloc(1, size + 1);
   if (copy != NULL && size > 0) memcpy(copy, data, size);
   return copy;
 }
-static void finermoe_event_keep(finermoe_event *event) {
+static inline void finermoe_event_keep(finermoe_event *event) {
   event->text = finermoe_copy(event->text, event->text_length);
   event->top_ids = finermoe_copy(event->top_ids, event->n_top * sizeof *event->top_ids);
   event->top_logprobs = finermoe_copy(event->top_logprobs, event->n_top * sizeof *event->top_logprobs);
   if (event->text == NULL) event->text_length = 0; /* where memory has run out */
   if (event->top_ids == NULL || event->top_logprobs == NULL) event->n_top = 0;
 }
-static void finermoe_event_drop(finermoe_event *event) {
+static inline void finermoe_event_drop(finermoe_event *event) {
   free((void *)event->text);
   free((void *)event->top_ids);
   free((void *)event->top_logprobs);
@@ -91,11 +66,40 @@ static void finermoe_verification_file_drop(finermoe_verification_file *file) {
 
 %include <stdint.i>
 
+#ifndef SWIGPYTHON  /* which fills its own buffers */
+%{
+/* A string or array that is coming out of a call: where the wrapper keeps the arguments (data, capacity, needed). */
+typedef struct {
+  void **data;
+  size_t *capacity;
+  size_t count; /* what `needed` points to */
+  size_t item;  /* bytes of one element */
+} finermoe_out;
+
+/* What the typemaps below declare in a wrapper hides these two; a wrapper without such an argument sees NULL. */
+static finermoe_error *fm_error;
+static finermoe_out *const fm_out = NULL;
+
+/* After a call that found too little room: makes the room. Returns whether to call again. */
+static int finermoe_make_room(finermoe_out *out, finermoe_error **error) {
+  if (out->count <= *out->capacity) return 0;
+  if (finermoe_error_code(*error) != FINERMOE_ERROR_BUFFER_TOO_SMALL) return 0;
+  void *larger = realloc(*out->data, out->count * out->item);
+  if (larger == NULL) return 0;
+  finermoe_error_free(*error);
+  *error = NULL;
+  *out->data = larger;
+  *out->capacity = out->count;
+  return 1;
+}
+%}
+
 /* Every call: again, if what comes out needs more room than there was. */
 %exception {
   $action
   while (fm_out != NULL && finermoe_make_room(fm_out, &fm_error)) { $action }
 }
+#endif
 
 /* --- Names: without the prefix, in the language's own case. SWIG applies one rule to a name: five words are told apart
  * here, as many as the header uses. --- */
@@ -116,7 +120,9 @@ static void finermoe_verification_file_drop(finermoe_verification_file *file) {
 %rename("$ignore", regextarget=1) "^finermoe_error";
 %rename("$ignore", regextarget=1) "_free$";
 %rename("$ignore", regextarget=1) "^(struct_size|reserved)$";
-%ignore finermoe_model_open_memory; /* its bytes must outlive the model; a garbage collector may move or free them */
+#ifndef SWIGPYTHON  /* its bytes must outlive the model; Python can keep them */
+%ignore finermoe_model_open_memory;
+#endif
 %immutable;
 
 #ifdef SWIGPYTHON
