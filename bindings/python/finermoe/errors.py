@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import errno
 from collections.abc import Callable
 
 from . import _lowlevel as low
@@ -153,6 +154,7 @@ class FileNotFoundError(Error, builtins.FileNotFoundError):
     """A file that is not there."""
 
     code = -30
+    errno = errno.ENOENT
 
 
 class FileUnreadableError(Error):
@@ -161,10 +163,11 @@ class FileUnreadableError(Error):
     code = -31
 
 
-class FileExistsError(Error):
+class FileExistsError(Error, builtins.FileExistsError):
     """An output that is there already."""
 
     code = -32
+    errno = errno.EEXIST
 
 
 class FileWriteError(Error):
