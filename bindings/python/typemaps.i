@@ -611,13 +611,10 @@ static void finermoe_call_executor(void *user, size_t n_tasks, finermoe_task_fn 
 
 /* --- Beginning and end of the module --- */
 %init %{
-  if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
-    PyErr_SetString(PyExc_ImportError, "finermoe works in the main interpreter, not in a sub-interpreter");
-    return NULL;
-  }
   pthread_atfork(NULL, NULL, finermoe_after_fork);
 %}
 %nothread set_error_factory;
+%nothread require_main_interpreter;
 %nothread set_main_thread;
 %nothread stop_callbacks;
 %inline %{
@@ -625,6 +622,12 @@ static void finermoe_call_executor(void *user, size_t n_tasks, finermoe_task_fn 
 void set_error_factory(PyObject *make) {
   Py_INCREF(make);
   Py_XSETREF(finermoe_error_factory, make);
+}
+
+/* Exceptions and callbacks belong to one interpreter: an ImportError in any other. */
+void require_main_interpreter(void) {
+  if (PyInterpreterState_Get() == PyInterpreterState_Main()) return;
+  PyErr_SetString(PyExc_ImportError, "finermoe works in the main interpreter, not in a sub-interpreter");
 }
 
 /* Python's main thread, where Ctrl-C arrives. */

@@ -360,4 +360,5 @@ def make(code: int, message: str, expected: str, found: str) -> Error:
     return error
 
 
+low.require_main_interpreter()
 low.set_error_factory(make)

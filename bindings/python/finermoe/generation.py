@@ -391,6 +391,6 @@ class Sampler:
 
 def prompt_handle(session: Session, prompt: Text | Ids, options: Any, flags: int) -> Any:
     """A request of the low layer, from a text or from ids."""
-    if isinstance(prompt, (str, bytes)):
+    if isinstance(prompt, (str, bytes, bytearray)):
         return low.generation_create_text(session._open_handle, options, prompt, flags)
     return low.generation_create(session._open_handle, options, prompt)

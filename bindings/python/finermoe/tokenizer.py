@@ -13,7 +13,7 @@ from . import _lowlevel as low
 from ._values import TokenKind, name_of, read
 from .runtime import Path
 
-Text = str | bytes
+Text = str | bytes | bytearray
 """Bytes are taken as UTF-8; what is not, and a lone surrogate of a str, is U+FFFD."""
 Ids = Sequence[int] | NDArray[np.integer[Any]]
 """Token ids: a list, an array, any sequence of integers; an array of numpy.int32 is not copied."""

@@ -35,8 +35,8 @@ Row = dict[str, Any]
 
 def model_path(row: Row) -> pathlib.Path:
     if "shape" in row:
-        return SOURCE / "tests/data/shapes" / row["shape"]
-    return SOURCE / "examples/models" / row.get("model", "tiny-wordnet-finermoe")
+        return SOURCE / "tests/data/shapes" / str(row["shape"])
+    return SOURCE / "examples/models" / str(row.get("model", "tiny-wordnet-finermoe"))
 
 
 def open_model(row: Row, **options: Any) -> finermoe.Model:
@@ -49,7 +49,7 @@ def session_options(row: Row) -> Row:
 
 def text_of(row: Row, name: str) -> str:
     if f"{name}_utf16" not in row:
-        return row[name]
+        return str(row[name])
     units = b"".join(unit.to_bytes(2, "little") for unit in row[f"{name}_utf16"])
     return units.decode("utf-16-le", "surrogatepass")
 
@@ -241,7 +241,8 @@ def load_progress(row: Row, folder: pathlib.Path) -> Row:
 # --- Sessions
 
 def logits(row: Row, folder: pathlib.Path) -> Row:
-    rows = open_model(row).session(**session_options(row)).append(row["ids"], logits=row["keep"])
+    keep: Any = row["keep"]
+    rows: Any = open_model(row).session(**session_options(row)).append(row["ids"], logits=keep)
     rows = rows.reshape(-1, rows.shape[-1])
     return {"values": rows[:, row["columns"]].tolist(), "argmax": rows.argmax(axis=1).tolist()}
 
@@ -504,7 +505,8 @@ def closed(row: Row, folder: pathlib.Path) -> Row:
     generation = session.generate("A ship")
     batch = model.batch()
     batch.add(generation)
-    {"model": model, "session": session, "generation": generation, "batch": batch}[row["object"]].close()
+    objects: Row = {"model": model, "session": session, "generation": generation, "batch": batch}
+    objects[row["object"]].close()
     use = {"generation": lambda: next(generation), "batch": batch.step}
     return {"code": code_of(use.get(row["object"], lambda: session.append([1])))}
 
@@ -513,7 +515,7 @@ def close_twice(row: Row, folder: pathlib.Path) -> Row:
     for backwards in (False, True):
         model = open_model(row)
         session = model.session()
-        objects = [model, session, session.generate("A ship"), model.batch()]
+        objects: list[Any] = [model, session, session.generate("A ship"), model.batch()]
         for one in (reversed(objects) if backwards else objects):
             one.close()
             one.close()

@@ -10,6 +10,8 @@ import pickle
 import finermoe
 import pytest
 
+from conftest import MOE
+
 
 def test_not_found_is_also_pythons() -> None:
     with pytest.raises(builtins.FileNotFoundError) as caught:
@@ -27,16 +29,10 @@ def test_what_else_they_are(model: finermoe.Model) -> None:
         model.session().truncate(5)
     assert isinstance(invalid.value, finermoe.InvalidArgumentError)
     with pytest.raises(MemoryError) as limit:
-        finermoe.Model(model_path(), memory_limit=1000).session()
+        finermoe.Model(MOE, memory_limit=1000).session()
     assert isinstance(limit.value, finermoe.MemoryLimitError)
     assert issubclass(finermoe.OutOfMemoryError, MemoryError)
     assert issubclass(finermoe.FileExistsError, builtins.FileExistsError)
-
-
-def model_path() -> object:
-    from conftest import MOE
-
-    return MOE
 
 
 def test_they_can_cross_to_another_process() -> None:

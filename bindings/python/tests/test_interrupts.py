@@ -24,7 +24,7 @@ def press_ctrl_c(after: float = 0.3) -> None:
 
 
 @pytest.fixture
-def handler() -> Iterator[Callable[[Any], None]]:
+def handler() -> Iterator[Callable[[Any], object]]:
     """Sets another handler of SIGINT for the time of a test."""
     before = signal.getsignal(signal.SIGINT)
     yield lambda function: signal.signal(signal.SIGINT, function)
@@ -86,7 +86,7 @@ def batch_of(session: finermoe.Session) -> finermoe.Batch:
     return batch
 
 
-def test_a_handler_that_returns_changes_nothing(slow_model: finermoe.Model, handler: Callable[[Any], None]) -> None:
+def test_a_handler_that_returns_changes_nothing(slow_model: finermoe.Model, handler: Callable[[Any], object]) -> None:
     pressed: list[int] = []
     handler(lambda number, frame: pressed.append(number))
     session = slow_model.session(chunk=500)
@@ -100,7 +100,7 @@ def test_a_handler_that_returns_changes_nothing(slow_model: finermoe.Model, hand
     assert len(pressed) == 2
 
 
-def test_a_handler_that_raises(slow_model: finermoe.Model, handler: Callable[[Any], None]) -> None:
+def test_a_handler_that_raises(slow_model: finermoe.Model, handler: Callable[[Any], object]) -> None:
     class Stop(Exception):
         pass
 
@@ -113,7 +113,7 @@ def test_a_handler_that_raises(slow_model: finermoe.Model, handler: Callable[[An
         slow_model.session(chunk=2000).append([5] * 2000)
 
 
-def test_no_handler_is_left_behind(model: finermoe.Model, handler: Callable[[Any], None]) -> None:
+def test_no_handler_is_left_behind(model: finermoe.Model, handler: Callable[[Any], object]) -> None:
     handler(signal.SIG_IGN)
     os.kill(os.getpid(), signal.SIGINT)
     assert model.generate("A ship", max_tokens=2)

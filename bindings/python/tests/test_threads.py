@@ -217,7 +217,7 @@ def test_sub_interpreters_are_refused(program: Program) -> None:
                 print("none here"); raise SystemExit
         import finermoe
         inner = interpreters.create()
-        code = "import warnings\\nwarnings.simplefilter('ignore')\\nimport finermoe._finermoe"
+        code = "import finermoe"
         try:
             failed = interpreters.run_string(inner, code)
         except interpreters.RunFailedError as error:
@@ -226,9 +226,9 @@ def test_sub_interpreters_are_refused(program: Program) -> None:
     """)
     if done.stdout == "none here\n":
         pytest.skip("this Python has no module for sub-interpreters")
-    assert "ImportError" in done.stdout and ("sub" in done.stdout)
+    assert "ImportError" in done.stdout and "interpreter" in done.stdout
 
 
 @pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="not a free-threaded build of Python")
 def test_a_free_threaded_build_takes_the_lock() -> None:
-    assert sys._is_gil_enabled()
+    assert sys._is_gil_enabled()  # type: ignore[attr-defined]
