@@ -51,7 +51,7 @@ class TokenizerInfo:
 class Token(NamedTuple):
     """One token of a vocabulary."""
 
-    bytes: bytes
+    data: bytes
     """Need not be whole UTF-8 characters."""
     kind: TokenKind
 

@@ -127,7 +127,7 @@ def stream_decode(row: Row, folder: pathlib.Path) -> Row:
 
 def token(row: Row, folder: pathlib.Path) -> Row:
     tokens = map(finermoe.Tokenizer(model_path(row)).token, row["ids"])
-    return {"tokens": [[token.bytes.hex(), token.kind] for token in tokens]}
+    return {"tokens": [[token.data.hex(), token.kind] for token in tokens]}
 
 
 def find(row: Row, folder: pathlib.Path) -> Row:

@@ -74,7 +74,8 @@ def test_closing_while_another_thread_generates(what: str) -> None:
     thread = threading.Thread(target=run)
     thread.start()
     assert started.wait(10)
-    {"model": model, "session": session, "generation": generation}[what].close()
+    closes = {"model": model.close, "session": session.close, "generation": generation.close}
+    closes[what]()
     thread.join(10)
     assert not thread.is_alive() and len(caught) == 1
 
