@@ -1,11 +1,8 @@
-"""A walk through the package: tour.py MODEL DENSE_MODEL FOLDER
+"""A walk through the package."""
 
-MODEL is a FineRMoE, DENSE_MODEL one to upcycle, FOLDER where the models that are made go.
-"""
-
+import argparse
 import asyncio
 import pathlib
-import sys
 
 import finermoe
 
@@ -65,7 +62,10 @@ def writers(dense: str, folder: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4:
-        sys.exit(__doc__)
-    requests(sys.argv[1])
-    writers(sys.argv[2], pathlib.Path(sys.argv[3]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("dense", help="a model to upcycle")
+    parser.add_argument("folder", type=pathlib.Path, help="where the models that are made go")
+    arguments = parser.parse_args()
+    requests(arguments.model)
+    writers(arguments.dense, arguments.folder)
