@@ -59,6 +59,12 @@ def check_program(program, env, library):
     assert found == expected, f"expected {expected}, found {found}"
 
 
+def offer_bench(language, command, env):
+    """Tells bench/bindings.py how the bench program of a language is run."""
+    program = {"command": [str(word) for word in command], "env": {name: str(value) for name, value in env.items()}}
+    (work_folder(language) / "bench.json").write_text(json.dumps(program), encoding="utf-8")
+
+
 def conformance_rows():
     """The names of all rows of the conformance suite, in their order."""
     return [f"{path.stem}/{row['name']}" for path in sorted((BINDINGS / "conformance").glob("*.json"))
