@@ -13,7 +13,7 @@ import subprocess
 import sys
 import sysconfig
 
-from support import BINDINGS, BUILD, INCLUDE, MODEL, SOURCE, Missing, check_table, main, run, swig, work_folder
+from support import BINDINGS, BUILD, INCLUDE, MODEL, SOURCE, Missing, check_table, main, offer_bench, run, swig, work_folder
 
 HERE = BINDINGS / "python"
 DENSE = MODEL.with_name("tiny-wordnet-dense")
@@ -41,7 +41,7 @@ class Package:
         shutil.rmtree(package, ignore_errors=True)
         shutil.copytree(HERE / "finermoe", package, ignore=shutil.ignore_patterns("__pycache__"))
         swig(self.work, package, "-python", "-builtin", "-module", "_lowlevel", "-interface", "_finermoe")
-        run(*self.compiler, "-O1", "-g1", "-Wall", "-Werror", "-shared", "-fPIC", "-fvisibility=hidden", f"-I{INCLUDE}",
+        run(*self.compiler, "-O2", "-g1", "-Wall", "-Werror", "-shared", "-fPIC", "-fvisibility=hidden", f"-I{INCLUDE}",
             f"-I{include}", self.work / "wrap.c", "-o",
             package / f"_finermoe{sysconfig.get_config_var('EXT_SUFFIX')}", f"-L{self.library}", "-lfinermoe")
 
@@ -103,7 +103,9 @@ def check_programs(package):
     (out / "tour").mkdir()
     tour = program("tour.py", MODEL, DENSE, out / "tour")
     assert "FINERMOE_ERROR_CONTEXT_LENGTH at most 2048 1000000000" in tour and "(2, 4096)" in tour
-    assert "seconds_per_token" in package.python(HERE / "bench/bench.py", MODEL, 5, 1)
+    bench = HERE / "bench/bench.py"
+    assert "seconds_per_token" in package.python(bench, MODEL, 5, 1)
+    offer_bench("python", [sys.executable, bench], package.env)
 
 
 def check_pages(package):
@@ -137,8 +139,10 @@ def check_wheel(package):
     assert run(sys.executable, "-m", "finermoe", "--version", env=installed, cwd=out).strip().endswith(version)
     assert run(out / "site/bin/finermoe", "generate", MODEL, "-p", "A ship", "--max-tokens", "2", env=installed,
                cwd=out).strip()
-    if has("auditwheel"):
-        print(run(sys.executable, "-m", "auditwheel", "show", wheel))
+    if has("auditwheel", "patchelf"):
+        run(sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", out / "repaired", wheel)
+        repaired, = (out / "repaired").glob("*.whl")
+        assert "manylinux" in repaired.name, repaired
 
 
 def test(library, compiler):
