@@ -2,8 +2,9 @@
  *
  *   errors                   exceptions that the upper layer makes (set_error_factory)
  *   (data, length)           str, bytes, any buffer of the right element, or a sequence of numbers
- *   (data, capacity, needed) text and bytes are returned. Arrays are filled in place: the caller gives a writable buffer
- *                            (numpy's, say), or None to ask for the size, and gets `needed`; too small is no exception
+ *   (data, capacity, needed) text and bytes are returned. Arrays are filled in place: the caller gives a writable
+ *                            buffer (numpy's, say), or None to ask for the size, and gets `needed`; too small is no
+ *                            exception
  *   finermoe_event           a tuple (text, token, logprob, finish_reason, top)
  *   callbacks                callables, kept alive by the upper layer for as long as the object that may call them
  *
@@ -33,9 +34,11 @@ static PyObject *finermoe_decoded(const char *text) {
 }
 
 static void finermoe_raise(finermoe_status status, const finermoe_error *error) {
+  PyObject *message = finermoe_decoded(finermoe_error_message(error));
+  PyObject *expected = finermoe_decoded(finermoe_error_expected(error));
+  PyObject *found = finermoe_decoded(finermoe_error_found(error));
   PyObject *exception =
-      PyObject_CallFunction(finermoe_error_factory, "iNNN", (int)status, finermoe_decoded(finermoe_error_message(error)),
-                            finermoe_decoded(finermoe_error_expected(error)), finermoe_decoded(finermoe_error_found(error)));
+      PyObject_CallFunction(finermoe_error_factory, "iNNN", (int)status, message, expected, found);
   if (exception == NULL) return;
   PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
   Py_DECREF(exception);
@@ -268,7 +271,8 @@ static int finermoe_text_in(PyObject *input, const char **text, size_t *length, 
     $1 = ($1_ltype)text;
   }
 %}
-%typemap(freearg) (const char *TEXT, size_t LENGTH), (const char *BYTES, size_t LENGTH) "PyBuffer_Release(&keep$argnum);"
+%typemap(freearg) (const char *TEXT, size_t LENGTH), (const char *BYTES, size_t LENGTH)
+  "PyBuffer_Release(&keep$argnum);"
 
 /* A name or a path, which end with a NUL; None is NULL. */
 %typemap(in) const char * (Py_buffer keep = {0}) %{

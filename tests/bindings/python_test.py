@@ -13,7 +13,8 @@ import subprocess
 import sys
 import sysconfig
 
-from support import BINDINGS, BUILD, INCLUDE, MODEL, SOURCE, Missing, check_table, main, offer_bench, run, swig, work_folder
+from support import (BINDINGS, BUILD, INCLUDE, MODEL, SOURCE, Missing, check_table, main, offer_bench, run, swig,
+                     work_folder)
 
 HERE = BINDINGS / "python"
 DENSE = MODEL.with_name("tiny-wordnet-dense")
@@ -65,8 +66,8 @@ def check_types(package):
 
 def check_tests(package):
     if has("pytest"):
-        print(package.python("-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "--basetemp", package.work / "tests",
-                             HERE / "tests"))
+        print(package.python("-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "--basetemp",
+                             package.work / "tests", HERE / "tests"))
 
 
 def check_conformance(package):

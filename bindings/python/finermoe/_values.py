@@ -24,7 +24,7 @@ ConcatProj = Literal["none", "normal", "zero"]
 RouterInit = Literal["normal", "virtual_group"]
 
 Progress = Callable[[str, int, int], object]
-"""Receives phase, done and total; what it returns is ignored, and what it raises cancels the call and comes out of it."""
+"""Receives phase, done and total. What it returns is ignored; what it raises cancels the call and comes out of it."""
 
 
 def _enumerators(prefix: str) -> dict[str, int]:
@@ -68,7 +68,8 @@ _Info = TypeVar("_Info")
 
 def read(cls: type[_Info], struct: Any) -> _Info:
     """A dataclass from the struct of the header that has its fields."""
-    return cls(**{one.name: _converted(one, getattr(struct, one.name)) for one in fields(cls)})  # type: ignore[arg-type]
+    values = {one.name: _converted(one, getattr(struct, one.name)) for one in fields(cls)}  # type: ignore[arg-type]
+    return cls(**values)
 
 
 def _converted(one: Field[Any], value: Any) -> Any:

@@ -23,8 +23,8 @@ class Batch(Iterator[tuple[Any, Event]], AsyncIterator[tuple[Any, Event]]):
     """Generations of one model that advance together: an iterator, and an async iterator, of (tag, event).
 
     Members may join and leave between any two events; one leaves with its last event, and one that fails has the
-    finish_reason "error" while the others go on (:attr:`Generation.error` says why). The iterator ends when no member is
-    left, and goes on when another joins. One thread at a time; any thread may call :meth:`cancel` and :meth:`close`.
+    finish_reason "error" while the others go on (:attr:`Generation.error` says why). The iterator ends when no member
+    is left, and goes on when another joins. One thread at a time; any thread may call :meth:`cancel` and :meth:`close`.
     """
 
     def __init__(self, model: Model) -> None:

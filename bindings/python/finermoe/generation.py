@@ -204,8 +204,8 @@ class GenerationInfo:
 class Generation(Iterator[Event], AsyncIterator[Event]):
     """A request on a session: an iterator, and an async iterator, of events; the last one has a `finish_reason`.
 
-    The session is in use only during calls, and may be used otherwise between them. One thread at a time; any thread may
-    call :meth:`cancel` and :meth:`close`. Made by :meth:`finermoe.Session.generate` and its like.
+    The session is in use only during calls, and may be used otherwise between them. One thread at a time; any thread
+    may call :meth:`cancel` and :meth:`close`. Made by :meth:`finermoe.Session.generate` and its like.
     """
 
     def __init__(self, session: Session, handle: Any, cancel: Cancel | None = None) -> None:
@@ -243,11 +243,10 @@ class Generation(Iterator[Event], AsyncIterator[Event]):
 
     def _compute(self) -> Event:
         try:
-            text, token, logprob, finish, top = low.generation_next(self._handle or self._open_handle, self._flag_handle)
+            return event_of(low.generation_next(self._handle or self._open_handle, self._flag_handle))
         except Cancelled:
             self._flag._spent()
             raise
-        return Event(text, token, logprob, _FINISH[finish], top)
 
     def __aiter__(self) -> Self:
         return self
@@ -320,8 +319,8 @@ class Generation(Iterator[Event], AsyncIterator[Event]):
         return None
 
     def cancel(self) -> None:
-        """Ends the call that runs, or else the next one, with :class:`finermoe.Cancelled`; then it can go on. Any thread
-        may."""
+        """Ends the call that runs, or else the next one, with :class:`finermoe.Cancelled`; then it can go on. Any
+        thread may."""
         self._flag.request()
 
     def close(self) -> None:

@@ -138,7 +138,8 @@ class Model:
         return similarity
 
     def close(self) -> None:
-        """Cancels what runs on the model's sessions, which are closed from then on. Any thread may, any number of times."""
+        """Cancels what runs on the model's sessions, which are closed from then on. Any thread may, any number of
+        times."""
         handle, self._handle = self._handle, None
         if handle is not None:
             low.model_close(handle)

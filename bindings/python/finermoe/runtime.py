@@ -37,7 +37,7 @@ def abi_version() -> int:
 class Cancel:
     """A flag that any thread may raise; the calls that were given it end with :class:`finermoe.Cancelled`.
 
-    A session stays at its last whole token, a writer leaves no file behind, a generation goes on when it is called again.
+    A session stays at its last whole token, a writer leaves no file behind, a generation goes on when called again.
     """
 
     def __init__(self) -> None:
@@ -115,7 +115,10 @@ class DeviceInfo:
 
 
 def devices(module: Path | None = None) -> list[DeviceInfo]:
-    """The devices of this machine, the CPU first; with `module`, the path of a device module, those of the module too."""
+    """The devices of this machine, the CPU first.
+
+    :param module: path of a device module, whose devices count too
+    """
     return [read(DeviceInfo, low.device_get_info(module, i)) for i in range(low.device_count(module))]
 
 
@@ -163,8 +166,8 @@ class RuntimeOptions(TypedDict, total=False):
 class Runtime:
     """Worker threads and memory accounts, shared by the models that are opened with it. Any thread may use it.
 
-    :param threads: threads that compute, the calling one among them; 0: as many processors as this process may use. With
-        an executor: how many tasks that can run at once.
+    :param threads: threads that compute, the calling one among them; 0: as many processors as this process may use.
+        With an executor: how many tasks that can run at once.
     :param isa: one that the machine lacks is an :class:`~finermoe.UnsupportedError`
     :param memory_limit: bytes that models, sessions and their scratch may allocate together; 0: no limit
     :param device: name of the device that models compute on; None: the CPU

@@ -93,9 +93,9 @@ class Scores(NamedTuple):
 class Session:
     """A sequence of tokens and its KV cache, made by :meth:`finermoe.Model.session`.
 
-    It holds every token that was appended to it, given to it as a prompt, or shown by a generation on it. One thread at a
-    time: another one gets a :class:`finermoe.BusyError`. Any thread may call :meth:`cancel` and :meth:`close`. Ctrl-C on
-    the main thread ends what runs there at once and leaves the session as a cancel does.
+    It holds every token that was appended to it, given to it as a prompt, or shown by a generation on it. One thread at
+    a time: another one gets a :class:`finermoe.BusyError`. Any thread may call :meth:`cancel` and :meth:`close`. Ctrl-C
+    on the main thread ends what runs there at once and leaves the session as a cancel does.
     """
 
     def __init__(self, model: Model, **options: Unpack[SessionOptions]) -> None:

@@ -59,7 +59,7 @@ class Token(NamedTuple):
 class Tokenizer:
     """A byte-level BPE tokenizer, equal to Hugging Face's. Immutable; any thread may use it.
 
-    :param path: a directory with tokenizer.json (or vocab.json and merges.txt), the tokenizer.json, or a single-file model
+    :param path: a directory with tokenizer.json (or vocab.json and merges.txt), that file, or a single-file model
     """
 
     def __init__(self, path: Path) -> None:
@@ -92,7 +92,8 @@ class Tokenizer:
 
     def encode_with_offsets(self, text: Text, *, parse_special: bool = False,
                             special_tokens: bool = True) -> tuple[list[int], NDArray[np.uint64]]:
-        """The ids of a text, and [n, 2] begin and end byte of each in its UTF-8; 0 and 0 of one that stands around it."""
+        """The ids of a text, and [n, 2] begin and end byte of each in its UTF-8; 0 and 0 of one that was put around
+        it."""
         ids, offsets = self._encode(text, parse_special, special_tokens, offsets=True)
         return ids.tolist(), offsets
 

@@ -135,7 +135,7 @@ class VerifiedFile:
 
 
 def verify(path: Path, *, progress: bool | Progress | None = None, cancel: Cancel | None = None) -> list[VerifiedFile]:
-    """Reads every file of a model once: structure, SHA-256, NaN and infinity. Bad values are a finding, not an error."""
+    """Reads every file of a model once: structure, SHA-256, NaN and infinity. Bad values are findings, not errors."""
     called, flag = receiver(progress), cancel or Cancel()
     verification = low.verification_run(path, called, flag._handle)
     count = low.verification_count(verification)

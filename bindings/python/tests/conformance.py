@@ -100,7 +100,8 @@ class Phases:
 
 def encode(row: Row, folder: pathlib.Path) -> Row:
     tokenizer = finermoe.Tokenizer(model_path(row))
-    flags = {"parse_special": row.get("parse_special", False), "special_tokens": not row.get("no_special_tokens", False)}
+    flags = {"parse_special": row.get("parse_special", False),
+             "special_tokens": not row.get("no_special_tokens", False)}
     text = text_of(row, "text")
     ids, offsets = tokenizer.encode_with_offsets(text, **flags)
     assert tokenizer.encode(text, **flags) == ids
@@ -654,8 +655,8 @@ def writer_exists(row: Row, folder: pathlib.Path) -> Row:
 
 KINDS: dict[str, Callable[[Row, pathlib.Path], Row]] = {kind.__name__: kind for kind in (
     encode, encode_repeated, decode, stream_decode, token, find, chat_prompt, chat_edit, tokenizer_info,
-    tokenizer_memory, config, config_json, plan, system, runtime, open_memory, open_fd, expert_similarity, executor, log,
-    load_progress, logits, hidden, score, session, session_info, routes, generate, info, options_info, hook,
+    tokenizer_memory, config, config_json, plan, system, runtime, open_memory, open_fd, expert_similarity, executor,
+    log, load_progress, logits, hidden, score, session, session_info, routes, generate, info, options_info, hook,
     append_in_the_middle, finish, resume, sampler, batch, batch_error, cancel, cancelled_before, close_session,
     close_model, closed, close_twice, two_models, many_sessions, busy, error, upcycle, quantize, synthesize, verify,
     writer_progress, writer_cancel, writer_exists)}

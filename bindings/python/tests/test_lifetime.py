@@ -46,8 +46,8 @@ def test_use_after_close() -> None:
     with finermoe.Model(MOE, threads=1) as model, model.session() as session, model.batch() as batch:
         generation = session.generate("A ship")
     uses: list[Callable[[], object]] = [
-        model.session, model.batch, lambda: model.generate("A ship"), lambda: session.append([1]), lambda: session.length,
-        session.fork, lambda: session.generate("A ship"), lambda: next(generation), generation.prepare, batch.step,
+        model.session, model.batch, lambda: model.generate("A ship"), lambda: session.append([1]),
+        lambda: session.length, session.fork, lambda: session.generate("A ship"), lambda: next(generation), generation.prepare, batch.step,
         lambda: next(batch), lambda: batch.add("A ship")]
     for use in uses:
         with pytest.raises(finermoe.ClosedError, match="closed"):

@@ -43,9 +43,10 @@ def test_names_and_paths(model: finermoe.Model) -> None:
         finermoe.Model(3)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("make", [list, tuple, np.array, lambda ids: np.array(ids, np.int32), lambda ids: array.array("i", ids),
-                                  lambda ids: np.repeat(np.array(ids, np.int32), 2)[::2],
-                                  lambda ids: np.array(ids, ">i4"), lambda ids: memoryview(array.array("i", ids))])
+@pytest.mark.parametrize("make", [
+    list, tuple, np.array, lambda ids: np.array(ids, np.int32), lambda ids: array.array("i", ids),
+    lambda ids: np.repeat(np.array(ids, np.int32), 2)[::2], lambda ids: np.array(ids, ">i4"),
+    lambda ids: memoryview(array.array("i", ids))])
 def test_ids_come_as_any_sequence(model: finermoe.Model, make: object) -> None:
     session = model.session()
     session.append(make(PROMPT))  # type: ignore[operator]
@@ -53,9 +54,9 @@ def test_ids_come_as_any_sequence(model: finermoe.Model, make: object) -> None:
     assert session.generate([], max_tokens=30).text() == ANSWER
 
 
-@pytest.mark.parametrize("ids, error", [([1.5], TypeError), (["1"], TypeError), (None, TypeError), ([2**31], OverflowError),
-                                        (np.array([2**40]), OverflowError), ([[1]], TypeError),
-                                        (np.array([1.0], np.float32), TypeError)])
+@pytest.mark.parametrize("ids, error", [
+    ([1.5], TypeError), (["1"], TypeError), (None, TypeError), ([2**31], OverflowError),
+    (np.array([2**40]), OverflowError), ([[1]], TypeError), (np.array([1.0], np.float32), TypeError)])
 def test_ids_that_are_none(model: finermoe.Model, ids: object, error: type[Exception]) -> None:
     session = model.session()
     with pytest.raises(error):
