@@ -59,6 +59,27 @@ def check_program(program, env, library):
     assert found == expected, f"expected {expected}, found {found}"
 
 
+def offer_bench(language, command, env):
+    """Tells bench/bindings.py how the bench program of a language is run."""
+    program = {"command": [str(word) for word in command], "env": {name: str(value) for name, value in env.items()}}
+    (work_folder(language) / "bench.json").write_text(json.dumps(program), encoding="utf-8")
+
+
+def conformance_rows():
+    """The names of all rows of the conformance suite, in their order."""
+    return [f"{path.stem}/{row['name']}" for path in sorted((BINDINGS / "conformance").glob("*.json"))
+            for row in json.loads(path.read_text(encoding="utf-8"))]
+
+
+def check_table(path):
+    """The table that a language's runner has written has every row of the suite, and "ok" in each."""
+    lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+    found = dict(line.split("\t", 1) for line in lines)
+    wrong = [f"{name}: {found.get(name, 'missing')}" for name in conformance_rows() if found.get(name) != "ok"]
+    wrong += [f"{name}: not a row of the suite" for name in found.keys() - set(conformance_rows())]
+    assert not wrong and len(lines) == len(found), "\n".join(wrong) or "a row twice"
+
+
 def main(test):
     """Runs `test(library, compiler)`, the folder of libfinermoe and the C compiler's command being our arguments; what
     is missing on this machine is named, and the test skipped."""

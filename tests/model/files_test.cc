@@ -36,11 +36,7 @@ void expect_authors_logits(const std::vector<float>& logits, const std::string& 
 
 std::vector<RuntimeHandle> every_instruction_set() {
   std::vector<RuntimeHandle> runtimes;
-  for (int32_t isa : {FINERMOE_ISA_PORTABLE, FINERMOE_ISA_AVX2, FINERMOE_ISA_AVX512}) {
-    auto options = runtime_options();
-    if (finermoe_runtime_options_set_isa(options.get(), isa, nullptr) == FINERMOE_ERROR_UNSUPPORTED) continue;
-    runtimes.push_back(open_runtime(2, isa));
-  }
+  for (const int32_t isa : instruction_sets()) runtimes.push_back(open_runtime(2, isa));
   return runtimes;
 }
 

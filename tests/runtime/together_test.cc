@@ -111,12 +111,8 @@ TEST_P(Together, HasTheBitsOfEachAlone) {
   const std::map<int32_t, std::string> paths = {{FINERMOE_DTYPE_BF16, source},
                                                 {FINERMOE_DTYPE_Q8, quantized(source, FINERMOE_DTYPE_Q8)},
                                                 {FINERMOE_DTYPE_Q4, quantized(source, FINERMOE_DTYPE_Q4)}};
-  for (int32_t isa : {FINERMOE_ISA_PORTABLE, FINERMOE_ISA_AVX2, FINERMOE_ISA_AVX512}) {
-    auto options = runtime_options();
-    EXPECT_DONE(finermoe_runtime_options_set_isa(options.get(), isa, e));
-    finermoe_runtime* raw = nullptr;
-    if (finermoe_runtime_create(options.get(), &raw, nullptr) == FINERMOE_ERROR_UNSUPPORTED) continue;
-    const RuntimeHandle runtime(raw);
+  for (const int32_t isa : instruction_sets()) {
+    const RuntimeHandle runtime = open_runtime(0, isa);
     for (const auto& [dtype, path] : paths) {
       // Without its instruction BF16 is multiplied with float32 activations, whose sums follow from the number of rows.
       if (dtype == FINERMOE_DTYPE_BF16 && isa != FINERMOE_ISA_AVX512) continue;

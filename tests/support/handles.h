@@ -102,6 +102,19 @@ inline RuntimeHandle open_runtime(uint32_t n_threads, int32_t isa = FINERMOE_ISA
   return create_runtime(options);
 }
 
+// Those that this machine has.
+inline std::vector<int32_t> instruction_sets() {
+  finermoe_system_info info{};
+  info.struct_size = sizeof info;
+  EXPECT_DONE(finermoe_system_get_info(&info, e));
+  std::vector<int32_t> sets;
+  for (const int32_t isa : {FINERMOE_ISA_PORTABLE, FINERMOE_ISA_AVX2, FINERMOE_ISA_AVX512}) {
+    if ((info.isas >> isa & 1) != 0) sets.push_back(isa);
+  }
+  EXPECT_FALSE(sets.empty());
+  return sets;
+}
+
 // With the expert device of the tests.
 inline ModelOptions model_options(finermoe_runtime* runtime) {
   auto options = make<ModelOptions>([](auto** out, auto** e) { return finermoe_model_options_create(out, e); });
