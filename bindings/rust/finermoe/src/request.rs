@@ -65,7 +65,9 @@ pub struct Request<'p, S> {
 }
 
 impl<'p, S: BorrowMut<Session>> Request<'p, S> {
-    pub(crate) fn new(session: S, prompt: Prompt<'p>) -> Self {
+    /// A request on a session, which is `&mut Session` or `Session`: what [`Session::generate`] and
+    /// [`Session::into_generate`] make.
+    pub fn new(session: S, prompt: Prompt<'p>) -> Self {
         let (options, cancel) = (session.borrow().model().generation_options(), session.borrow().cancel().cloned());
         Request { session, prompt, options, flags: TextFlags::empty(), tag: 0, cancel }
     }
