@@ -17,7 +17,7 @@ use std::borrow::BorrowMut;
 /// # let model = finermoe::Model::open(path)?;
 /// # let mut session = model.session().create()?;
 /// let cancel = finermoe::Cancel::new()?;
-/// let mut generation = session.generate("A ship").max_tokens(8).cancel(&cancel).start()?;
+/// let mut generation = session.generate("A ship").max_tokens(8).ignore_eos(true).cancel(&cancel).start()?;
 /// let mut n_tokens = 0;
 /// for event in &mut generation {
 ///     match event {
