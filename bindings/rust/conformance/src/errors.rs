@@ -15,7 +15,7 @@ pub fn kind(name: &str) -> Option<Behaviour> {
 fn error(row: &Value) -> Result<Value> {
     if row["do"] == "batch_twice" {
         // A generation has its session for itself, by owning it or by a `&mut`: a second one on the same session does not
-        // compile (finermoe/tests/misuse/two_requests_on_one_session.rs), which counts as the error that others get.
+        // compile (misuse/cases/two_requests_on_one_session.rs), which counts as the error that others get.
         return Ok(row["expect"].clone());
     }
     match act(row) {

@@ -6,21 +6,34 @@ use common::{model, session};
 use finermoe::*;
 
 fn send<T: Send>() {}
-fn sync<T: Sync>() {}
+fn both<T: Send + Sync>() {}
 
 #[test]
 fn what_may_go_to_other_threads_may() {
-    (send::<Model>(), sync::<Model>());
-    (send::<Runtime>(), sync::<Runtime>());
-    (send::<Config>(), sync::<Config>());
-    (send::<Tokenizer>(), sync::<Tokenizer>());
-    (send::<Cancel>(), sync::<Cancel>());
-    (send::<Closer>(), sync::<Closer>());
-    (send::<Error>(), sync::<Error>());
-    (send::<Event>(), sync::<Event>());
-    (send::<Session>(), send::<Trace>(), send::<Decoder>(), send::<Chat>(), send::<Sampler>());
-    (send::<Generation<Session>>(), send::<Generation<&mut Session>>(), send::<Batch<Session>>());
-    (send::<GenerationOptions>(), send::<SessionOptions>());
+    let sent_and_shared: [fn(); 8] = [
+        both::<Model>,
+        both::<Runtime>,
+        both::<Config>,
+        both::<Tokenizer>,
+        both::<Cancel>,
+        both::<Closer>,
+        both::<Error>,
+        both::<Event>,
+    ];
+    let sent: [fn(); 11] = [
+        send::<Session>,
+        send::<Trace>,
+        send::<Decoder>,
+        send::<Chat>,
+        send::<Sampler>,
+        send::<GenerationOptions>,
+        send::<SessionOptions>,
+        send::<Generation<Session>>,
+        send::<Generation<&mut Session>>,
+        send::<Batch<Session>>,
+        send::<Batch<&mut Session>>,
+    ];
+    sent_and_shared.iter().chain(&sent).for_each(|check| check());
 }
 
 #[test]

@@ -67,16 +67,16 @@ use setters;
 fn check(call: impl FnOnce(CError) -> i32) -> Result<()> {
     let mut error = null_mut();
     let status = call(&mut error);
-    let result = if status == sys::FINERMOE_OK { Ok(()) } else { Err(unsafe { take_error(status, error) }) };
+    let result = if status == sys::FINERMOE_OK { Ok(()) } else { Err(unsafe { take_error(error) }) };
     callbacks::resume_panic();
     result
 }
 
 /// Turns the error of a failed call into ours, and frees it.
-unsafe fn take_error(status: i32, error: *mut sys::finermoe_error) -> Error {
+unsafe fn take_error(error: *mut sys::finermoe_error) -> Error {
     let text = |get: unsafe extern "C" fn(*const sys::finermoe_error) -> *const c_char| unsafe { text_of(get(error)) };
     let taken = Error::new(
-        ErrorCode::from_c(status),
+        ErrorCode::from_c(unsafe { sys::finermoe_error_code(error) }),
         text(sys::finermoe_error_message),
         text(sys::finermoe_error_expected),
         text(sys::finermoe_error_found),
