@@ -154,11 +154,9 @@ def check_examples(cargo, work):
     assert "32 experts in each of" in example("upcycle", dense, out, "--granularity-inter", "8")
     shutil.rmtree(out)
 
-    cargo.run("build", "--locked", "--release", "--example", "bench", "-p", "finermoe")
-    bench = work / "target/release/examples/bench"
-    seconds = json.loads(run(bench, dense, "4", "2", env=cargo.env))
+    seconds = json.loads(example("bench", dense, "4", "2"))
     assert all(len(values) == 2 and min(values) > 0 for values in seconds.values()), seconds
-    offer_bench("rust", [bench], {"LD_LIBRARY_PATH": cargo.env["LD_LIBRARY_PATH"]})
+    offer_bench("rust", [examples / "bench"], {"LD_LIBRARY_PATH": cargo.env["LD_LIBRARY_PATH"]})
 
 
 def check_style(cargo):
