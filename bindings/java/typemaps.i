@@ -25,6 +25,31 @@
 %{
 #include <limits.h>
 
+/* A string or array that is coming out of a call: where the wrapper keeps the arguments (data, capacity, needed). */
+typedef struct {
+  void **data;
+  size_t *capacity;
+  size_t count; /* what `needed` points to */
+  size_t item;  /* bytes of one element */
+} finermoe_out;
+
+/* What the typemaps below declare in a wrapper hides these two; a wrapper without such an argument sees NULL. */
+static finermoe_error *fm_error;
+static finermoe_out *const fm_out = NULL;
+
+/* After a call that found too little room: makes the room. Returns whether to call again. */
+static int finermoe_make_room(finermoe_out *out, finermoe_error **error) {
+  if (out->count <= *out->capacity) return 0;
+  if (finermoe_error_code(*error) != FINERMOE_ERROR_BUFFER_TOO_SMALL) return 0;
+  void *larger = realloc(*out->data, out->count * out->item);
+  if (larger == NULL) return 0;
+  finermoe_error_free(*error);
+  *error = NULL;
+  *out->data = larger;
+  *out->capacity = out->count;
+  return 1;
+}
+
 /* What calls and callbacks look up once. */
 static JavaVM *finermoe_vm;
 static struct {
@@ -186,6 +211,7 @@ static int finermoe_make_second_room(const finermoe_second *second, finermoe_out
   return 1;
 }
 %}
+/* Every call: again, if what comes out needs more room than there was. */
 %exception {
   $action
   while (fm_out != NULL && finermoe_make_room(fm_out, &fm_error) && finermoe_make_second_room(fm_second, fm_out)) {
@@ -239,6 +265,10 @@ static int finermoe_make_second_room(const finermoe_second *second, finermoe_out
     Type##_free(*$1);
   }
 }
+%enddef
+
+%define %handle(Name, Class)
+%handle_out(finermoe_##Name, Class)
 %enddef
 
 %define %struct_out(Type, parameter, KEEP, DROP)

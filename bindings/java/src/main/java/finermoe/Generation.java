@@ -120,8 +120,10 @@ public final class Generation extends NativeObject implements Iterable<Event> {
   }
 
   private ReentrantLock acquire() {
-    final ReentrantLock lock = use;
-    if (lock.tryLock()) return lock;
+    for (ReentrantLock lock = use; lock.tryLock(); lock = use) {
+      if (lock == use) return lock;
+      lock.unlock(); // it has joined or left a batch meanwhile
+    }
     throw new FinermoeException(Native.ERROR_BUSY, "another thread is using this generation", "", "");
   }
 
