@@ -91,6 +91,7 @@ def check_examples(work, env):
         return run(programs / name, *arguments, env=env, timeout=120, **kwargs)
 
     assert "2 rows of 4096 logits" in program("tour", MODEL)
+    assert program("define", MODEL, "compass") == "Navigational instrument for finding directions.\n"
     assert program("generate", "-max-tokens", 20, MODEL, "A ship") == "A ship with a tap.\n"
     chat = program("chat", MODEL, input='Define the noun "lighthouse".\nDefine the verb "gallop".\n')
     assert chat == f"> {DEFINITION}\n> Ride at a galloping pace.\n> \n", chat

@@ -116,6 +116,7 @@ def check_examples(java, work):
         wrong = subprocess.run([str(word) for word in (*java, path.stem)], capture_output=True, check=False)
         assert wrong.returncode == 2, path
     definition = expected_definition()
+    assert run(*java, "Define", MODEL, "compass") == "Navigational instrument for finding directions.\n"
     assert run(*java, "Generate", MODEL, "A ship", 6) == "A ship with a tap.\n"
     assert run(*java, "ChatLoop", MODEL, input='Define the noun "lighthouse".\n') == f"> {definition}\n> "
     (work / "prompts.txt").write_text("A ship\nA poem\n", encoding="utf-8")

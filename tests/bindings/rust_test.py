@@ -138,6 +138,7 @@ def check_examples(cargo, work):
         if path.stem not in ("tour", "bench"):
             assert "Usage:" in example(path.stem, "--help"), path.stem
     assert "2 rows of 4096 logits" in example("tour", MODEL)
+    assert example("define", MODEL, "compass") == "Navigational instrument for finding directions.\n"
     assert example("generate", MODEL, "A ship", "--max-tokens", "8").startswith("A ship")
     shown = example("chat", MODEL, input='Define the noun "lighthouse".\nDefine the noun "compass".\n\n')
     assert "A tower with a light" in shown and "direction" in shown, shown
