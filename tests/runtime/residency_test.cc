@@ -240,9 +240,8 @@ TEST_F(Residency, AFileThatBecomesShorterIsNoticed) {
   });
   EXPECT_EQ(changed.code, FINERMOE_ERROR_FILE_CHANGED) << changed.message;
   double similarity = 0;
-  const Failure compared = failure_of([&](finermoe_error** e) {
-    return finermoe_model_expert_similarity(model.get(), 0, nullptr, &similarity, e);
-  });
+  const Failure compared = failure_of(
+      [&](finermoe_error** e) { return finermoe_model_expert_similarity(model.get(), 0, nullptr, &similarity, e); });
   EXPECT_EQ(compared.code, FINERMOE_ERROR_FILE_CHANGED) << compared.message;
 }
 
