@@ -8,15 +8,16 @@ import (
 	"finermoe.example/finermoe/internal/low"
 )
 
-// Batch is requests of one model that advance together, one pass over the weights for all. It is for one call at a time:
-// another call that comes meanwhile gets ErrBusy. Close can be called at any time.
+// Batch is requests of one model that advance together, one pass over the weights for all. It is for one call at a
+// time: another call that comes meanwhile gets ErrBusy. Close can be called at any time.
 type Batch struct {
 	object *object[low.Batch]
 	model  *Model
 	event  low.Event
 	tag    *uint64 // where C puts the tag of an event
 
-	reading sync.RWMutex             // held while an event is made and read: its text is a member's, which must not go on meanwhile
+	// Held while an event is made and read: its text is a member's, which must not go on meanwhile.
+	reading sync.RWMutex
 	mutex   sync.Mutex               // of members
 	members map[*Generation]*Session // with the session that a member brought along, which goes with it, or nil
 }
@@ -109,8 +110,9 @@ func (b *Batch) leave(generation *Generation) {
 	}
 }
 
-// Step makes one pass over the weights for every member that is not prepared, and returns how many have not finished and
-// can go on. Then [Generation.Next] of those that [Generation.Info] calls prepared only chooses. The short way is Events.
+// Step makes one pass over the weights for every member that is not prepared, and returns how many have not finished
+// and can go on. Then [Generation.Next] of those that [Generation.Info] calls prepared only chooses. The short way is
+// Events.
 func (b *Batch) Step(ctx context.Context) (nActive int, err error) {
 	active := new(int)
 	err = b.object.useContext(ctx, func(h low.Batch, cancel low.Cancel) low.Error {

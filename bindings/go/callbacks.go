@@ -13,9 +13,9 @@ import (
 )
 
 // ProgressFunc hears how far a long call has come: `done` of `total` units (bytes, or tokens of a prompt) of a phase,
-// which is named by one or two words in lower case. An error ends the call, whose own error wraps it; a panic ends it and
-// goes on behind it. It is called on the goroutine of the call, through C, and so it must not end that goroutine, as
-// runtime.Goexit and testing's FailNow do.
+// which is named by one or two words in lower case. An error ends the call, whose own error wraps it; a panic ends it
+// and goes on behind it. It is called on the goroutine of the call, through C, and so it must not end that goroutine,
+// as runtime.Goexit and testing's FailNow do.
 type ProgressFunc func(phase string, done, total uint64) error
 
 // LogFunc takes a message for the host's log. It is called on the goroutine of the call that the message is about. Its
@@ -23,8 +23,8 @@ type ProgressFunc func(phase string, done, total uint64) error
 type LogFunc func(level LogLevel, message string)
 
 // ExecutorFunc runs one parallel computation: task(i) for each i in [0, n), each once, on any goroutines, and returns
-// when all have returned. What it leaves out is run after it, also when it panics, which goes on behind the call as with
-// [LogFunc].
+// when all have returned. What it leaves out is run after it, also when it panics, which goes on behind the call as
+// with [LogFunc].
 type ExecutorFunc func(n int, task func(i int))
 
 // Goroutines is an [ExecutorFunc] that runs the tasks on as many goroutines, the calling one among them.

@@ -66,7 +66,8 @@ func newConfig(keeps []keeper, open func(*low.Config) low.Error) (*Config, error
 		return nil, err
 	}
 	c := &Config{}
-	c.object = newObject(c, &object[low.Config]{name: "configuration", handle: handle, frees: low.ConfigFree, keeps: keeps})
+	c.object = newObject(c, &object[low.Config]{name: "configuration", handle: handle, frees: low.ConfigFree,
+		keeps: keeps})
 	info := low.NewConfigInfo()
 	defer low.DeleteConfigInfo(info)
 	if err := c.object.use(func(h low.Config) low.Error { return low.ConfigGetInfo(h, info) }); err != nil {

@@ -65,8 +65,8 @@ const (
 	LockAll        Lock = C.FINERMOE_LOCK_ALL
 )
 
-// Prefetch says whether the experts that the router chose are read from the disk while the shared expert computes. It is
-// a [ModelOption].
+// Prefetch says whether the experts that the router chose are read from the disk while the shared expert computes. It
+// is a [ModelOption].
 type Prefetch int32
 
 const (

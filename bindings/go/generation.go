@@ -123,8 +123,8 @@ func (s *Session) newGeneration(opts []GenerateOption,
 // Close ends the request. A second call does nothing.
 func (g *Generation) Close() { g.object.close() }
 
-// Events goes on with the request to its finish, event by event. An error is the last thing that comes; after one of the
-// context, another call of Events or Next goes on.
+// Events goes on with the request to its finish, event by event. An error is the last thing that comes; after one of
+// the context, another call of Events or Next goes on.
 func (g *Generation) Events(ctx context.Context) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		watch, err := watchContext(ctx)

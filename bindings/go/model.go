@@ -52,7 +52,8 @@ func OpenFile(file *os.File, opts ...ModelOption) (*Model, error) {
 }
 
 // OpenBytes opens a single-file model from memory. The bytes are not copied (unless [CopyWeights] asks for it): they
-// must not change until the model and all that was made from it are closed or unreachable, and stay in memory that long.
+// must not change until the model and all that was made from it are closed or unreachable, and stay in memory that
+// long.
 func OpenBytes(data []byte, opts ...ModelOption) (*Model, error) {
 	return open([]keeper{pin(data)}, opts, func(options low.ModelOptions, out *low.Model) low.Error {
 		return low.ModelOpenMemory(data, options, out)
@@ -122,8 +123,8 @@ func (m *Model) Tokenizer() *Tokenizer {
 	return m.tokenizer
 }
 
-// ExpertSimilarity is the mean cosine similarity over all pairs of routed experts of one layer, each expert its matrices
-// flattened. layer is the model's own index.
+// ExpertSimilarity is the mean cosine similarity over all pairs of routed experts of one layer, each expert its
+// matrices flattened. layer is the model's own index.
 func (m *Model) ExpertSimilarity(ctx context.Context, layer int) (float64, error) {
 	similarity := new(float64)
 	err := m.object.useContext(ctx, func(h low.Model, cancel low.Cancel) low.Error {

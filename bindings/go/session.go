@@ -9,8 +9,8 @@ import (
 	"finermoe.example/finermoe/internal/low"
 )
 
-// Session is a sequence of tokens and its KV cache. It is for one call at a time: another call that comes meanwhile, from
-// any goroutine, gets ErrBusy and harms nothing. Close can be called at any time.
+// Session is a sequence of tokens and its KV cache. It is for one call at a time: another call that comes meanwhile,
+// from any goroutine, gets ErrBusy and harms nothing. Close can be called at any time.
 //
 // A session holds every token that was appended to it, given to it as a prompt, or shown by a generation on it.
 type Session struct {
@@ -63,8 +63,8 @@ func (s *Session) Close() {
 
 // Append appends tokens, computes them, and gives the logits of the rows that are kept: [kept rows][vocabulary].
 //
-// After the context has ended it, the session holds the tokens of the chunks that were finished; after another error, the
-// tokens that it held before.
+// After the context has ended it, the session holds the tokens of the chunks that were finished; after another error,
+// the tokens that it held before.
 func (s *Session) Append(ctx context.Context, ids []int32, keep Logits) ([][]float32, error) {
 	return s.append(ctx, func(h low.Session, cancel low.Cancel) low.Error {
 		return low.SessionAppend(h, ids, int32(keep), cancel)
@@ -78,7 +78,8 @@ func (s *Session) AppendRows(ctx context.Context, ids []int32, rows []int) ([][]
 	})
 }
 
-func (s *Session) append(ctx context.Context, call func(low.Session, low.Cancel) low.Error) (rows [][]float32, err error) {
+func (s *Session) append(ctx context.Context,
+	call func(low.Session, low.Cancel) low.Error) (rows [][]float32, err error) {
 	info := low.NewSessionInfo()
 	defer low.DeleteSessionInfo(info)
 	err = s.object.useContext(ctx, func(h low.Session, cancel low.Cancel) low.Error {
@@ -294,7 +295,8 @@ func (s *Session) Save(path string) error {
 	return s.object.use(func(h low.Session) low.Error { return low.SessionSave(h, path) })
 }
 
-// Restore replaces the session's content by a saved one of the same model and cache type. A refused file changes nothing.
+// Restore replaces the session's content by a saved one of the same model and cache type. A refused file changes
+// nothing.
 func (s *Session) Restore(path string) error {
 	if err := checkPaths(path); err != nil {
 		return err

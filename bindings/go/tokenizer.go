@@ -9,8 +9,8 @@ type Tokenizer struct {
 	failed error // why there is no object, for the tokenizer of a model
 }
 
-// OpenTokenizer reads a directory with tokenizer.json (or vocab.json and merges.txt), a tokenizer.json, or the tokenizer
-// of a single-file model. The caller may close it.
+// OpenTokenizer reads a directory with tokenizer.json (or vocab.json and merges.txt), a tokenizer.json, or the
+// tokenizer of a single-file model. The caller may close it.
 func OpenTokenizer(path string) (*Tokenizer, error) {
 	if err := checkPaths(path); err != nil {
 		return nil, err

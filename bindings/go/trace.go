@@ -67,7 +67,8 @@ func readTraceInfo(h low.Trace) (TraceInfo, low.Error) {
 }
 
 // read reads an array of a trace.
-func read[T any](t *Trace, call func(h low.Trace, buffer []T, capacity int, needed *int) low.Error) (all []T, err error) {
+func read[T any](t *Trace,
+	call func(h low.Trace, buffer []T, capacity int, needed *int) low.Error) (all []T, err error) {
 	err = t.object.use(func(h low.Trace) (failure low.Error) {
 		all, failure = fill(0, func(buffer []T, capacity int, needed *int) low.Error {
 			return call(h, buffer, capacity, needed)
@@ -104,8 +105,8 @@ func (t *Trace) Layers() ([]int, error) { return read(t, low.TraceLayers) }
 // Positions is the position in its session of each token recorded. It needs TraceRoutes or TraceLogits.
 func (t *Trace) Positions() ([]int, error) { return read(t, low.TracePositions) }
 
-// Experts is the experts chosen, [n_tokens][n_experts_per_token], ascending in each row. It needs TraceRoutes, as the next
-// two.
+// Experts is the experts chosen, [n_tokens][n_experts_per_token], ascending in each row. It needs TraceRoutes, as the
+// next two.
 func (t *Trace) Experts(layer int) ([][]int32, error) {
 	return readLayer(t, layer, func(info TraceInfo) int { return info.NExpertsPerToken }, low.TraceExperts)
 }

@@ -1,5 +1,5 @@
-/* How finermoe.h's conventions look in Go's low layer, package low. It adds nothing to C: package finermoe, which is the
- * only one to use it, owns the objects, makes the room for what comes out, and turns failures into errors.
+/* How finermoe.h's conventions look in Go's low layer, package low. It adds nothing to C: package finermoe, which is
+ * the only one to use it, owns the objects, makes the room for what comes out, and turns failures into errors.
  *
  *   finermoe_status         Error, a number that stands for the finermoe_error: 0 for FINERMOE_OK, else for ErrorFree
  *   finermoe_x *            X, a number that stands for the object: 0 for NULL, else for XFree

@@ -82,8 +82,8 @@ type preset string
 
 func (preset) applyUpcycle(*upcycleSetup) error { return nil } // upcycling begins with it
 
-// Preset names what upcycling begins with: "finermoe" (default), "c32a2", "s16a4", "drop-upcycling", "nvshard", "no-fg",
-// "inter-fg" or "out-fg".
+// Preset names what upcycling begins with: "finermoe" (default), "c32a2", "s16a4", "drop-upcycling", "nvshard",
+// "no-fg", "inter-fg" or "out-fg".
 func Preset(name string) UpcycleOption { return preset(name) }
 
 type upcycleOption func(low.UpcycleOptions) error
@@ -148,8 +148,8 @@ func (r RouterInit) applyUpcycle(s *upcycleSetup) error {
 	return check(low.UpcycleOptionsSetRouterInit(s.options, int32(r)))
 }
 
-// Upcycle makes a Mixture-of-Experts checkpoint from a dense one by streaming; memory stays small. out is a directory, or
-// a single file if it ends in ".safetensors". When the context ends it, no file is left behind.
+// Upcycle makes a Mixture-of-Experts checkpoint from a dense one by streaming; memory stays small. out is a
+// directory, or a single file if it ends in ".safetensors". When the context ends it, no file is left behind.
 func Upcycle(ctx context.Context, dense, out string, opts ...UpcycleOption) error {
 	begin := ""
 	for _, opt := range opts {
@@ -181,8 +181,8 @@ func Upcycle(ctx context.Context, dense, out string, opts ...UpcycleOption) erro
 
 // --- Synthesizing, quantising ---
 
-// Synthesize writes a random checkpoint of any shape. config is a config.json or a directory that holds one; dtype is the
-// type of the weights, SourceDType the configuration's own.
+// Synthesize writes a random checkpoint of any shape. config is a config.json or a directory that holds one; dtype is
+// the type of the weights, SourceDType the configuration's own.
 func Synthesize(ctx context.Context, config, out string, dtype DType, opts ...WriterOption) error {
 	if err := checkPaths(config, out); err != nil {
 		return err
@@ -261,8 +261,8 @@ type VerifiedFile struct {
 	NInfinite uint64
 }
 
-// Verify reads every file of a model once: structure, SHA-256, NaN and infinity. Bad values are a finding, not an error.
-// hear may be nil.
+// Verify reads every file of a model once: structure, SHA-256, NaN and infinity. Bad values are a finding, not an
+// error. hear may be nil.
 func Verify(ctx context.Context, path string, hear ProgressFunc) ([]VerifiedFile, error) {
 	if err := checkPaths(path); err != nil {
 		return nil, err

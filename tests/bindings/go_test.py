@@ -20,12 +20,14 @@ def environment(work, library, compiler):
                                       f"Libs: -L{library} -lfinermoe\nCflags: -I{INCLUDE}\n")
     header = zlib.crc32((INCLUDE / "finermoe.h").read_bytes())
     return {"GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly -p=2", "CGO_ENABLED": "1", "CC": " ".join(compiler),
-            "CGO_CFLAGS": f"-O2 -g -DFINERMOE_HEADER={header}", "PKG_CONFIG_PATH": str(work), "LD_LIBRARY_PATH": library}
+            "CGO_CFLAGS": f"-O2 -g -DFINERMOE_HEADER={header}", "PKG_CONFIG_PATH": str(work),
+            "LD_LIBRARY_PATH": library}
 
 
 def fetched(folder, env):
     """Whether the modules that a module needs are here; where they cannot be had, what needs them is skipped."""
-    done = subprocess.run(["go", "mod", "download"], cwd=folder, env={**os.environ, **env}, capture_output=True, text=True)
+    done = subprocess.run(["go", "mod", "download"], cwd=folder, env={**os.environ, **env},
+                          capture_output=True, text=True)
     if done.returncode != 0:
         print(f"skipped: {folder.name}: its modules are not here: {done.stderr.strip().splitlines()[-1]}")
     return done.returncode == 0
@@ -107,7 +109,8 @@ def check_linters(env):
     tools = MODULE / "tools"
     if not fetched(tools, env):
         return
-    for module, packages in ((MODULE, (".", "./internal/conformance", "./internal/bench")), (MODULE / "examples", ("./...",))):
+    written = [(MODULE, (".", "./internal/conformance", "./internal/bench")), (MODULE / "examples", ("./...",))]
+    for module, packages in written:
         for tool in ("staticcheck", "errcheck", "ineffassign"):
             run("go", "tool", f"-modfile={tools / 'go.mod'}", tool, *packages, cwd=module, env=env)
 

@@ -1,4 +1,4 @@
-"""The binding for Rust: builds it, and runs its tests, its runner of the conformance suite, its examples and its checks.
+"""The binding for Rust: builds it, and runs its tests, its conformance runner, its examples and its checks.
 
     rust_test.py FOLDER_OF_LIBFINERMOE CC…          everything, but what only --asan does
     rust_test.py --asan FOLDER_OF_LIBFINERMOE CC…   the tests and the conformance suite with the address sanitizer

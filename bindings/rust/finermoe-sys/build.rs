@@ -1,10 +1,10 @@
 //! Finds libfinermoe, or builds it, and makes the module of declarations from its header.
 //!
 //! In this order:
-//! - feature `vendored`: the library is built from its sources, which are FINERMOE_SOURCE_DIR or three folders above this
-//!   crate, and linked statically;
-//! - FINERMOE_LIB_DIR, the folder of libfinermoe.so or libfinermoe.a, and FINERMOE_INCLUDE_DIR, that of finermoe.h. With
-//!   FINERMOE_STATIC=1 the static one is linked;
+//! - feature `vendored`: the library is built from its sources, which are FINERMOE_SOURCE_DIR or three folders above
+//!   this crate, and linked statically;
+//! - FINERMOE_LIB_DIR, the folder of libfinermoe.so or libfinermoe.a, and FINERMOE_INCLUDE_DIR, that of finermoe.h.
+//!   With FINERMOE_STATIC=1 the static one is linked;
 //! - pkg-config.
 
 use std::env;
@@ -49,12 +49,13 @@ fn link(folder: &Path, statically: bool) {
 
 /// The library that pkg-config knows. Returns the folder of its header.
 fn find_installed() -> Result<PathBuf> {
-    let found = pkg_config::Config::new().atleast_version(env!("CARGO_PKG_VERSION")).probe("finermoe").map_err(|why| {
-        format!(
-            "libfinermoe was not found. Install it, or set FINERMOE_LIB_DIR and FINERMOE_INCLUDE_DIR, or use the feature \
-             `vendored`, which builds it.\n{why}"
-        )
-    })?;
+    let found =
+        pkg_config::Config::new().atleast_version(env!("CARGO_PKG_VERSION")).probe("finermoe").map_err(|why| {
+            format!(
+                "libfinermoe was not found. Install it, or set FINERMOE_LIB_DIR and FINERMOE_INCLUDE_DIR, or use the \
+             feature `vendored`, which builds it.\n{why}"
+            )
+        })?;
     let headers = found.include_paths.iter().map(PathBuf::as_path).chain([Path::new("/usr/include")]);
     Ok(headers
         .map(Path::to_owned)

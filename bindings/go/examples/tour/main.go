@@ -22,7 +22,8 @@ func tour(ctx context.Context, path string) error {
 	}
 	defer session.Close()
 
-	for event, err := range session.Generate(ctx, "A ship", finermoe.MaxTokens(20), finermoe.Temperature(0.8), finermoe.Seed(7)) {
+	for event, err := range session.Generate(ctx, "A ship", finermoe.MaxTokens(20),
+		finermoe.Temperature(0.8), finermoe.Seed(7)) {
 		if err != nil {
 			return err // errors.Is(err, finermoe.ErrContextLength); ctx.Err() when the context ended it
 		}

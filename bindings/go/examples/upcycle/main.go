@@ -29,8 +29,9 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt) // Ctrl-C leaves no file behind
 	defer stop()
-	err := finermoe.Upcycle(ctx, flag.Arg(0), flag.Arg(1), finermoe.Preset(*preset), finermoe.GranularityInter(*granularity),
-		finermoe.Seed(*seed), finermoe.Overwrite(*overwrite), finermoe.Progress(bars()))
+	err := finermoe.Upcycle(ctx, flag.Arg(0), flag.Arg(1), finermoe.Preset(*preset),
+		finermoe.GranularityInter(*granularity), finermoe.Seed(*seed),
+		finermoe.Overwrite(*overwrite), finermoe.Progress(bars()))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "upcycle:", err)
 		os.Exit(1)

@@ -1,4 +1,4 @@
-// Command bench says what a generated token and a row of logits cost in Go, for bench/bindings to compare with C:
+// Command bench says what a generated token and a row of logits cost in Go, for bench/bindings.py to compare with C:
 // bench MODEL N_TOKENS REPEATS
 //
 // It prints one line of JSON: {"seconds_per_token": [one per repeat], "seconds_per_logits_row": [...]}.

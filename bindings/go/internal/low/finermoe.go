@@ -160,379 +160,379 @@ typedef long long swig_type_125;
 typedef long long swig_type_126;
 typedef long long swig_type_127;
 typedef _gostring_ swig_type_128;
-extern void _wrap_Swig_free_low_f7ab71935afc2365(uintptr_t arg1);
-extern uintptr_t _wrap_Swig_malloc_low_f7ab71935afc2365(swig_intgo arg1);
-extern swig_type_1 _wrap_Version_low_f7ab71935afc2365(void);
-extern int _wrap_AbiVersion_low_f7ab71935afc2365(void);
-extern swig_type_2 _wrap_StatusName_low_f7ab71935afc2365(int arg1);
-extern int _wrap_ErrorCode_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_3 _wrap_ErrorMessage_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_4 _wrap_ErrorExpected_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_5 _wrap_ErrorFound_low_f7ab71935afc2365(uintptr_t arg1);
-extern void _wrap_ErrorFree_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_CancelCreate_low_f7ab71935afc2365(swig_voidp arg1);
-extern void _wrap_CancelRequest_low_f7ab71935afc2365(uintptr_t arg1);
-extern void _wrap_CancelReset_low_f7ab71935afc2365(uintptr_t arg1);
-extern int _wrap_CancelRequested_low_f7ab71935afc2365(uintptr_t arg1);
-extern void _wrap_CancelFree_low_f7ab71935afc2365(uintptr_t arg1);
-extern int _wrap_SystemInfo_Isa_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_6 _wrap_SystemInfo_Kernels_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_7 _wrap_SystemInfo_Compiler_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_8 _wrap_SystemInfo_Build_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern int _wrap_SystemInfo_Isas_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern int _wrap_SystemInfo_NThreads_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern double _wrap_SystemInfo_ProcessorQuota_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_9 _wrap_SystemInfo_MemoryQuota_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_10 _wrap_SystemInfo_MemoryAvailable_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern uintptr_t _wrap_new_SystemInfo_low_f7ab71935afc2365(void);
-extern void _wrap_delete_SystemInfo_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_SystemGetInfo_low_f7ab71935afc2365(uintptr_t arg1);
-extern int _wrap_DeviceInfo_Kind_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_11 _wrap_DeviceInfo_Name_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_12 _wrap_DeviceInfo_Description_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_13 _wrap_DeviceInfo_Version_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_14 _wrap_DeviceInfo_Memory_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_15 _wrap_DeviceInfo_MemoryAvailable_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern int _wrap_DeviceInfo_WeightDtypes_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern int _wrap_DeviceInfo_KvDtypes_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern int _wrap_DeviceInfo_CopiesWeights_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern uintptr_t _wrap_new_DeviceInfo_low_f7ab71935afc2365(void);
-extern void _wrap_delete_DeviceInfo_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_DeviceCount_low_f7ab71935afc2365(swig_type_16 arg1, swig_voidp arg2);
-extern swig_voidp _wrap_DeviceGetInfo_low_f7ab71935afc2365(swig_type_17 arg1, swig_intgo arg2, uintptr_t arg3);
-extern swig_voidp _wrap_RuntimeOptionsCreate_low_f7ab71935afc2365(swig_voidp arg1);
-extern void _wrap_RuntimeOptionsFree_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_RuntimeOptionsSetThreads_low_f7ab71935afc2365(uintptr_t arg1, int arg2);
-extern swig_voidp _wrap_RuntimeOptionsSetIsa_low_f7ab71935afc2365(uintptr_t arg1, int arg2);
-extern swig_voidp _wrap_RuntimeOptionsSetMemoryLimit_low_f7ab71935afc2365(uintptr_t arg1, swig_type_18 arg2);
-extern swig_voidp _wrap_RuntimeOptionsSetLog_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
-extern swig_voidp _wrap_RuntimeOptionsSetExecutor_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3, int arg4);
-extern swig_voidp _wrap_RuntimeOptionsSetProfile_low_f7ab71935afc2365(uintptr_t arg1, int arg2);
-extern swig_voidp _wrap_RuntimeOptionsSetDevice_low_f7ab71935afc2365(uintptr_t arg1, swig_type_19 arg2);
-extern swig_voidp _wrap_RuntimeOptionsSetDeviceModule_low_f7ab71935afc2365(uintptr_t arg1, swig_type_20 arg2);
-extern swig_voidp _wrap_RuntimeCreate_low_f7ab71935afc2365(uintptr_t arg1, swig_voidp arg2);
-extern swig_voidp _wrap_RuntimeOpenModel_low_f7ab71935afc2365(uintptr_t arg1, swig_voidp arg2);
-extern void _wrap_RuntimeFree_low_f7ab71935afc2365(uintptr_t arg1);
-extern int _wrap_RuntimeInfo_NThreads_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern int _wrap_RuntimeInfo_Isa_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_21 _wrap_RuntimeInfo_MemoryLimit_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_22 _wrap_RuntimeInfo_MemoryUsed_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_23 _wrap_RuntimeInfo_MemoryPeak_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_24 _wrap_RuntimeInfo_Device_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern uintptr_t _wrap_new_RuntimeInfo_low_f7ab71935afc2365(void);
-extern void _wrap_delete_RuntimeInfo_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_RuntimeGetInfo_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2);
-extern swig_type_25 _wrap_RuntimeOperation_Name_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_26 _wrap_RuntimeOperation_NCalls_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern double _wrap_RuntimeOperation_Seconds_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_27 _wrap_RuntimeOperation_Bytes_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_28 _wrap_RuntimeOperation_Macs_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern uintptr_t _wrap_new_RuntimeOperation_low_f7ab71935afc2365(void);
-extern void _wrap_delete_RuntimeOperation_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_RuntimeOperationCount_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_RuntimeGetOperation_low_f7ab71935afc2365(uintptr_t arg1, swig_intgo arg2, uintptr_t arg3);
-extern swig_voidp _wrap_RuntimeResetProfile_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_ConfigOpen_low_f7ab71935afc2365(swig_type_29 arg1, swig_voidp arg2);
-extern swig_voidp _wrap_ConfigOpenMemory_low_f7ab71935afc2365(swig_type_30 arg1, swig_voidp arg2);
-extern swig_voidp _wrap_ConfigOpenModel_low_f7ab71935afc2365(uintptr_t arg1, swig_voidp arg2);
-extern void _wrap_ConfigFree_low_f7ab71935afc2365(uintptr_t arg1);
-extern int _wrap_ConfigInfo_Dtype_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_31 _wrap_ConfigInfo_ModelType_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_ConfigInfo_HiddenSize_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_ConfigInfo_IntermediateSize_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_ConfigInfo_NLayers_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_ConfigInfo_NMoeLayers_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_ConfigInfo_NHeads_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_ConfigInfo_NKvHeads_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_ConfigInfo_HeadSize_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_ConfigInfo_VocabSize_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_ConfigInfo_MaxPositions_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_ConfigInfo_GranularityInter_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_ConfigInfo_ExpansionInter_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_ConfigInfo_GranularityOutput_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_ConfigInfo_ExpansionOutput_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_ConfigInfo_NExperts_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_ConfigInfo_NExpertsPerToken_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_ConfigInfo_ExpertWidth_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_ConfigInfo_ExpertOutputWidth_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_ConfigInfo_SharedExpertWidth_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern int _wrap_ConfigInfo_HasConcatProj_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern int _wrap_ConfigInfo_HasSeparateRouter_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern int _wrap_ConfigInfo_NormTopkProb_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern int _wrap_ConfigInfo_TiedEmbeddings_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern double _wrap_ConfigInfo_RmsNormEps_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern double _wrap_ConfigInfo_RopeTheta_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_32 _wrap_ConfigInfo_ParametersTotal_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_33 _wrap_ConfigInfo_ParametersActive_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_34 _wrap_ConfigInfo_RopeScaling_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern double _wrap_ConfigInfo_RopeFactor_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_ConfigInfo_RopeOriginalPositions_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern double _wrap_ConfigInfo_RopeAttentionFactor_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_ConfigInfo_SlidingWindow_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_ConfigInfo_NSlidingLayers_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern uintptr_t _wrap_new_ConfigInfo_low_f7ab71935afc2365(void);
-extern void _wrap_delete_ConfigInfo_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_ConfigGetInfo_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2);
-extern swig_voidp _wrap_ConfigGetJson_low_f7ab71935afc2365(uintptr_t arg1, swig_type_35 arg2, swig_intgo arg3, swig_voidp arg4);
-extern swig_type_36 _wrap_Plan_WeightsEmbeddings_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_37 _wrap_Plan_WeightsAttention_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_38 _wrap_Plan_WeightsDense_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_39 _wrap_Plan_WeightsShared_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_40 _wrap_Plan_WeightsRouted_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_41 _wrap_Plan_WeightsRouter_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_42 _wrap_Plan_WeightsTotal_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_43 _wrap_Plan_KvCache_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_44 _wrap_Plan_Scratch_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_45 _wrap_Plan_AllocatedTotal_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_46 _wrap_Plan_BytesPerToken_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_47 _wrap_Plan_WeightsEveryToken_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_48 _wrap_Plan_MemoryAvailable_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern uintptr_t _wrap_new_Plan_low_f7ab71935afc2365(void);
-extern void _wrap_delete_Plan_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_PlanOptionsCreate_low_f7ab71935afc2365(swig_voidp arg1);
-extern void _wrap_PlanOptionsFree_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_PlanOptionsSetSession_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2);
-extern swig_voidp _wrap_PlanOptionsSetSessions_low_f7ab71935afc2365(uintptr_t arg1, swig_intgo arg2);
-extern swig_voidp _wrap_PlanOptionsSetThreads_low_f7ab71935afc2365(uintptr_t arg1, int arg2);
-extern swig_voidp _wrap_PlanOptionsSetRuntime_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2);
-extern swig_voidp _wrap_PlanCompute_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
-extern swig_voidp _wrap_ModelOptionsCreate_low_f7ab71935afc2365(swig_voidp arg1);
-extern void _wrap_ModelOptionsFree_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_ModelOptionsSetRuntime_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2);
-extern swig_voidp _wrap_ModelOptionsSetCopy_low_f7ab71935afc2365(uintptr_t arg1, int arg2);
-extern swig_voidp _wrap_ModelOptionsSetVerify_low_f7ab71935afc2365(uintptr_t arg1, int arg2);
-extern swig_voidp _wrap_ModelOptionsSetLock_low_f7ab71935afc2365(uintptr_t arg1, int arg2);
-extern swig_voidp _wrap_ModelOptionsSetExpertBudget_low_f7ab71935afc2365(uintptr_t arg1, swig_type_49 arg2);
-extern swig_voidp _wrap_ModelOptionsSetPrefetch_low_f7ab71935afc2365(uintptr_t arg1, int arg2);
-extern swig_voidp _wrap_ModelOptionsSetExpertDevice_low_f7ab71935afc2365(uintptr_t arg1, swig_type_50 arg2);
-extern swig_voidp _wrap_ModelOptionsSetProgress_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
-extern swig_voidp _wrap_ModelOptionsSetCancel_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2);
-extern swig_voidp _wrap_ModelOpen_low_f7ab71935afc2365(swig_type_51 arg1, uintptr_t arg2, swig_voidp arg3);
-extern swig_voidp _wrap_ModelOpenFd_low_f7ab71935afc2365(swig_intgo arg1, uintptr_t arg2, swig_voidp arg3);
-extern swig_voidp _wrap_ModelOpenMemory_low_f7ab71935afc2365(swig_type_52 arg1, uintptr_t arg2, swig_voidp arg3);
-extern void _wrap_ModelClose_low_f7ab71935afc2365(uintptr_t arg1);
-extern void _wrap_ModelFree_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_ModelExpertSimilarity_low_f7ab71935afc2365(uintptr_t arg1, swig_intgo arg2, uintptr_t arg3, swig_voidp arg4);
-extern swig_voidp _wrap_TokenizerOpen_low_f7ab71935afc2365(swig_type_53 arg1, swig_voidp arg2);
-extern swig_voidp _wrap_TokenizerOpenMemory_low_f7ab71935afc2365(swig_type_54 arg1, swig_type_55 arg2, swig_voidp arg3);
-extern swig_voidp _wrap_TokenizerOpenModel_low_f7ab71935afc2365(uintptr_t arg1, swig_voidp arg2);
-extern void _wrap_TokenizerFree_low_f7ab71935afc2365(uintptr_t arg1);
-extern int _wrap_TokenizerInfo_BosId_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern int _wrap_TokenizerInfo_EosId_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern int _wrap_TokenizerInfo_PadId_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_TokenizerInfo_VocabSize_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_TokenizerInfo_NAdded_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern int _wrap_TokenizerInfo_HasChat_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern int _wrap_TokenizerInfo_EndOfTurnId_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern uintptr_t _wrap_new_TokenizerInfo_low_f7ab71935afc2365(void);
-extern void _wrap_delete_TokenizerInfo_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_TokenizerGetInfo_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2);
-extern swig_voidp _wrap_TokenizerEncode_low_f7ab71935afc2365(uintptr_t arg1, swig_type_56 arg2, int arg3, swig_type_57 arg4, swig_type_58 arg5, swig_intgo arg6, swig_voidp arg7);
-extern swig_voidp _wrap_TokenizerCount_low_f7ab71935afc2365(uintptr_t arg1, swig_type_59 arg2, int arg3, swig_voidp arg4);
-extern swig_voidp _wrap_TokenizerDecode_low_f7ab71935afc2365(uintptr_t arg1, swig_type_60 arg2, int arg3, swig_type_61 arg4, swig_intgo arg5, swig_voidp arg6);
-extern swig_voidp _wrap_TokenizerToken_low_f7ab71935afc2365(uintptr_t arg1, int arg2, swig_type_62 arg3, swig_intgo arg4, swig_voidp arg5, swig_voidp arg6);
-extern swig_voidp _wrap_TokenizerFind_low_f7ab71935afc2365(uintptr_t arg1, swig_type_63 arg2, swig_voidp arg3);
-extern swig_voidp _wrap_DecoderCreate_low_f7ab71935afc2365(uintptr_t arg1, int arg2, swig_voidp arg3);
-extern void _wrap_DecoderFree_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_DecoderPush_low_f7ab71935afc2365(uintptr_t arg1, int arg2, swig_type_64 arg3, swig_intgo arg4, swig_voidp arg5);
-extern swig_voidp _wrap_DecoderFlush_low_f7ab71935afc2365(uintptr_t arg1, swig_type_65 arg2, swig_intgo arg3, swig_voidp arg4);
-extern swig_voidp _wrap_ChatCreate_low_f7ab71935afc2365(swig_voidp arg1);
-extern void _wrap_ChatFree_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_ChatAdd_low_f7ab71935afc2365(uintptr_t arg1, swig_type_66 arg2, swig_type_67 arg3);
-extern swig_intgo _wrap_ChatCount_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_68 _wrap_ChatMessage_Role_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_69 _wrap_ChatMessage_Text_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_ChatMessage_TextLength_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern uintptr_t _wrap_new_ChatMessage_low_f7ab71935afc2365(void);
-extern void _wrap_delete_ChatMessage_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_ChatGet_low_f7ab71935afc2365(uintptr_t arg1, swig_intgo arg2, uintptr_t arg3);
-extern swig_voidp _wrap_ChatSet_low_f7ab71935afc2365(uintptr_t arg1, swig_intgo arg2, swig_type_70 arg3);
-extern swig_voidp _wrap_ChatTruncate_low_f7ab71935afc2365(uintptr_t arg1, swig_intgo arg2);
-extern swig_voidp _wrap_ChatRemove_low_f7ab71935afc2365(uintptr_t arg1, swig_intgo arg2, swig_intgo arg3);
-extern swig_voidp _wrap_ChatEncode_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2, int arg3, swig_type_71 arg4, swig_intgo arg5, swig_voidp arg6);
-extern swig_voidp _wrap_ChatRender_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2, int arg3, swig_type_72 arg4, swig_intgo arg5, swig_voidp arg6);
-extern swig_voidp _wrap_SessionOptionsCreate_low_f7ab71935afc2365(swig_voidp arg1);
-extern void _wrap_SessionOptionsFree_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_SessionOptionsSetContextLength_low_f7ab71935afc2365(uintptr_t arg1, swig_intgo arg2);
-extern swig_voidp _wrap_SessionOptionsSetKvDtype_low_f7ab71935afc2365(uintptr_t arg1, int arg2);
-extern swig_voidp _wrap_SessionOptionsSetPrecision_low_f7ab71935afc2365(uintptr_t arg1, int arg2);
-extern swig_voidp _wrap_SessionOptionsSetChunk_low_f7ab71935afc2365(uintptr_t arg1, swig_intgo arg2);
-extern swig_voidp _wrap_SessionOptionsSetProgress_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
-extern swig_voidp _wrap_SessionOptionsSetHidden_low_f7ab71935afc2365(uintptr_t arg1, int arg2);
-extern swig_voidp _wrap_SessionCreate_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2, swig_voidp arg3);
-extern void _wrap_SessionClose_low_f7ab71935afc2365(uintptr_t arg1);
-extern void _wrap_SessionFree_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_SessionAppend_low_f7ab71935afc2365(uintptr_t arg1, swig_type_73 arg2, int arg3, uintptr_t arg4);
-extern swig_voidp _wrap_SessionAppendRows_low_f7ab71935afc2365(uintptr_t arg1, swig_type_74 arg2, swig_type_75 arg3, uintptr_t arg4);
-extern swig_voidp _wrap_SessionLogits_low_f7ab71935afc2365(uintptr_t arg1, swig_intgo arg2, swig_type_76 arg3, swig_intgo arg4, swig_voidp arg5);
-extern swig_voidp _wrap_SessionHidden_low_f7ab71935afc2365(uintptr_t arg1, swig_intgo arg2, swig_type_77 arg3, swig_intgo arg4, swig_voidp arg5);
-extern swig_voidp _wrap_SessionScore_low_f7ab71935afc2365(uintptr_t arg1, swig_type_78 arg2, uintptr_t arg3, swig_type_79 arg4, swig_type_80 arg5, swig_intgo arg6, swig_voidp arg7);
-extern int _wrap_SessionInfo_KvDtype_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_SessionInfo_Length_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_SessionInfo_ContextLength_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_SessionInfo_NLogits_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_81 _wrap_SessionInfo_KvBytes_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern int _wrap_SessionInfo_Precision_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_SessionInfo_NComputed_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_SessionInfo_NHidden_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern uintptr_t _wrap_new_SessionInfo_low_f7ab71935afc2365(void);
-extern void _wrap_delete_SessionInfo_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_SessionGetInfo_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2);
-extern swig_voidp _wrap_SessionTokens_low_f7ab71935afc2365(uintptr_t arg1, swig_type_82 arg2, swig_intgo arg3, swig_voidp arg4);
-extern swig_voidp _wrap_SessionTruncate_low_f7ab71935afc2365(uintptr_t arg1, swig_intgo arg2);
-extern swig_voidp _wrap_SessionReset_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_SessionKeepPrefix_low_f7ab71935afc2365(uintptr_t arg1, swig_type_83 arg2, swig_voidp arg3);
-extern swig_voidp _wrap_SessionRemove_low_f7ab71935afc2365(uintptr_t arg1, swig_intgo arg2, swig_intgo arg3);
-extern swig_voidp _wrap_SessionSetContextLength_low_f7ab71935afc2365(uintptr_t arg1, swig_intgo arg2);
-extern swig_voidp _wrap_SessionSetProgress_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
-extern swig_voidp _wrap_SessionFork_low_f7ab71935afc2365(uintptr_t arg1, swig_voidp arg2);
-extern swig_voidp _wrap_SessionSave_low_f7ab71935afc2365(uintptr_t arg1, swig_type_84 arg2);
-extern swig_voidp _wrap_SessionRestore_low_f7ab71935afc2365(uintptr_t arg1, swig_type_85 arg2);
-extern swig_voidp _wrap_SessionSaveMemory_low_f7ab71935afc2365(uintptr_t arg1, swig_type_86 arg2, swig_intgo arg3, swig_voidp arg4);
-extern swig_voidp _wrap_SessionRestoreMemory_low_f7ab71935afc2365(uintptr_t arg1, swig_type_87 arg2);
-extern swig_voidp _wrap_SessionSetTrace_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2);
-extern swig_voidp _wrap_TraceCreate_low_f7ab71935afc2365(uintptr_t arg1, int arg2, swig_voidp arg3);
-extern void _wrap_TraceFree_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_TraceClear_low_f7ab71935afc2365(uintptr_t arg1);
-extern int _wrap_TraceInfo_What_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_TraceInfo_NMoeLayers_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_TraceInfo_NTokens_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_TraceInfo_NExperts_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_TraceInfo_NExpertsPerToken_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_TraceInfo_NComponents_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern uintptr_t _wrap_new_TraceInfo_low_f7ab71935afc2365(void);
-extern void _wrap_delete_TraceInfo_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_TraceGetInfo_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2);
-extern swig_voidp _wrap_TraceLayers_low_f7ab71935afc2365(uintptr_t arg1, swig_type_88 arg2, swig_intgo arg3, swig_voidp arg4);
-extern swig_voidp _wrap_TracePositions_low_f7ab71935afc2365(uintptr_t arg1, swig_type_89 arg2, swig_intgo arg3, swig_voidp arg4);
-extern swig_voidp _wrap_TraceExperts_low_f7ab71935afc2365(uintptr_t arg1, swig_intgo arg2, swig_type_90 arg3, swig_intgo arg4, swig_voidp arg5);
-extern swig_voidp _wrap_TraceWeights_low_f7ab71935afc2365(uintptr_t arg1, swig_intgo arg2, swig_type_91 arg3, swig_intgo arg4, swig_voidp arg5);
-extern swig_voidp _wrap_TraceGroups_low_f7ab71935afc2365(uintptr_t arg1, swig_intgo arg2, swig_type_92 arg3, swig_intgo arg4, swig_voidp arg5);
-extern swig_voidp _wrap_TraceLogits_low_f7ab71935afc2365(uintptr_t arg1, swig_intgo arg2, swig_type_93 arg3, swig_intgo arg4, swig_voidp arg5);
-extern swig_voidp _wrap_TraceUsage_low_f7ab71935afc2365(uintptr_t arg1, swig_intgo arg2, swig_type_94 arg3, swig_intgo arg4, swig_voidp arg5);
-extern swig_voidp _wrap_TraceBalanceLoss_low_f7ab71935afc2365(uintptr_t arg1, swig_intgo arg2, swig_voidp arg3);
-extern swig_voidp _wrap_GenerationOptionsCreate_low_f7ab71935afc2365(uintptr_t arg1, swig_voidp arg2);
-extern swig_voidp _wrap_GenerationOptionsCopy_low_f7ab71935afc2365(uintptr_t arg1, swig_voidp arg2);
-extern void _wrap_GenerationOptionsFree_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_GenerationOptionsSetMaxTokens_low_f7ab71935afc2365(uintptr_t arg1, swig_intgo arg2);
-extern swig_voidp _wrap_GenerationOptionsSetMinTokens_low_f7ab71935afc2365(uintptr_t arg1, swig_intgo arg2);
-extern swig_voidp _wrap_GenerationOptionsSetTemperature_low_f7ab71935afc2365(uintptr_t arg1, double arg2);
-extern swig_voidp _wrap_GenerationOptionsSetTopK_low_f7ab71935afc2365(uintptr_t arg1, swig_intgo arg2);
-extern swig_voidp _wrap_GenerationOptionsSetTopP_low_f7ab71935afc2365(uintptr_t arg1, double arg2);
-extern swig_voidp _wrap_GenerationOptionsSetMinP_low_f7ab71935afc2365(uintptr_t arg1, double arg2);
-extern swig_voidp _wrap_GenerationOptionsSetTypicalP_low_f7ab71935afc2365(uintptr_t arg1, double arg2);
-extern swig_voidp _wrap_GenerationOptionsSetRepetitionPenalty_low_f7ab71935afc2365(uintptr_t arg1, double arg2);
-extern swig_voidp _wrap_GenerationOptionsSetFrequencyPenalty_low_f7ab71935afc2365(uintptr_t arg1, double arg2);
-extern swig_voidp _wrap_GenerationOptionsSetPresencePenalty_low_f7ab71935afc2365(uintptr_t arg1, double arg2);
-extern swig_voidp _wrap_GenerationOptionsSetSeed_low_f7ab71935afc2365(uintptr_t arg1, swig_type_95 arg2);
-extern swig_voidp _wrap_GenerationOptionsAddLogitBias_low_f7ab71935afc2365(uintptr_t arg1, int arg2, float arg3);
-extern swig_voidp _wrap_GenerationOptionsAddBannedToken_low_f7ab71935afc2365(uintptr_t arg1, int arg2);
-extern swig_voidp _wrap_GenerationOptionsAddStopToken_low_f7ab71935afc2365(uintptr_t arg1, int arg2);
-extern swig_voidp _wrap_GenerationOptionsClearStopTokens_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_GenerationOptionsAddStopString_low_f7ab71935afc2365(uintptr_t arg1, swig_type_96 arg2);
-extern swig_voidp _wrap_GenerationOptionsSetIgnoreEos_low_f7ab71935afc2365(uintptr_t arg1, int arg2);
-extern swig_voidp _wrap_GenerationOptionsSetTopLogprobs_low_f7ab71935afc2365(uintptr_t arg1, swig_intgo arg2);
-extern swig_voidp _wrap_GenerationOptionsSetShowSpecial_low_f7ab71935afc2365(uintptr_t arg1, int arg2);
-extern int _wrap_GenerationOptionsInfo_IgnoreEos_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_GenerationOptionsInfo_MaxTokens_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_GenerationOptionsInfo_MinTokens_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern double _wrap_GenerationOptionsInfo_Temperature_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_GenerationOptionsInfo_TopK_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern double _wrap_GenerationOptionsInfo_TopP_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern double _wrap_GenerationOptionsInfo_MinP_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern double _wrap_GenerationOptionsInfo_TypicalP_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern double _wrap_GenerationOptionsInfo_RepetitionPenalty_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern double _wrap_GenerationOptionsInfo_FrequencyPenalty_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern double _wrap_GenerationOptionsInfo_PresencePenalty_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_97 _wrap_GenerationOptionsInfo_Seed_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_GenerationOptionsInfo_NStopTokens_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern uintptr_t _wrap_new_GenerationOptionsInfo_low_f7ab71935afc2365(void);
-extern void _wrap_delete_GenerationOptionsInfo_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_GenerationOptionsGetInfo_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2);
-extern swig_voidp _wrap_GenerationCreate_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2, swig_type_98 arg3, swig_voidp arg4);
-extern swig_voidp _wrap_GenerationCreateText_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2, swig_type_99 arg3, int arg4, swig_voidp arg5);
-extern swig_voidp _wrap_GenerationCreateChat_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3, int arg4, swig_voidp arg5);
-extern void _wrap_GenerationClose_low_f7ab71935afc2365(uintptr_t arg1);
-extern void _wrap_GenerationFree_low_f7ab71935afc2365(uintptr_t arg1);
-extern int _wrap_Event_FinishReason_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern int _wrap_Event_Token_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern float _wrap_Event_Logprob_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_100 _wrap_Event_Text_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_Event_TextLength_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_101 _wrap_Event_TopIds_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_102 _wrap_Event_TopLogprobs_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_Event_NTop_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern uintptr_t _wrap_new_Event_low_f7ab71935afc2365(void);
-extern void _wrap_delete_Event_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_GenerationNext_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
-extern swig_voidp _wrap_GenerationAppend_low_f7ab71935afc2365(uintptr_t arg1, swig_type_103 arg2);
-extern swig_voidp _wrap_GenerationFinish_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2);
-extern swig_voidp _wrap_GenerationPrepare_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2);
-extern swig_voidp _wrap_GenerationGetLogits_low_f7ab71935afc2365(uintptr_t arg1, swig_type_104 arg2, swig_intgo arg3, swig_voidp arg4);
-extern swig_voidp _wrap_GenerationSetLogits_low_f7ab71935afc2365(uintptr_t arg1, swig_type_105 arg2);
-extern swig_voidp _wrap_GenerationSaveMemory_low_f7ab71935afc2365(uintptr_t arg1, swig_type_106 arg2, swig_intgo arg3, swig_voidp arg4);
-extern swig_voidp _wrap_GenerationRestoreMemory_low_f7ab71935afc2365(uintptr_t arg1, swig_type_107 arg2, swig_voidp arg3);
-extern swig_voidp _wrap_SamplerCreate_low_f7ab71935afc2365(uintptr_t arg1, swig_voidp arg2);
-extern void _wrap_SamplerFree_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_SamplerAcceptPrompt_low_f7ab71935afc2365(uintptr_t arg1, swig_type_108 arg2);
-extern swig_voidp _wrap_SamplerAccept_low_f7ab71935afc2365(uintptr_t arg1, int arg2);
-extern swig_voidp _wrap_SamplerChoose_low_f7ab71935afc2365(uintptr_t arg1, swig_type_109 arg2, swig_voidp arg3);
-extern int _wrap_GenerationInfo_FinishReason_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern int _wrap_GenerationInfo_Prepared_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern int _wrap_GenerationInfo_Status_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_GenerationInfo_NPrompt_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_GenerationInfo_NGenerated_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_GenerationInfo_NKept_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_110 _wrap_GenerationInfo_Tag_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern double _wrap_GenerationInfo_PrefillSeconds_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern double _wrap_GenerationInfo_DecodeSeconds_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern uintptr_t _wrap_new_GenerationInfo_low_f7ab71935afc2365(void);
-extern void _wrap_delete_GenerationInfo_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_GenerationGetInfo_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2);
-extern swig_voidp _wrap_GenerationSetTag_low_f7ab71935afc2365(uintptr_t arg1, swig_type_111 arg2);
-extern swig_voidp _wrap_GenerationGetError_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_BatchCreate_low_f7ab71935afc2365(uintptr_t arg1, swig_voidp arg2);
-extern void _wrap_BatchClose_low_f7ab71935afc2365(uintptr_t arg1);
-extern void _wrap_BatchFree_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_BatchAdd_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2);
-extern swig_voidp _wrap_BatchRemove_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2);
-extern swig_voidp _wrap_BatchStep_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2, swig_voidp arg3);
-extern swig_voidp _wrap_BatchNext_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2, swig_voidp arg3, uintptr_t arg4);
-extern swig_voidp _wrap_WriterOptionsCreate_low_f7ab71935afc2365(swig_voidp arg1);
-extern void _wrap_WriterOptionsFree_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_WriterOptionsSetSeed_low_f7ab71935afc2365(uintptr_t arg1, swig_type_112 arg2);
-extern swig_voidp _wrap_WriterOptionsSetShardSize_low_f7ab71935afc2365(uintptr_t arg1, swig_type_113 arg2);
-extern swig_voidp _wrap_WriterOptionsSetOverwrite_low_f7ab71935afc2365(uintptr_t arg1, int arg2);
-extern swig_voidp _wrap_WriterOptionsSetProgress_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
-extern swig_voidp _wrap_WriterOptionsSetCancel_low_f7ab71935afc2365(uintptr_t arg1, uintptr_t arg2);
-extern swig_voidp _wrap_UpcycleOptionsCreate_low_f7ab71935afc2365(swig_type_114 arg1, swig_voidp arg2);
-extern void _wrap_UpcycleOptionsFree_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_UpcycleOptionsSetShape_low_f7ab71935afc2365(uintptr_t arg1, swig_intgo arg2, swig_intgo arg3, swig_intgo arg4, swig_intgo arg5, swig_intgo arg6);
-extern swig_voidp _wrap_UpcycleOptionsSetSharedExpert_low_f7ab71935afc2365(uintptr_t arg1, int arg2);
-extern swig_voidp _wrap_UpcycleOptionsSetConcatProj_low_f7ab71935afc2365(uintptr_t arg1, int arg2);
-extern swig_voidp _wrap_UpcycleOptionsSetSeparateRouter_low_f7ab71935afc2365(uintptr_t arg1, int arg2);
-extern swig_voidp _wrap_UpcycleOptionsSetDownScale_low_f7ab71935afc2365(uintptr_t arg1, double arg2);
-extern swig_voidp _wrap_UpcycleOptionsSetDropRatio_low_f7ab71935afc2365(uintptr_t arg1, double arg2);
-extern swig_voidp _wrap_UpcycleOptionsSetRouterInit_low_f7ab71935afc2365(uintptr_t arg1, int arg2);
-extern swig_voidp _wrap_UpcycleRun_low_f7ab71935afc2365(swig_type_115 arg1, swig_type_116 arg2, uintptr_t arg3, uintptr_t arg4);
-extern swig_voidp _wrap_SynthesizeRun_low_f7ab71935afc2365(swig_type_117 arg1, swig_type_118 arg2, int arg3, uintptr_t arg4);
-extern swig_voidp _wrap_QuantizeOptionsCreate_low_f7ab71935afc2365(int arg1, swig_voidp arg2);
-extern void _wrap_QuantizeOptionsFree_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_QuantizeOptionsAddOverride_low_f7ab71935afc2365(uintptr_t arg1, swig_type_119 arg2, int arg3);
-extern swig_voidp _wrap_QuantizeRun_low_f7ab71935afc2365(swig_type_120 arg1, swig_type_121 arg2, uintptr_t arg3, uintptr_t arg4);
-extern swig_type_122 _wrap_VerificationFile_Name_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_123 _wrap_VerificationFile_Sha256_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_124 _wrap_VerificationFile_FirstBad_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_125 _wrap_VerificationFile_Size_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_intgo _wrap_VerificationFile_NTensors_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_126 _wrap_VerificationFile_NNan_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_type_127 _wrap_VerificationFile_NInfinite_get_low_f7ab71935afc2365(uintptr_t arg1);
-extern uintptr_t _wrap_new_VerificationFile_low_f7ab71935afc2365(void);
-extern void _wrap_delete_VerificationFile_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_VerificationRun_low_f7ab71935afc2365(swig_type_128 arg1, uintptr_t arg2, uintptr_t arg3, uintptr_t arg4, swig_voidp arg5);
-extern swig_intgo _wrap_VerificationCount_low_f7ab71935afc2365(uintptr_t arg1);
-extern swig_voidp _wrap_VerificationGetFile_low_f7ab71935afc2365(uintptr_t arg1, swig_intgo arg2, uintptr_t arg3);
-extern void _wrap_VerificationFree_low_f7ab71935afc2365(uintptr_t arg1);
+extern void _wrap_Swig_free_finermoe(uintptr_t arg1);
+extern uintptr_t _wrap_Swig_malloc_finermoe(swig_intgo arg1);
+extern swig_type_1 _wrap_Version_finermoe(void);
+extern int _wrap_AbiVersion_finermoe(void);
+extern swig_type_2 _wrap_StatusName_finermoe(int arg1);
+extern int _wrap_ErrorCode_finermoe(uintptr_t arg1);
+extern swig_type_3 _wrap_ErrorMessage_finermoe(uintptr_t arg1);
+extern swig_type_4 _wrap_ErrorExpected_finermoe(uintptr_t arg1);
+extern swig_type_5 _wrap_ErrorFound_finermoe(uintptr_t arg1);
+extern void _wrap_ErrorFree_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_CancelCreate_finermoe(swig_voidp arg1);
+extern void _wrap_CancelRequest_finermoe(uintptr_t arg1);
+extern void _wrap_CancelReset_finermoe(uintptr_t arg1);
+extern int _wrap_CancelRequested_finermoe(uintptr_t arg1);
+extern void _wrap_CancelFree_finermoe(uintptr_t arg1);
+extern int _wrap_SystemInfo_Isa_get_finermoe(uintptr_t arg1);
+extern swig_type_6 _wrap_SystemInfo_Kernels_get_finermoe(uintptr_t arg1);
+extern swig_type_7 _wrap_SystemInfo_Compiler_get_finermoe(uintptr_t arg1);
+extern swig_type_8 _wrap_SystemInfo_Build_get_finermoe(uintptr_t arg1);
+extern int _wrap_SystemInfo_Isas_get_finermoe(uintptr_t arg1);
+extern int _wrap_SystemInfo_NThreads_get_finermoe(uintptr_t arg1);
+extern double _wrap_SystemInfo_ProcessorQuota_get_finermoe(uintptr_t arg1);
+extern swig_type_9 _wrap_SystemInfo_MemoryQuota_get_finermoe(uintptr_t arg1);
+extern swig_type_10 _wrap_SystemInfo_MemoryAvailable_get_finermoe(uintptr_t arg1);
+extern uintptr_t _wrap_new_SystemInfo_finermoe(void);
+extern void _wrap_delete_SystemInfo_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_SystemGetInfo_finermoe(uintptr_t arg1);
+extern int _wrap_DeviceInfo_Kind_get_finermoe(uintptr_t arg1);
+extern swig_type_11 _wrap_DeviceInfo_Name_get_finermoe(uintptr_t arg1);
+extern swig_type_12 _wrap_DeviceInfo_Description_get_finermoe(uintptr_t arg1);
+extern swig_type_13 _wrap_DeviceInfo_Version_get_finermoe(uintptr_t arg1);
+extern swig_type_14 _wrap_DeviceInfo_Memory_get_finermoe(uintptr_t arg1);
+extern swig_type_15 _wrap_DeviceInfo_MemoryAvailable_get_finermoe(uintptr_t arg1);
+extern int _wrap_DeviceInfo_WeightDtypes_get_finermoe(uintptr_t arg1);
+extern int _wrap_DeviceInfo_KvDtypes_get_finermoe(uintptr_t arg1);
+extern int _wrap_DeviceInfo_CopiesWeights_get_finermoe(uintptr_t arg1);
+extern uintptr_t _wrap_new_DeviceInfo_finermoe(void);
+extern void _wrap_delete_DeviceInfo_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_DeviceCount_finermoe(swig_type_16 arg1, swig_voidp arg2);
+extern swig_voidp _wrap_DeviceGetInfo_finermoe(swig_type_17 arg1, swig_intgo arg2, uintptr_t arg3);
+extern swig_voidp _wrap_RuntimeOptionsCreate_finermoe(swig_voidp arg1);
+extern void _wrap_RuntimeOptionsFree_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_RuntimeOptionsSetThreads_finermoe(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_RuntimeOptionsSetIsa_finermoe(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_RuntimeOptionsSetMemoryLimit_finermoe(uintptr_t arg1, swig_type_18 arg2);
+extern swig_voidp _wrap_RuntimeOptionsSetLog_finermoe(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
+extern swig_voidp _wrap_RuntimeOptionsSetExecutor_finermoe(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3, int arg4);
+extern swig_voidp _wrap_RuntimeOptionsSetProfile_finermoe(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_RuntimeOptionsSetDevice_finermoe(uintptr_t arg1, swig_type_19 arg2);
+extern swig_voidp _wrap_RuntimeOptionsSetDeviceModule_finermoe(uintptr_t arg1, swig_type_20 arg2);
+extern swig_voidp _wrap_RuntimeCreate_finermoe(uintptr_t arg1, swig_voidp arg2);
+extern swig_voidp _wrap_RuntimeOpenModel_finermoe(uintptr_t arg1, swig_voidp arg2);
+extern void _wrap_RuntimeFree_finermoe(uintptr_t arg1);
+extern int _wrap_RuntimeInfo_NThreads_get_finermoe(uintptr_t arg1);
+extern int _wrap_RuntimeInfo_Isa_get_finermoe(uintptr_t arg1);
+extern swig_type_21 _wrap_RuntimeInfo_MemoryLimit_get_finermoe(uintptr_t arg1);
+extern swig_type_22 _wrap_RuntimeInfo_MemoryUsed_get_finermoe(uintptr_t arg1);
+extern swig_type_23 _wrap_RuntimeInfo_MemoryPeak_get_finermoe(uintptr_t arg1);
+extern swig_type_24 _wrap_RuntimeInfo_Device_get_finermoe(uintptr_t arg1);
+extern uintptr_t _wrap_new_RuntimeInfo_finermoe(void);
+extern void _wrap_delete_RuntimeInfo_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_RuntimeGetInfo_finermoe(uintptr_t arg1, uintptr_t arg2);
+extern swig_type_25 _wrap_RuntimeOperation_Name_get_finermoe(uintptr_t arg1);
+extern swig_type_26 _wrap_RuntimeOperation_NCalls_get_finermoe(uintptr_t arg1);
+extern double _wrap_RuntimeOperation_Seconds_get_finermoe(uintptr_t arg1);
+extern swig_type_27 _wrap_RuntimeOperation_Bytes_get_finermoe(uintptr_t arg1);
+extern swig_type_28 _wrap_RuntimeOperation_Macs_get_finermoe(uintptr_t arg1);
+extern uintptr_t _wrap_new_RuntimeOperation_finermoe(void);
+extern void _wrap_delete_RuntimeOperation_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_RuntimeOperationCount_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_RuntimeGetOperation_finermoe(uintptr_t arg1, swig_intgo arg2, uintptr_t arg3);
+extern swig_voidp _wrap_RuntimeResetProfile_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_ConfigOpen_finermoe(swig_type_29 arg1, swig_voidp arg2);
+extern swig_voidp _wrap_ConfigOpenMemory_finermoe(swig_type_30 arg1, swig_voidp arg2);
+extern swig_voidp _wrap_ConfigOpenModel_finermoe(uintptr_t arg1, swig_voidp arg2);
+extern void _wrap_ConfigFree_finermoe(uintptr_t arg1);
+extern int _wrap_ConfigInfo_Dtype_get_finermoe(uintptr_t arg1);
+extern swig_type_31 _wrap_ConfigInfo_ModelType_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_ConfigInfo_HiddenSize_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_ConfigInfo_IntermediateSize_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_ConfigInfo_NLayers_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_ConfigInfo_NMoeLayers_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_ConfigInfo_NHeads_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_ConfigInfo_NKvHeads_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_ConfigInfo_HeadSize_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_ConfigInfo_VocabSize_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_ConfigInfo_MaxPositions_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_ConfigInfo_GranularityInter_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_ConfigInfo_ExpansionInter_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_ConfigInfo_GranularityOutput_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_ConfigInfo_ExpansionOutput_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_ConfigInfo_NExperts_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_ConfigInfo_NExpertsPerToken_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_ConfigInfo_ExpertWidth_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_ConfigInfo_ExpertOutputWidth_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_ConfigInfo_SharedExpertWidth_get_finermoe(uintptr_t arg1);
+extern int _wrap_ConfigInfo_HasConcatProj_get_finermoe(uintptr_t arg1);
+extern int _wrap_ConfigInfo_HasSeparateRouter_get_finermoe(uintptr_t arg1);
+extern int _wrap_ConfigInfo_NormTopkProb_get_finermoe(uintptr_t arg1);
+extern int _wrap_ConfigInfo_TiedEmbeddings_get_finermoe(uintptr_t arg1);
+extern double _wrap_ConfigInfo_RmsNormEps_get_finermoe(uintptr_t arg1);
+extern double _wrap_ConfigInfo_RopeTheta_get_finermoe(uintptr_t arg1);
+extern swig_type_32 _wrap_ConfigInfo_ParametersTotal_get_finermoe(uintptr_t arg1);
+extern swig_type_33 _wrap_ConfigInfo_ParametersActive_get_finermoe(uintptr_t arg1);
+extern swig_type_34 _wrap_ConfigInfo_RopeScaling_get_finermoe(uintptr_t arg1);
+extern double _wrap_ConfigInfo_RopeFactor_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_ConfigInfo_RopeOriginalPositions_get_finermoe(uintptr_t arg1);
+extern double _wrap_ConfigInfo_RopeAttentionFactor_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_ConfigInfo_SlidingWindow_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_ConfigInfo_NSlidingLayers_get_finermoe(uintptr_t arg1);
+extern uintptr_t _wrap_new_ConfigInfo_finermoe(void);
+extern void _wrap_delete_ConfigInfo_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_ConfigGetInfo_finermoe(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_ConfigGetJson_finermoe(uintptr_t arg1, swig_type_35 arg2, swig_intgo arg3, swig_voidp arg4);
+extern swig_type_36 _wrap_Plan_WeightsEmbeddings_get_finermoe(uintptr_t arg1);
+extern swig_type_37 _wrap_Plan_WeightsAttention_get_finermoe(uintptr_t arg1);
+extern swig_type_38 _wrap_Plan_WeightsDense_get_finermoe(uintptr_t arg1);
+extern swig_type_39 _wrap_Plan_WeightsShared_get_finermoe(uintptr_t arg1);
+extern swig_type_40 _wrap_Plan_WeightsRouted_get_finermoe(uintptr_t arg1);
+extern swig_type_41 _wrap_Plan_WeightsRouter_get_finermoe(uintptr_t arg1);
+extern swig_type_42 _wrap_Plan_WeightsTotal_get_finermoe(uintptr_t arg1);
+extern swig_type_43 _wrap_Plan_KvCache_get_finermoe(uintptr_t arg1);
+extern swig_type_44 _wrap_Plan_Scratch_get_finermoe(uintptr_t arg1);
+extern swig_type_45 _wrap_Plan_AllocatedTotal_get_finermoe(uintptr_t arg1);
+extern swig_type_46 _wrap_Plan_BytesPerToken_get_finermoe(uintptr_t arg1);
+extern swig_type_47 _wrap_Plan_WeightsEveryToken_get_finermoe(uintptr_t arg1);
+extern swig_type_48 _wrap_Plan_MemoryAvailable_get_finermoe(uintptr_t arg1);
+extern uintptr_t _wrap_new_Plan_finermoe(void);
+extern void _wrap_delete_Plan_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_PlanOptionsCreate_finermoe(swig_voidp arg1);
+extern void _wrap_PlanOptionsFree_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_PlanOptionsSetSession_finermoe(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_PlanOptionsSetSessions_finermoe(uintptr_t arg1, swig_intgo arg2);
+extern swig_voidp _wrap_PlanOptionsSetThreads_finermoe(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_PlanOptionsSetRuntime_finermoe(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_PlanCompute_finermoe(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
+extern swig_voidp _wrap_ModelOptionsCreate_finermoe(swig_voidp arg1);
+extern void _wrap_ModelOptionsFree_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_ModelOptionsSetRuntime_finermoe(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_ModelOptionsSetCopy_finermoe(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_ModelOptionsSetVerify_finermoe(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_ModelOptionsSetLock_finermoe(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_ModelOptionsSetExpertBudget_finermoe(uintptr_t arg1, swig_type_49 arg2);
+extern swig_voidp _wrap_ModelOptionsSetPrefetch_finermoe(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_ModelOptionsSetExpertDevice_finermoe(uintptr_t arg1, swig_type_50 arg2);
+extern swig_voidp _wrap_ModelOptionsSetProgress_finermoe(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
+extern swig_voidp _wrap_ModelOptionsSetCancel_finermoe(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_ModelOpen_finermoe(swig_type_51 arg1, uintptr_t arg2, swig_voidp arg3);
+extern swig_voidp _wrap_ModelOpenFd_finermoe(swig_intgo arg1, uintptr_t arg2, swig_voidp arg3);
+extern swig_voidp _wrap_ModelOpenMemory_finermoe(swig_type_52 arg1, uintptr_t arg2, swig_voidp arg3);
+extern void _wrap_ModelClose_finermoe(uintptr_t arg1);
+extern void _wrap_ModelFree_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_ModelExpertSimilarity_finermoe(uintptr_t arg1, swig_intgo arg2, uintptr_t arg3, swig_voidp arg4);
+extern swig_voidp _wrap_TokenizerOpen_finermoe(swig_type_53 arg1, swig_voidp arg2);
+extern swig_voidp _wrap_TokenizerOpenMemory_finermoe(swig_type_54 arg1, swig_type_55 arg2, swig_voidp arg3);
+extern swig_voidp _wrap_TokenizerOpenModel_finermoe(uintptr_t arg1, swig_voidp arg2);
+extern void _wrap_TokenizerFree_finermoe(uintptr_t arg1);
+extern int _wrap_TokenizerInfo_BosId_get_finermoe(uintptr_t arg1);
+extern int _wrap_TokenizerInfo_EosId_get_finermoe(uintptr_t arg1);
+extern int _wrap_TokenizerInfo_PadId_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_TokenizerInfo_VocabSize_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_TokenizerInfo_NAdded_get_finermoe(uintptr_t arg1);
+extern int _wrap_TokenizerInfo_HasChat_get_finermoe(uintptr_t arg1);
+extern int _wrap_TokenizerInfo_EndOfTurnId_get_finermoe(uintptr_t arg1);
+extern uintptr_t _wrap_new_TokenizerInfo_finermoe(void);
+extern void _wrap_delete_TokenizerInfo_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_TokenizerGetInfo_finermoe(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_TokenizerEncode_finermoe(uintptr_t arg1, swig_type_56 arg2, int arg3, swig_type_57 arg4, swig_type_58 arg5, swig_intgo arg6, swig_voidp arg7);
+extern swig_voidp _wrap_TokenizerCount_finermoe(uintptr_t arg1, swig_type_59 arg2, int arg3, swig_voidp arg4);
+extern swig_voidp _wrap_TokenizerDecode_finermoe(uintptr_t arg1, swig_type_60 arg2, int arg3, swig_type_61 arg4, swig_intgo arg5, swig_voidp arg6);
+extern swig_voidp _wrap_TokenizerToken_finermoe(uintptr_t arg1, int arg2, swig_type_62 arg3, swig_intgo arg4, swig_voidp arg5, swig_voidp arg6);
+extern swig_voidp _wrap_TokenizerFind_finermoe(uintptr_t arg1, swig_type_63 arg2, swig_voidp arg3);
+extern swig_voidp _wrap_DecoderCreate_finermoe(uintptr_t arg1, int arg2, swig_voidp arg3);
+extern void _wrap_DecoderFree_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_DecoderPush_finermoe(uintptr_t arg1, int arg2, swig_type_64 arg3, swig_intgo arg4, swig_voidp arg5);
+extern swig_voidp _wrap_DecoderFlush_finermoe(uintptr_t arg1, swig_type_65 arg2, swig_intgo arg3, swig_voidp arg4);
+extern swig_voidp _wrap_ChatCreate_finermoe(swig_voidp arg1);
+extern void _wrap_ChatFree_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_ChatAdd_finermoe(uintptr_t arg1, swig_type_66 arg2, swig_type_67 arg3);
+extern swig_intgo _wrap_ChatCount_finermoe(uintptr_t arg1);
+extern swig_type_68 _wrap_ChatMessage_Role_get_finermoe(uintptr_t arg1);
+extern swig_type_69 _wrap_ChatMessage_Text_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_ChatMessage_TextLength_get_finermoe(uintptr_t arg1);
+extern uintptr_t _wrap_new_ChatMessage_finermoe(void);
+extern void _wrap_delete_ChatMessage_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_ChatGet_finermoe(uintptr_t arg1, swig_intgo arg2, uintptr_t arg3);
+extern swig_voidp _wrap_ChatSet_finermoe(uintptr_t arg1, swig_intgo arg2, swig_type_70 arg3);
+extern swig_voidp _wrap_ChatTruncate_finermoe(uintptr_t arg1, swig_intgo arg2);
+extern swig_voidp _wrap_ChatRemove_finermoe(uintptr_t arg1, swig_intgo arg2, swig_intgo arg3);
+extern swig_voidp _wrap_ChatEncode_finermoe(uintptr_t arg1, uintptr_t arg2, int arg3, swig_type_71 arg4, swig_intgo arg5, swig_voidp arg6);
+extern swig_voidp _wrap_ChatRender_finermoe(uintptr_t arg1, uintptr_t arg2, int arg3, swig_type_72 arg4, swig_intgo arg5, swig_voidp arg6);
+extern swig_voidp _wrap_SessionOptionsCreate_finermoe(swig_voidp arg1);
+extern void _wrap_SessionOptionsFree_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_SessionOptionsSetContextLength_finermoe(uintptr_t arg1, swig_intgo arg2);
+extern swig_voidp _wrap_SessionOptionsSetKvDtype_finermoe(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_SessionOptionsSetPrecision_finermoe(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_SessionOptionsSetChunk_finermoe(uintptr_t arg1, swig_intgo arg2);
+extern swig_voidp _wrap_SessionOptionsSetProgress_finermoe(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
+extern swig_voidp _wrap_SessionOptionsSetHidden_finermoe(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_SessionCreate_finermoe(uintptr_t arg1, uintptr_t arg2, swig_voidp arg3);
+extern void _wrap_SessionClose_finermoe(uintptr_t arg1);
+extern void _wrap_SessionFree_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_SessionAppend_finermoe(uintptr_t arg1, swig_type_73 arg2, int arg3, uintptr_t arg4);
+extern swig_voidp _wrap_SessionAppendRows_finermoe(uintptr_t arg1, swig_type_74 arg2, swig_type_75 arg3, uintptr_t arg4);
+extern swig_voidp _wrap_SessionLogits_finermoe(uintptr_t arg1, swig_intgo arg2, swig_type_76 arg3, swig_intgo arg4, swig_voidp arg5);
+extern swig_voidp _wrap_SessionHidden_finermoe(uintptr_t arg1, swig_intgo arg2, swig_type_77 arg3, swig_intgo arg4, swig_voidp arg5);
+extern swig_voidp _wrap_SessionScore_finermoe(uintptr_t arg1, swig_type_78 arg2, uintptr_t arg3, swig_type_79 arg4, swig_type_80 arg5, swig_intgo arg6, swig_voidp arg7);
+extern int _wrap_SessionInfo_KvDtype_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_SessionInfo_Length_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_SessionInfo_ContextLength_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_SessionInfo_NLogits_get_finermoe(uintptr_t arg1);
+extern swig_type_81 _wrap_SessionInfo_KvBytes_get_finermoe(uintptr_t arg1);
+extern int _wrap_SessionInfo_Precision_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_SessionInfo_NComputed_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_SessionInfo_NHidden_get_finermoe(uintptr_t arg1);
+extern uintptr_t _wrap_new_SessionInfo_finermoe(void);
+extern void _wrap_delete_SessionInfo_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_SessionGetInfo_finermoe(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_SessionTokens_finermoe(uintptr_t arg1, swig_type_82 arg2, swig_intgo arg3, swig_voidp arg4);
+extern swig_voidp _wrap_SessionTruncate_finermoe(uintptr_t arg1, swig_intgo arg2);
+extern swig_voidp _wrap_SessionReset_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_SessionKeepPrefix_finermoe(uintptr_t arg1, swig_type_83 arg2, swig_voidp arg3);
+extern swig_voidp _wrap_SessionRemove_finermoe(uintptr_t arg1, swig_intgo arg2, swig_intgo arg3);
+extern swig_voidp _wrap_SessionSetContextLength_finermoe(uintptr_t arg1, swig_intgo arg2);
+extern swig_voidp _wrap_SessionSetProgress_finermoe(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
+extern swig_voidp _wrap_SessionFork_finermoe(uintptr_t arg1, swig_voidp arg2);
+extern swig_voidp _wrap_SessionSave_finermoe(uintptr_t arg1, swig_type_84 arg2);
+extern swig_voidp _wrap_SessionRestore_finermoe(uintptr_t arg1, swig_type_85 arg2);
+extern swig_voidp _wrap_SessionSaveMemory_finermoe(uintptr_t arg1, swig_type_86 arg2, swig_intgo arg3, swig_voidp arg4);
+extern swig_voidp _wrap_SessionRestoreMemory_finermoe(uintptr_t arg1, swig_type_87 arg2);
+extern swig_voidp _wrap_SessionSetTrace_finermoe(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_TraceCreate_finermoe(uintptr_t arg1, int arg2, swig_voidp arg3);
+extern void _wrap_TraceFree_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_TraceClear_finermoe(uintptr_t arg1);
+extern int _wrap_TraceInfo_What_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_TraceInfo_NMoeLayers_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_TraceInfo_NTokens_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_TraceInfo_NExperts_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_TraceInfo_NExpertsPerToken_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_TraceInfo_NComponents_get_finermoe(uintptr_t arg1);
+extern uintptr_t _wrap_new_TraceInfo_finermoe(void);
+extern void _wrap_delete_TraceInfo_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_TraceGetInfo_finermoe(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_TraceLayers_finermoe(uintptr_t arg1, swig_type_88 arg2, swig_intgo arg3, swig_voidp arg4);
+extern swig_voidp _wrap_TracePositions_finermoe(uintptr_t arg1, swig_type_89 arg2, swig_intgo arg3, swig_voidp arg4);
+extern swig_voidp _wrap_TraceExperts_finermoe(uintptr_t arg1, swig_intgo arg2, swig_type_90 arg3, swig_intgo arg4, swig_voidp arg5);
+extern swig_voidp _wrap_TraceWeights_finermoe(uintptr_t arg1, swig_intgo arg2, swig_type_91 arg3, swig_intgo arg4, swig_voidp arg5);
+extern swig_voidp _wrap_TraceGroups_finermoe(uintptr_t arg1, swig_intgo arg2, swig_type_92 arg3, swig_intgo arg4, swig_voidp arg5);
+extern swig_voidp _wrap_TraceLogits_finermoe(uintptr_t arg1, swig_intgo arg2, swig_type_93 arg3, swig_intgo arg4, swig_voidp arg5);
+extern swig_voidp _wrap_TraceUsage_finermoe(uintptr_t arg1, swig_intgo arg2, swig_type_94 arg3, swig_intgo arg4, swig_voidp arg5);
+extern swig_voidp _wrap_TraceBalanceLoss_finermoe(uintptr_t arg1, swig_intgo arg2, swig_voidp arg3);
+extern swig_voidp _wrap_GenerationOptionsCreate_finermoe(uintptr_t arg1, swig_voidp arg2);
+extern swig_voidp _wrap_GenerationOptionsCopy_finermoe(uintptr_t arg1, swig_voidp arg2);
+extern void _wrap_GenerationOptionsFree_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_GenerationOptionsSetMaxTokens_finermoe(uintptr_t arg1, swig_intgo arg2);
+extern swig_voidp _wrap_GenerationOptionsSetMinTokens_finermoe(uintptr_t arg1, swig_intgo arg2);
+extern swig_voidp _wrap_GenerationOptionsSetTemperature_finermoe(uintptr_t arg1, double arg2);
+extern swig_voidp _wrap_GenerationOptionsSetTopK_finermoe(uintptr_t arg1, swig_intgo arg2);
+extern swig_voidp _wrap_GenerationOptionsSetTopP_finermoe(uintptr_t arg1, double arg2);
+extern swig_voidp _wrap_GenerationOptionsSetMinP_finermoe(uintptr_t arg1, double arg2);
+extern swig_voidp _wrap_GenerationOptionsSetTypicalP_finermoe(uintptr_t arg1, double arg2);
+extern swig_voidp _wrap_GenerationOptionsSetRepetitionPenalty_finermoe(uintptr_t arg1, double arg2);
+extern swig_voidp _wrap_GenerationOptionsSetFrequencyPenalty_finermoe(uintptr_t arg1, double arg2);
+extern swig_voidp _wrap_GenerationOptionsSetPresencePenalty_finermoe(uintptr_t arg1, double arg2);
+extern swig_voidp _wrap_GenerationOptionsSetSeed_finermoe(uintptr_t arg1, swig_type_95 arg2);
+extern swig_voidp _wrap_GenerationOptionsAddLogitBias_finermoe(uintptr_t arg1, int arg2, float arg3);
+extern swig_voidp _wrap_GenerationOptionsAddBannedToken_finermoe(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_GenerationOptionsAddStopToken_finermoe(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_GenerationOptionsClearStopTokens_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_GenerationOptionsAddStopString_finermoe(uintptr_t arg1, swig_type_96 arg2);
+extern swig_voidp _wrap_GenerationOptionsSetIgnoreEos_finermoe(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_GenerationOptionsSetTopLogprobs_finermoe(uintptr_t arg1, swig_intgo arg2);
+extern swig_voidp _wrap_GenerationOptionsSetShowSpecial_finermoe(uintptr_t arg1, int arg2);
+extern int _wrap_GenerationOptionsInfo_IgnoreEos_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_GenerationOptionsInfo_MaxTokens_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_GenerationOptionsInfo_MinTokens_get_finermoe(uintptr_t arg1);
+extern double _wrap_GenerationOptionsInfo_Temperature_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_GenerationOptionsInfo_TopK_get_finermoe(uintptr_t arg1);
+extern double _wrap_GenerationOptionsInfo_TopP_get_finermoe(uintptr_t arg1);
+extern double _wrap_GenerationOptionsInfo_MinP_get_finermoe(uintptr_t arg1);
+extern double _wrap_GenerationOptionsInfo_TypicalP_get_finermoe(uintptr_t arg1);
+extern double _wrap_GenerationOptionsInfo_RepetitionPenalty_get_finermoe(uintptr_t arg1);
+extern double _wrap_GenerationOptionsInfo_FrequencyPenalty_get_finermoe(uintptr_t arg1);
+extern double _wrap_GenerationOptionsInfo_PresencePenalty_get_finermoe(uintptr_t arg1);
+extern swig_type_97 _wrap_GenerationOptionsInfo_Seed_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_GenerationOptionsInfo_NStopTokens_get_finermoe(uintptr_t arg1);
+extern uintptr_t _wrap_new_GenerationOptionsInfo_finermoe(void);
+extern void _wrap_delete_GenerationOptionsInfo_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_GenerationOptionsGetInfo_finermoe(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_GenerationCreate_finermoe(uintptr_t arg1, uintptr_t arg2, swig_type_98 arg3, swig_voidp arg4);
+extern swig_voidp _wrap_GenerationCreateText_finermoe(uintptr_t arg1, uintptr_t arg2, swig_type_99 arg3, int arg4, swig_voidp arg5);
+extern swig_voidp _wrap_GenerationCreateChat_finermoe(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3, int arg4, swig_voidp arg5);
+extern void _wrap_GenerationClose_finermoe(uintptr_t arg1);
+extern void _wrap_GenerationFree_finermoe(uintptr_t arg1);
+extern int _wrap_Event_FinishReason_get_finermoe(uintptr_t arg1);
+extern int _wrap_Event_Token_get_finermoe(uintptr_t arg1);
+extern float _wrap_Event_Logprob_get_finermoe(uintptr_t arg1);
+extern swig_type_100 _wrap_Event_Text_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_Event_TextLength_get_finermoe(uintptr_t arg1);
+extern swig_type_101 _wrap_Event_TopIds_get_finermoe(uintptr_t arg1);
+extern swig_type_102 _wrap_Event_TopLogprobs_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_Event_NTop_get_finermoe(uintptr_t arg1);
+extern uintptr_t _wrap_new_Event_finermoe(void);
+extern void _wrap_delete_Event_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_GenerationNext_finermoe(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
+extern swig_voidp _wrap_GenerationAppend_finermoe(uintptr_t arg1, swig_type_103 arg2);
+extern swig_voidp _wrap_GenerationFinish_finermoe(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_GenerationPrepare_finermoe(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_GenerationGetLogits_finermoe(uintptr_t arg1, swig_type_104 arg2, swig_intgo arg3, swig_voidp arg4);
+extern swig_voidp _wrap_GenerationSetLogits_finermoe(uintptr_t arg1, swig_type_105 arg2);
+extern swig_voidp _wrap_GenerationSaveMemory_finermoe(uintptr_t arg1, swig_type_106 arg2, swig_intgo arg3, swig_voidp arg4);
+extern swig_voidp _wrap_GenerationRestoreMemory_finermoe(uintptr_t arg1, swig_type_107 arg2, swig_voidp arg3);
+extern swig_voidp _wrap_SamplerCreate_finermoe(uintptr_t arg1, swig_voidp arg2);
+extern void _wrap_SamplerFree_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_SamplerAcceptPrompt_finermoe(uintptr_t arg1, swig_type_108 arg2);
+extern swig_voidp _wrap_SamplerAccept_finermoe(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_SamplerChoose_finermoe(uintptr_t arg1, swig_type_109 arg2, swig_voidp arg3);
+extern int _wrap_GenerationInfo_FinishReason_get_finermoe(uintptr_t arg1);
+extern int _wrap_GenerationInfo_Prepared_get_finermoe(uintptr_t arg1);
+extern int _wrap_GenerationInfo_Status_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_GenerationInfo_NPrompt_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_GenerationInfo_NGenerated_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_GenerationInfo_NKept_get_finermoe(uintptr_t arg1);
+extern swig_type_110 _wrap_GenerationInfo_Tag_get_finermoe(uintptr_t arg1);
+extern double _wrap_GenerationInfo_PrefillSeconds_get_finermoe(uintptr_t arg1);
+extern double _wrap_GenerationInfo_DecodeSeconds_get_finermoe(uintptr_t arg1);
+extern uintptr_t _wrap_new_GenerationInfo_finermoe(void);
+extern void _wrap_delete_GenerationInfo_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_GenerationGetInfo_finermoe(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_GenerationSetTag_finermoe(uintptr_t arg1, swig_type_111 arg2);
+extern swig_voidp _wrap_GenerationGetError_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_BatchCreate_finermoe(uintptr_t arg1, swig_voidp arg2);
+extern void _wrap_BatchClose_finermoe(uintptr_t arg1);
+extern void _wrap_BatchFree_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_BatchAdd_finermoe(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_BatchRemove_finermoe(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_BatchStep_finermoe(uintptr_t arg1, uintptr_t arg2, swig_voidp arg3);
+extern swig_voidp _wrap_BatchNext_finermoe(uintptr_t arg1, uintptr_t arg2, swig_voidp arg3, uintptr_t arg4);
+extern swig_voidp _wrap_WriterOptionsCreate_finermoe(swig_voidp arg1);
+extern void _wrap_WriterOptionsFree_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_WriterOptionsSetSeed_finermoe(uintptr_t arg1, swig_type_112 arg2);
+extern swig_voidp _wrap_WriterOptionsSetShardSize_finermoe(uintptr_t arg1, swig_type_113 arg2);
+extern swig_voidp _wrap_WriterOptionsSetOverwrite_finermoe(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_WriterOptionsSetProgress_finermoe(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
+extern swig_voidp _wrap_WriterOptionsSetCancel_finermoe(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_UpcycleOptionsCreate_finermoe(swig_type_114 arg1, swig_voidp arg2);
+extern void _wrap_UpcycleOptionsFree_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_UpcycleOptionsSetShape_finermoe(uintptr_t arg1, swig_intgo arg2, swig_intgo arg3, swig_intgo arg4, swig_intgo arg5, swig_intgo arg6);
+extern swig_voidp _wrap_UpcycleOptionsSetSharedExpert_finermoe(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_UpcycleOptionsSetConcatProj_finermoe(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_UpcycleOptionsSetSeparateRouter_finermoe(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_UpcycleOptionsSetDownScale_finermoe(uintptr_t arg1, double arg2);
+extern swig_voidp _wrap_UpcycleOptionsSetDropRatio_finermoe(uintptr_t arg1, double arg2);
+extern swig_voidp _wrap_UpcycleOptionsSetRouterInit_finermoe(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_UpcycleRun_finermoe(swig_type_115 arg1, swig_type_116 arg2, uintptr_t arg3, uintptr_t arg4);
+extern swig_voidp _wrap_SynthesizeRun_finermoe(swig_type_117 arg1, swig_type_118 arg2, int arg3, uintptr_t arg4);
+extern swig_voidp _wrap_QuantizeOptionsCreate_finermoe(int arg1, swig_voidp arg2);
+extern void _wrap_QuantizeOptionsFree_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_QuantizeOptionsAddOverride_finermoe(uintptr_t arg1, swig_type_119 arg2, int arg3);
+extern swig_voidp _wrap_QuantizeRun_finermoe(swig_type_120 arg1, swig_type_121 arg2, uintptr_t arg3, uintptr_t arg4);
+extern swig_type_122 _wrap_VerificationFile_Name_get_finermoe(uintptr_t arg1);
+extern swig_type_123 _wrap_VerificationFile_Sha256_get_finermoe(uintptr_t arg1);
+extern swig_type_124 _wrap_VerificationFile_FirstBad_get_finermoe(uintptr_t arg1);
+extern swig_type_125 _wrap_VerificationFile_Size_get_finermoe(uintptr_t arg1);
+extern swig_intgo _wrap_VerificationFile_NTensors_get_finermoe(uintptr_t arg1);
+extern swig_type_126 _wrap_VerificationFile_NNan_get_finermoe(uintptr_t arg1);
+extern swig_type_127 _wrap_VerificationFile_NInfinite_get_finermoe(uintptr_t arg1);
+extern uintptr_t _wrap_new_VerificationFile_finermoe(void);
+extern void _wrap_delete_VerificationFile_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_VerificationRun_finermoe(swig_type_128 arg1, uintptr_t arg2, uintptr_t arg3, uintptr_t arg4, swig_voidp arg5);
+extern swig_intgo _wrap_VerificationCount_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_VerificationGetFile_finermoe(uintptr_t arg1, swig_intgo arg2, uintptr_t arg3);
+extern void _wrap_VerificationFree_finermoe(uintptr_t arg1);
 #undef intgo
 */
 import "C"
@@ -572,13 +572,13 @@ func swigCopyString(s string) string {
 
 func Swig_free(arg1 uintptr) {
 	_swig_i_0 := arg1
-	C._wrap_Swig_free_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_Swig_free_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 func Swig_malloc(arg1 int) (_swig_ret uintptr) {
 	var swig_r uintptr
 	_swig_i_0 := arg1
-	swig_r = (uintptr)(C._wrap_Swig_malloc_low_f7ab71935afc2365(C.swig_intgo(_swig_i_0)))
+	swig_r = (uintptr)(C._wrap_Swig_malloc_finermoe(C.swig_intgo(_swig_i_0)))
 	return swig_r
 }
 
@@ -628,7 +628,7 @@ type Verification uintptr
 
 func Version() (_swig_ret string) {
 	var swig_r string
-	swig_r_p := C._wrap_Version_low_f7ab71935afc2365()
+	swig_r_p := C._wrap_Version_finermoe()
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
 	swig_r_1 = swigCopyString(swig_r)
@@ -637,14 +637,14 @@ func Version() (_swig_ret string) {
 
 func AbiVersion() (_swig_ret uint32) {
 	var swig_r uint32
-	swig_r = (uint32)(C._wrap_AbiVersion_low_f7ab71935afc2365())
+	swig_r = (uint32)(C._wrap_AbiVersion_finermoe())
 	return swig_r
 }
 
 func StatusName(arg1 int32) (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_StatusName_low_f7ab71935afc2365(C.int(_swig_i_0))
+	swig_r_p := C._wrap_StatusName_finermoe(C.int(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
 	swig_r_1 = swigCopyString(swig_r)
@@ -655,7 +655,7 @@ func ErrorCode(arg1 Error) (_swig_ret int32) {
 	var swig_r int32
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	swig_r = (int32)(C._wrap_ErrorCode_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_ErrorCode_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
@@ -663,7 +663,7 @@ func ErrorMessage(arg1 Error) (_swig_ret string) {
 	var swig_r string
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	swig_r_p := C._wrap_ErrorMessage_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_ErrorMessage_finermoe(C.uintptr_t(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
 	swig_r_1 = swigCopyString(swig_r)
@@ -674,7 +674,7 @@ func ErrorExpected(arg1 Error) (_swig_ret string) {
 	var swig_r string
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	swig_r_p := C._wrap_ErrorExpected_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_ErrorExpected_finermoe(C.uintptr_t(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
 	swig_r_1 = swigCopyString(swig_r)
@@ -685,7 +685,7 @@ func ErrorFound(arg1 Error) (_swig_ret string) {
 	var swig_r string
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	swig_r_p := C._wrap_ErrorFound_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_ErrorFound_finermoe(C.uintptr_t(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
 	swig_r_1 = swigCopyString(swig_r)
@@ -695,14 +695,14 @@ func ErrorFound(arg1 Error) (_swig_ret string) {
 func ErrorFree(arg1 Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	C._wrap_ErrorFree_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_ErrorFree_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 func CancelCreate(arg1 *Cancel) (_swig_ret Error) {
 	var swig_r *byte
 	var _swig_i_0 *uintptr
 	_swig_i_0 = (*uintptr)(arg1)
-	swig_r = (*byte)(C._wrap_CancelCreate_low_f7ab71935afc2365(C.swig_voidp(_swig_i_0)))
+	swig_r = (*byte)(C._wrap_CancelCreate_finermoe(C.swig_voidp(_swig_i_0)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -711,27 +711,27 @@ func CancelCreate(arg1 *Cancel) (_swig_ret Error) {
 func CancelRequest(arg1 Cancel) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	C._wrap_CancelRequest_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_CancelRequest_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 func CancelReset(arg1 Cancel) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	C._wrap_CancelReset_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_CancelReset_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 func CancelRequested(arg1 Cancel) (_swig_ret int32) {
 	var swig_r int32
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	swig_r = (int32)(C._wrap_CancelRequested_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_CancelRequested_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func CancelFree(arg1 Cancel) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	C._wrap_CancelFree_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_CancelFree_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 type SwigcptrSystemInfo uintptr
@@ -746,14 +746,14 @@ func (p SwigcptrSystemInfo) SwigIsSystemInfo() {
 func (arg1 SwigcptrSystemInfo) GetIsa() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_SystemInfo_Isa_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_SystemInfo_Isa_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrSystemInfo) GetKernels() (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_SystemInfo_Kernels_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_SystemInfo_Kernels_get_finermoe(C.uintptr_t(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
 	swig_r_1 = swigCopyString(swig_r)
@@ -763,7 +763,7 @@ func (arg1 SwigcptrSystemInfo) GetKernels() (_swig_ret string) {
 func (arg1 SwigcptrSystemInfo) GetCompiler() (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_SystemInfo_Compiler_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_SystemInfo_Compiler_get_finermoe(C.uintptr_t(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
 	swig_r_1 = swigCopyString(swig_r)
@@ -773,7 +773,7 @@ func (arg1 SwigcptrSystemInfo) GetCompiler() (_swig_ret string) {
 func (arg1 SwigcptrSystemInfo) GetBuild() (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_SystemInfo_Build_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_SystemInfo_Build_get_finermoe(C.uintptr_t(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
 	swig_r_1 = swigCopyString(swig_r)
@@ -783,47 +783,47 @@ func (arg1 SwigcptrSystemInfo) GetBuild() (_swig_ret string) {
 func (arg1 SwigcptrSystemInfo) GetIsas() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_SystemInfo_Isas_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_SystemInfo_Isas_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrSystemInfo) GetNThreads() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_SystemInfo_NThreads_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_SystemInfo_NThreads_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrSystemInfo) GetProcessorQuota() (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
-	swig_r = (float64)(C._wrap_SystemInfo_ProcessorQuota_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (float64)(C._wrap_SystemInfo_ProcessorQuota_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrSystemInfo) GetMemoryQuota() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_SystemInfo_MemoryQuota_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_SystemInfo_MemoryQuota_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrSystemInfo) GetMemoryAvailable() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_SystemInfo_MemoryAvailable_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_SystemInfo_MemoryAvailable_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewSystemInfo() (_swig_ret SystemInfo) {
 	var swig_r SystemInfo
-	swig_r = (SystemInfo)(SwigcptrSystemInfo(C._wrap_new_SystemInfo_low_f7ab71935afc2365()))
+	swig_r = (SystemInfo)(SwigcptrSystemInfo(C._wrap_new_SystemInfo_finermoe()))
 	return swig_r
 }
 
 func DeleteSystemInfo(arg1 SystemInfo) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_SystemInfo_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_SystemInfo_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 type SystemInfo interface {
@@ -843,7 +843,7 @@ type SystemInfo interface {
 func SystemGetInfo(arg1 SystemInfo) (_swig_ret Error) {
 	var swig_r *byte
 	_swig_i_0 := getSwigcptr(arg1)
-	swig_r = (*byte)(C._wrap_SystemGetInfo_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (*byte)(C._wrap_SystemGetInfo_finermoe(C.uintptr_t(_swig_i_0)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -861,14 +861,14 @@ func (p SwigcptrDeviceInfo) SwigIsDeviceInfo() {
 func (arg1 SwigcptrDeviceInfo) GetKind() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_DeviceInfo_Kind_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_DeviceInfo_Kind_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrDeviceInfo) GetName() (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_DeviceInfo_Name_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_DeviceInfo_Name_get_finermoe(C.uintptr_t(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
 	swig_r_1 = swigCopyString(swig_r)
@@ -878,7 +878,7 @@ func (arg1 SwigcptrDeviceInfo) GetName() (_swig_ret string) {
 func (arg1 SwigcptrDeviceInfo) GetDescription() (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_DeviceInfo_Description_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_DeviceInfo_Description_get_finermoe(C.uintptr_t(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
 	swig_r_1 = swigCopyString(swig_r)
@@ -888,7 +888,7 @@ func (arg1 SwigcptrDeviceInfo) GetDescription() (_swig_ret string) {
 func (arg1 SwigcptrDeviceInfo) GetVersion() (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_DeviceInfo_Version_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_DeviceInfo_Version_get_finermoe(C.uintptr_t(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
 	swig_r_1 = swigCopyString(swig_r)
@@ -898,47 +898,47 @@ func (arg1 SwigcptrDeviceInfo) GetVersion() (_swig_ret string) {
 func (arg1 SwigcptrDeviceInfo) GetMemory() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_DeviceInfo_Memory_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_DeviceInfo_Memory_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrDeviceInfo) GetMemoryAvailable() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_DeviceInfo_MemoryAvailable_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_DeviceInfo_MemoryAvailable_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrDeviceInfo) GetWeightDtypes() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_DeviceInfo_WeightDtypes_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_DeviceInfo_WeightDtypes_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrDeviceInfo) GetKvDtypes() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_DeviceInfo_KvDtypes_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_DeviceInfo_KvDtypes_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrDeviceInfo) GetCopiesWeights() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_DeviceInfo_CopiesWeights_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_DeviceInfo_CopiesWeights_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewDeviceInfo() (_swig_ret DeviceInfo) {
 	var swig_r DeviceInfo
-	swig_r = (DeviceInfo)(SwigcptrDeviceInfo(C._wrap_new_DeviceInfo_low_f7ab71935afc2365()))
+	swig_r = (DeviceInfo)(SwigcptrDeviceInfo(C._wrap_new_DeviceInfo_finermoe()))
 	return swig_r
 }
 
 func DeleteDeviceInfo(arg1 DeviceInfo) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_DeviceInfo_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_DeviceInfo_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 type DeviceInfo interface {
@@ -959,7 +959,7 @@ func DeviceCount(arg1 string, arg2 *int) (_swig_ret Error) {
 	var swig_r *byte
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_DeviceCount_low_f7ab71935afc2365(*(*C.swig_type_16)(unsafe.Pointer(&_swig_i_0)), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_DeviceCount_finermoe(*(*C.swig_type_16)(unsafe.Pointer(&_swig_i_0)), C.swig_voidp(_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -973,7 +973,7 @@ func DeviceGetInfo(arg1 string, arg2 int, arg3 DeviceInfo) (_swig_ret Error) {
 	_swig_i_0 := arg1
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (*byte)(C._wrap_DeviceGetInfo_low_f7ab71935afc2365(*(*C.swig_type_17)(unsafe.Pointer(&_swig_i_0)), C.swig_intgo(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_DeviceGetInfo_finermoe(*(*C.swig_type_17)(unsafe.Pointer(&_swig_i_0)), C.swig_intgo(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -986,7 +986,7 @@ func RuntimeOptionsCreate(arg1 *RuntimeOptions) (_swig_ret Error) {
 	var swig_r *byte
 	var _swig_i_0 *uintptr
 	_swig_i_0 = (*uintptr)(arg1)
-	swig_r = (*byte)(C._wrap_RuntimeOptionsCreate_low_f7ab71935afc2365(C.swig_voidp(_swig_i_0)))
+	swig_r = (*byte)(C._wrap_RuntimeOptionsCreate_finermoe(C.swig_voidp(_swig_i_0)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -995,7 +995,7 @@ func RuntimeOptionsCreate(arg1 *RuntimeOptions) (_swig_ret Error) {
 func RuntimeOptionsFree(arg1 RuntimeOptions) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	C._wrap_RuntimeOptionsFree_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_RuntimeOptionsFree_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 func RuntimeOptionsSetThreads(arg1 RuntimeOptions, arg2 uint32) (_swig_ret Error) {
@@ -1003,7 +1003,7 @@ func RuntimeOptionsSetThreads(arg1 RuntimeOptions, arg2 uint32) (_swig_ret Error
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_RuntimeOptionsSetThreads_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_RuntimeOptionsSetThreads_finermoe(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -1014,7 +1014,7 @@ func RuntimeOptionsSetIsa(arg1 RuntimeOptions, arg2 int32) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_RuntimeOptionsSetIsa_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_RuntimeOptionsSetIsa_finermoe(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -1025,7 +1025,7 @@ func RuntimeOptionsSetMemoryLimit(arg1 RuntimeOptions, arg2 uint64) (_swig_ret E
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_RuntimeOptionsSetMemoryLimit_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_type_18(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_RuntimeOptionsSetMemoryLimit_finermoe(C.uintptr_t(_swig_i_0), C.swig_type_18(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -1037,7 +1037,7 @@ func RuntimeOptionsSetLog(arg1 RuntimeOptions, arg2 uintptr, arg3 uintptr) (_swi
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (*byte)(C._wrap_RuntimeOptionsSetLog_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_RuntimeOptionsSetLog_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -1050,7 +1050,7 @@ func RuntimeOptionsSetExecutor(arg1 RuntimeOptions, arg2 uintptr, arg3 uintptr, 
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (*byte)(C._wrap_RuntimeOptionsSetExecutor_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2), C.int(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_RuntimeOptionsSetExecutor_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2), C.int(_swig_i_3)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -1061,7 +1061,7 @@ func RuntimeOptionsSetProfile(arg1 RuntimeOptions, arg2 int32) (_swig_ret Error)
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_RuntimeOptionsSetProfile_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_RuntimeOptionsSetProfile_finermoe(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -1072,7 +1072,7 @@ func RuntimeOptionsSetDevice(arg1 RuntimeOptions, arg2 string) (_swig_ret Error)
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_RuntimeOptionsSetDevice_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), *(*C.swig_type_19)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (*byte)(C._wrap_RuntimeOptionsSetDevice_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_19)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1086,7 +1086,7 @@ func RuntimeOptionsSetDeviceModule(arg1 RuntimeOptions, arg2 string) (_swig_ret 
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_RuntimeOptionsSetDeviceModule_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), *(*C.swig_type_20)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (*byte)(C._wrap_RuntimeOptionsSetDeviceModule_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_20)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1101,7 +1101,7 @@ func RuntimeCreate(arg1 RuntimeOptions, arg2 *Runtime) (_swig_ret Error) {
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 *uintptr
 	_swig_i_1 = (*uintptr)(arg2)
-	swig_r = (*byte)(C._wrap_RuntimeCreate_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_RuntimeCreate_finermoe(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -1113,7 +1113,7 @@ func RuntimeOpenModel(arg1 Model, arg2 *Runtime) (_swig_ret Error) {
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 *uintptr
 	_swig_i_1 = (*uintptr)(arg2)
-	swig_r = (*byte)(C._wrap_RuntimeOpenModel_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_RuntimeOpenModel_finermoe(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -1122,7 +1122,7 @@ func RuntimeOpenModel(arg1 Model, arg2 *Runtime) (_swig_ret Error) {
 func RuntimeFree(arg1 Runtime) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	C._wrap_RuntimeFree_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_RuntimeFree_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 type SwigcptrRuntimeInfo uintptr
@@ -1137,42 +1137,42 @@ func (p SwigcptrRuntimeInfo) SwigIsRuntimeInfo() {
 func (arg1 SwigcptrRuntimeInfo) GetNThreads() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_RuntimeInfo_NThreads_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_RuntimeInfo_NThreads_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrRuntimeInfo) GetIsa() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_RuntimeInfo_Isa_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_RuntimeInfo_Isa_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrRuntimeInfo) GetMemoryLimit() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_RuntimeInfo_MemoryLimit_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_RuntimeInfo_MemoryLimit_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrRuntimeInfo) GetMemoryUsed() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_RuntimeInfo_MemoryUsed_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_RuntimeInfo_MemoryUsed_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrRuntimeInfo) GetMemoryPeak() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_RuntimeInfo_MemoryPeak_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_RuntimeInfo_MemoryPeak_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrRuntimeInfo) GetDevice() (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_RuntimeInfo_Device_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_RuntimeInfo_Device_get_finermoe(C.uintptr_t(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
 	swig_r_1 = swigCopyString(swig_r)
@@ -1181,13 +1181,13 @@ func (arg1 SwigcptrRuntimeInfo) GetDevice() (_swig_ret string) {
 
 func NewRuntimeInfo() (_swig_ret RuntimeInfo) {
 	var swig_r RuntimeInfo
-	swig_r = (RuntimeInfo)(SwigcptrRuntimeInfo(C._wrap_new_RuntimeInfo_low_f7ab71935afc2365()))
+	swig_r = (RuntimeInfo)(SwigcptrRuntimeInfo(C._wrap_new_RuntimeInfo_finermoe()))
 	return swig_r
 }
 
 func DeleteRuntimeInfo(arg1 RuntimeInfo) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_RuntimeInfo_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_RuntimeInfo_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 type RuntimeInfo interface {
@@ -1206,7 +1206,7 @@ func RuntimeGetInfo(arg1 Runtime, arg2 RuntimeInfo) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (*byte)(C._wrap_RuntimeGetInfo_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_RuntimeGetInfo_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -1224,7 +1224,7 @@ func (p SwigcptrRuntimeOperation) SwigIsRuntimeOperation() {
 func (arg1 SwigcptrRuntimeOperation) GetName() (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_RuntimeOperation_Name_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_RuntimeOperation_Name_get_finermoe(C.uintptr_t(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
 	swig_r_1 = swigCopyString(swig_r)
@@ -1234,40 +1234,40 @@ func (arg1 SwigcptrRuntimeOperation) GetName() (_swig_ret string) {
 func (arg1 SwigcptrRuntimeOperation) GetNCalls() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_RuntimeOperation_NCalls_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_RuntimeOperation_NCalls_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrRuntimeOperation) GetSeconds() (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
-	swig_r = (float64)(C._wrap_RuntimeOperation_Seconds_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (float64)(C._wrap_RuntimeOperation_Seconds_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrRuntimeOperation) GetBytes() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_RuntimeOperation_Bytes_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_RuntimeOperation_Bytes_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrRuntimeOperation) GetMacs() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_RuntimeOperation_Macs_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_RuntimeOperation_Macs_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewRuntimeOperation() (_swig_ret RuntimeOperation) {
 	var swig_r RuntimeOperation
-	swig_r = (RuntimeOperation)(SwigcptrRuntimeOperation(C._wrap_new_RuntimeOperation_low_f7ab71935afc2365()))
+	swig_r = (RuntimeOperation)(SwigcptrRuntimeOperation(C._wrap_new_RuntimeOperation_finermoe()))
 	return swig_r
 }
 
 func DeleteRuntimeOperation(arg1 RuntimeOperation) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_RuntimeOperation_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_RuntimeOperation_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 type RuntimeOperation interface {
@@ -1284,7 +1284,7 @@ func RuntimeOperationCount(arg1 Runtime) (_swig_ret int) {
 	var swig_r int
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	swig_r = (int)(C._wrap_RuntimeOperationCount_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_RuntimeOperationCount_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
@@ -1294,7 +1294,7 @@ func RuntimeGetOperation(arg1 Runtime, arg2 int, arg3 RuntimeOperation) (_swig_r
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (*byte)(C._wrap_RuntimeGetOperation_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_RuntimeGetOperation_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -1304,7 +1304,7 @@ func RuntimeResetProfile(arg1 Runtime) (_swig_ret Error) {
 	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	swig_r = (*byte)(C._wrap_RuntimeResetProfile_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (*byte)(C._wrap_RuntimeResetProfile_finermoe(C.uintptr_t(_swig_i_0)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -1315,7 +1315,7 @@ func ConfigOpen(arg1 string, arg2 *Config) (_swig_ret Error) {
 	_swig_i_0 := arg1
 	var _swig_i_1 *uintptr
 	_swig_i_1 = (*uintptr)(arg2)
-	swig_r = (*byte)(C._wrap_ConfigOpen_low_f7ab71935afc2365(*(*C.swig_type_29)(unsafe.Pointer(&_swig_i_0)), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_ConfigOpen_finermoe(*(*C.swig_type_29)(unsafe.Pointer(&_swig_i_0)), C.swig_voidp(_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -1329,7 +1329,7 @@ func ConfigOpenMemory(arg1 string, arg2 *Config) (_swig_ret Error) {
 	_swig_i_0 := arg1
 	var _swig_i_1 *uintptr
 	_swig_i_1 = (*uintptr)(arg2)
-	swig_r = (*byte)(C._wrap_ConfigOpenMemory_low_f7ab71935afc2365(*(*C.swig_type_30)(unsafe.Pointer(&_swig_i_0)), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_ConfigOpenMemory_finermoe(*(*C.swig_type_30)(unsafe.Pointer(&_swig_i_0)), C.swig_voidp(_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -1344,7 +1344,7 @@ func ConfigOpenModel(arg1 Model, arg2 *Config) (_swig_ret Error) {
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 *uintptr
 	_swig_i_1 = (*uintptr)(arg2)
-	swig_r = (*byte)(C._wrap_ConfigOpenModel_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_ConfigOpenModel_finermoe(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -1353,7 +1353,7 @@ func ConfigOpenModel(arg1 Model, arg2 *Config) (_swig_ret Error) {
 func ConfigFree(arg1 Config) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	C._wrap_ConfigFree_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_ConfigFree_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 type SwigcptrConfigInfo uintptr
@@ -1368,14 +1368,14 @@ func (p SwigcptrConfigInfo) SwigIsConfigInfo() {
 func (arg1 SwigcptrConfigInfo) GetDtype() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_ConfigInfo_Dtype_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_ConfigInfo_Dtype_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrConfigInfo) GetModelType() (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_ConfigInfo_ModelType_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_ConfigInfo_ModelType_get_finermoe(C.uintptr_t(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
 	swig_r_1 = swigCopyString(swig_r)
@@ -1385,189 +1385,189 @@ func (arg1 SwigcptrConfigInfo) GetModelType() (_swig_ret string) {
 func (arg1 SwigcptrConfigInfo) GetHiddenSize() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_ConfigInfo_HiddenSize_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_ConfigInfo_HiddenSize_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrConfigInfo) GetIntermediateSize() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_ConfigInfo_IntermediateSize_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_ConfigInfo_IntermediateSize_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrConfigInfo) GetNLayers() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_ConfigInfo_NLayers_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_ConfigInfo_NLayers_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrConfigInfo) GetNMoeLayers() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_ConfigInfo_NMoeLayers_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_ConfigInfo_NMoeLayers_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrConfigInfo) GetNHeads() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_ConfigInfo_NHeads_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_ConfigInfo_NHeads_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrConfigInfo) GetNKvHeads() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_ConfigInfo_NKvHeads_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_ConfigInfo_NKvHeads_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrConfigInfo) GetHeadSize() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_ConfigInfo_HeadSize_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_ConfigInfo_HeadSize_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrConfigInfo) GetVocabSize() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_ConfigInfo_VocabSize_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_ConfigInfo_VocabSize_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrConfigInfo) GetMaxPositions() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_ConfigInfo_MaxPositions_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_ConfigInfo_MaxPositions_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrConfigInfo) GetGranularityInter() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_ConfigInfo_GranularityInter_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_ConfigInfo_GranularityInter_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrConfigInfo) GetExpansionInter() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_ConfigInfo_ExpansionInter_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_ConfigInfo_ExpansionInter_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrConfigInfo) GetGranularityOutput() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_ConfigInfo_GranularityOutput_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_ConfigInfo_GranularityOutput_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrConfigInfo) GetExpansionOutput() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_ConfigInfo_ExpansionOutput_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_ConfigInfo_ExpansionOutput_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrConfigInfo) GetNExperts() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_ConfigInfo_NExperts_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_ConfigInfo_NExperts_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrConfigInfo) GetNExpertsPerToken() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_ConfigInfo_NExpertsPerToken_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_ConfigInfo_NExpertsPerToken_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrConfigInfo) GetExpertWidth() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_ConfigInfo_ExpertWidth_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_ConfigInfo_ExpertWidth_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrConfigInfo) GetExpertOutputWidth() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_ConfigInfo_ExpertOutputWidth_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_ConfigInfo_ExpertOutputWidth_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrConfigInfo) GetSharedExpertWidth() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_ConfigInfo_SharedExpertWidth_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_ConfigInfo_SharedExpertWidth_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrConfigInfo) GetHasConcatProj() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_ConfigInfo_HasConcatProj_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_ConfigInfo_HasConcatProj_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrConfigInfo) GetHasSeparateRouter() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_ConfigInfo_HasSeparateRouter_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_ConfigInfo_HasSeparateRouter_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrConfigInfo) GetNormTopkProb() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_ConfigInfo_NormTopkProb_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_ConfigInfo_NormTopkProb_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrConfigInfo) GetTiedEmbeddings() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_ConfigInfo_TiedEmbeddings_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_ConfigInfo_TiedEmbeddings_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrConfigInfo) GetRmsNormEps() (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
-	swig_r = (float64)(C._wrap_ConfigInfo_RmsNormEps_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (float64)(C._wrap_ConfigInfo_RmsNormEps_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrConfigInfo) GetRopeTheta() (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
-	swig_r = (float64)(C._wrap_ConfigInfo_RopeTheta_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (float64)(C._wrap_ConfigInfo_RopeTheta_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrConfigInfo) GetParametersTotal() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_ConfigInfo_ParametersTotal_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_ConfigInfo_ParametersTotal_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrConfigInfo) GetParametersActive() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_ConfigInfo_ParametersActive_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_ConfigInfo_ParametersActive_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrConfigInfo) GetRopeScaling() (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_ConfigInfo_RopeScaling_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_ConfigInfo_RopeScaling_get_finermoe(C.uintptr_t(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
 	swig_r_1 = swigCopyString(swig_r)
@@ -1577,47 +1577,47 @@ func (arg1 SwigcptrConfigInfo) GetRopeScaling() (_swig_ret string) {
 func (arg1 SwigcptrConfigInfo) GetRopeFactor() (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
-	swig_r = (float64)(C._wrap_ConfigInfo_RopeFactor_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (float64)(C._wrap_ConfigInfo_RopeFactor_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrConfigInfo) GetRopeOriginalPositions() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_ConfigInfo_RopeOriginalPositions_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_ConfigInfo_RopeOriginalPositions_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrConfigInfo) GetRopeAttentionFactor() (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
-	swig_r = (float64)(C._wrap_ConfigInfo_RopeAttentionFactor_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (float64)(C._wrap_ConfigInfo_RopeAttentionFactor_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrConfigInfo) GetSlidingWindow() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_ConfigInfo_SlidingWindow_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_ConfigInfo_SlidingWindow_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrConfigInfo) GetNSlidingLayers() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_ConfigInfo_NSlidingLayers_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_ConfigInfo_NSlidingLayers_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewConfigInfo() (_swig_ret ConfigInfo) {
 	var swig_r ConfigInfo
-	swig_r = (ConfigInfo)(SwigcptrConfigInfo(C._wrap_new_ConfigInfo_low_f7ab71935afc2365()))
+	swig_r = (ConfigInfo)(SwigcptrConfigInfo(C._wrap_new_ConfigInfo_finermoe()))
 	return swig_r
 }
 
 func DeleteConfigInfo(arg1 ConfigInfo) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_ConfigInfo_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_ConfigInfo_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 type ConfigInfo interface {
@@ -1664,7 +1664,7 @@ func ConfigGetInfo(arg1 Config, arg2 ConfigInfo) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (*byte)(C._wrap_ConfigGetInfo_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_ConfigGetInfo_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -1677,7 +1677,7 @@ func ConfigGetJson(arg1 Config, arg2 []byte, arg3 int, arg4 *int) (_swig_ret Err
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (*byte)(C._wrap_ConfigGetJson_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), *(*C.swig_type_35)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_ConfigGetJson_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_35)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1698,103 +1698,103 @@ func (p SwigcptrPlan) SwigIsPlan() {
 func (arg1 SwigcptrPlan) GetWeightsEmbeddings() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_Plan_WeightsEmbeddings_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_Plan_WeightsEmbeddings_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrPlan) GetWeightsAttention() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_Plan_WeightsAttention_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_Plan_WeightsAttention_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrPlan) GetWeightsDense() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_Plan_WeightsDense_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_Plan_WeightsDense_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrPlan) GetWeightsShared() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_Plan_WeightsShared_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_Plan_WeightsShared_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrPlan) GetWeightsRouted() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_Plan_WeightsRouted_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_Plan_WeightsRouted_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrPlan) GetWeightsRouter() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_Plan_WeightsRouter_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_Plan_WeightsRouter_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrPlan) GetWeightsTotal() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_Plan_WeightsTotal_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_Plan_WeightsTotal_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrPlan) GetKvCache() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_Plan_KvCache_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_Plan_KvCache_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrPlan) GetScratch() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_Plan_Scratch_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_Plan_Scratch_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrPlan) GetAllocatedTotal() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_Plan_AllocatedTotal_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_Plan_AllocatedTotal_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrPlan) GetBytesPerToken() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_Plan_BytesPerToken_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_Plan_BytesPerToken_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrPlan) GetWeightsEveryToken() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_Plan_WeightsEveryToken_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_Plan_WeightsEveryToken_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrPlan) GetMemoryAvailable() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_Plan_MemoryAvailable_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_Plan_MemoryAvailable_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewPlan() (_swig_ret Plan) {
 	var swig_r Plan
-	swig_r = (Plan)(SwigcptrPlan(C._wrap_new_Plan_low_f7ab71935afc2365()))
+	swig_r = (Plan)(SwigcptrPlan(C._wrap_new_Plan_finermoe()))
 	return swig_r
 }
 
 func DeletePlan(arg1 Plan) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_Plan_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_Plan_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 type Plan interface {
@@ -1819,7 +1819,7 @@ func PlanOptionsCreate(arg1 *PlanOptions) (_swig_ret Error) {
 	var swig_r *byte
 	var _swig_i_0 *uintptr
 	_swig_i_0 = (*uintptr)(arg1)
-	swig_r = (*byte)(C._wrap_PlanOptionsCreate_low_f7ab71935afc2365(C.swig_voidp(_swig_i_0)))
+	swig_r = (*byte)(C._wrap_PlanOptionsCreate_finermoe(C.swig_voidp(_swig_i_0)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -1828,7 +1828,7 @@ func PlanOptionsCreate(arg1 *PlanOptions) (_swig_ret Error) {
 func PlanOptionsFree(arg1 PlanOptions) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	C._wrap_PlanOptionsFree_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_PlanOptionsFree_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 func PlanOptionsSetSession(arg1 PlanOptions, arg2 SessionOptions) (_swig_ret Error) {
@@ -1837,7 +1837,7 @@ func PlanOptionsSetSession(arg1 PlanOptions, arg2 SessionOptions) (_swig_ret Err
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 uintptr
 	_swig_i_1 = uintptr(arg2)
-	swig_r = (*byte)(C._wrap_PlanOptionsSetSession_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_PlanOptionsSetSession_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -1848,7 +1848,7 @@ func PlanOptionsSetSessions(arg1 PlanOptions, arg2 int) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_PlanOptionsSetSessions_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_PlanOptionsSetSessions_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -1859,7 +1859,7 @@ func PlanOptionsSetThreads(arg1 PlanOptions, arg2 uint32) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_PlanOptionsSetThreads_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_PlanOptionsSetThreads_finermoe(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -1871,7 +1871,7 @@ func PlanOptionsSetRuntime(arg1 PlanOptions, arg2 Runtime) (_swig_ret Error) {
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 uintptr
 	_swig_i_1 = uintptr(arg2)
-	swig_r = (*byte)(C._wrap_PlanOptionsSetRuntime_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_PlanOptionsSetRuntime_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -1884,7 +1884,7 @@ func PlanCompute(arg1 Config, arg2 PlanOptions, arg3 Plan) (_swig_ret Error) {
 	var _swig_i_1 uintptr
 	_swig_i_1 = uintptr(arg2)
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (*byte)(C._wrap_PlanCompute_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_PlanCompute_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -1894,7 +1894,7 @@ func ModelOptionsCreate(arg1 *ModelOptions) (_swig_ret Error) {
 	var swig_r *byte
 	var _swig_i_0 *uintptr
 	_swig_i_0 = (*uintptr)(arg1)
-	swig_r = (*byte)(C._wrap_ModelOptionsCreate_low_f7ab71935afc2365(C.swig_voidp(_swig_i_0)))
+	swig_r = (*byte)(C._wrap_ModelOptionsCreate_finermoe(C.swig_voidp(_swig_i_0)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -1903,7 +1903,7 @@ func ModelOptionsCreate(arg1 *ModelOptions) (_swig_ret Error) {
 func ModelOptionsFree(arg1 ModelOptions) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	C._wrap_ModelOptionsFree_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_ModelOptionsFree_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 func ModelOptionsSetRuntime(arg1 ModelOptions, arg2 Runtime) (_swig_ret Error) {
@@ -1912,7 +1912,7 @@ func ModelOptionsSetRuntime(arg1 ModelOptions, arg2 Runtime) (_swig_ret Error) {
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 uintptr
 	_swig_i_1 = uintptr(arg2)
-	swig_r = (*byte)(C._wrap_ModelOptionsSetRuntime_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_ModelOptionsSetRuntime_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -1923,7 +1923,7 @@ func ModelOptionsSetCopy(arg1 ModelOptions, arg2 int32) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_ModelOptionsSetCopy_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_ModelOptionsSetCopy_finermoe(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -1934,7 +1934,7 @@ func ModelOptionsSetVerify(arg1 ModelOptions, arg2 int32) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_ModelOptionsSetVerify_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_ModelOptionsSetVerify_finermoe(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -1945,7 +1945,7 @@ func ModelOptionsSetLock(arg1 ModelOptions, arg2 int32) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_ModelOptionsSetLock_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_ModelOptionsSetLock_finermoe(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -1956,7 +1956,7 @@ func ModelOptionsSetExpertBudget(arg1 ModelOptions, arg2 uint64) (_swig_ret Erro
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_ModelOptionsSetExpertBudget_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_type_49(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_ModelOptionsSetExpertBudget_finermoe(C.uintptr_t(_swig_i_0), C.swig_type_49(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -1967,7 +1967,7 @@ func ModelOptionsSetPrefetch(arg1 ModelOptions, arg2 int32) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_ModelOptionsSetPrefetch_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_ModelOptionsSetPrefetch_finermoe(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -1978,7 +1978,7 @@ func ModelOptionsSetExpertDevice(arg1 ModelOptions, arg2 string) (_swig_ret Erro
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_ModelOptionsSetExpertDevice_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), *(*C.swig_type_50)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (*byte)(C._wrap_ModelOptionsSetExpertDevice_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_50)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -1993,7 +1993,7 @@ func ModelOptionsSetProgress(arg1 ModelOptions, arg2 uintptr, arg3 uintptr) (_sw
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (*byte)(C._wrap_ModelOptionsSetProgress_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_ModelOptionsSetProgress_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -2005,7 +2005,7 @@ func ModelOptionsSetCancel(arg1 ModelOptions, arg2 Cancel) (_swig_ret Error) {
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 uintptr
 	_swig_i_1 = uintptr(arg2)
-	swig_r = (*byte)(C._wrap_ModelOptionsSetCancel_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_ModelOptionsSetCancel_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -2018,7 +2018,7 @@ func ModelOpen(arg1 string, arg2 ModelOptions, arg3 *Model) (_swig_ret Error) {
 	_swig_i_1 = uintptr(arg2)
 	var _swig_i_2 *uintptr
 	_swig_i_2 = (*uintptr)(arg3)
-	swig_r = (*byte)(C._wrap_ModelOpen_low_f7ab71935afc2365(*(*C.swig_type_51)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_ModelOpen_finermoe(*(*C.swig_type_51)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1), C.swig_voidp(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -2034,7 +2034,7 @@ func ModelOpenFd(arg1 int, arg2 ModelOptions, arg3 *Model) (_swig_ret Error) {
 	_swig_i_1 = uintptr(arg2)
 	var _swig_i_2 *uintptr
 	_swig_i_2 = (*uintptr)(arg3)
-	swig_r = (*byte)(C._wrap_ModelOpenFd_low_f7ab71935afc2365(C.swig_intgo(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_ModelOpenFd_finermoe(C.swig_intgo(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_voidp(_swig_i_2)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -2047,7 +2047,7 @@ func ModelOpenMemory(arg1 []byte, arg2 ModelOptions, arg3 *Model) (_swig_ret Err
 	_swig_i_1 = uintptr(arg2)
 	var _swig_i_2 *uintptr
 	_swig_i_2 = (*uintptr)(arg3)
-	swig_r = (*byte)(C._wrap_ModelOpenMemory_low_f7ab71935afc2365(*(*C.swig_type_52)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_ModelOpenMemory_finermoe(*(*C.swig_type_52)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1), C.swig_voidp(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -2059,13 +2059,13 @@ func ModelOpenMemory(arg1 []byte, arg2 ModelOptions, arg3 *Model) (_swig_ret Err
 func ModelClose(arg1 Model) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	C._wrap_ModelClose_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_ModelClose_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 func ModelFree(arg1 Model) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	C._wrap_ModelFree_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_ModelFree_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 func ModelExpertSimilarity(arg1 Model, arg2 int, arg3 Cancel, arg4 *float64) (_swig_ret Error) {
@@ -2076,7 +2076,7 @@ func ModelExpertSimilarity(arg1 Model, arg2 int, arg3 Cancel, arg4 *float64) (_s
 	var _swig_i_2 uintptr
 	_swig_i_2 = uintptr(arg3)
 	_swig_i_3 := arg4
-	swig_r = (*byte)(C._wrap_ModelExpertSimilarity_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.uintptr_t(_swig_i_2), C.swig_voidp(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_ModelExpertSimilarity_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.uintptr_t(_swig_i_2), C.swig_voidp(_swig_i_3)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -2087,7 +2087,7 @@ func TokenizerOpen(arg1 string, arg2 *Tokenizer) (_swig_ret Error) {
 	_swig_i_0 := arg1
 	var _swig_i_1 *uintptr
 	_swig_i_1 = (*uintptr)(arg2)
-	swig_r = (*byte)(C._wrap_TokenizerOpen_low_f7ab71935afc2365(*(*C.swig_type_53)(unsafe.Pointer(&_swig_i_0)), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_TokenizerOpen_finermoe(*(*C.swig_type_53)(unsafe.Pointer(&_swig_i_0)), C.swig_voidp(_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -2102,7 +2102,7 @@ func TokenizerOpenMemory(arg1 string, arg2 string, arg3 *Tokenizer) (_swig_ret E
 	_swig_i_1 := arg2
 	var _swig_i_2 *uintptr
 	_swig_i_2 = (*uintptr)(arg3)
-	swig_r = (*byte)(C._wrap_TokenizerOpenMemory_low_f7ab71935afc2365(*(*C.swig_type_54)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_55)(unsafe.Pointer(&_swig_i_1)), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_TokenizerOpenMemory_finermoe(*(*C.swig_type_54)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_55)(unsafe.Pointer(&_swig_i_1)), C.swig_voidp(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -2120,7 +2120,7 @@ func TokenizerOpenModel(arg1 Model, arg2 *Tokenizer) (_swig_ret Error) {
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 *uintptr
 	_swig_i_1 = (*uintptr)(arg2)
-	swig_r = (*byte)(C._wrap_TokenizerOpenModel_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_TokenizerOpenModel_finermoe(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -2129,7 +2129,7 @@ func TokenizerOpenModel(arg1 Model, arg2 *Tokenizer) (_swig_ret Error) {
 func TokenizerFree(arg1 Tokenizer) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	C._wrap_TokenizerFree_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_TokenizerFree_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 type SwigcptrTokenizerInfo uintptr
@@ -2144,61 +2144,61 @@ func (p SwigcptrTokenizerInfo) SwigIsTokenizerInfo() {
 func (arg1 SwigcptrTokenizerInfo) GetBosId() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_TokenizerInfo_BosId_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_TokenizerInfo_BosId_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrTokenizerInfo) GetEosId() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_TokenizerInfo_EosId_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_TokenizerInfo_EosId_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrTokenizerInfo) GetPadId() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_TokenizerInfo_PadId_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_TokenizerInfo_PadId_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrTokenizerInfo) GetVocabSize() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_TokenizerInfo_VocabSize_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_TokenizerInfo_VocabSize_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrTokenizerInfo) GetNAdded() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_TokenizerInfo_NAdded_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_TokenizerInfo_NAdded_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrTokenizerInfo) GetHasChat() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_TokenizerInfo_HasChat_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_TokenizerInfo_HasChat_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrTokenizerInfo) GetEndOfTurnId() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_TokenizerInfo_EndOfTurnId_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_TokenizerInfo_EndOfTurnId_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewTokenizerInfo() (_swig_ret TokenizerInfo) {
 	var swig_r TokenizerInfo
-	swig_r = (TokenizerInfo)(SwigcptrTokenizerInfo(C._wrap_new_TokenizerInfo_low_f7ab71935afc2365()))
+	swig_r = (TokenizerInfo)(SwigcptrTokenizerInfo(C._wrap_new_TokenizerInfo_finermoe()))
 	return swig_r
 }
 
 func DeleteTokenizerInfo(arg1 TokenizerInfo) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_TokenizerInfo_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_TokenizerInfo_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 type TokenizerInfo interface {
@@ -2218,7 +2218,7 @@ func TokenizerGetInfo(arg1 Tokenizer, arg2 TokenizerInfo) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (*byte)(C._wrap_TokenizerGetInfo_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_TokenizerGetInfo_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -2234,7 +2234,7 @@ func TokenizerEncode(arg1 Tokenizer, arg2 string, arg3 uint32, arg4 []int32, arg
 	_swig_i_4 := arg5
 	_swig_i_5 := arg6
 	_swig_i_6 := arg7
-	swig_r = (*byte)(C._wrap_TokenizerEncode_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), *(*C.swig_type_56)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), *(*C.swig_type_57)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_58)(unsafe.Pointer(&_swig_i_4)), C.swig_intgo(_swig_i_5), C.swig_voidp(_swig_i_6)))
+	swig_r = (*byte)(C._wrap_TokenizerEncode_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_56)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), *(*C.swig_type_57)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_58)(unsafe.Pointer(&_swig_i_4)), C.swig_intgo(_swig_i_5), C.swig_voidp(_swig_i_6)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2256,7 +2256,7 @@ func TokenizerCount(arg1 Tokenizer, arg2 string, arg3 uint32, arg4 *int) (_swig_
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (*byte)(C._wrap_TokenizerCount_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), *(*C.swig_type_59)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), C.swig_voidp(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_TokenizerCount_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_59)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), C.swig_voidp(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2274,7 +2274,7 @@ func TokenizerDecode(arg1 Tokenizer, arg2 []int32, arg3 uint32, arg4 []byte, arg
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := arg6
-	swig_r = (*byte)(C._wrap_TokenizerDecode_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), *(*C.swig_type_60)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), *(*C.swig_type_61)(unsafe.Pointer(&_swig_i_3)), C.swig_intgo(_swig_i_4), C.swig_voidp(_swig_i_5)))
+	swig_r = (*byte)(C._wrap_TokenizerDecode_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_60)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), *(*C.swig_type_61)(unsafe.Pointer(&_swig_i_3)), C.swig_intgo(_swig_i_4), C.swig_voidp(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2295,7 +2295,7 @@ func TokenizerToken(arg1 Tokenizer, arg2 int32, arg3 []byte, arg4 int, arg5 *int
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := arg6
-	swig_r = (*byte)(C._wrap_TokenizerToken_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.int(_swig_i_1), *(*C.swig_type_62)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4), C.swig_voidp(_swig_i_5)))
+	swig_r = (*byte)(C._wrap_TokenizerToken_finermoe(C.uintptr_t(_swig_i_0), C.int(_swig_i_1), *(*C.swig_type_62)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4), C.swig_voidp(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -2310,7 +2310,7 @@ func TokenizerFind(arg1 Tokenizer, arg2 []byte, arg3 *int32) (_swig_ret Error) {
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (*byte)(C._wrap_TokenizerFind_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), *(*C.swig_type_63)(unsafe.Pointer(&_swig_i_1)), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_TokenizerFind_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_63)(unsafe.Pointer(&_swig_i_1)), C.swig_voidp(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2326,7 +2326,7 @@ func DecoderCreate(arg1 Tokenizer, arg2 uint32, arg3 *Decoder) (_swig_ret Error)
 	_swig_i_1 := arg2
 	var _swig_i_2 *uintptr
 	_swig_i_2 = (*uintptr)(arg3)
-	swig_r = (*byte)(C._wrap_DecoderCreate_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.int(_swig_i_1), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_DecoderCreate_finermoe(C.uintptr_t(_swig_i_0), C.int(_swig_i_1), C.swig_voidp(_swig_i_2)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -2335,7 +2335,7 @@ func DecoderCreate(arg1 Tokenizer, arg2 uint32, arg3 *Decoder) (_swig_ret Error)
 func DecoderFree(arg1 Decoder) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	C._wrap_DecoderFree_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_DecoderFree_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 func DecoderPush(arg1 Decoder, arg2 int32, arg3 []byte, arg4 int, arg5 *int) (_swig_ret Error) {
@@ -2346,7 +2346,7 @@ func DecoderPush(arg1 Decoder, arg2 int32, arg3 []byte, arg4 int, arg5 *int) (_s
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (*byte)(C._wrap_DecoderPush_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.int(_swig_i_1), *(*C.swig_type_64)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_DecoderPush_finermoe(C.uintptr_t(_swig_i_0), C.int(_swig_i_1), *(*C.swig_type_64)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -2362,7 +2362,7 @@ func DecoderFlush(arg1 Decoder, arg2 []byte, arg3 int, arg4 *int) (_swig_ret Err
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (*byte)(C._wrap_DecoderFlush_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), *(*C.swig_type_65)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_DecoderFlush_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_65)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2375,7 +2375,7 @@ func ChatCreate(arg1 *Chat) (_swig_ret Error) {
 	var swig_r *byte
 	var _swig_i_0 *uintptr
 	_swig_i_0 = (*uintptr)(arg1)
-	swig_r = (*byte)(C._wrap_ChatCreate_low_f7ab71935afc2365(C.swig_voidp(_swig_i_0)))
+	swig_r = (*byte)(C._wrap_ChatCreate_finermoe(C.swig_voidp(_swig_i_0)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -2384,7 +2384,7 @@ func ChatCreate(arg1 *Chat) (_swig_ret Error) {
 func ChatFree(arg1 Chat) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	C._wrap_ChatFree_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_ChatFree_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 func ChatAdd(arg1 Chat, arg2 string, arg3 string) (_swig_ret Error) {
@@ -2393,7 +2393,7 @@ func ChatAdd(arg1 Chat, arg2 string, arg3 string) (_swig_ret Error) {
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (*byte)(C._wrap_ChatAdd_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), *(*C.swig_type_66)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_67)(unsafe.Pointer(&_swig_i_2))))
+	swig_r = (*byte)(C._wrap_ChatAdd_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_66)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_67)(unsafe.Pointer(&_swig_i_2))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2409,7 +2409,7 @@ func ChatCount(arg1 Chat) (_swig_ret int) {
 	var swig_r int
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	swig_r = (int)(C._wrap_ChatCount_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_ChatCount_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
@@ -2425,7 +2425,7 @@ func (p SwigcptrChatMessage) SwigIsChatMessage() {
 func (arg1 SwigcptrChatMessage) GetRole() (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_ChatMessage_Role_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_ChatMessage_Role_get_finermoe(C.uintptr_t(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
 	swig_r_1 = swigCopyString(swig_r)
@@ -2435,7 +2435,7 @@ func (arg1 SwigcptrChatMessage) GetRole() (_swig_ret string) {
 func (arg1 SwigcptrChatMessage) GetText() (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_ChatMessage_Text_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_ChatMessage_Text_get_finermoe(C.uintptr_t(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
 	swig_r_1 = swigCopyString(swig_r)
@@ -2445,19 +2445,19 @@ func (arg1 SwigcptrChatMessage) GetText() (_swig_ret string) {
 func (arg1 SwigcptrChatMessage) GetTextLength() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_ChatMessage_TextLength_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_ChatMessage_TextLength_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewChatMessage() (_swig_ret ChatMessage) {
 	var swig_r ChatMessage
-	swig_r = (ChatMessage)(SwigcptrChatMessage(C._wrap_new_ChatMessage_low_f7ab71935afc2365()))
+	swig_r = (ChatMessage)(SwigcptrChatMessage(C._wrap_new_ChatMessage_finermoe()))
 	return swig_r
 }
 
 func DeleteChatMessage(arg1 ChatMessage) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_ChatMessage_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_ChatMessage_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 type ChatMessage interface {
@@ -2474,7 +2474,7 @@ func ChatGet(arg1 Chat, arg2 int, arg3 ChatMessage) (_swig_ret Error) {
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (*byte)(C._wrap_ChatGet_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_ChatGet_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -2486,7 +2486,7 @@ func ChatSet(arg1 Chat, arg2 int, arg3 string) (_swig_ret Error) {
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (*byte)(C._wrap_ChatSet_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_70)(unsafe.Pointer(&_swig_i_2))))
+	swig_r = (*byte)(C._wrap_ChatSet_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_70)(unsafe.Pointer(&_swig_i_2))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -2500,7 +2500,7 @@ func ChatTruncate(arg1 Chat, arg2 int) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_ChatTruncate_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_ChatTruncate_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -2512,7 +2512,7 @@ func ChatRemove(arg1 Chat, arg2 int, arg3 int) (_swig_ret Error) {
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (*byte)(C._wrap_ChatRemove_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_intgo(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_ChatRemove_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_intgo(_swig_i_2)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -2528,7 +2528,7 @@ func ChatEncode(arg1 Chat, arg2 Tokenizer, arg3 uint32, arg4 []int32, arg5 int, 
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := arg6
-	swig_r = (*byte)(C._wrap_ChatEncode_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.int(_swig_i_2), *(*C.swig_type_71)(unsafe.Pointer(&_swig_i_3)), C.swig_intgo(_swig_i_4), C.swig_voidp(_swig_i_5)))
+	swig_r = (*byte)(C._wrap_ChatEncode_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.int(_swig_i_2), *(*C.swig_type_71)(unsafe.Pointer(&_swig_i_3)), C.swig_intgo(_swig_i_4), C.swig_voidp(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg4
 	}
@@ -2547,7 +2547,7 @@ func ChatRender(arg1 Chat, arg2 Tokenizer, arg3 uint32, arg4 []byte, arg5 int, a
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := arg6
-	swig_r = (*byte)(C._wrap_ChatRender_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.int(_swig_i_2), *(*C.swig_type_72)(unsafe.Pointer(&_swig_i_3)), C.swig_intgo(_swig_i_4), C.swig_voidp(_swig_i_5)))
+	swig_r = (*byte)(C._wrap_ChatRender_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.int(_swig_i_2), *(*C.swig_type_72)(unsafe.Pointer(&_swig_i_3)), C.swig_intgo(_swig_i_4), C.swig_voidp(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg4
 	}
@@ -2560,7 +2560,7 @@ func SessionOptionsCreate(arg1 *SessionOptions) (_swig_ret Error) {
 	var swig_r *byte
 	var _swig_i_0 *uintptr
 	_swig_i_0 = (*uintptr)(arg1)
-	swig_r = (*byte)(C._wrap_SessionOptionsCreate_low_f7ab71935afc2365(C.swig_voidp(_swig_i_0)))
+	swig_r = (*byte)(C._wrap_SessionOptionsCreate_finermoe(C.swig_voidp(_swig_i_0)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -2569,7 +2569,7 @@ func SessionOptionsCreate(arg1 *SessionOptions) (_swig_ret Error) {
 func SessionOptionsFree(arg1 SessionOptions) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	C._wrap_SessionOptionsFree_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_SessionOptionsFree_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 func SessionOptionsSetContextLength(arg1 SessionOptions, arg2 int) (_swig_ret Error) {
@@ -2577,7 +2577,7 @@ func SessionOptionsSetContextLength(arg1 SessionOptions, arg2 int) (_swig_ret Er
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_SessionOptionsSetContextLength_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_SessionOptionsSetContextLength_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -2588,7 +2588,7 @@ func SessionOptionsSetKvDtype(arg1 SessionOptions, arg2 int32) (_swig_ret Error)
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_SessionOptionsSetKvDtype_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_SessionOptionsSetKvDtype_finermoe(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -2599,7 +2599,7 @@ func SessionOptionsSetPrecision(arg1 SessionOptions, arg2 int32) (_swig_ret Erro
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_SessionOptionsSetPrecision_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_SessionOptionsSetPrecision_finermoe(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -2610,7 +2610,7 @@ func SessionOptionsSetChunk(arg1 SessionOptions, arg2 int) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_SessionOptionsSetChunk_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_SessionOptionsSetChunk_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -2622,7 +2622,7 @@ func SessionOptionsSetProgress(arg1 SessionOptions, arg2 uintptr, arg3 uintptr) 
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (*byte)(C._wrap_SessionOptionsSetProgress_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_SessionOptionsSetProgress_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -2633,7 +2633,7 @@ func SessionOptionsSetHidden(arg1 SessionOptions, arg2 int32) (_swig_ret Error) 
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_SessionOptionsSetHidden_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_SessionOptionsSetHidden_finermoe(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -2647,7 +2647,7 @@ func SessionCreate(arg1 Model, arg2 SessionOptions, arg3 *Session) (_swig_ret Er
 	_swig_i_1 = uintptr(arg2)
 	var _swig_i_2 *uintptr
 	_swig_i_2 = (*uintptr)(arg3)
-	swig_r = (*byte)(C._wrap_SessionCreate_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_SessionCreate_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_voidp(_swig_i_2)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -2656,13 +2656,13 @@ func SessionCreate(arg1 Model, arg2 SessionOptions, arg3 *Session) (_swig_ret Er
 func SessionClose(arg1 Session) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	C._wrap_SessionClose_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_SessionClose_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 func SessionFree(arg1 Session) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	C._wrap_SessionFree_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_SessionFree_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 func SessionAppend(arg1 Session, arg2 []int32, arg3 int32, arg4 Cancel) (_swig_ret Error) {
@@ -2673,7 +2673,7 @@ func SessionAppend(arg1 Session, arg2 []int32, arg3 int32, arg4 Cancel) (_swig_r
 	_swig_i_2 := arg3
 	var _swig_i_3 uintptr
 	_swig_i_3 = uintptr(arg4)
-	swig_r = (*byte)(C._wrap_SessionAppend_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), *(*C.swig_type_73)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_SessionAppend_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_73)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2690,7 +2690,7 @@ func SessionAppendRows(arg1 Session, arg2 []int32, arg3 []int, arg4 Cancel) (_sw
 	_swig_i_2 := arg3
 	var _swig_i_3 uintptr
 	_swig_i_3 = uintptr(arg4)
-	swig_r = (*byte)(C._wrap_SessionAppendRows_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), *(*C.swig_type_74)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_75)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_SessionAppendRows_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_74)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_75)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2710,7 +2710,7 @@ func SessionLogits(arg1 Session, arg2 int, arg3 []float32, arg4 int, arg5 *int) 
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (*byte)(C._wrap_SessionLogits_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_76)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_SessionLogits_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_76)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -2727,7 +2727,7 @@ func SessionHidden(arg1 Session, arg2 int, arg3 []float32, arg4 int, arg5 *int) 
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (*byte)(C._wrap_SessionHidden_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_77)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_SessionHidden_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_77)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -2747,7 +2747,7 @@ func SessionScore(arg1 Session, arg2 []int32, arg3 Cancel, arg4 []float32, arg5 
 	_swig_i_4 := arg5
 	_swig_i_5 := arg6
 	_swig_i_6 := arg7
-	swig_r = (*byte)(C._wrap_SessionScore_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), *(*C.swig_type_78)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2), *(*C.swig_type_79)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_80)(unsafe.Pointer(&_swig_i_4)), C.swig_intgo(_swig_i_5), C.swig_voidp(_swig_i_6)))
+	swig_r = (*byte)(C._wrap_SessionScore_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_78)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2), *(*C.swig_type_79)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_80)(unsafe.Pointer(&_swig_i_4)), C.swig_intgo(_swig_i_5), C.swig_voidp(_swig_i_6)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2774,68 +2774,68 @@ func (p SwigcptrSessionInfo) SwigIsSessionInfo() {
 func (arg1 SwigcptrSessionInfo) GetKvDtype() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_SessionInfo_KvDtype_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_SessionInfo_KvDtype_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrSessionInfo) GetLength() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_SessionInfo_Length_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_SessionInfo_Length_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrSessionInfo) GetContextLength() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_SessionInfo_ContextLength_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_SessionInfo_ContextLength_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrSessionInfo) GetNLogits() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_SessionInfo_NLogits_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_SessionInfo_NLogits_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrSessionInfo) GetKvBytes() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_SessionInfo_KvBytes_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_SessionInfo_KvBytes_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrSessionInfo) GetPrecision() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_SessionInfo_Precision_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_SessionInfo_Precision_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrSessionInfo) GetNComputed() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_SessionInfo_NComputed_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_SessionInfo_NComputed_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrSessionInfo) GetNHidden() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_SessionInfo_NHidden_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_SessionInfo_NHidden_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewSessionInfo() (_swig_ret SessionInfo) {
 	var swig_r SessionInfo
-	swig_r = (SessionInfo)(SwigcptrSessionInfo(C._wrap_new_SessionInfo_low_f7ab71935afc2365()))
+	swig_r = (SessionInfo)(SwigcptrSessionInfo(C._wrap_new_SessionInfo_finermoe()))
 	return swig_r
 }
 
 func DeleteSessionInfo(arg1 SessionInfo) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_SessionInfo_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_SessionInfo_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 type SessionInfo interface {
@@ -2856,7 +2856,7 @@ func SessionGetInfo(arg1 Session, arg2 SessionInfo) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (*byte)(C._wrap_SessionGetInfo_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_SessionGetInfo_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -2869,7 +2869,7 @@ func SessionTokens(arg1 Session, arg2 []int32, arg3 int, arg4 *int) (_swig_ret E
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (*byte)(C._wrap_SessionTokens_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), *(*C.swig_type_82)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_SessionTokens_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_82)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2883,7 +2883,7 @@ func SessionTruncate(arg1 Session, arg2 int) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_SessionTruncate_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_SessionTruncate_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -2893,7 +2893,7 @@ func SessionReset(arg1 Session) (_swig_ret Error) {
 	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	swig_r = (*byte)(C._wrap_SessionReset_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (*byte)(C._wrap_SessionReset_finermoe(C.uintptr_t(_swig_i_0)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -2905,7 +2905,7 @@ func SessionKeepPrefix(arg1 Session, arg2 []int32, arg3 *int) (_swig_ret Error) 
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (*byte)(C._wrap_SessionKeepPrefix_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), *(*C.swig_type_83)(unsafe.Pointer(&_swig_i_1)), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_SessionKeepPrefix_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_83)(unsafe.Pointer(&_swig_i_1)), C.swig_voidp(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2920,7 +2920,7 @@ func SessionRemove(arg1 Session, arg2 int, arg3 int) (_swig_ret Error) {
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (*byte)(C._wrap_SessionRemove_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_intgo(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_SessionRemove_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_intgo(_swig_i_2)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -2931,7 +2931,7 @@ func SessionSetContextLength(arg1 Session, arg2 int) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_SessionSetContextLength_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_SessionSetContextLength_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -2943,7 +2943,7 @@ func SessionSetProgress(arg1 Session, arg2 uintptr, arg3 uintptr) (_swig_ret Err
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (*byte)(C._wrap_SessionSetProgress_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_SessionSetProgress_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -2955,7 +2955,7 @@ func SessionFork(arg1 Session, arg2 *Session) (_swig_ret Error) {
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 *uintptr
 	_swig_i_1 = (*uintptr)(arg2)
-	swig_r = (*byte)(C._wrap_SessionFork_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_SessionFork_finermoe(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -2966,7 +2966,7 @@ func SessionSave(arg1 Session, arg2 string) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_SessionSave_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), *(*C.swig_type_84)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (*byte)(C._wrap_SessionSave_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_84)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2980,7 +2980,7 @@ func SessionRestore(arg1 Session, arg2 string) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_SessionRestore_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), *(*C.swig_type_85)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (*byte)(C._wrap_SessionRestore_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_85)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2996,7 +2996,7 @@ func SessionSaveMemory(arg1 Session, arg2 []byte, arg3 int, arg4 *int) (_swig_re
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (*byte)(C._wrap_SessionSaveMemory_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), *(*C.swig_type_86)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_SessionSaveMemory_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_86)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -3010,7 +3010,7 @@ func SessionRestoreMemory(arg1 Session, arg2 []byte) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_SessionRestoreMemory_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), *(*C.swig_type_87)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (*byte)(C._wrap_SessionRestoreMemory_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_87)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -3025,7 +3025,7 @@ func SessionSetTrace(arg1 Session, arg2 Trace) (_swig_ret Error) {
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 uintptr
 	_swig_i_1 = uintptr(arg2)
-	swig_r = (*byte)(C._wrap_SessionSetTrace_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_SessionSetTrace_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3038,7 +3038,7 @@ func TraceCreate(arg1 Model, arg2 uint32, arg3 *Trace) (_swig_ret Error) {
 	_swig_i_1 := arg2
 	var _swig_i_2 *uintptr
 	_swig_i_2 = (*uintptr)(arg3)
-	swig_r = (*byte)(C._wrap_TraceCreate_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.int(_swig_i_1), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_TraceCreate_finermoe(C.uintptr_t(_swig_i_0), C.int(_swig_i_1), C.swig_voidp(_swig_i_2)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3047,14 +3047,14 @@ func TraceCreate(arg1 Model, arg2 uint32, arg3 *Trace) (_swig_ret Error) {
 func TraceFree(arg1 Trace) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	C._wrap_TraceFree_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_TraceFree_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 func TraceClear(arg1 Trace) (_swig_ret Error) {
 	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	swig_r = (*byte)(C._wrap_TraceClear_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (*byte)(C._wrap_TraceClear_finermoe(C.uintptr_t(_swig_i_0)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3072,54 +3072,54 @@ func (p SwigcptrTraceInfo) SwigIsTraceInfo() {
 func (arg1 SwigcptrTraceInfo) GetWhat() (_swig_ret uint32) {
 	var swig_r uint32
 	_swig_i_0 := arg1
-	swig_r = (uint32)(C._wrap_TraceInfo_What_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint32)(C._wrap_TraceInfo_What_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrTraceInfo) GetNMoeLayers() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_TraceInfo_NMoeLayers_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_TraceInfo_NMoeLayers_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrTraceInfo) GetNTokens() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_TraceInfo_NTokens_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_TraceInfo_NTokens_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrTraceInfo) GetNExperts() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_TraceInfo_NExperts_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_TraceInfo_NExperts_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrTraceInfo) GetNExpertsPerToken() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_TraceInfo_NExpertsPerToken_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_TraceInfo_NExpertsPerToken_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrTraceInfo) GetNComponents() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_TraceInfo_NComponents_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_TraceInfo_NComponents_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewTraceInfo() (_swig_ret TraceInfo) {
 	var swig_r TraceInfo
-	swig_r = (TraceInfo)(SwigcptrTraceInfo(C._wrap_new_TraceInfo_low_f7ab71935afc2365()))
+	swig_r = (TraceInfo)(SwigcptrTraceInfo(C._wrap_new_TraceInfo_finermoe()))
 	return swig_r
 }
 
 func DeleteTraceInfo(arg1 TraceInfo) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_TraceInfo_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_TraceInfo_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 type TraceInfo interface {
@@ -3138,7 +3138,7 @@ func TraceGetInfo(arg1 Trace, arg2 TraceInfo) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (*byte)(C._wrap_TraceGetInfo_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_TraceGetInfo_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3151,7 +3151,7 @@ func TraceLayers(arg1 Trace, arg2 []int, arg3 int, arg4 *int) (_swig_ret Error) 
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (*byte)(C._wrap_TraceLayers_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), *(*C.swig_type_88)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_TraceLayers_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_88)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -3167,7 +3167,7 @@ func TracePositions(arg1 Trace, arg2 []int, arg3 int, arg4 *int) (_swig_ret Erro
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (*byte)(C._wrap_TracePositions_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), *(*C.swig_type_89)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_TracePositions_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_89)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -3184,7 +3184,7 @@ func TraceExperts(arg1 Trace, arg2 int, arg3 []int32, arg4 int, arg5 *int) (_swi
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (*byte)(C._wrap_TraceExperts_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_90)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_TraceExperts_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_90)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -3201,7 +3201,7 @@ func TraceWeights(arg1 Trace, arg2 int, arg3 []float32, arg4 int, arg5 *int) (_s
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (*byte)(C._wrap_TraceWeights_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_91)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_TraceWeights_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_91)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -3218,7 +3218,7 @@ func TraceGroups(arg1 Trace, arg2 int, arg3 []int32, arg4 int, arg5 *int) (_swig
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (*byte)(C._wrap_TraceGroups_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_92)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_TraceGroups_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_92)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -3235,7 +3235,7 @@ func TraceLogits(arg1 Trace, arg2 int, arg3 []float32, arg4 int, arg5 *int) (_sw
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (*byte)(C._wrap_TraceLogits_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_93)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_TraceLogits_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_93)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -3252,7 +3252,7 @@ func TraceUsage(arg1 Trace, arg2 int, arg3 []uint64, arg4 int, arg5 *int) (_swig
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (*byte)(C._wrap_TraceUsage_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_94)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_TraceUsage_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_94)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -3267,7 +3267,7 @@ func TraceBalanceLoss(arg1 Trace, arg2 int, arg3 *float64) (_swig_ret Error) {
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (*byte)(C._wrap_TraceBalanceLoss_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_TraceBalanceLoss_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_voidp(_swig_i_2)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3279,7 +3279,7 @@ func GenerationOptionsCreate(arg1 Model, arg2 *GenerationOptions) (_swig_ret Err
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 *uintptr
 	_swig_i_1 = (*uintptr)(arg2)
-	swig_r = (*byte)(C._wrap_GenerationOptionsCreate_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsCreate_finermoe(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3291,7 +3291,7 @@ func GenerationOptionsCopy(arg1 GenerationOptions, arg2 *GenerationOptions) (_sw
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 *uintptr
 	_swig_i_1 = (*uintptr)(arg2)
-	swig_r = (*byte)(C._wrap_GenerationOptionsCopy_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsCopy_finermoe(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3300,7 +3300,7 @@ func GenerationOptionsCopy(arg1 GenerationOptions, arg2 *GenerationOptions) (_sw
 func GenerationOptionsFree(arg1 GenerationOptions) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	C._wrap_GenerationOptionsFree_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_GenerationOptionsFree_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 func GenerationOptionsSetMaxTokens(arg1 GenerationOptions, arg2 int) (_swig_ret Error) {
@@ -3308,7 +3308,7 @@ func GenerationOptionsSetMaxTokens(arg1 GenerationOptions, arg2 int) (_swig_ret 
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_GenerationOptionsSetMaxTokens_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsSetMaxTokens_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3319,7 +3319,7 @@ func GenerationOptionsSetMinTokens(arg1 GenerationOptions, arg2 int) (_swig_ret 
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_GenerationOptionsSetMinTokens_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsSetMinTokens_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3330,7 +3330,7 @@ func GenerationOptionsSetTemperature(arg1 GenerationOptions, arg2 float64) (_swi
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_GenerationOptionsSetTemperature_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsSetTemperature_finermoe(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3341,7 +3341,7 @@ func GenerationOptionsSetTopK(arg1 GenerationOptions, arg2 int) (_swig_ret Error
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_GenerationOptionsSetTopK_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsSetTopK_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3352,7 +3352,7 @@ func GenerationOptionsSetTopP(arg1 GenerationOptions, arg2 float64) (_swig_ret E
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_GenerationOptionsSetTopP_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsSetTopP_finermoe(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3363,7 +3363,7 @@ func GenerationOptionsSetMinP(arg1 GenerationOptions, arg2 float64) (_swig_ret E
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_GenerationOptionsSetMinP_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsSetMinP_finermoe(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3374,7 +3374,7 @@ func GenerationOptionsSetTypicalP(arg1 GenerationOptions, arg2 float64) (_swig_r
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_GenerationOptionsSetTypicalP_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsSetTypicalP_finermoe(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3385,7 +3385,7 @@ func GenerationOptionsSetRepetitionPenalty(arg1 GenerationOptions, arg2 float64)
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_GenerationOptionsSetRepetitionPenalty_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsSetRepetitionPenalty_finermoe(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3396,7 +3396,7 @@ func GenerationOptionsSetFrequencyPenalty(arg1 GenerationOptions, arg2 float64) 
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_GenerationOptionsSetFrequencyPenalty_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsSetFrequencyPenalty_finermoe(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3407,7 +3407,7 @@ func GenerationOptionsSetPresencePenalty(arg1 GenerationOptions, arg2 float64) (
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_GenerationOptionsSetPresencePenalty_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsSetPresencePenalty_finermoe(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3418,7 +3418,7 @@ func GenerationOptionsSetSeed(arg1 GenerationOptions, arg2 uint64) (_swig_ret Er
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_GenerationOptionsSetSeed_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_type_95(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsSetSeed_finermoe(C.uintptr_t(_swig_i_0), C.swig_type_95(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3430,7 +3430,7 @@ func GenerationOptionsAddLogitBias(arg1 GenerationOptions, arg2 int32, arg3 floa
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (*byte)(C._wrap_GenerationOptionsAddLogitBias_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.int(_swig_i_1), C.float(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsAddLogitBias_finermoe(C.uintptr_t(_swig_i_0), C.int(_swig_i_1), C.float(_swig_i_2)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3441,7 +3441,7 @@ func GenerationOptionsAddBannedToken(arg1 GenerationOptions, arg2 int32) (_swig_
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_GenerationOptionsAddBannedToken_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsAddBannedToken_finermoe(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3452,7 +3452,7 @@ func GenerationOptionsAddStopToken(arg1 GenerationOptions, arg2 int32) (_swig_re
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_GenerationOptionsAddStopToken_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsAddStopToken_finermoe(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3462,7 +3462,7 @@ func GenerationOptionsClearStopTokens(arg1 GenerationOptions) (_swig_ret Error) 
 	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	swig_r = (*byte)(C._wrap_GenerationOptionsClearStopTokens_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsClearStopTokens_finermoe(C.uintptr_t(_swig_i_0)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3473,7 +3473,7 @@ func GenerationOptionsAddStopString(arg1 GenerationOptions, arg2 string) (_swig_
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_GenerationOptionsAddStopString_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), *(*C.swig_type_96)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (*byte)(C._wrap_GenerationOptionsAddStopString_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_96)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -3487,7 +3487,7 @@ func GenerationOptionsSetIgnoreEos(arg1 GenerationOptions, arg2 int32) (_swig_re
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_GenerationOptionsSetIgnoreEos_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsSetIgnoreEos_finermoe(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3498,7 +3498,7 @@ func GenerationOptionsSetTopLogprobs(arg1 GenerationOptions, arg2 int) (_swig_re
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_GenerationOptionsSetTopLogprobs_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsSetTopLogprobs_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3509,7 +3509,7 @@ func GenerationOptionsSetShowSpecial(arg1 GenerationOptions, arg2 int32) (_swig_
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_GenerationOptionsSetShowSpecial_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsSetShowSpecial_finermoe(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3527,103 +3527,103 @@ func (p SwigcptrGenerationOptionsInfo) SwigIsGenerationOptionsInfo() {
 func (arg1 SwigcptrGenerationOptionsInfo) GetIgnoreEos() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_GenerationOptionsInfo_IgnoreEos_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_GenerationOptionsInfo_IgnoreEos_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrGenerationOptionsInfo) GetMaxTokens() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_GenerationOptionsInfo_MaxTokens_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_GenerationOptionsInfo_MaxTokens_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrGenerationOptionsInfo) GetMinTokens() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_GenerationOptionsInfo_MinTokens_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_GenerationOptionsInfo_MinTokens_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrGenerationOptionsInfo) GetTemperature() (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
-	swig_r = (float64)(C._wrap_GenerationOptionsInfo_Temperature_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (float64)(C._wrap_GenerationOptionsInfo_Temperature_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrGenerationOptionsInfo) GetTopK() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_GenerationOptionsInfo_TopK_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_GenerationOptionsInfo_TopK_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrGenerationOptionsInfo) GetTopP() (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
-	swig_r = (float64)(C._wrap_GenerationOptionsInfo_TopP_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (float64)(C._wrap_GenerationOptionsInfo_TopP_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrGenerationOptionsInfo) GetMinP() (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
-	swig_r = (float64)(C._wrap_GenerationOptionsInfo_MinP_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (float64)(C._wrap_GenerationOptionsInfo_MinP_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrGenerationOptionsInfo) GetTypicalP() (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
-	swig_r = (float64)(C._wrap_GenerationOptionsInfo_TypicalP_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (float64)(C._wrap_GenerationOptionsInfo_TypicalP_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrGenerationOptionsInfo) GetRepetitionPenalty() (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
-	swig_r = (float64)(C._wrap_GenerationOptionsInfo_RepetitionPenalty_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (float64)(C._wrap_GenerationOptionsInfo_RepetitionPenalty_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrGenerationOptionsInfo) GetFrequencyPenalty() (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
-	swig_r = (float64)(C._wrap_GenerationOptionsInfo_FrequencyPenalty_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (float64)(C._wrap_GenerationOptionsInfo_FrequencyPenalty_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrGenerationOptionsInfo) GetPresencePenalty() (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
-	swig_r = (float64)(C._wrap_GenerationOptionsInfo_PresencePenalty_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (float64)(C._wrap_GenerationOptionsInfo_PresencePenalty_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrGenerationOptionsInfo) GetSeed() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_GenerationOptionsInfo_Seed_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_GenerationOptionsInfo_Seed_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrGenerationOptionsInfo) GetNStopTokens() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_GenerationOptionsInfo_NStopTokens_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_GenerationOptionsInfo_NStopTokens_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewGenerationOptionsInfo() (_swig_ret GenerationOptionsInfo) {
 	var swig_r GenerationOptionsInfo
-	swig_r = (GenerationOptionsInfo)(SwigcptrGenerationOptionsInfo(C._wrap_new_GenerationOptionsInfo_low_f7ab71935afc2365()))
+	swig_r = (GenerationOptionsInfo)(SwigcptrGenerationOptionsInfo(C._wrap_new_GenerationOptionsInfo_finermoe()))
 	return swig_r
 }
 
 func DeleteGenerationOptionsInfo(arg1 GenerationOptionsInfo) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_GenerationOptionsInfo_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_GenerationOptionsInfo_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 type GenerationOptionsInfo interface {
@@ -3649,7 +3649,7 @@ func GenerationOptionsGetInfo(arg1 GenerationOptions, arg2 GenerationOptionsInfo
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (*byte)(C._wrap_GenerationOptionsGetInfo_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsGetInfo_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3664,7 +3664,7 @@ func GenerationCreate(arg1 Session, arg2 GenerationOptions, arg3 []int32, arg4 *
 	_swig_i_2 := arg3
 	var _swig_i_3 *uintptr
 	_swig_i_3 = (*uintptr)(arg4)
-	swig_r = (*byte)(C._wrap_GenerationCreate_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), *(*C.swig_type_98)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_GenerationCreate_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), *(*C.swig_type_98)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -3683,7 +3683,7 @@ func GenerationCreateText(arg1 Session, arg2 GenerationOptions, arg3 string, arg
 	_swig_i_3 := arg4
 	var _swig_i_4 *uintptr
 	_swig_i_4 = (*uintptr)(arg5)
-	swig_r = (*byte)(C._wrap_GenerationCreateText_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), *(*C.swig_type_99)(unsafe.Pointer(&_swig_i_2)), C.int(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_GenerationCreateText_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), *(*C.swig_type_99)(unsafe.Pointer(&_swig_i_2)), C.int(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -3703,7 +3703,7 @@ func GenerationCreateChat(arg1 Session, arg2 GenerationOptions, arg3 Chat, arg4 
 	_swig_i_3 := arg4
 	var _swig_i_4 *uintptr
 	_swig_i_4 = (*uintptr)(arg5)
-	swig_r = (*byte)(C._wrap_GenerationCreateChat_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2), C.int(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_GenerationCreateChat_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2), C.int(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3712,13 +3712,13 @@ func GenerationCreateChat(arg1 Session, arg2 GenerationOptions, arg3 Chat, arg4 
 func GenerationClose(arg1 Generation) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	C._wrap_GenerationClose_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_GenerationClose_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 func GenerationFree(arg1 Generation) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	C._wrap_GenerationFree_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_GenerationFree_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 type SwigcptrEvent uintptr
@@ -3733,28 +3733,28 @@ func (p SwigcptrEvent) SwigIsEvent() {
 func (arg1 SwigcptrEvent) GetFinishReason() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_Event_FinishReason_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_Event_FinishReason_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrEvent) GetToken() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_Event_Token_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_Event_Token_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrEvent) GetLogprob() (_swig_ret float32) {
 	var swig_r float32
 	_swig_i_0 := arg1
-	swig_r = (float32)(C._wrap_Event_Logprob_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (float32)(C._wrap_Event_Logprob_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrEvent) GetText() (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_Event_Text_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_Event_Text_get_finermoe(C.uintptr_t(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
 	swig_r_1 = swigCopyString(swig_r)
@@ -3764,14 +3764,14 @@ func (arg1 SwigcptrEvent) GetText() (_swig_ret string) {
 func (arg1 SwigcptrEvent) GetTextLength() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_Event_TextLength_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_Event_TextLength_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrEvent) GetTopIds() (_swig_ret []int32) {
 	var swig_r []int32
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_Event_TopIds_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_Event_TopIds_get_finermoe(C.uintptr_t(_swig_i_0))
 	swig_r = *(*[]int32)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 []int32
 	swig_r_1 = append([]int32(nil), (swig_r)...)
@@ -3781,7 +3781,7 @@ func (arg1 SwigcptrEvent) GetTopIds() (_swig_ret []int32) {
 func (arg1 SwigcptrEvent) GetTopLogprobs() (_swig_ret []float32) {
 	var swig_r []float32
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_Event_TopLogprobs_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_Event_TopLogprobs_get_finermoe(C.uintptr_t(_swig_i_0))
 	swig_r = *(*[]float32)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 []float32
 	swig_r_1 = append([]float32(nil), (swig_r)...)
@@ -3791,19 +3791,19 @@ func (arg1 SwigcptrEvent) GetTopLogprobs() (_swig_ret []float32) {
 func (arg1 SwigcptrEvent) GetNTop() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_Event_NTop_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_Event_NTop_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewEvent() (_swig_ret Event) {
 	var swig_r Event
-	swig_r = (Event)(SwigcptrEvent(C._wrap_new_Event_low_f7ab71935afc2365()))
+	swig_r = (Event)(SwigcptrEvent(C._wrap_new_Event_finermoe()))
 	return swig_r
 }
 
 func DeleteEvent(arg1 Event) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_Event_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_Event_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 type Event interface {
@@ -3826,7 +3826,7 @@ func GenerationNext(arg1 Generation, arg2 Cancel, arg3 Event) (_swig_ret Error) 
 	var _swig_i_1 uintptr
 	_swig_i_1 = uintptr(arg2)
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (*byte)(C._wrap_GenerationNext_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_GenerationNext_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3837,7 +3837,7 @@ func GenerationAppend(arg1 Generation, arg2 []int32) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_GenerationAppend_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), *(*C.swig_type_103)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (*byte)(C._wrap_GenerationAppend_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_103)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -3851,7 +3851,7 @@ func GenerationFinish(arg1 Generation, arg2 Event) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (*byte)(C._wrap_GenerationFinish_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationFinish_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3863,7 +3863,7 @@ func GenerationPrepare(arg1 Generation, arg2 Cancel) (_swig_ret Error) {
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 uintptr
 	_swig_i_1 = uintptr(arg2)
-	swig_r = (*byte)(C._wrap_GenerationPrepare_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationPrepare_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3876,7 +3876,7 @@ func GenerationGetLogits(arg1 Generation, arg2 []float32, arg3 int, arg4 *int) (
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (*byte)(C._wrap_GenerationGetLogits_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), *(*C.swig_type_104)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_GenerationGetLogits_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_104)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -3890,7 +3890,7 @@ func GenerationSetLogits(arg1 Generation, arg2 []float32) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_GenerationSetLogits_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), *(*C.swig_type_105)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (*byte)(C._wrap_GenerationSetLogits_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_105)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -3906,7 +3906,7 @@ func GenerationSaveMemory(arg1 Generation, arg2 []byte, arg3 int, arg4 *int) (_s
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (*byte)(C._wrap_GenerationSaveMemory_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), *(*C.swig_type_106)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_GenerationSaveMemory_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_106)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -3922,7 +3922,7 @@ func GenerationRestoreMemory(arg1 Session, arg2 []byte, arg3 *Generation) (_swig
 	_swig_i_1 := arg2
 	var _swig_i_2 *uintptr
 	_swig_i_2 = (*uintptr)(arg3)
-	swig_r = (*byte)(C._wrap_GenerationRestoreMemory_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), *(*C.swig_type_107)(unsafe.Pointer(&_swig_i_1)), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_GenerationRestoreMemory_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_107)(unsafe.Pointer(&_swig_i_1)), C.swig_voidp(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -3937,7 +3937,7 @@ func SamplerCreate(arg1 GenerationOptions, arg2 *Sampler) (_swig_ret Error) {
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 *uintptr
 	_swig_i_1 = (*uintptr)(arg2)
-	swig_r = (*byte)(C._wrap_SamplerCreate_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_SamplerCreate_finermoe(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3946,7 +3946,7 @@ func SamplerCreate(arg1 GenerationOptions, arg2 *Sampler) (_swig_ret Error) {
 func SamplerFree(arg1 Sampler) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	C._wrap_SamplerFree_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_SamplerFree_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 func SamplerAcceptPrompt(arg1 Sampler, arg2 []int32) (_swig_ret Error) {
@@ -3954,7 +3954,7 @@ func SamplerAcceptPrompt(arg1 Sampler, arg2 []int32) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_SamplerAcceptPrompt_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), *(*C.swig_type_108)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (*byte)(C._wrap_SamplerAcceptPrompt_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_108)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -3968,7 +3968,7 @@ func SamplerAccept(arg1 Sampler, arg2 int32) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_SamplerAccept_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_SamplerAccept_finermoe(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3980,7 +3980,7 @@ func SamplerChoose(arg1 Sampler, arg2 []float32, arg3 *int32) (_swig_ret Error) 
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (*byte)(C._wrap_SamplerChoose_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), *(*C.swig_type_109)(unsafe.Pointer(&_swig_i_1)), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_SamplerChoose_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_109)(unsafe.Pointer(&_swig_i_1)), C.swig_voidp(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -4001,75 +4001,75 @@ func (p SwigcptrGenerationInfo) SwigIsGenerationInfo() {
 func (arg1 SwigcptrGenerationInfo) GetFinishReason() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_GenerationInfo_FinishReason_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_GenerationInfo_FinishReason_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrGenerationInfo) GetPrepared() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_GenerationInfo_Prepared_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_GenerationInfo_Prepared_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrGenerationInfo) GetStatus() (_swig_ret int32) {
 	var swig_r int32
 	_swig_i_0 := arg1
-	swig_r = (int32)(C._wrap_GenerationInfo_Status_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int32)(C._wrap_GenerationInfo_Status_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrGenerationInfo) GetNPrompt() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_GenerationInfo_NPrompt_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_GenerationInfo_NPrompt_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrGenerationInfo) GetNGenerated() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_GenerationInfo_NGenerated_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_GenerationInfo_NGenerated_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrGenerationInfo) GetNKept() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_GenerationInfo_NKept_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_GenerationInfo_NKept_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrGenerationInfo) GetTag() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_GenerationInfo_Tag_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_GenerationInfo_Tag_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrGenerationInfo) GetPrefillSeconds() (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
-	swig_r = (float64)(C._wrap_GenerationInfo_PrefillSeconds_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (float64)(C._wrap_GenerationInfo_PrefillSeconds_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrGenerationInfo) GetDecodeSeconds() (_swig_ret float64) {
 	var swig_r float64
 	_swig_i_0 := arg1
-	swig_r = (float64)(C._wrap_GenerationInfo_DecodeSeconds_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (float64)(C._wrap_GenerationInfo_DecodeSeconds_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewGenerationInfo() (_swig_ret GenerationInfo) {
 	var swig_r GenerationInfo
-	swig_r = (GenerationInfo)(SwigcptrGenerationInfo(C._wrap_new_GenerationInfo_low_f7ab71935afc2365()))
+	swig_r = (GenerationInfo)(SwigcptrGenerationInfo(C._wrap_new_GenerationInfo_finermoe()))
 	return swig_r
 }
 
 func DeleteGenerationInfo(arg1 GenerationInfo) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_GenerationInfo_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_GenerationInfo_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 type GenerationInfo interface {
@@ -4091,7 +4091,7 @@ func GenerationGetInfo(arg1 Generation, arg2 GenerationInfo) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := getSwigcptr(arg2)
-	swig_r = (*byte)(C._wrap_GenerationGetInfo_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationGetInfo_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -4102,7 +4102,7 @@ func GenerationSetTag(arg1 Generation, arg2 uint64) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_GenerationSetTag_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_type_111(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationSetTag_finermoe(C.uintptr_t(_swig_i_0), C.swig_type_111(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -4112,7 +4112,7 @@ func GenerationGetError(arg1 Generation) (_swig_ret Error) {
 	var swig_r *byte
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	swig_r = (*byte)(C._wrap_GenerationGetError_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (*byte)(C._wrap_GenerationGetError_finermoe(C.uintptr_t(_swig_i_0)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -4124,7 +4124,7 @@ func BatchCreate(arg1 Model, arg2 *Batch) (_swig_ret Error) {
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 *uintptr
 	_swig_i_1 = (*uintptr)(arg2)
-	swig_r = (*byte)(C._wrap_BatchCreate_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_BatchCreate_finermoe(C.uintptr_t(_swig_i_0), C.swig_voidp(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -4133,13 +4133,13 @@ func BatchCreate(arg1 Model, arg2 *Batch) (_swig_ret Error) {
 func BatchClose(arg1 Batch) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	C._wrap_BatchClose_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_BatchClose_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 func BatchFree(arg1 Batch) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	C._wrap_BatchFree_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_BatchFree_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 func BatchAdd(arg1 Batch, arg2 Generation) (_swig_ret Error) {
@@ -4148,7 +4148,7 @@ func BatchAdd(arg1 Batch, arg2 Generation) (_swig_ret Error) {
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 uintptr
 	_swig_i_1 = uintptr(arg2)
-	swig_r = (*byte)(C._wrap_BatchAdd_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_BatchAdd_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -4160,7 +4160,7 @@ func BatchRemove(arg1 Batch, arg2 Generation) (_swig_ret Error) {
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 uintptr
 	_swig_i_1 = uintptr(arg2)
-	swig_r = (*byte)(C._wrap_BatchRemove_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_BatchRemove_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -4173,7 +4173,7 @@ func BatchStep(arg1 Batch, arg2 Cancel, arg3 *int) (_swig_ret Error) {
 	var _swig_i_1 uintptr
 	_swig_i_1 = uintptr(arg2)
 	_swig_i_2 := arg3
-	swig_r = (*byte)(C._wrap_BatchStep_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_BatchStep_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_voidp(_swig_i_2)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -4187,7 +4187,7 @@ func BatchNext(arg1 Batch, arg2 Cancel, arg3 *uint64, arg4 Event) (_swig_ret Err
 	_swig_i_1 = uintptr(arg2)
 	_swig_i_2 := arg3
 	_swig_i_3 := getSwigcptr(arg4)
-	swig_r = (*byte)(C._wrap_BatchNext_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_voidp(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_BatchNext_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_voidp(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -4197,7 +4197,7 @@ func WriterOptionsCreate(arg1 *WriterOptions) (_swig_ret Error) {
 	var swig_r *byte
 	var _swig_i_0 *uintptr
 	_swig_i_0 = (*uintptr)(arg1)
-	swig_r = (*byte)(C._wrap_WriterOptionsCreate_low_f7ab71935afc2365(C.swig_voidp(_swig_i_0)))
+	swig_r = (*byte)(C._wrap_WriterOptionsCreate_finermoe(C.swig_voidp(_swig_i_0)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -4206,7 +4206,7 @@ func WriterOptionsCreate(arg1 *WriterOptions) (_swig_ret Error) {
 func WriterOptionsFree(arg1 WriterOptions) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	C._wrap_WriterOptionsFree_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_WriterOptionsFree_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 func WriterOptionsSetSeed(arg1 WriterOptions, arg2 uint64) (_swig_ret Error) {
@@ -4214,7 +4214,7 @@ func WriterOptionsSetSeed(arg1 WriterOptions, arg2 uint64) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_WriterOptionsSetSeed_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_type_112(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_WriterOptionsSetSeed_finermoe(C.uintptr_t(_swig_i_0), C.swig_type_112(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -4225,7 +4225,7 @@ func WriterOptionsSetShardSize(arg1 WriterOptions, arg2 uint64) (_swig_ret Error
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_WriterOptionsSetShardSize_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_type_113(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_WriterOptionsSetShardSize_finermoe(C.uintptr_t(_swig_i_0), C.swig_type_113(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -4236,7 +4236,7 @@ func WriterOptionsSetOverwrite(arg1 WriterOptions, arg2 int32) (_swig_ret Error)
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_WriterOptionsSetOverwrite_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_WriterOptionsSetOverwrite_finermoe(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -4248,7 +4248,7 @@ func WriterOptionsSetProgress(arg1 WriterOptions, arg2 uintptr, arg3 uintptr) (_
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (*byte)(C._wrap_WriterOptionsSetProgress_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_WriterOptionsSetProgress_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -4260,7 +4260,7 @@ func WriterOptionsSetCancel(arg1 WriterOptions, arg2 Cancel) (_swig_ret Error) {
 	_swig_i_0 = uintptr(arg1)
 	var _swig_i_1 uintptr
 	_swig_i_1 = uintptr(arg2)
-	swig_r = (*byte)(C._wrap_WriterOptionsSetCancel_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_WriterOptionsSetCancel_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -4271,7 +4271,7 @@ func UpcycleOptionsCreate(arg1 string, arg2 *UpcycleOptions) (_swig_ret Error) {
 	_swig_i_0 := arg1
 	var _swig_i_1 *uintptr
 	_swig_i_1 = (*uintptr)(arg2)
-	swig_r = (*byte)(C._wrap_UpcycleOptionsCreate_low_f7ab71935afc2365(*(*C.swig_type_114)(unsafe.Pointer(&_swig_i_0)), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_UpcycleOptionsCreate_finermoe(*(*C.swig_type_114)(unsafe.Pointer(&_swig_i_0)), C.swig_voidp(_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -4283,7 +4283,7 @@ func UpcycleOptionsCreate(arg1 string, arg2 *UpcycleOptions) (_swig_ret Error) {
 func UpcycleOptionsFree(arg1 UpcycleOptions) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	C._wrap_UpcycleOptionsFree_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_UpcycleOptionsFree_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 func UpcycleOptionsSetShape(arg1 UpcycleOptions, arg2 int, arg3 int, arg4 int, arg5 int, arg6 int) (_swig_ret Error) {
@@ -4295,7 +4295,7 @@ func UpcycleOptionsSetShape(arg1 UpcycleOptions, arg2 int, arg3 int, arg4 int, a
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := arg6
-	swig_r = (*byte)(C._wrap_UpcycleOptionsSetShape_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_intgo(_swig_i_2), C.swig_intgo(_swig_i_3), C.swig_intgo(_swig_i_4), C.swig_intgo(_swig_i_5)))
+	swig_r = (*byte)(C._wrap_UpcycleOptionsSetShape_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.swig_intgo(_swig_i_2), C.swig_intgo(_swig_i_3), C.swig_intgo(_swig_i_4), C.swig_intgo(_swig_i_5)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -4306,7 +4306,7 @@ func UpcycleOptionsSetSharedExpert(arg1 UpcycleOptions, arg2 int32) (_swig_ret E
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_UpcycleOptionsSetSharedExpert_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_UpcycleOptionsSetSharedExpert_finermoe(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -4317,7 +4317,7 @@ func UpcycleOptionsSetConcatProj(arg1 UpcycleOptions, arg2 int32) (_swig_ret Err
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_UpcycleOptionsSetConcatProj_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_UpcycleOptionsSetConcatProj_finermoe(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -4328,7 +4328,7 @@ func UpcycleOptionsSetSeparateRouter(arg1 UpcycleOptions, arg2 int32) (_swig_ret
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_UpcycleOptionsSetSeparateRouter_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_UpcycleOptionsSetSeparateRouter_finermoe(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -4339,7 +4339,7 @@ func UpcycleOptionsSetDownScale(arg1 UpcycleOptions, arg2 float64) (_swig_ret Er
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_UpcycleOptionsSetDownScale_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_UpcycleOptionsSetDownScale_finermoe(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -4350,7 +4350,7 @@ func UpcycleOptionsSetDropRatio(arg1 UpcycleOptions, arg2 float64) (_swig_ret Er
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_UpcycleOptionsSetDropRatio_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_UpcycleOptionsSetDropRatio_finermoe(C.uintptr_t(_swig_i_0), C.double(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -4361,7 +4361,7 @@ func UpcycleOptionsSetRouterInit(arg1 UpcycleOptions, arg2 int32) (_swig_ret Err
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_UpcycleOptionsSetRouterInit_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_UpcycleOptionsSetRouterInit_finermoe(C.uintptr_t(_swig_i_0), C.int(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -4375,7 +4375,7 @@ func UpcycleRun(arg1 string, arg2 string, arg3 UpcycleOptions, arg4 WriterOption
 	_swig_i_2 = uintptr(arg3)
 	var _swig_i_3 uintptr
 	_swig_i_3 = uintptr(arg4)
-	swig_r = (*byte)(C._wrap_UpcycleRun_low_f7ab71935afc2365(*(*C.swig_type_115)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_116)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_UpcycleRun_finermoe(*(*C.swig_type_115)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_116)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -4394,7 +4394,7 @@ func SynthesizeRun(arg1 string, arg2 string, arg3 int32, arg4 WriterOptions) (_s
 	_swig_i_2 := arg3
 	var _swig_i_3 uintptr
 	_swig_i_3 = uintptr(arg4)
-	swig_r = (*byte)(C._wrap_SynthesizeRun_low_f7ab71935afc2365(*(*C.swig_type_117)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_118)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_SynthesizeRun_finermoe(*(*C.swig_type_117)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_118)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -4411,7 +4411,7 @@ func QuantizeOptionsCreate(arg1 int32, arg2 *QuantizeOptions) (_swig_ret Error) 
 	_swig_i_0 := arg1
 	var _swig_i_1 *uintptr
 	_swig_i_1 = (*uintptr)(arg2)
-	swig_r = (*byte)(C._wrap_QuantizeOptionsCreate_low_f7ab71935afc2365(C.int(_swig_i_0), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_QuantizeOptionsCreate_finermoe(C.int(_swig_i_0), C.swig_voidp(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -4420,7 +4420,7 @@ func QuantizeOptionsCreate(arg1 int32, arg2 *QuantizeOptions) (_swig_ret Error) 
 func QuantizeOptionsFree(arg1 QuantizeOptions) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	C._wrap_QuantizeOptionsFree_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_QuantizeOptionsFree_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 func QuantizeOptionsAddOverride(arg1 QuantizeOptions, arg2 string, arg3 int32) (_swig_ret Error) {
@@ -4429,7 +4429,7 @@ func QuantizeOptionsAddOverride(arg1 QuantizeOptions, arg2 string, arg3 int32) (
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (*byte)(C._wrap_QuantizeOptionsAddOverride_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), *(*C.swig_type_119)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_QuantizeOptionsAddOverride_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_119)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -4446,7 +4446,7 @@ func QuantizeRun(arg1 string, arg2 string, arg3 QuantizeOptions, arg4 WriterOpti
 	_swig_i_2 = uintptr(arg3)
 	var _swig_i_3 uintptr
 	_swig_i_3 = uintptr(arg4)
-	swig_r = (*byte)(C._wrap_QuantizeRun_low_f7ab71935afc2365(*(*C.swig_type_120)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_121)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_QuantizeRun_finermoe(*(*C.swig_type_120)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_121)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -4470,7 +4470,7 @@ func (p SwigcptrVerificationFile) SwigIsVerificationFile() {
 func (arg1 SwigcptrVerificationFile) GetName() (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_VerificationFile_Name_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_VerificationFile_Name_get_finermoe(C.uintptr_t(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
 	swig_r_1 = swigCopyString(swig_r)
@@ -4480,7 +4480,7 @@ func (arg1 SwigcptrVerificationFile) GetName() (_swig_ret string) {
 func (arg1 SwigcptrVerificationFile) GetSha256() (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_VerificationFile_Sha256_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_VerificationFile_Sha256_get_finermoe(C.uintptr_t(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
 	swig_r_1 = swigCopyString(swig_r)
@@ -4490,7 +4490,7 @@ func (arg1 SwigcptrVerificationFile) GetSha256() (_swig_ret string) {
 func (arg1 SwigcptrVerificationFile) GetFirstBad() (_swig_ret string) {
 	var swig_r string
 	_swig_i_0 := arg1
-	swig_r_p := C._wrap_VerificationFile_FirstBad_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	swig_r_p := C._wrap_VerificationFile_FirstBad_get_finermoe(C.uintptr_t(_swig_i_0))
 	swig_r = *(*string)(unsafe.Pointer(&swig_r_p))
 	var swig_r_1 string
 	swig_r_1 = swigCopyString(swig_r)
@@ -4500,40 +4500,40 @@ func (arg1 SwigcptrVerificationFile) GetFirstBad() (_swig_ret string) {
 func (arg1 SwigcptrVerificationFile) GetSize() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_VerificationFile_Size_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_VerificationFile_Size_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrVerificationFile) GetNTensors() (_swig_ret int) {
 	var swig_r int
 	_swig_i_0 := arg1
-	swig_r = (int)(C._wrap_VerificationFile_NTensors_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_VerificationFile_NTensors_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrVerificationFile) GetNNan() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_VerificationFile_NNan_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_VerificationFile_NNan_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func (arg1 SwigcptrVerificationFile) GetNInfinite() (_swig_ret uint64) {
 	var swig_r uint64
 	_swig_i_0 := arg1
-	swig_r = (uint64)(C._wrap_VerificationFile_NInfinite_get_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (uint64)(C._wrap_VerificationFile_NInfinite_get_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
 func NewVerificationFile() (_swig_ret VerificationFile) {
 	var swig_r VerificationFile
-	swig_r = (VerificationFile)(SwigcptrVerificationFile(C._wrap_new_VerificationFile_low_f7ab71935afc2365()))
+	swig_r = (VerificationFile)(SwigcptrVerificationFile(C._wrap_new_VerificationFile_finermoe()))
 	return swig_r
 }
 
 func DeleteVerificationFile(arg1 VerificationFile) {
 	_swig_i_0 := getSwigcptr(arg1)
-	C._wrap_delete_VerificationFile_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_delete_VerificationFile_finermoe(C.uintptr_t(_swig_i_0))
 }
 
 type VerificationFile interface {
@@ -4557,7 +4557,7 @@ func VerificationRun(arg1 string, arg2 uintptr, arg3 uintptr, arg4 Cancel, arg5 
 	_swig_i_3 = uintptr(arg4)
 	var _swig_i_4 *uintptr
 	_swig_i_4 = (*uintptr)(arg5)
-	swig_r = (*byte)(C._wrap_VerificationRun_low_f7ab71935afc2365(*(*C.swig_type_128)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_VerificationRun_finermoe(*(*C.swig_type_128)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -4570,7 +4570,7 @@ func VerificationCount(arg1 Verification) (_swig_ret int) {
 	var swig_r int
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	swig_r = (int)(C._wrap_VerificationCount_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0)))
+	swig_r = (int)(C._wrap_VerificationCount_finermoe(C.uintptr_t(_swig_i_0)))
 	return swig_r
 }
 
@@ -4580,7 +4580,7 @@ func VerificationGetFile(arg1 Verification, arg2 int, arg3 VerificationFile) (_s
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := getSwigcptr(arg3)
-	swig_r = (*byte)(C._wrap_VerificationGetFile_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.uintptr_t(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_VerificationGetFile_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), C.uintptr_t(_swig_i_2)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -4589,5 +4589,5 @@ func VerificationGetFile(arg1 Verification, arg2 int, arg3 VerificationFile) (_s
 func VerificationFree(arg1 Verification) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
-	C._wrap_VerificationFree_low_f7ab71935afc2365(C.uintptr_t(_swig_i_0))
+	C._wrap_VerificationFree_finermoe(C.uintptr_t(_swig_i_0))
 }

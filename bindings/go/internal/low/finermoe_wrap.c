@@ -278,7 +278,7 @@ SWIGINTERN void delete_finermoe_verification_file(struct finermoe_verification_f
 extern "C" {
 #endif
 
-void _wrap_Swig_free_low_f7ab71935afc2365(void *_swig_go_0) {
+void _wrap_Swig_free_finermoe(void *_swig_go_0) {
   void *arg1 = (void *) 0 ;
   
   arg1 = *(void **)&_swig_go_0; 
@@ -288,7 +288,7 @@ void _wrap_Swig_free_low_f7ab71935afc2365(void *_swig_go_0) {
 }
 
 
-void *_wrap_Swig_malloc_low_f7ab71935afc2365(intgo _swig_go_0) {
+void *_wrap_Swig_malloc_finermoe(intgo _swig_go_0) {
   int arg1 ;
   void *result = 0 ;
   void *_swig_go_result;
@@ -301,7 +301,7 @@ void *_wrap_Swig_malloc_low_f7ab71935afc2365(intgo _swig_go_0) {
 }
 
 
-_gostring_ _wrap_Version_low_f7ab71935afc2365() {
+_gostring_ _wrap_Version_finermoe() {
   char *result = 0 ;
   _gostring_ _swig_go_result;
   
@@ -312,7 +312,7 @@ _gostring_ _wrap_Version_low_f7ab71935afc2365() {
 }
 
 
-int _wrap_AbiVersion_low_f7ab71935afc2365() {
+int _wrap_AbiVersion_finermoe() {
   uint32_t result;
   int _swig_go_result;
   
@@ -323,7 +323,7 @@ int _wrap_AbiVersion_low_f7ab71935afc2365() {
 }
 
 
-_gostring_ _wrap_StatusName_low_f7ab71935afc2365(int _swig_go_0) {
+_gostring_ _wrap_StatusName_finermoe(int _swig_go_0) {
   int32_t arg1 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -336,7 +336,7 @@ _gostring_ _wrap_StatusName_low_f7ab71935afc2365(int _swig_go_0) {
 }
 
 
-int _wrap_ErrorCode_low_f7ab71935afc2365(finermoe_error *_swig_go_0) {
+int _wrap_ErrorCode_finermoe(finermoe_error *_swig_go_0) {
   finermoe_error *arg1 = (finermoe_error *) 0 ;
   int32_t result;
   int _swig_go_result;
@@ -349,7 +349,7 @@ int _wrap_ErrorCode_low_f7ab71935afc2365(finermoe_error *_swig_go_0) {
 }
 
 
-_gostring_ _wrap_ErrorMessage_low_f7ab71935afc2365(finermoe_error *_swig_go_0) {
+_gostring_ _wrap_ErrorMessage_finermoe(finermoe_error *_swig_go_0) {
   finermoe_error *arg1 = (finermoe_error *) 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -362,7 +362,7 @@ _gostring_ _wrap_ErrorMessage_low_f7ab71935afc2365(finermoe_error *_swig_go_0) {
 }
 
 
-_gostring_ _wrap_ErrorExpected_low_f7ab71935afc2365(finermoe_error *_swig_go_0) {
+_gostring_ _wrap_ErrorExpected_finermoe(finermoe_error *_swig_go_0) {
   finermoe_error *arg1 = (finermoe_error *) 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -375,7 +375,7 @@ _gostring_ _wrap_ErrorExpected_low_f7ab71935afc2365(finermoe_error *_swig_go_0) 
 }
 
 
-_gostring_ _wrap_ErrorFound_low_f7ab71935afc2365(finermoe_error *_swig_go_0) {
+_gostring_ _wrap_ErrorFound_finermoe(finermoe_error *_swig_go_0) {
   finermoe_error *arg1 = (finermoe_error *) 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -388,7 +388,7 @@ _gostring_ _wrap_ErrorFound_low_f7ab71935afc2365(finermoe_error *_swig_go_0) {
 }
 
 
-void _wrap_ErrorFree_low_f7ab71935afc2365(finermoe_error *_swig_go_0) {
+void _wrap_ErrorFree_finermoe(finermoe_error *_swig_go_0) {
   finermoe_error *arg1 = (finermoe_error *) 0 ;
   
   arg1 = (finermoe_error *)_swig_go_0;
@@ -398,7 +398,7 @@ void _wrap_ErrorFree_low_f7ab71935afc2365(finermoe_error *_swig_go_0) {
 }
 
 
-char *_wrap_CancelCreate_low_f7ab71935afc2365(finermoe_cancel **_swig_go_0) {
+char *_wrap_CancelCreate_finermoe(finermoe_cancel **_swig_go_0) {
   finermoe_cancel **arg1 = (finermoe_cancel **) 0 ;
   finermoe_error **arg2 = (finermoe_error **) 0 ;
   finermoe_status result;
@@ -416,7 +416,7 @@ char *_wrap_CancelCreate_low_f7ab71935afc2365(finermoe_cancel **_swig_go_0) {
 }
 
 
-void _wrap_CancelRequest_low_f7ab71935afc2365(finermoe_cancel *_swig_go_0) {
+void _wrap_CancelRequest_finermoe(finermoe_cancel *_swig_go_0) {
   finermoe_cancel *arg1 = (finermoe_cancel *) 0 ;
   
   arg1 = (finermoe_cancel *)_swig_go_0;
@@ -426,7 +426,7 @@ void _wrap_CancelRequest_low_f7ab71935afc2365(finermoe_cancel *_swig_go_0) {
 }
 
 
-void _wrap_CancelReset_low_f7ab71935afc2365(finermoe_cancel *_swig_go_0) {
+void _wrap_CancelReset_finermoe(finermoe_cancel *_swig_go_0) {
   finermoe_cancel *arg1 = (finermoe_cancel *) 0 ;
   
   arg1 = (finermoe_cancel *)_swig_go_0;
@@ -436,7 +436,7 @@ void _wrap_CancelReset_low_f7ab71935afc2365(finermoe_cancel *_swig_go_0) {
 }
 
 
-int _wrap_CancelRequested_low_f7ab71935afc2365(finermoe_cancel *_swig_go_0) {
+int _wrap_CancelRequested_finermoe(finermoe_cancel *_swig_go_0) {
   finermoe_cancel *arg1 = (finermoe_cancel *) 0 ;
   int32_t result;
   int _swig_go_result;
@@ -449,7 +449,7 @@ int _wrap_CancelRequested_low_f7ab71935afc2365(finermoe_cancel *_swig_go_0) {
 }
 
 
-void _wrap_CancelFree_low_f7ab71935afc2365(finermoe_cancel *_swig_go_0) {
+void _wrap_CancelFree_finermoe(finermoe_cancel *_swig_go_0) {
   finermoe_cancel *arg1 = (finermoe_cancel *) 0 ;
   
   arg1 = (finermoe_cancel *)_swig_go_0;
@@ -459,7 +459,7 @@ void _wrap_CancelFree_low_f7ab71935afc2365(finermoe_cancel *_swig_go_0) {
 }
 
 
-int _wrap_SystemInfo_Isa_get_low_f7ab71935afc2365(struct finermoe_system_info *_swig_go_0) {
+int _wrap_SystemInfo_Isa_get_finermoe(struct finermoe_system_info *_swig_go_0) {
   struct finermoe_system_info *arg1 = (struct finermoe_system_info *) 0 ;
   int32_t result;
   int _swig_go_result;
@@ -472,7 +472,7 @@ int _wrap_SystemInfo_Isa_get_low_f7ab71935afc2365(struct finermoe_system_info *_
 }
 
 
-_gostring_ _wrap_SystemInfo_Kernels_get_low_f7ab71935afc2365(struct finermoe_system_info *_swig_go_0) {
+_gostring_ _wrap_SystemInfo_Kernels_get_finermoe(struct finermoe_system_info *_swig_go_0) {
   struct finermoe_system_info *arg1 = (struct finermoe_system_info *) 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -485,7 +485,7 @@ _gostring_ _wrap_SystemInfo_Kernels_get_low_f7ab71935afc2365(struct finermoe_sys
 }
 
 
-_gostring_ _wrap_SystemInfo_Compiler_get_low_f7ab71935afc2365(struct finermoe_system_info *_swig_go_0) {
+_gostring_ _wrap_SystemInfo_Compiler_get_finermoe(struct finermoe_system_info *_swig_go_0) {
   struct finermoe_system_info *arg1 = (struct finermoe_system_info *) 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -498,7 +498,7 @@ _gostring_ _wrap_SystemInfo_Compiler_get_low_f7ab71935afc2365(struct finermoe_sy
 }
 
 
-_gostring_ _wrap_SystemInfo_Build_get_low_f7ab71935afc2365(struct finermoe_system_info *_swig_go_0) {
+_gostring_ _wrap_SystemInfo_Build_get_finermoe(struct finermoe_system_info *_swig_go_0) {
   struct finermoe_system_info *arg1 = (struct finermoe_system_info *) 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -511,7 +511,7 @@ _gostring_ _wrap_SystemInfo_Build_get_low_f7ab71935afc2365(struct finermoe_syste
 }
 
 
-int _wrap_SystemInfo_Isas_get_low_f7ab71935afc2365(struct finermoe_system_info *_swig_go_0) {
+int _wrap_SystemInfo_Isas_get_finermoe(struct finermoe_system_info *_swig_go_0) {
   struct finermoe_system_info *arg1 = (struct finermoe_system_info *) 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -524,7 +524,7 @@ int _wrap_SystemInfo_Isas_get_low_f7ab71935afc2365(struct finermoe_system_info *
 }
 
 
-int _wrap_SystemInfo_NThreads_get_low_f7ab71935afc2365(struct finermoe_system_info *_swig_go_0) {
+int _wrap_SystemInfo_NThreads_get_finermoe(struct finermoe_system_info *_swig_go_0) {
   struct finermoe_system_info *arg1 = (struct finermoe_system_info *) 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -537,7 +537,7 @@ int _wrap_SystemInfo_NThreads_get_low_f7ab71935afc2365(struct finermoe_system_in
 }
 
 
-double _wrap_SystemInfo_ProcessorQuota_get_low_f7ab71935afc2365(struct finermoe_system_info *_swig_go_0) {
+double _wrap_SystemInfo_ProcessorQuota_get_finermoe(struct finermoe_system_info *_swig_go_0) {
   struct finermoe_system_info *arg1 = (struct finermoe_system_info *) 0 ;
   double result;
   double _swig_go_result;
@@ -550,7 +550,7 @@ double _wrap_SystemInfo_ProcessorQuota_get_low_f7ab71935afc2365(struct finermoe_
 }
 
 
-long long _wrap_SystemInfo_MemoryQuota_get_low_f7ab71935afc2365(struct finermoe_system_info *_swig_go_0) {
+long long _wrap_SystemInfo_MemoryQuota_get_finermoe(struct finermoe_system_info *_swig_go_0) {
   struct finermoe_system_info *arg1 = (struct finermoe_system_info *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -563,7 +563,7 @@ long long _wrap_SystemInfo_MemoryQuota_get_low_f7ab71935afc2365(struct finermoe_
 }
 
 
-long long _wrap_SystemInfo_MemoryAvailable_get_low_f7ab71935afc2365(struct finermoe_system_info *_swig_go_0) {
+long long _wrap_SystemInfo_MemoryAvailable_get_finermoe(struct finermoe_system_info *_swig_go_0) {
   struct finermoe_system_info *arg1 = (struct finermoe_system_info *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -576,7 +576,7 @@ long long _wrap_SystemInfo_MemoryAvailable_get_low_f7ab71935afc2365(struct finer
 }
 
 
-struct finermoe_system_info *_wrap_new_SystemInfo_low_f7ab71935afc2365() {
+struct finermoe_system_info *_wrap_new_SystemInfo_finermoe() {
   struct finermoe_system_info *result = 0 ;
   struct finermoe_system_info *_swig_go_result;
   
@@ -587,7 +587,7 @@ struct finermoe_system_info *_wrap_new_SystemInfo_low_f7ab71935afc2365() {
 }
 
 
-void _wrap_delete_SystemInfo_low_f7ab71935afc2365(struct finermoe_system_info *_swig_go_0) {
+void _wrap_delete_SystemInfo_finermoe(struct finermoe_system_info *_swig_go_0) {
   struct finermoe_system_info *arg1 = (struct finermoe_system_info *) 0 ;
   
   arg1 = *(struct finermoe_system_info **)&_swig_go_0; 
@@ -597,7 +597,7 @@ void _wrap_delete_SystemInfo_low_f7ab71935afc2365(struct finermoe_system_info *_
 }
 
 
-char *_wrap_SystemGetInfo_low_f7ab71935afc2365(struct finermoe_system_info *_swig_go_0) {
+char *_wrap_SystemGetInfo_finermoe(struct finermoe_system_info *_swig_go_0) {
   finermoe_system_info *arg1 = (finermoe_system_info *) 0 ;
   finermoe_error **arg2 = (finermoe_error **) 0 ;
   finermoe_status result;
@@ -615,7 +615,7 @@ char *_wrap_SystemGetInfo_low_f7ab71935afc2365(struct finermoe_system_info *_swi
 }
 
 
-int _wrap_DeviceInfo_Kind_get_low_f7ab71935afc2365(struct finermoe_device_info *_swig_go_0) {
+int _wrap_DeviceInfo_Kind_get_finermoe(struct finermoe_device_info *_swig_go_0) {
   struct finermoe_device_info *arg1 = (struct finermoe_device_info *) 0 ;
   int32_t result;
   int _swig_go_result;
@@ -628,7 +628,7 @@ int _wrap_DeviceInfo_Kind_get_low_f7ab71935afc2365(struct finermoe_device_info *
 }
 
 
-_gostring_ _wrap_DeviceInfo_Name_get_low_f7ab71935afc2365(struct finermoe_device_info *_swig_go_0) {
+_gostring_ _wrap_DeviceInfo_Name_get_finermoe(struct finermoe_device_info *_swig_go_0) {
   struct finermoe_device_info *arg1 = (struct finermoe_device_info *) 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -641,7 +641,7 @@ _gostring_ _wrap_DeviceInfo_Name_get_low_f7ab71935afc2365(struct finermoe_device
 }
 
 
-_gostring_ _wrap_DeviceInfo_Description_get_low_f7ab71935afc2365(struct finermoe_device_info *_swig_go_0) {
+_gostring_ _wrap_DeviceInfo_Description_get_finermoe(struct finermoe_device_info *_swig_go_0) {
   struct finermoe_device_info *arg1 = (struct finermoe_device_info *) 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -654,7 +654,7 @@ _gostring_ _wrap_DeviceInfo_Description_get_low_f7ab71935afc2365(struct finermoe
 }
 
 
-_gostring_ _wrap_DeviceInfo_Version_get_low_f7ab71935afc2365(struct finermoe_device_info *_swig_go_0) {
+_gostring_ _wrap_DeviceInfo_Version_get_finermoe(struct finermoe_device_info *_swig_go_0) {
   struct finermoe_device_info *arg1 = (struct finermoe_device_info *) 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -667,7 +667,7 @@ _gostring_ _wrap_DeviceInfo_Version_get_low_f7ab71935afc2365(struct finermoe_dev
 }
 
 
-long long _wrap_DeviceInfo_Memory_get_low_f7ab71935afc2365(struct finermoe_device_info *_swig_go_0) {
+long long _wrap_DeviceInfo_Memory_get_finermoe(struct finermoe_device_info *_swig_go_0) {
   struct finermoe_device_info *arg1 = (struct finermoe_device_info *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -680,7 +680,7 @@ long long _wrap_DeviceInfo_Memory_get_low_f7ab71935afc2365(struct finermoe_devic
 }
 
 
-long long _wrap_DeviceInfo_MemoryAvailable_get_low_f7ab71935afc2365(struct finermoe_device_info *_swig_go_0) {
+long long _wrap_DeviceInfo_MemoryAvailable_get_finermoe(struct finermoe_device_info *_swig_go_0) {
   struct finermoe_device_info *arg1 = (struct finermoe_device_info *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -693,7 +693,7 @@ long long _wrap_DeviceInfo_MemoryAvailable_get_low_f7ab71935afc2365(struct finer
 }
 
 
-int _wrap_DeviceInfo_WeightDtypes_get_low_f7ab71935afc2365(struct finermoe_device_info *_swig_go_0) {
+int _wrap_DeviceInfo_WeightDtypes_get_finermoe(struct finermoe_device_info *_swig_go_0) {
   struct finermoe_device_info *arg1 = (struct finermoe_device_info *) 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -706,7 +706,7 @@ int _wrap_DeviceInfo_WeightDtypes_get_low_f7ab71935afc2365(struct finermoe_devic
 }
 
 
-int _wrap_DeviceInfo_KvDtypes_get_low_f7ab71935afc2365(struct finermoe_device_info *_swig_go_0) {
+int _wrap_DeviceInfo_KvDtypes_get_finermoe(struct finermoe_device_info *_swig_go_0) {
   struct finermoe_device_info *arg1 = (struct finermoe_device_info *) 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -719,7 +719,7 @@ int _wrap_DeviceInfo_KvDtypes_get_low_f7ab71935afc2365(struct finermoe_device_in
 }
 
 
-int _wrap_DeviceInfo_CopiesWeights_get_low_f7ab71935afc2365(struct finermoe_device_info *_swig_go_0) {
+int _wrap_DeviceInfo_CopiesWeights_get_finermoe(struct finermoe_device_info *_swig_go_0) {
   struct finermoe_device_info *arg1 = (struct finermoe_device_info *) 0 ;
   int32_t result;
   int _swig_go_result;
@@ -732,7 +732,7 @@ int _wrap_DeviceInfo_CopiesWeights_get_low_f7ab71935afc2365(struct finermoe_devi
 }
 
 
-struct finermoe_device_info *_wrap_new_DeviceInfo_low_f7ab71935afc2365() {
+struct finermoe_device_info *_wrap_new_DeviceInfo_finermoe() {
   struct finermoe_device_info *result = 0 ;
   struct finermoe_device_info *_swig_go_result;
   
@@ -743,7 +743,7 @@ struct finermoe_device_info *_wrap_new_DeviceInfo_low_f7ab71935afc2365() {
 }
 
 
-void _wrap_delete_DeviceInfo_low_f7ab71935afc2365(struct finermoe_device_info *_swig_go_0) {
+void _wrap_delete_DeviceInfo_finermoe(struct finermoe_device_info *_swig_go_0) {
   struct finermoe_device_info *arg1 = (struct finermoe_device_info *) 0 ;
   
   arg1 = *(struct finermoe_device_info **)&_swig_go_0; 
@@ -753,7 +753,7 @@ void _wrap_delete_DeviceInfo_low_f7ab71935afc2365(struct finermoe_device_info *_
 }
 
 
-char *_wrap_DeviceCount_low_f7ab71935afc2365(_gostring_ _swig_go_0, intgo *_swig_go_1) {
+char *_wrap_DeviceCount_finermoe(_gostring_ _swig_go_0, intgo *_swig_go_1) {
   char *arg1 = (char *) 0 ;
   size_t *arg2 = (size_t *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -781,7 +781,7 @@ char *_wrap_DeviceCount_low_f7ab71935afc2365(_gostring_ _swig_go_0, intgo *_swig
 }
 
 
-char *_wrap_DeviceGetInfo_low_f7ab71935afc2365(_gostring_ _swig_go_0, intgo _swig_go_1, struct finermoe_device_info *_swig_go_2) {
+char *_wrap_DeviceGetInfo_finermoe(_gostring_ _swig_go_0, intgo _swig_go_1, struct finermoe_device_info *_swig_go_2) {
   char *arg1 = (char *) 0 ;
   size_t arg2 ;
   finermoe_device_info *arg3 = (finermoe_device_info *) 0 ;
@@ -811,7 +811,7 @@ char *_wrap_DeviceGetInfo_low_f7ab71935afc2365(_gostring_ _swig_go_0, intgo _swi
 }
 
 
-char *_wrap_RuntimeOptionsCreate_low_f7ab71935afc2365(finermoe_runtime_options **_swig_go_0) {
+char *_wrap_RuntimeOptionsCreate_finermoe(finermoe_runtime_options **_swig_go_0) {
   finermoe_runtime_options **arg1 = (finermoe_runtime_options **) 0 ;
   finermoe_error **arg2 = (finermoe_error **) 0 ;
   finermoe_status result;
@@ -829,7 +829,7 @@ char *_wrap_RuntimeOptionsCreate_low_f7ab71935afc2365(finermoe_runtime_options *
 }
 
 
-void _wrap_RuntimeOptionsFree_low_f7ab71935afc2365(finermoe_runtime_options *_swig_go_0) {
+void _wrap_RuntimeOptionsFree_finermoe(finermoe_runtime_options *_swig_go_0) {
   finermoe_runtime_options *arg1 = (finermoe_runtime_options *) 0 ;
   
   arg1 = (finermoe_runtime_options *)_swig_go_0;
@@ -839,7 +839,7 @@ void _wrap_RuntimeOptionsFree_low_f7ab71935afc2365(finermoe_runtime_options *_sw
 }
 
 
-char *_wrap_RuntimeOptionsSetThreads_low_f7ab71935afc2365(finermoe_runtime_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_RuntimeOptionsSetThreads_finermoe(finermoe_runtime_options *_swig_go_0, int _swig_go_1) {
   finermoe_runtime_options *arg1 = (finermoe_runtime_options *) 0 ;
   uint32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -859,7 +859,7 @@ char *_wrap_RuntimeOptionsSetThreads_low_f7ab71935afc2365(finermoe_runtime_optio
 }
 
 
-char *_wrap_RuntimeOptionsSetIsa_low_f7ab71935afc2365(finermoe_runtime_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_RuntimeOptionsSetIsa_finermoe(finermoe_runtime_options *_swig_go_0, int _swig_go_1) {
   finermoe_runtime_options *arg1 = (finermoe_runtime_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -879,7 +879,7 @@ char *_wrap_RuntimeOptionsSetIsa_low_f7ab71935afc2365(finermoe_runtime_options *
 }
 
 
-char *_wrap_RuntimeOptionsSetMemoryLimit_low_f7ab71935afc2365(finermoe_runtime_options *_swig_go_0, long long _swig_go_1) {
+char *_wrap_RuntimeOptionsSetMemoryLimit_finermoe(finermoe_runtime_options *_swig_go_0, long long _swig_go_1) {
   finermoe_runtime_options *arg1 = (finermoe_runtime_options *) 0 ;
   uint64_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -899,7 +899,7 @@ char *_wrap_RuntimeOptionsSetMemoryLimit_low_f7ab71935afc2365(finermoe_runtime_o
 }
 
 
-char *_wrap_RuntimeOptionsSetLog_low_f7ab71935afc2365(finermoe_runtime_options *_swig_go_0, finermoe_log_fn _swig_go_1, void *_swig_go_2) {
+char *_wrap_RuntimeOptionsSetLog_finermoe(finermoe_runtime_options *_swig_go_0, finermoe_log_fn _swig_go_1, void *_swig_go_2) {
   finermoe_runtime_options *arg1 = (finermoe_runtime_options *) 0 ;
   finermoe_log_fn arg2 = (finermoe_log_fn) 0 ;
   void *arg3 = (void *) 0 ;
@@ -921,7 +921,7 @@ char *_wrap_RuntimeOptionsSetLog_low_f7ab71935afc2365(finermoe_runtime_options *
 }
 
 
-char *_wrap_RuntimeOptionsSetExecutor_low_f7ab71935afc2365(finermoe_runtime_options *_swig_go_0, finermoe_executor_fn _swig_go_1, void *_swig_go_2, int _swig_go_3) {
+char *_wrap_RuntimeOptionsSetExecutor_finermoe(finermoe_runtime_options *_swig_go_0, finermoe_executor_fn _swig_go_1, void *_swig_go_2, int _swig_go_3) {
   finermoe_runtime_options *arg1 = (finermoe_runtime_options *) 0 ;
   finermoe_executor_fn arg2 = (finermoe_executor_fn) 0 ;
   void *arg3 = (void *) 0 ;
@@ -945,7 +945,7 @@ char *_wrap_RuntimeOptionsSetExecutor_low_f7ab71935afc2365(finermoe_runtime_opti
 }
 
 
-char *_wrap_RuntimeOptionsSetProfile_low_f7ab71935afc2365(finermoe_runtime_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_RuntimeOptionsSetProfile_finermoe(finermoe_runtime_options *_swig_go_0, int _swig_go_1) {
   finermoe_runtime_options *arg1 = (finermoe_runtime_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -965,7 +965,7 @@ char *_wrap_RuntimeOptionsSetProfile_low_f7ab71935afc2365(finermoe_runtime_optio
 }
 
 
-char *_wrap_RuntimeOptionsSetDevice_low_f7ab71935afc2365(finermoe_runtime_options *_swig_go_0, _gostring_ _swig_go_1) {
+char *_wrap_RuntimeOptionsSetDevice_finermoe(finermoe_runtime_options *_swig_go_0, _gostring_ _swig_go_1) {
   finermoe_runtime_options *arg1 = (finermoe_runtime_options *) 0 ;
   char *arg2 = (char *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -993,7 +993,7 @@ char *_wrap_RuntimeOptionsSetDevice_low_f7ab71935afc2365(finermoe_runtime_option
 }
 
 
-char *_wrap_RuntimeOptionsSetDeviceModule_low_f7ab71935afc2365(finermoe_runtime_options *_swig_go_0, _gostring_ _swig_go_1) {
+char *_wrap_RuntimeOptionsSetDeviceModule_finermoe(finermoe_runtime_options *_swig_go_0, _gostring_ _swig_go_1) {
   finermoe_runtime_options *arg1 = (finermoe_runtime_options *) 0 ;
   char *arg2 = (char *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -1018,7 +1018,7 @@ char *_wrap_RuntimeOptionsSetDeviceModule_low_f7ab71935afc2365(finermoe_runtime_
 }
 
 
-char *_wrap_RuntimeCreate_low_f7ab71935afc2365(finermoe_runtime_options *_swig_go_0, finermoe_runtime **_swig_go_1) {
+char *_wrap_RuntimeCreate_finermoe(finermoe_runtime_options *_swig_go_0, finermoe_runtime **_swig_go_1) {
   finermoe_runtime_options *arg1 = (finermoe_runtime_options *) 0 ;
   finermoe_runtime **arg2 = (finermoe_runtime **) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -1038,7 +1038,7 @@ char *_wrap_RuntimeCreate_low_f7ab71935afc2365(finermoe_runtime_options *_swig_g
 }
 
 
-char *_wrap_RuntimeOpenModel_low_f7ab71935afc2365(finermoe_model *_swig_go_0, finermoe_runtime **_swig_go_1) {
+char *_wrap_RuntimeOpenModel_finermoe(finermoe_model *_swig_go_0, finermoe_runtime **_swig_go_1) {
   finermoe_model *arg1 = (finermoe_model *) 0 ;
   finermoe_runtime **arg2 = (finermoe_runtime **) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -1058,7 +1058,7 @@ char *_wrap_RuntimeOpenModel_low_f7ab71935afc2365(finermoe_model *_swig_go_0, fi
 }
 
 
-void _wrap_RuntimeFree_low_f7ab71935afc2365(finermoe_runtime *_swig_go_0) {
+void _wrap_RuntimeFree_finermoe(finermoe_runtime *_swig_go_0) {
   finermoe_runtime *arg1 = (finermoe_runtime *) 0 ;
   
   arg1 = (finermoe_runtime *)_swig_go_0;
@@ -1068,7 +1068,7 @@ void _wrap_RuntimeFree_low_f7ab71935afc2365(finermoe_runtime *_swig_go_0) {
 }
 
 
-int _wrap_RuntimeInfo_NThreads_get_low_f7ab71935afc2365(struct finermoe_runtime_info *_swig_go_0) {
+int _wrap_RuntimeInfo_NThreads_get_finermoe(struct finermoe_runtime_info *_swig_go_0) {
   struct finermoe_runtime_info *arg1 = (struct finermoe_runtime_info *) 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -1081,7 +1081,7 @@ int _wrap_RuntimeInfo_NThreads_get_low_f7ab71935afc2365(struct finermoe_runtime_
 }
 
 
-int _wrap_RuntimeInfo_Isa_get_low_f7ab71935afc2365(struct finermoe_runtime_info *_swig_go_0) {
+int _wrap_RuntimeInfo_Isa_get_finermoe(struct finermoe_runtime_info *_swig_go_0) {
   struct finermoe_runtime_info *arg1 = (struct finermoe_runtime_info *) 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1094,7 +1094,7 @@ int _wrap_RuntimeInfo_Isa_get_low_f7ab71935afc2365(struct finermoe_runtime_info 
 }
 
 
-long long _wrap_RuntimeInfo_MemoryLimit_get_low_f7ab71935afc2365(struct finermoe_runtime_info *_swig_go_0) {
+long long _wrap_RuntimeInfo_MemoryLimit_get_finermoe(struct finermoe_runtime_info *_swig_go_0) {
   struct finermoe_runtime_info *arg1 = (struct finermoe_runtime_info *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -1107,7 +1107,7 @@ long long _wrap_RuntimeInfo_MemoryLimit_get_low_f7ab71935afc2365(struct finermoe
 }
 
 
-long long _wrap_RuntimeInfo_MemoryUsed_get_low_f7ab71935afc2365(struct finermoe_runtime_info *_swig_go_0) {
+long long _wrap_RuntimeInfo_MemoryUsed_get_finermoe(struct finermoe_runtime_info *_swig_go_0) {
   struct finermoe_runtime_info *arg1 = (struct finermoe_runtime_info *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -1120,7 +1120,7 @@ long long _wrap_RuntimeInfo_MemoryUsed_get_low_f7ab71935afc2365(struct finermoe_
 }
 
 
-long long _wrap_RuntimeInfo_MemoryPeak_get_low_f7ab71935afc2365(struct finermoe_runtime_info *_swig_go_0) {
+long long _wrap_RuntimeInfo_MemoryPeak_get_finermoe(struct finermoe_runtime_info *_swig_go_0) {
   struct finermoe_runtime_info *arg1 = (struct finermoe_runtime_info *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -1133,7 +1133,7 @@ long long _wrap_RuntimeInfo_MemoryPeak_get_low_f7ab71935afc2365(struct finermoe_
 }
 
 
-_gostring_ _wrap_RuntimeInfo_Device_get_low_f7ab71935afc2365(struct finermoe_runtime_info *_swig_go_0) {
+_gostring_ _wrap_RuntimeInfo_Device_get_finermoe(struct finermoe_runtime_info *_swig_go_0) {
   struct finermoe_runtime_info *arg1 = (struct finermoe_runtime_info *) 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -1146,7 +1146,7 @@ _gostring_ _wrap_RuntimeInfo_Device_get_low_f7ab71935afc2365(struct finermoe_run
 }
 
 
-struct finermoe_runtime_info *_wrap_new_RuntimeInfo_low_f7ab71935afc2365() {
+struct finermoe_runtime_info *_wrap_new_RuntimeInfo_finermoe() {
   struct finermoe_runtime_info *result = 0 ;
   struct finermoe_runtime_info *_swig_go_result;
   
@@ -1157,7 +1157,7 @@ struct finermoe_runtime_info *_wrap_new_RuntimeInfo_low_f7ab71935afc2365() {
 }
 
 
-void _wrap_delete_RuntimeInfo_low_f7ab71935afc2365(struct finermoe_runtime_info *_swig_go_0) {
+void _wrap_delete_RuntimeInfo_finermoe(struct finermoe_runtime_info *_swig_go_0) {
   struct finermoe_runtime_info *arg1 = (struct finermoe_runtime_info *) 0 ;
   
   arg1 = *(struct finermoe_runtime_info **)&_swig_go_0; 
@@ -1167,7 +1167,7 @@ void _wrap_delete_RuntimeInfo_low_f7ab71935afc2365(struct finermoe_runtime_info 
 }
 
 
-char *_wrap_RuntimeGetInfo_low_f7ab71935afc2365(finermoe_runtime *_swig_go_0, struct finermoe_runtime_info *_swig_go_1) {
+char *_wrap_RuntimeGetInfo_finermoe(finermoe_runtime *_swig_go_0, struct finermoe_runtime_info *_swig_go_1) {
   finermoe_runtime *arg1 = (finermoe_runtime *) 0 ;
   finermoe_runtime_info *arg2 = (finermoe_runtime_info *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -1187,7 +1187,7 @@ char *_wrap_RuntimeGetInfo_low_f7ab71935afc2365(finermoe_runtime *_swig_go_0, st
 }
 
 
-_gostring_ _wrap_RuntimeOperation_Name_get_low_f7ab71935afc2365(struct finermoe_runtime_operation *_swig_go_0) {
+_gostring_ _wrap_RuntimeOperation_Name_get_finermoe(struct finermoe_runtime_operation *_swig_go_0) {
   struct finermoe_runtime_operation *arg1 = (struct finermoe_runtime_operation *) 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -1200,7 +1200,7 @@ _gostring_ _wrap_RuntimeOperation_Name_get_low_f7ab71935afc2365(struct finermoe_
 }
 
 
-long long _wrap_RuntimeOperation_NCalls_get_low_f7ab71935afc2365(struct finermoe_runtime_operation *_swig_go_0) {
+long long _wrap_RuntimeOperation_NCalls_get_finermoe(struct finermoe_runtime_operation *_swig_go_0) {
   struct finermoe_runtime_operation *arg1 = (struct finermoe_runtime_operation *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -1213,7 +1213,7 @@ long long _wrap_RuntimeOperation_NCalls_get_low_f7ab71935afc2365(struct finermoe
 }
 
 
-double _wrap_RuntimeOperation_Seconds_get_low_f7ab71935afc2365(struct finermoe_runtime_operation *_swig_go_0) {
+double _wrap_RuntimeOperation_Seconds_get_finermoe(struct finermoe_runtime_operation *_swig_go_0) {
   struct finermoe_runtime_operation *arg1 = (struct finermoe_runtime_operation *) 0 ;
   double result;
   double _swig_go_result;
@@ -1226,7 +1226,7 @@ double _wrap_RuntimeOperation_Seconds_get_low_f7ab71935afc2365(struct finermoe_r
 }
 
 
-long long _wrap_RuntimeOperation_Bytes_get_low_f7ab71935afc2365(struct finermoe_runtime_operation *_swig_go_0) {
+long long _wrap_RuntimeOperation_Bytes_get_finermoe(struct finermoe_runtime_operation *_swig_go_0) {
   struct finermoe_runtime_operation *arg1 = (struct finermoe_runtime_operation *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -1239,7 +1239,7 @@ long long _wrap_RuntimeOperation_Bytes_get_low_f7ab71935afc2365(struct finermoe_
 }
 
 
-long long _wrap_RuntimeOperation_Macs_get_low_f7ab71935afc2365(struct finermoe_runtime_operation *_swig_go_0) {
+long long _wrap_RuntimeOperation_Macs_get_finermoe(struct finermoe_runtime_operation *_swig_go_0) {
   struct finermoe_runtime_operation *arg1 = (struct finermoe_runtime_operation *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -1252,7 +1252,7 @@ long long _wrap_RuntimeOperation_Macs_get_low_f7ab71935afc2365(struct finermoe_r
 }
 
 
-struct finermoe_runtime_operation *_wrap_new_RuntimeOperation_low_f7ab71935afc2365() {
+struct finermoe_runtime_operation *_wrap_new_RuntimeOperation_finermoe() {
   struct finermoe_runtime_operation *result = 0 ;
   struct finermoe_runtime_operation *_swig_go_result;
   
@@ -1263,7 +1263,7 @@ struct finermoe_runtime_operation *_wrap_new_RuntimeOperation_low_f7ab71935afc23
 }
 
 
-void _wrap_delete_RuntimeOperation_low_f7ab71935afc2365(struct finermoe_runtime_operation *_swig_go_0) {
+void _wrap_delete_RuntimeOperation_finermoe(struct finermoe_runtime_operation *_swig_go_0) {
   struct finermoe_runtime_operation *arg1 = (struct finermoe_runtime_operation *) 0 ;
   
   arg1 = *(struct finermoe_runtime_operation **)&_swig_go_0; 
@@ -1273,7 +1273,7 @@ void _wrap_delete_RuntimeOperation_low_f7ab71935afc2365(struct finermoe_runtime_
 }
 
 
-intgo _wrap_RuntimeOperationCount_low_f7ab71935afc2365(finermoe_runtime *_swig_go_0) {
+intgo _wrap_RuntimeOperationCount_finermoe(finermoe_runtime *_swig_go_0) {
   finermoe_runtime *arg1 = (finermoe_runtime *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -1286,7 +1286,7 @@ intgo _wrap_RuntimeOperationCount_low_f7ab71935afc2365(finermoe_runtime *_swig_g
 }
 
 
-char *_wrap_RuntimeGetOperation_low_f7ab71935afc2365(finermoe_runtime *_swig_go_0, intgo _swig_go_1, struct finermoe_runtime_operation *_swig_go_2) {
+char *_wrap_RuntimeGetOperation_finermoe(finermoe_runtime *_swig_go_0, intgo _swig_go_1, struct finermoe_runtime_operation *_swig_go_2) {
   finermoe_runtime *arg1 = (finermoe_runtime *) 0 ;
   size_t arg2 ;
   finermoe_runtime_operation *arg3 = (finermoe_runtime_operation *) 0 ;
@@ -1308,7 +1308,7 @@ char *_wrap_RuntimeGetOperation_low_f7ab71935afc2365(finermoe_runtime *_swig_go_
 }
 
 
-char *_wrap_RuntimeResetProfile_low_f7ab71935afc2365(finermoe_runtime *_swig_go_0) {
+char *_wrap_RuntimeResetProfile_finermoe(finermoe_runtime *_swig_go_0) {
   finermoe_runtime *arg1 = (finermoe_runtime *) 0 ;
   finermoe_error **arg2 = (finermoe_error **) 0 ;
   finermoe_status result;
@@ -1326,7 +1326,7 @@ char *_wrap_RuntimeResetProfile_low_f7ab71935afc2365(finermoe_runtime *_swig_go_
 }
 
 
-char *_wrap_ConfigOpen_low_f7ab71935afc2365(_gostring_ _swig_go_0, finermoe_config **_swig_go_1) {
+char *_wrap_ConfigOpen_finermoe(_gostring_ _swig_go_0, finermoe_config **_swig_go_1) {
   char *arg1 = (char *) 0 ;
   finermoe_config **arg2 = (finermoe_config **) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -1351,7 +1351,7 @@ char *_wrap_ConfigOpen_low_f7ab71935afc2365(_gostring_ _swig_go_0, finermoe_conf
 }
 
 
-char *_wrap_ConfigOpenMemory_low_f7ab71935afc2365(_gostring_ _swig_go_0, finermoe_config **_swig_go_1) {
+char *_wrap_ConfigOpenMemory_finermoe(_gostring_ _swig_go_0, finermoe_config **_swig_go_1) {
   char *arg1 = (char *) 0 ;
   size_t arg2 ;
   finermoe_config **arg3 = (finermoe_config **) 0 ;
@@ -1375,7 +1375,7 @@ char *_wrap_ConfigOpenMemory_low_f7ab71935afc2365(_gostring_ _swig_go_0, finermo
 }
 
 
-char *_wrap_ConfigOpenModel_low_f7ab71935afc2365(finermoe_model *_swig_go_0, finermoe_config **_swig_go_1) {
+char *_wrap_ConfigOpenModel_finermoe(finermoe_model *_swig_go_0, finermoe_config **_swig_go_1) {
   finermoe_model *arg1 = (finermoe_model *) 0 ;
   finermoe_config **arg2 = (finermoe_config **) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -1395,7 +1395,7 @@ char *_wrap_ConfigOpenModel_low_f7ab71935afc2365(finermoe_model *_swig_go_0, fin
 }
 
 
-void _wrap_ConfigFree_low_f7ab71935afc2365(finermoe_config *_swig_go_0) {
+void _wrap_ConfigFree_finermoe(finermoe_config *_swig_go_0) {
   finermoe_config *arg1 = (finermoe_config *) 0 ;
   
   arg1 = (finermoe_config *)_swig_go_0;
@@ -1405,7 +1405,7 @@ void _wrap_ConfigFree_low_f7ab71935afc2365(finermoe_config *_swig_go_0) {
 }
 
 
-int _wrap_ConfigInfo_Dtype_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+int _wrap_ConfigInfo_Dtype_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1418,7 +1418,7 @@ int _wrap_ConfigInfo_Dtype_get_low_f7ab71935afc2365(struct finermoe_config_info 
 }
 
 
-_gostring_ _wrap_ConfigInfo_ModelType_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+_gostring_ _wrap_ConfigInfo_ModelType_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -1431,7 +1431,7 @@ _gostring_ _wrap_ConfigInfo_ModelType_get_low_f7ab71935afc2365(struct finermoe_c
 }
 
 
-intgo _wrap_ConfigInfo_HiddenSize_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+intgo _wrap_ConfigInfo_HiddenSize_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -1444,7 +1444,7 @@ intgo _wrap_ConfigInfo_HiddenSize_get_low_f7ab71935afc2365(struct finermoe_confi
 }
 
 
-intgo _wrap_ConfigInfo_IntermediateSize_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+intgo _wrap_ConfigInfo_IntermediateSize_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -1457,7 +1457,7 @@ intgo _wrap_ConfigInfo_IntermediateSize_get_low_f7ab71935afc2365(struct finermoe
 }
 
 
-intgo _wrap_ConfigInfo_NLayers_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+intgo _wrap_ConfigInfo_NLayers_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -1470,7 +1470,7 @@ intgo _wrap_ConfigInfo_NLayers_get_low_f7ab71935afc2365(struct finermoe_config_i
 }
 
 
-intgo _wrap_ConfigInfo_NMoeLayers_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+intgo _wrap_ConfigInfo_NMoeLayers_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -1483,7 +1483,7 @@ intgo _wrap_ConfigInfo_NMoeLayers_get_low_f7ab71935afc2365(struct finermoe_confi
 }
 
 
-intgo _wrap_ConfigInfo_NHeads_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+intgo _wrap_ConfigInfo_NHeads_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -1496,7 +1496,7 @@ intgo _wrap_ConfigInfo_NHeads_get_low_f7ab71935afc2365(struct finermoe_config_in
 }
 
 
-intgo _wrap_ConfigInfo_NKvHeads_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+intgo _wrap_ConfigInfo_NKvHeads_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -1509,7 +1509,7 @@ intgo _wrap_ConfigInfo_NKvHeads_get_low_f7ab71935afc2365(struct finermoe_config_
 }
 
 
-intgo _wrap_ConfigInfo_HeadSize_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+intgo _wrap_ConfigInfo_HeadSize_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -1522,7 +1522,7 @@ intgo _wrap_ConfigInfo_HeadSize_get_low_f7ab71935afc2365(struct finermoe_config_
 }
 
 
-intgo _wrap_ConfigInfo_VocabSize_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+intgo _wrap_ConfigInfo_VocabSize_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -1535,7 +1535,7 @@ intgo _wrap_ConfigInfo_VocabSize_get_low_f7ab71935afc2365(struct finermoe_config
 }
 
 
-intgo _wrap_ConfigInfo_MaxPositions_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+intgo _wrap_ConfigInfo_MaxPositions_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -1548,7 +1548,7 @@ intgo _wrap_ConfigInfo_MaxPositions_get_low_f7ab71935afc2365(struct finermoe_con
 }
 
 
-intgo _wrap_ConfigInfo_GranularityInter_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+intgo _wrap_ConfigInfo_GranularityInter_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -1561,7 +1561,7 @@ intgo _wrap_ConfigInfo_GranularityInter_get_low_f7ab71935afc2365(struct finermoe
 }
 
 
-intgo _wrap_ConfigInfo_ExpansionInter_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+intgo _wrap_ConfigInfo_ExpansionInter_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -1574,7 +1574,7 @@ intgo _wrap_ConfigInfo_ExpansionInter_get_low_f7ab71935afc2365(struct finermoe_c
 }
 
 
-intgo _wrap_ConfigInfo_GranularityOutput_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+intgo _wrap_ConfigInfo_GranularityOutput_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -1587,7 +1587,7 @@ intgo _wrap_ConfigInfo_GranularityOutput_get_low_f7ab71935afc2365(struct finermo
 }
 
 
-intgo _wrap_ConfigInfo_ExpansionOutput_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+intgo _wrap_ConfigInfo_ExpansionOutput_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -1600,7 +1600,7 @@ intgo _wrap_ConfigInfo_ExpansionOutput_get_low_f7ab71935afc2365(struct finermoe_
 }
 
 
-intgo _wrap_ConfigInfo_NExperts_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+intgo _wrap_ConfigInfo_NExperts_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -1613,7 +1613,7 @@ intgo _wrap_ConfigInfo_NExperts_get_low_f7ab71935afc2365(struct finermoe_config_
 }
 
 
-intgo _wrap_ConfigInfo_NExpertsPerToken_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+intgo _wrap_ConfigInfo_NExpertsPerToken_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -1626,7 +1626,7 @@ intgo _wrap_ConfigInfo_NExpertsPerToken_get_low_f7ab71935afc2365(struct finermoe
 }
 
 
-intgo _wrap_ConfigInfo_ExpertWidth_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+intgo _wrap_ConfigInfo_ExpertWidth_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -1639,7 +1639,7 @@ intgo _wrap_ConfigInfo_ExpertWidth_get_low_f7ab71935afc2365(struct finermoe_conf
 }
 
 
-intgo _wrap_ConfigInfo_ExpertOutputWidth_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+intgo _wrap_ConfigInfo_ExpertOutputWidth_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -1652,7 +1652,7 @@ intgo _wrap_ConfigInfo_ExpertOutputWidth_get_low_f7ab71935afc2365(struct finermo
 }
 
 
-intgo _wrap_ConfigInfo_SharedExpertWidth_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+intgo _wrap_ConfigInfo_SharedExpertWidth_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -1665,7 +1665,7 @@ intgo _wrap_ConfigInfo_SharedExpertWidth_get_low_f7ab71935afc2365(struct finermo
 }
 
 
-int _wrap_ConfigInfo_HasConcatProj_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+int _wrap_ConfigInfo_HasConcatProj_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1678,7 +1678,7 @@ int _wrap_ConfigInfo_HasConcatProj_get_low_f7ab71935afc2365(struct finermoe_conf
 }
 
 
-int _wrap_ConfigInfo_HasSeparateRouter_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+int _wrap_ConfigInfo_HasSeparateRouter_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1691,7 +1691,7 @@ int _wrap_ConfigInfo_HasSeparateRouter_get_low_f7ab71935afc2365(struct finermoe_
 }
 
 
-int _wrap_ConfigInfo_NormTopkProb_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+int _wrap_ConfigInfo_NormTopkProb_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1704,7 +1704,7 @@ int _wrap_ConfigInfo_NormTopkProb_get_low_f7ab71935afc2365(struct finermoe_confi
 }
 
 
-int _wrap_ConfigInfo_TiedEmbeddings_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+int _wrap_ConfigInfo_TiedEmbeddings_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   int32_t result;
   int _swig_go_result;
@@ -1717,7 +1717,7 @@ int _wrap_ConfigInfo_TiedEmbeddings_get_low_f7ab71935afc2365(struct finermoe_con
 }
 
 
-double _wrap_ConfigInfo_RmsNormEps_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+double _wrap_ConfigInfo_RmsNormEps_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   double result;
   double _swig_go_result;
@@ -1730,7 +1730,7 @@ double _wrap_ConfigInfo_RmsNormEps_get_low_f7ab71935afc2365(struct finermoe_conf
 }
 
 
-double _wrap_ConfigInfo_RopeTheta_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+double _wrap_ConfigInfo_RopeTheta_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   double result;
   double _swig_go_result;
@@ -1743,7 +1743,7 @@ double _wrap_ConfigInfo_RopeTheta_get_low_f7ab71935afc2365(struct finermoe_confi
 }
 
 
-long long _wrap_ConfigInfo_ParametersTotal_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+long long _wrap_ConfigInfo_ParametersTotal_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -1756,7 +1756,7 @@ long long _wrap_ConfigInfo_ParametersTotal_get_low_f7ab71935afc2365(struct finer
 }
 
 
-long long _wrap_ConfigInfo_ParametersActive_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+long long _wrap_ConfigInfo_ParametersActive_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -1769,7 +1769,7 @@ long long _wrap_ConfigInfo_ParametersActive_get_low_f7ab71935afc2365(struct fine
 }
 
 
-_gostring_ _wrap_ConfigInfo_RopeScaling_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+_gostring_ _wrap_ConfigInfo_RopeScaling_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -1782,7 +1782,7 @@ _gostring_ _wrap_ConfigInfo_RopeScaling_get_low_f7ab71935afc2365(struct finermoe
 }
 
 
-double _wrap_ConfigInfo_RopeFactor_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+double _wrap_ConfigInfo_RopeFactor_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   double result;
   double _swig_go_result;
@@ -1795,7 +1795,7 @@ double _wrap_ConfigInfo_RopeFactor_get_low_f7ab71935afc2365(struct finermoe_conf
 }
 
 
-intgo _wrap_ConfigInfo_RopeOriginalPositions_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+intgo _wrap_ConfigInfo_RopeOriginalPositions_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -1808,7 +1808,7 @@ intgo _wrap_ConfigInfo_RopeOriginalPositions_get_low_f7ab71935afc2365(struct fin
 }
 
 
-double _wrap_ConfigInfo_RopeAttentionFactor_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+double _wrap_ConfigInfo_RopeAttentionFactor_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   double result;
   double _swig_go_result;
@@ -1821,7 +1821,7 @@ double _wrap_ConfigInfo_RopeAttentionFactor_get_low_f7ab71935afc2365(struct fine
 }
 
 
-intgo _wrap_ConfigInfo_SlidingWindow_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+intgo _wrap_ConfigInfo_SlidingWindow_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -1834,7 +1834,7 @@ intgo _wrap_ConfigInfo_SlidingWindow_get_low_f7ab71935afc2365(struct finermoe_co
 }
 
 
-intgo _wrap_ConfigInfo_NSlidingLayers_get_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+intgo _wrap_ConfigInfo_NSlidingLayers_get_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -1847,7 +1847,7 @@ intgo _wrap_ConfigInfo_NSlidingLayers_get_low_f7ab71935afc2365(struct finermoe_c
 }
 
 
-struct finermoe_config_info *_wrap_new_ConfigInfo_low_f7ab71935afc2365() {
+struct finermoe_config_info *_wrap_new_ConfigInfo_finermoe() {
   struct finermoe_config_info *result = 0 ;
   struct finermoe_config_info *_swig_go_result;
   
@@ -1858,7 +1858,7 @@ struct finermoe_config_info *_wrap_new_ConfigInfo_low_f7ab71935afc2365() {
 }
 
 
-void _wrap_delete_ConfigInfo_low_f7ab71935afc2365(struct finermoe_config_info *_swig_go_0) {
+void _wrap_delete_ConfigInfo_finermoe(struct finermoe_config_info *_swig_go_0) {
   struct finermoe_config_info *arg1 = (struct finermoe_config_info *) 0 ;
   
   arg1 = *(struct finermoe_config_info **)&_swig_go_0; 
@@ -1868,7 +1868,7 @@ void _wrap_delete_ConfigInfo_low_f7ab71935afc2365(struct finermoe_config_info *_
 }
 
 
-char *_wrap_ConfigGetInfo_low_f7ab71935afc2365(finermoe_config *_swig_go_0, struct finermoe_config_info *_swig_go_1) {
+char *_wrap_ConfigGetInfo_finermoe(finermoe_config *_swig_go_0, struct finermoe_config_info *_swig_go_1) {
   finermoe_config *arg1 = (finermoe_config *) 0 ;
   finermoe_config_info *arg2 = (finermoe_config_info *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -1888,7 +1888,7 @@ char *_wrap_ConfigGetInfo_low_f7ab71935afc2365(finermoe_config *_swig_go_0, stru
 }
 
 
-char *_wrap_ConfigGetJson_low_f7ab71935afc2365(finermoe_config *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
+char *_wrap_ConfigGetJson_finermoe(finermoe_config *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
   finermoe_config *arg1 = (finermoe_config *) 0 ;
   char *arg2 = (char *) 0 ;
   size_t arg3 ;
@@ -1913,7 +1913,7 @@ char *_wrap_ConfigGetJson_low_f7ab71935afc2365(finermoe_config *_swig_go_0, _gos
 }
 
 
-long long _wrap_Plan_WeightsEmbeddings_get_low_f7ab71935afc2365(struct finermoe_plan *_swig_go_0) {
+long long _wrap_Plan_WeightsEmbeddings_get_finermoe(struct finermoe_plan *_swig_go_0) {
   struct finermoe_plan *arg1 = (struct finermoe_plan *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -1926,7 +1926,7 @@ long long _wrap_Plan_WeightsEmbeddings_get_low_f7ab71935afc2365(struct finermoe_
 }
 
 
-long long _wrap_Plan_WeightsAttention_get_low_f7ab71935afc2365(struct finermoe_plan *_swig_go_0) {
+long long _wrap_Plan_WeightsAttention_get_finermoe(struct finermoe_plan *_swig_go_0) {
   struct finermoe_plan *arg1 = (struct finermoe_plan *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -1939,7 +1939,7 @@ long long _wrap_Plan_WeightsAttention_get_low_f7ab71935afc2365(struct finermoe_p
 }
 
 
-long long _wrap_Plan_WeightsDense_get_low_f7ab71935afc2365(struct finermoe_plan *_swig_go_0) {
+long long _wrap_Plan_WeightsDense_get_finermoe(struct finermoe_plan *_swig_go_0) {
   struct finermoe_plan *arg1 = (struct finermoe_plan *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -1952,7 +1952,7 @@ long long _wrap_Plan_WeightsDense_get_low_f7ab71935afc2365(struct finermoe_plan 
 }
 
 
-long long _wrap_Plan_WeightsShared_get_low_f7ab71935afc2365(struct finermoe_plan *_swig_go_0) {
+long long _wrap_Plan_WeightsShared_get_finermoe(struct finermoe_plan *_swig_go_0) {
   struct finermoe_plan *arg1 = (struct finermoe_plan *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -1965,7 +1965,7 @@ long long _wrap_Plan_WeightsShared_get_low_f7ab71935afc2365(struct finermoe_plan
 }
 
 
-long long _wrap_Plan_WeightsRouted_get_low_f7ab71935afc2365(struct finermoe_plan *_swig_go_0) {
+long long _wrap_Plan_WeightsRouted_get_finermoe(struct finermoe_plan *_swig_go_0) {
   struct finermoe_plan *arg1 = (struct finermoe_plan *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -1978,7 +1978,7 @@ long long _wrap_Plan_WeightsRouted_get_low_f7ab71935afc2365(struct finermoe_plan
 }
 
 
-long long _wrap_Plan_WeightsRouter_get_low_f7ab71935afc2365(struct finermoe_plan *_swig_go_0) {
+long long _wrap_Plan_WeightsRouter_get_finermoe(struct finermoe_plan *_swig_go_0) {
   struct finermoe_plan *arg1 = (struct finermoe_plan *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -1991,7 +1991,7 @@ long long _wrap_Plan_WeightsRouter_get_low_f7ab71935afc2365(struct finermoe_plan
 }
 
 
-long long _wrap_Plan_WeightsTotal_get_low_f7ab71935afc2365(struct finermoe_plan *_swig_go_0) {
+long long _wrap_Plan_WeightsTotal_get_finermoe(struct finermoe_plan *_swig_go_0) {
   struct finermoe_plan *arg1 = (struct finermoe_plan *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -2004,7 +2004,7 @@ long long _wrap_Plan_WeightsTotal_get_low_f7ab71935afc2365(struct finermoe_plan 
 }
 
 
-long long _wrap_Plan_KvCache_get_low_f7ab71935afc2365(struct finermoe_plan *_swig_go_0) {
+long long _wrap_Plan_KvCache_get_finermoe(struct finermoe_plan *_swig_go_0) {
   struct finermoe_plan *arg1 = (struct finermoe_plan *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -2017,7 +2017,7 @@ long long _wrap_Plan_KvCache_get_low_f7ab71935afc2365(struct finermoe_plan *_swi
 }
 
 
-long long _wrap_Plan_Scratch_get_low_f7ab71935afc2365(struct finermoe_plan *_swig_go_0) {
+long long _wrap_Plan_Scratch_get_finermoe(struct finermoe_plan *_swig_go_0) {
   struct finermoe_plan *arg1 = (struct finermoe_plan *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -2030,7 +2030,7 @@ long long _wrap_Plan_Scratch_get_low_f7ab71935afc2365(struct finermoe_plan *_swi
 }
 
 
-long long _wrap_Plan_AllocatedTotal_get_low_f7ab71935afc2365(struct finermoe_plan *_swig_go_0) {
+long long _wrap_Plan_AllocatedTotal_get_finermoe(struct finermoe_plan *_swig_go_0) {
   struct finermoe_plan *arg1 = (struct finermoe_plan *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -2043,7 +2043,7 @@ long long _wrap_Plan_AllocatedTotal_get_low_f7ab71935afc2365(struct finermoe_pla
 }
 
 
-long long _wrap_Plan_BytesPerToken_get_low_f7ab71935afc2365(struct finermoe_plan *_swig_go_0) {
+long long _wrap_Plan_BytesPerToken_get_finermoe(struct finermoe_plan *_swig_go_0) {
   struct finermoe_plan *arg1 = (struct finermoe_plan *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -2056,7 +2056,7 @@ long long _wrap_Plan_BytesPerToken_get_low_f7ab71935afc2365(struct finermoe_plan
 }
 
 
-long long _wrap_Plan_WeightsEveryToken_get_low_f7ab71935afc2365(struct finermoe_plan *_swig_go_0) {
+long long _wrap_Plan_WeightsEveryToken_get_finermoe(struct finermoe_plan *_swig_go_0) {
   struct finermoe_plan *arg1 = (struct finermoe_plan *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -2069,7 +2069,7 @@ long long _wrap_Plan_WeightsEveryToken_get_low_f7ab71935afc2365(struct finermoe_
 }
 
 
-long long _wrap_Plan_MemoryAvailable_get_low_f7ab71935afc2365(struct finermoe_plan *_swig_go_0) {
+long long _wrap_Plan_MemoryAvailable_get_finermoe(struct finermoe_plan *_swig_go_0) {
   struct finermoe_plan *arg1 = (struct finermoe_plan *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -2082,7 +2082,7 @@ long long _wrap_Plan_MemoryAvailable_get_low_f7ab71935afc2365(struct finermoe_pl
 }
 
 
-struct finermoe_plan *_wrap_new_Plan_low_f7ab71935afc2365() {
+struct finermoe_plan *_wrap_new_Plan_finermoe() {
   struct finermoe_plan *result = 0 ;
   struct finermoe_plan *_swig_go_result;
   
@@ -2093,7 +2093,7 @@ struct finermoe_plan *_wrap_new_Plan_low_f7ab71935afc2365() {
 }
 
 
-void _wrap_delete_Plan_low_f7ab71935afc2365(struct finermoe_plan *_swig_go_0) {
+void _wrap_delete_Plan_finermoe(struct finermoe_plan *_swig_go_0) {
   struct finermoe_plan *arg1 = (struct finermoe_plan *) 0 ;
   
   arg1 = *(struct finermoe_plan **)&_swig_go_0; 
@@ -2103,7 +2103,7 @@ void _wrap_delete_Plan_low_f7ab71935afc2365(struct finermoe_plan *_swig_go_0) {
 }
 
 
-char *_wrap_PlanOptionsCreate_low_f7ab71935afc2365(finermoe_plan_options **_swig_go_0) {
+char *_wrap_PlanOptionsCreate_finermoe(finermoe_plan_options **_swig_go_0) {
   finermoe_plan_options **arg1 = (finermoe_plan_options **) 0 ;
   finermoe_error **arg2 = (finermoe_error **) 0 ;
   finermoe_status result;
@@ -2121,7 +2121,7 @@ char *_wrap_PlanOptionsCreate_low_f7ab71935afc2365(finermoe_plan_options **_swig
 }
 
 
-void _wrap_PlanOptionsFree_low_f7ab71935afc2365(finermoe_plan_options *_swig_go_0) {
+void _wrap_PlanOptionsFree_finermoe(finermoe_plan_options *_swig_go_0) {
   finermoe_plan_options *arg1 = (finermoe_plan_options *) 0 ;
   
   arg1 = (finermoe_plan_options *)_swig_go_0;
@@ -2131,7 +2131,7 @@ void _wrap_PlanOptionsFree_low_f7ab71935afc2365(finermoe_plan_options *_swig_go_
 }
 
 
-char *_wrap_PlanOptionsSetSession_low_f7ab71935afc2365(finermoe_plan_options *_swig_go_0, finermoe_session_options *_swig_go_1) {
+char *_wrap_PlanOptionsSetSession_finermoe(finermoe_plan_options *_swig_go_0, finermoe_session_options *_swig_go_1) {
   finermoe_plan_options *arg1 = (finermoe_plan_options *) 0 ;
   finermoe_session_options *arg2 = (finermoe_session_options *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -2151,7 +2151,7 @@ char *_wrap_PlanOptionsSetSession_low_f7ab71935afc2365(finermoe_plan_options *_s
 }
 
 
-char *_wrap_PlanOptionsSetSessions_low_f7ab71935afc2365(finermoe_plan_options *_swig_go_0, intgo _swig_go_1) {
+char *_wrap_PlanOptionsSetSessions_finermoe(finermoe_plan_options *_swig_go_0, intgo _swig_go_1) {
   finermoe_plan_options *arg1 = (finermoe_plan_options *) 0 ;
   size_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -2171,7 +2171,7 @@ char *_wrap_PlanOptionsSetSessions_low_f7ab71935afc2365(finermoe_plan_options *_
 }
 
 
-char *_wrap_PlanOptionsSetThreads_low_f7ab71935afc2365(finermoe_plan_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_PlanOptionsSetThreads_finermoe(finermoe_plan_options *_swig_go_0, int _swig_go_1) {
   finermoe_plan_options *arg1 = (finermoe_plan_options *) 0 ;
   uint32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -2191,7 +2191,7 @@ char *_wrap_PlanOptionsSetThreads_low_f7ab71935afc2365(finermoe_plan_options *_s
 }
 
 
-char *_wrap_PlanOptionsSetRuntime_low_f7ab71935afc2365(finermoe_plan_options *_swig_go_0, finermoe_runtime *_swig_go_1) {
+char *_wrap_PlanOptionsSetRuntime_finermoe(finermoe_plan_options *_swig_go_0, finermoe_runtime *_swig_go_1) {
   finermoe_plan_options *arg1 = (finermoe_plan_options *) 0 ;
   finermoe_runtime *arg2 = (finermoe_runtime *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -2211,7 +2211,7 @@ char *_wrap_PlanOptionsSetRuntime_low_f7ab71935afc2365(finermoe_plan_options *_s
 }
 
 
-char *_wrap_PlanCompute_low_f7ab71935afc2365(finermoe_config *_swig_go_0, finermoe_plan_options *_swig_go_1, struct finermoe_plan *_swig_go_2) {
+char *_wrap_PlanCompute_finermoe(finermoe_config *_swig_go_0, finermoe_plan_options *_swig_go_1, struct finermoe_plan *_swig_go_2) {
   finermoe_config *arg1 = (finermoe_config *) 0 ;
   finermoe_plan_options *arg2 = (finermoe_plan_options *) 0 ;
   finermoe_plan *arg3 = (finermoe_plan *) 0 ;
@@ -2233,7 +2233,7 @@ char *_wrap_PlanCompute_low_f7ab71935afc2365(finermoe_config *_swig_go_0, finerm
 }
 
 
-char *_wrap_ModelOptionsCreate_low_f7ab71935afc2365(finermoe_model_options **_swig_go_0) {
+char *_wrap_ModelOptionsCreate_finermoe(finermoe_model_options **_swig_go_0) {
   finermoe_model_options **arg1 = (finermoe_model_options **) 0 ;
   finermoe_error **arg2 = (finermoe_error **) 0 ;
   finermoe_status result;
@@ -2251,7 +2251,7 @@ char *_wrap_ModelOptionsCreate_low_f7ab71935afc2365(finermoe_model_options **_sw
 }
 
 
-void _wrap_ModelOptionsFree_low_f7ab71935afc2365(finermoe_model_options *_swig_go_0) {
+void _wrap_ModelOptionsFree_finermoe(finermoe_model_options *_swig_go_0) {
   finermoe_model_options *arg1 = (finermoe_model_options *) 0 ;
   
   arg1 = (finermoe_model_options *)_swig_go_0;
@@ -2261,7 +2261,7 @@ void _wrap_ModelOptionsFree_low_f7ab71935afc2365(finermoe_model_options *_swig_g
 }
 
 
-char *_wrap_ModelOptionsSetRuntime_low_f7ab71935afc2365(finermoe_model_options *_swig_go_0, finermoe_runtime *_swig_go_1) {
+char *_wrap_ModelOptionsSetRuntime_finermoe(finermoe_model_options *_swig_go_0, finermoe_runtime *_swig_go_1) {
   finermoe_model_options *arg1 = (finermoe_model_options *) 0 ;
   finermoe_runtime *arg2 = (finermoe_runtime *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -2281,7 +2281,7 @@ char *_wrap_ModelOptionsSetRuntime_low_f7ab71935afc2365(finermoe_model_options *
 }
 
 
-char *_wrap_ModelOptionsSetCopy_low_f7ab71935afc2365(finermoe_model_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_ModelOptionsSetCopy_finermoe(finermoe_model_options *_swig_go_0, int _swig_go_1) {
   finermoe_model_options *arg1 = (finermoe_model_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -2301,7 +2301,7 @@ char *_wrap_ModelOptionsSetCopy_low_f7ab71935afc2365(finermoe_model_options *_sw
 }
 
 
-char *_wrap_ModelOptionsSetVerify_low_f7ab71935afc2365(finermoe_model_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_ModelOptionsSetVerify_finermoe(finermoe_model_options *_swig_go_0, int _swig_go_1) {
   finermoe_model_options *arg1 = (finermoe_model_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -2321,7 +2321,7 @@ char *_wrap_ModelOptionsSetVerify_low_f7ab71935afc2365(finermoe_model_options *_
 }
 
 
-char *_wrap_ModelOptionsSetLock_low_f7ab71935afc2365(finermoe_model_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_ModelOptionsSetLock_finermoe(finermoe_model_options *_swig_go_0, int _swig_go_1) {
   finermoe_model_options *arg1 = (finermoe_model_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -2341,7 +2341,7 @@ char *_wrap_ModelOptionsSetLock_low_f7ab71935afc2365(finermoe_model_options *_sw
 }
 
 
-char *_wrap_ModelOptionsSetExpertBudget_low_f7ab71935afc2365(finermoe_model_options *_swig_go_0, long long _swig_go_1) {
+char *_wrap_ModelOptionsSetExpertBudget_finermoe(finermoe_model_options *_swig_go_0, long long _swig_go_1) {
   finermoe_model_options *arg1 = (finermoe_model_options *) 0 ;
   uint64_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -2361,7 +2361,7 @@ char *_wrap_ModelOptionsSetExpertBudget_low_f7ab71935afc2365(finermoe_model_opti
 }
 
 
-char *_wrap_ModelOptionsSetPrefetch_low_f7ab71935afc2365(finermoe_model_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_ModelOptionsSetPrefetch_finermoe(finermoe_model_options *_swig_go_0, int _swig_go_1) {
   finermoe_model_options *arg1 = (finermoe_model_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -2381,7 +2381,7 @@ char *_wrap_ModelOptionsSetPrefetch_low_f7ab71935afc2365(finermoe_model_options 
 }
 
 
-char *_wrap_ModelOptionsSetExpertDevice_low_f7ab71935afc2365(finermoe_model_options *_swig_go_0, _gostring_ _swig_go_1) {
+char *_wrap_ModelOptionsSetExpertDevice_finermoe(finermoe_model_options *_swig_go_0, _gostring_ _swig_go_1) {
   finermoe_model_options *arg1 = (finermoe_model_options *) 0 ;
   char *arg2 = (char *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -2409,7 +2409,7 @@ char *_wrap_ModelOptionsSetExpertDevice_low_f7ab71935afc2365(finermoe_model_opti
 }
 
 
-char *_wrap_ModelOptionsSetProgress_low_f7ab71935afc2365(finermoe_model_options *_swig_go_0, finermoe_progress_fn _swig_go_1, void *_swig_go_2) {
+char *_wrap_ModelOptionsSetProgress_finermoe(finermoe_model_options *_swig_go_0, finermoe_progress_fn _swig_go_1, void *_swig_go_2) {
   finermoe_model_options *arg1 = (finermoe_model_options *) 0 ;
   finermoe_progress_fn arg2 = (finermoe_progress_fn) 0 ;
   void *arg3 = (void *) 0 ;
@@ -2431,7 +2431,7 @@ char *_wrap_ModelOptionsSetProgress_low_f7ab71935afc2365(finermoe_model_options 
 }
 
 
-char *_wrap_ModelOptionsSetCancel_low_f7ab71935afc2365(finermoe_model_options *_swig_go_0, finermoe_cancel *_swig_go_1) {
+char *_wrap_ModelOptionsSetCancel_finermoe(finermoe_model_options *_swig_go_0, finermoe_cancel *_swig_go_1) {
   finermoe_model_options *arg1 = (finermoe_model_options *) 0 ;
   finermoe_cancel *arg2 = (finermoe_cancel *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -2451,7 +2451,7 @@ char *_wrap_ModelOptionsSetCancel_low_f7ab71935afc2365(finermoe_model_options *_
 }
 
 
-char *_wrap_ModelOpen_low_f7ab71935afc2365(_gostring_ _swig_go_0, finermoe_model_options *_swig_go_1, finermoe_model **_swig_go_2) {
+char *_wrap_ModelOpen_finermoe(_gostring_ _swig_go_0, finermoe_model_options *_swig_go_1, finermoe_model **_swig_go_2) {
   char *arg1 = (char *) 0 ;
   finermoe_model_options *arg2 = (finermoe_model_options *) 0 ;
   finermoe_model **arg3 = (finermoe_model **) 0 ;
@@ -2478,7 +2478,7 @@ char *_wrap_ModelOpen_low_f7ab71935afc2365(_gostring_ _swig_go_0, finermoe_model
 }
 
 
-char *_wrap_ModelOpenFd_low_f7ab71935afc2365(intgo _swig_go_0, finermoe_model_options *_swig_go_1, finermoe_model **_swig_go_2) {
+char *_wrap_ModelOpenFd_finermoe(intgo _swig_go_0, finermoe_model_options *_swig_go_1, finermoe_model **_swig_go_2) {
   int arg1 ;
   finermoe_model_options *arg2 = (finermoe_model_options *) 0 ;
   finermoe_model **arg3 = (finermoe_model **) 0 ;
@@ -2500,7 +2500,7 @@ char *_wrap_ModelOpenFd_low_f7ab71935afc2365(intgo _swig_go_0, finermoe_model_op
 }
 
 
-char *_wrap_ModelOpenMemory_low_f7ab71935afc2365(_goslice_ _swig_go_0, finermoe_model_options *_swig_go_1, finermoe_model **_swig_go_2) {
+char *_wrap_ModelOpenMemory_finermoe(_goslice_ _swig_go_0, finermoe_model_options *_swig_go_1, finermoe_model **_swig_go_2) {
   void *arg1 = (void *) 0 ;
   size_t arg2 ;
   finermoe_model_options *arg3 = (finermoe_model_options *) 0 ;
@@ -2526,7 +2526,7 @@ char *_wrap_ModelOpenMemory_low_f7ab71935afc2365(_goslice_ _swig_go_0, finermoe_
 }
 
 
-void _wrap_ModelClose_low_f7ab71935afc2365(finermoe_model *_swig_go_0) {
+void _wrap_ModelClose_finermoe(finermoe_model *_swig_go_0) {
   finermoe_model *arg1 = (finermoe_model *) 0 ;
   
   arg1 = (finermoe_model *)_swig_go_0;
@@ -2536,7 +2536,7 @@ void _wrap_ModelClose_low_f7ab71935afc2365(finermoe_model *_swig_go_0) {
 }
 
 
-void _wrap_ModelFree_low_f7ab71935afc2365(finermoe_model *_swig_go_0) {
+void _wrap_ModelFree_finermoe(finermoe_model *_swig_go_0) {
   finermoe_model *arg1 = (finermoe_model *) 0 ;
   
   arg1 = (finermoe_model *)_swig_go_0;
@@ -2546,7 +2546,7 @@ void _wrap_ModelFree_low_f7ab71935afc2365(finermoe_model *_swig_go_0) {
 }
 
 
-char *_wrap_ModelExpertSimilarity_low_f7ab71935afc2365(finermoe_model *_swig_go_0, intgo _swig_go_1, finermoe_cancel *_swig_go_2, double *_swig_go_3) {
+char *_wrap_ModelExpertSimilarity_finermoe(finermoe_model *_swig_go_0, intgo _swig_go_1, finermoe_cancel *_swig_go_2, double *_swig_go_3) {
   finermoe_model *arg1 = (finermoe_model *) 0 ;
   size_t arg2 ;
   finermoe_cancel *arg3 = (finermoe_cancel *) 0 ;
@@ -2570,7 +2570,7 @@ char *_wrap_ModelExpertSimilarity_low_f7ab71935afc2365(finermoe_model *_swig_go_
 }
 
 
-char *_wrap_TokenizerOpen_low_f7ab71935afc2365(_gostring_ _swig_go_0, finermoe_tokenizer **_swig_go_1) {
+char *_wrap_TokenizerOpen_finermoe(_gostring_ _swig_go_0, finermoe_tokenizer **_swig_go_1) {
   char *arg1 = (char *) 0 ;
   finermoe_tokenizer **arg2 = (finermoe_tokenizer **) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -2595,7 +2595,7 @@ char *_wrap_TokenizerOpen_low_f7ab71935afc2365(_gostring_ _swig_go_0, finermoe_t
 }
 
 
-char *_wrap_TokenizerOpenMemory_low_f7ab71935afc2365(_gostring_ _swig_go_0, _gostring_ _swig_go_1, finermoe_tokenizer **_swig_go_2) {
+char *_wrap_TokenizerOpenMemory_finermoe(_gostring_ _swig_go_0, _gostring_ _swig_go_1, finermoe_tokenizer **_swig_go_2) {
   char *arg1 = (char *) 0 ;
   size_t arg2 ;
   char *arg3 = (char *) 0 ;
@@ -2625,7 +2625,7 @@ char *_wrap_TokenizerOpenMemory_low_f7ab71935afc2365(_gostring_ _swig_go_0, _gos
 }
 
 
-char *_wrap_TokenizerOpenModel_low_f7ab71935afc2365(finermoe_model *_swig_go_0, finermoe_tokenizer **_swig_go_1) {
+char *_wrap_TokenizerOpenModel_finermoe(finermoe_model *_swig_go_0, finermoe_tokenizer **_swig_go_1) {
   finermoe_model *arg1 = (finermoe_model *) 0 ;
   finermoe_tokenizer **arg2 = (finermoe_tokenizer **) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -2645,7 +2645,7 @@ char *_wrap_TokenizerOpenModel_low_f7ab71935afc2365(finermoe_model *_swig_go_0, 
 }
 
 
-void _wrap_TokenizerFree_low_f7ab71935afc2365(finermoe_tokenizer *_swig_go_0) {
+void _wrap_TokenizerFree_finermoe(finermoe_tokenizer *_swig_go_0) {
   finermoe_tokenizer *arg1 = (finermoe_tokenizer *) 0 ;
   
   arg1 = (finermoe_tokenizer *)_swig_go_0;
@@ -2655,7 +2655,7 @@ void _wrap_TokenizerFree_low_f7ab71935afc2365(finermoe_tokenizer *_swig_go_0) {
 }
 
 
-int _wrap_TokenizerInfo_BosId_get_low_f7ab71935afc2365(struct finermoe_tokenizer_info *_swig_go_0) {
+int _wrap_TokenizerInfo_BosId_get_finermoe(struct finermoe_tokenizer_info *_swig_go_0) {
   struct finermoe_tokenizer_info *arg1 = (struct finermoe_tokenizer_info *) 0 ;
   int32_t result;
   int _swig_go_result;
@@ -2668,7 +2668,7 @@ int _wrap_TokenizerInfo_BosId_get_low_f7ab71935afc2365(struct finermoe_tokenizer
 }
 
 
-int _wrap_TokenizerInfo_EosId_get_low_f7ab71935afc2365(struct finermoe_tokenizer_info *_swig_go_0) {
+int _wrap_TokenizerInfo_EosId_get_finermoe(struct finermoe_tokenizer_info *_swig_go_0) {
   struct finermoe_tokenizer_info *arg1 = (struct finermoe_tokenizer_info *) 0 ;
   int32_t result;
   int _swig_go_result;
@@ -2681,7 +2681,7 @@ int _wrap_TokenizerInfo_EosId_get_low_f7ab71935afc2365(struct finermoe_tokenizer
 }
 
 
-int _wrap_TokenizerInfo_PadId_get_low_f7ab71935afc2365(struct finermoe_tokenizer_info *_swig_go_0) {
+int _wrap_TokenizerInfo_PadId_get_finermoe(struct finermoe_tokenizer_info *_swig_go_0) {
   struct finermoe_tokenizer_info *arg1 = (struct finermoe_tokenizer_info *) 0 ;
   int32_t result;
   int _swig_go_result;
@@ -2694,7 +2694,7 @@ int _wrap_TokenizerInfo_PadId_get_low_f7ab71935afc2365(struct finermoe_tokenizer
 }
 
 
-intgo _wrap_TokenizerInfo_VocabSize_get_low_f7ab71935afc2365(struct finermoe_tokenizer_info *_swig_go_0) {
+intgo _wrap_TokenizerInfo_VocabSize_get_finermoe(struct finermoe_tokenizer_info *_swig_go_0) {
   struct finermoe_tokenizer_info *arg1 = (struct finermoe_tokenizer_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -2707,7 +2707,7 @@ intgo _wrap_TokenizerInfo_VocabSize_get_low_f7ab71935afc2365(struct finermoe_tok
 }
 
 
-intgo _wrap_TokenizerInfo_NAdded_get_low_f7ab71935afc2365(struct finermoe_tokenizer_info *_swig_go_0) {
+intgo _wrap_TokenizerInfo_NAdded_get_finermoe(struct finermoe_tokenizer_info *_swig_go_0) {
   struct finermoe_tokenizer_info *arg1 = (struct finermoe_tokenizer_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -2720,7 +2720,7 @@ intgo _wrap_TokenizerInfo_NAdded_get_low_f7ab71935afc2365(struct finermoe_tokeni
 }
 
 
-int _wrap_TokenizerInfo_HasChat_get_low_f7ab71935afc2365(struct finermoe_tokenizer_info *_swig_go_0) {
+int _wrap_TokenizerInfo_HasChat_get_finermoe(struct finermoe_tokenizer_info *_swig_go_0) {
   struct finermoe_tokenizer_info *arg1 = (struct finermoe_tokenizer_info *) 0 ;
   int32_t result;
   int _swig_go_result;
@@ -2733,7 +2733,7 @@ int _wrap_TokenizerInfo_HasChat_get_low_f7ab71935afc2365(struct finermoe_tokeniz
 }
 
 
-int _wrap_TokenizerInfo_EndOfTurnId_get_low_f7ab71935afc2365(struct finermoe_tokenizer_info *_swig_go_0) {
+int _wrap_TokenizerInfo_EndOfTurnId_get_finermoe(struct finermoe_tokenizer_info *_swig_go_0) {
   struct finermoe_tokenizer_info *arg1 = (struct finermoe_tokenizer_info *) 0 ;
   int32_t result;
   int _swig_go_result;
@@ -2746,7 +2746,7 @@ int _wrap_TokenizerInfo_EndOfTurnId_get_low_f7ab71935afc2365(struct finermoe_tok
 }
 
 
-struct finermoe_tokenizer_info *_wrap_new_TokenizerInfo_low_f7ab71935afc2365() {
+struct finermoe_tokenizer_info *_wrap_new_TokenizerInfo_finermoe() {
   struct finermoe_tokenizer_info *result = 0 ;
   struct finermoe_tokenizer_info *_swig_go_result;
   
@@ -2757,7 +2757,7 @@ struct finermoe_tokenizer_info *_wrap_new_TokenizerInfo_low_f7ab71935afc2365() {
 }
 
 
-void _wrap_delete_TokenizerInfo_low_f7ab71935afc2365(struct finermoe_tokenizer_info *_swig_go_0) {
+void _wrap_delete_TokenizerInfo_finermoe(struct finermoe_tokenizer_info *_swig_go_0) {
   struct finermoe_tokenizer_info *arg1 = (struct finermoe_tokenizer_info *) 0 ;
   
   arg1 = *(struct finermoe_tokenizer_info **)&_swig_go_0; 
@@ -2767,7 +2767,7 @@ void _wrap_delete_TokenizerInfo_low_f7ab71935afc2365(struct finermoe_tokenizer_i
 }
 
 
-char *_wrap_TokenizerGetInfo_low_f7ab71935afc2365(finermoe_tokenizer *_swig_go_0, struct finermoe_tokenizer_info *_swig_go_1) {
+char *_wrap_TokenizerGetInfo_finermoe(finermoe_tokenizer *_swig_go_0, struct finermoe_tokenizer_info *_swig_go_1) {
   finermoe_tokenizer *arg1 = (finermoe_tokenizer *) 0 ;
   finermoe_tokenizer_info *arg2 = (finermoe_tokenizer_info *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -2787,7 +2787,7 @@ char *_wrap_TokenizerGetInfo_low_f7ab71935afc2365(finermoe_tokenizer *_swig_go_0
 }
 
 
-char *_wrap_TokenizerEncode_low_f7ab71935afc2365(finermoe_tokenizer *_swig_go_0, _gostring_ _swig_go_1, int _swig_go_2, _goslice_ _swig_go_3, _goslice_ _swig_go_4, intgo _swig_go_5, intgo *_swig_go_6) {
+char *_wrap_TokenizerEncode_finermoe(finermoe_tokenizer *_swig_go_0, _gostring_ _swig_go_1, int _swig_go_2, _goslice_ _swig_go_3, _goslice_ _swig_go_4, intgo _swig_go_5, intgo *_swig_go_6) {
   finermoe_tokenizer *arg1 = (finermoe_tokenizer *) 0 ;
   char *arg2 = (char *) 0 ;
   size_t arg3 ;
@@ -2823,7 +2823,7 @@ char *_wrap_TokenizerEncode_low_f7ab71935afc2365(finermoe_tokenizer *_swig_go_0,
 }
 
 
-char *_wrap_TokenizerCount_low_f7ab71935afc2365(finermoe_tokenizer *_swig_go_0, _gostring_ _swig_go_1, int _swig_go_2, intgo *_swig_go_3) {
+char *_wrap_TokenizerCount_finermoe(finermoe_tokenizer *_swig_go_0, _gostring_ _swig_go_1, int _swig_go_2, intgo *_swig_go_3) {
   finermoe_tokenizer *arg1 = (finermoe_tokenizer *) 0 ;
   char *arg2 = (char *) 0 ;
   size_t arg3 ;
@@ -2851,7 +2851,7 @@ char *_wrap_TokenizerCount_low_f7ab71935afc2365(finermoe_tokenizer *_swig_go_0, 
 }
 
 
-char *_wrap_TokenizerDecode_low_f7ab71935afc2365(finermoe_tokenizer *_swig_go_0, _goslice_ _swig_go_1, int _swig_go_2, _goslice_ _swig_go_3, intgo _swig_go_4, intgo *_swig_go_5) {
+char *_wrap_TokenizerDecode_finermoe(finermoe_tokenizer *_swig_go_0, _goslice_ _swig_go_1, int _swig_go_2, _goslice_ _swig_go_3, intgo _swig_go_4, intgo *_swig_go_5) {
   finermoe_tokenizer *arg1 = (finermoe_tokenizer *) 0 ;
   int32_t *arg2 = (int32_t *) 0 ;
   size_t arg3 ;
@@ -2884,7 +2884,7 @@ char *_wrap_TokenizerDecode_low_f7ab71935afc2365(finermoe_tokenizer *_swig_go_0,
 }
 
 
-char *_wrap_TokenizerToken_low_f7ab71935afc2365(finermoe_tokenizer *_swig_go_0, int _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4, int *_swig_go_5) {
+char *_wrap_TokenizerToken_finermoe(finermoe_tokenizer *_swig_go_0, int _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4, int *_swig_go_5) {
   finermoe_tokenizer *arg1 = (finermoe_tokenizer *) 0 ;
   int32_t arg2 ;
   char *arg3 = (char *) 0 ;
@@ -2913,7 +2913,7 @@ char *_wrap_TokenizerToken_low_f7ab71935afc2365(finermoe_tokenizer *_swig_go_0, 
 }
 
 
-char *_wrap_TokenizerFind_low_f7ab71935afc2365(finermoe_tokenizer *_swig_go_0, _goslice_ _swig_go_1, int *_swig_go_2) {
+char *_wrap_TokenizerFind_finermoe(finermoe_tokenizer *_swig_go_0, _goslice_ _swig_go_1, int *_swig_go_2) {
   finermoe_tokenizer *arg1 = (finermoe_tokenizer *) 0 ;
   char *arg2 = (char *) 0 ;
   size_t arg3 ;
@@ -2939,7 +2939,7 @@ char *_wrap_TokenizerFind_low_f7ab71935afc2365(finermoe_tokenizer *_swig_go_0, _
 }
 
 
-char *_wrap_DecoderCreate_low_f7ab71935afc2365(finermoe_tokenizer *_swig_go_0, int _swig_go_1, finermoe_decoder **_swig_go_2) {
+char *_wrap_DecoderCreate_finermoe(finermoe_tokenizer *_swig_go_0, int _swig_go_1, finermoe_decoder **_swig_go_2) {
   finermoe_tokenizer *arg1 = (finermoe_tokenizer *) 0 ;
   uint32_t arg2 ;
   finermoe_decoder **arg3 = (finermoe_decoder **) 0 ;
@@ -2961,7 +2961,7 @@ char *_wrap_DecoderCreate_low_f7ab71935afc2365(finermoe_tokenizer *_swig_go_0, i
 }
 
 
-void _wrap_DecoderFree_low_f7ab71935afc2365(finermoe_decoder *_swig_go_0) {
+void _wrap_DecoderFree_finermoe(finermoe_decoder *_swig_go_0) {
   finermoe_decoder *arg1 = (finermoe_decoder *) 0 ;
   
   arg1 = (finermoe_decoder *)_swig_go_0;
@@ -2971,7 +2971,7 @@ void _wrap_DecoderFree_low_f7ab71935afc2365(finermoe_decoder *_swig_go_0) {
 }
 
 
-char *_wrap_DecoderPush_low_f7ab71935afc2365(finermoe_decoder *_swig_go_0, int _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
+char *_wrap_DecoderPush_finermoe(finermoe_decoder *_swig_go_0, int _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
   finermoe_decoder *arg1 = (finermoe_decoder *) 0 ;
   int32_t arg2 ;
   char *arg3 = (char *) 0 ;
@@ -2998,7 +2998,7 @@ char *_wrap_DecoderPush_low_f7ab71935afc2365(finermoe_decoder *_swig_go_0, int _
 }
 
 
-char *_wrap_DecoderFlush_low_f7ab71935afc2365(finermoe_decoder *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
+char *_wrap_DecoderFlush_finermoe(finermoe_decoder *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
   finermoe_decoder *arg1 = (finermoe_decoder *) 0 ;
   char *arg2 = (char *) 0 ;
   size_t arg3 ;
@@ -3023,7 +3023,7 @@ char *_wrap_DecoderFlush_low_f7ab71935afc2365(finermoe_decoder *_swig_go_0, _gos
 }
 
 
-char *_wrap_ChatCreate_low_f7ab71935afc2365(finermoe_chat **_swig_go_0) {
+char *_wrap_ChatCreate_finermoe(finermoe_chat **_swig_go_0) {
   finermoe_chat **arg1 = (finermoe_chat **) 0 ;
   finermoe_error **arg2 = (finermoe_error **) 0 ;
   finermoe_status result;
@@ -3041,7 +3041,7 @@ char *_wrap_ChatCreate_low_f7ab71935afc2365(finermoe_chat **_swig_go_0) {
 }
 
 
-void _wrap_ChatFree_low_f7ab71935afc2365(finermoe_chat *_swig_go_0) {
+void _wrap_ChatFree_finermoe(finermoe_chat *_swig_go_0) {
   finermoe_chat *arg1 = (finermoe_chat *) 0 ;
   
   arg1 = (finermoe_chat *)_swig_go_0;
@@ -3051,7 +3051,7 @@ void _wrap_ChatFree_low_f7ab71935afc2365(finermoe_chat *_swig_go_0) {
 }
 
 
-char *_wrap_ChatAdd_low_f7ab71935afc2365(finermoe_chat *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2) {
+char *_wrap_ChatAdd_finermoe(finermoe_chat *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2) {
   finermoe_chat *arg1 = (finermoe_chat *) 0 ;
   char *arg2 = (char *) 0 ;
   char *arg3 = (char *) 0 ;
@@ -3082,7 +3082,7 @@ char *_wrap_ChatAdd_low_f7ab71935afc2365(finermoe_chat *_swig_go_0, _gostring_ _
 }
 
 
-intgo _wrap_ChatCount_low_f7ab71935afc2365(finermoe_chat *_swig_go_0) {
+intgo _wrap_ChatCount_finermoe(finermoe_chat *_swig_go_0) {
   finermoe_chat *arg1 = (finermoe_chat *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -3095,7 +3095,7 @@ intgo _wrap_ChatCount_low_f7ab71935afc2365(finermoe_chat *_swig_go_0) {
 }
 
 
-_gostring_ _wrap_ChatMessage_Role_get_low_f7ab71935afc2365(struct finermoe_chat_message *_swig_go_0) {
+_gostring_ _wrap_ChatMessage_Role_get_finermoe(struct finermoe_chat_message *_swig_go_0) {
   struct finermoe_chat_message *arg1 = (struct finermoe_chat_message *) 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -3108,7 +3108,7 @@ _gostring_ _wrap_ChatMessage_Role_get_low_f7ab71935afc2365(struct finermoe_chat_
 }
 
 
-_gostring_ _wrap_ChatMessage_Text_get_low_f7ab71935afc2365(struct finermoe_chat_message *_swig_go_0) {
+_gostring_ _wrap_ChatMessage_Text_get_finermoe(struct finermoe_chat_message *_swig_go_0) {
   struct finermoe_chat_message *arg1 = (struct finermoe_chat_message *) 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -3123,7 +3123,7 @@ _gostring_ _wrap_ChatMessage_Text_get_low_f7ab71935afc2365(struct finermoe_chat_
 }
 
 
-intgo _wrap_ChatMessage_TextLength_get_low_f7ab71935afc2365(struct finermoe_chat_message *_swig_go_0) {
+intgo _wrap_ChatMessage_TextLength_get_finermoe(struct finermoe_chat_message *_swig_go_0) {
   struct finermoe_chat_message *arg1 = (struct finermoe_chat_message *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -3136,7 +3136,7 @@ intgo _wrap_ChatMessage_TextLength_get_low_f7ab71935afc2365(struct finermoe_chat
 }
 
 
-struct finermoe_chat_message *_wrap_new_ChatMessage_low_f7ab71935afc2365() {
+struct finermoe_chat_message *_wrap_new_ChatMessage_finermoe() {
   struct finermoe_chat_message *result = 0 ;
   struct finermoe_chat_message *_swig_go_result;
   
@@ -3147,7 +3147,7 @@ struct finermoe_chat_message *_wrap_new_ChatMessage_low_f7ab71935afc2365() {
 }
 
 
-void _wrap_delete_ChatMessage_low_f7ab71935afc2365(struct finermoe_chat_message *_swig_go_0) {
+void _wrap_delete_ChatMessage_finermoe(struct finermoe_chat_message *_swig_go_0) {
   struct finermoe_chat_message *arg1 = (struct finermoe_chat_message *) 0 ;
   
   arg1 = *(struct finermoe_chat_message **)&_swig_go_0; 
@@ -3157,7 +3157,7 @@ void _wrap_delete_ChatMessage_low_f7ab71935afc2365(struct finermoe_chat_message 
 }
 
 
-char *_wrap_ChatGet_low_f7ab71935afc2365(finermoe_chat *_swig_go_0, intgo _swig_go_1, struct finermoe_chat_message *_swig_go_2) {
+char *_wrap_ChatGet_finermoe(finermoe_chat *_swig_go_0, intgo _swig_go_1, struct finermoe_chat_message *_swig_go_2) {
   finermoe_chat *arg1 = (finermoe_chat *) 0 ;
   size_t arg2 ;
   finermoe_chat_message *arg3 = (finermoe_chat_message *) 0 ;
@@ -3179,7 +3179,7 @@ char *_wrap_ChatGet_low_f7ab71935afc2365(finermoe_chat *_swig_go_0, intgo _swig_
 }
 
 
-char *_wrap_ChatSet_low_f7ab71935afc2365(finermoe_chat *_swig_go_0, intgo _swig_go_1, _gostring_ _swig_go_2) {
+char *_wrap_ChatSet_finermoe(finermoe_chat *_swig_go_0, intgo _swig_go_1, _gostring_ _swig_go_2) {
   finermoe_chat *arg1 = (finermoe_chat *) 0 ;
   size_t arg2 ;
   char *arg3 = (char *) 0 ;
@@ -3205,7 +3205,7 @@ char *_wrap_ChatSet_low_f7ab71935afc2365(finermoe_chat *_swig_go_0, intgo _swig_
 }
 
 
-char *_wrap_ChatTruncate_low_f7ab71935afc2365(finermoe_chat *_swig_go_0, intgo _swig_go_1) {
+char *_wrap_ChatTruncate_finermoe(finermoe_chat *_swig_go_0, intgo _swig_go_1) {
   finermoe_chat *arg1 = (finermoe_chat *) 0 ;
   size_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -3225,7 +3225,7 @@ char *_wrap_ChatTruncate_low_f7ab71935afc2365(finermoe_chat *_swig_go_0, intgo _
 }
 
 
-char *_wrap_ChatRemove_low_f7ab71935afc2365(finermoe_chat *_swig_go_0, intgo _swig_go_1, intgo _swig_go_2) {
+char *_wrap_ChatRemove_finermoe(finermoe_chat *_swig_go_0, intgo _swig_go_1, intgo _swig_go_2) {
   finermoe_chat *arg1 = (finermoe_chat *) 0 ;
   size_t arg2 ;
   size_t arg3 ;
@@ -3247,7 +3247,7 @@ char *_wrap_ChatRemove_low_f7ab71935afc2365(finermoe_chat *_swig_go_0, intgo _sw
 }
 
 
-char *_wrap_ChatEncode_low_f7ab71935afc2365(finermoe_chat *_swig_go_0, finermoe_tokenizer *_swig_go_1, int _swig_go_2, _goslice_ _swig_go_3, intgo _swig_go_4, intgo *_swig_go_5) {
+char *_wrap_ChatEncode_finermoe(finermoe_chat *_swig_go_0, finermoe_tokenizer *_swig_go_1, int _swig_go_2, _goslice_ _swig_go_3, intgo _swig_go_4, intgo *_swig_go_5) {
   finermoe_chat *arg1 = (finermoe_chat *) 0 ;
   finermoe_tokenizer *arg2 = (finermoe_tokenizer *) 0 ;
   uint32_t arg3 ;
@@ -3276,7 +3276,7 @@ char *_wrap_ChatEncode_low_f7ab71935afc2365(finermoe_chat *_swig_go_0, finermoe_
 }
 
 
-char *_wrap_ChatRender_low_f7ab71935afc2365(finermoe_chat *_swig_go_0, finermoe_tokenizer *_swig_go_1, int _swig_go_2, _goslice_ _swig_go_3, intgo _swig_go_4, intgo *_swig_go_5) {
+char *_wrap_ChatRender_finermoe(finermoe_chat *_swig_go_0, finermoe_tokenizer *_swig_go_1, int _swig_go_2, _goslice_ _swig_go_3, intgo _swig_go_4, intgo *_swig_go_5) {
   finermoe_chat *arg1 = (finermoe_chat *) 0 ;
   finermoe_tokenizer *arg2 = (finermoe_tokenizer *) 0 ;
   uint32_t arg3 ;
@@ -3305,7 +3305,7 @@ char *_wrap_ChatRender_low_f7ab71935afc2365(finermoe_chat *_swig_go_0, finermoe_
 }
 
 
-char *_wrap_SessionOptionsCreate_low_f7ab71935afc2365(finermoe_session_options **_swig_go_0) {
+char *_wrap_SessionOptionsCreate_finermoe(finermoe_session_options **_swig_go_0) {
   finermoe_session_options **arg1 = (finermoe_session_options **) 0 ;
   finermoe_error **arg2 = (finermoe_error **) 0 ;
   finermoe_status result;
@@ -3323,7 +3323,7 @@ char *_wrap_SessionOptionsCreate_low_f7ab71935afc2365(finermoe_session_options *
 }
 
 
-void _wrap_SessionOptionsFree_low_f7ab71935afc2365(finermoe_session_options *_swig_go_0) {
+void _wrap_SessionOptionsFree_finermoe(finermoe_session_options *_swig_go_0) {
   finermoe_session_options *arg1 = (finermoe_session_options *) 0 ;
   
   arg1 = (finermoe_session_options *)_swig_go_0;
@@ -3333,7 +3333,7 @@ void _wrap_SessionOptionsFree_low_f7ab71935afc2365(finermoe_session_options *_sw
 }
 
 
-char *_wrap_SessionOptionsSetContextLength_low_f7ab71935afc2365(finermoe_session_options *_swig_go_0, intgo _swig_go_1) {
+char *_wrap_SessionOptionsSetContextLength_finermoe(finermoe_session_options *_swig_go_0, intgo _swig_go_1) {
   finermoe_session_options *arg1 = (finermoe_session_options *) 0 ;
   size_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -3353,7 +3353,7 @@ char *_wrap_SessionOptionsSetContextLength_low_f7ab71935afc2365(finermoe_session
 }
 
 
-char *_wrap_SessionOptionsSetKvDtype_low_f7ab71935afc2365(finermoe_session_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_SessionOptionsSetKvDtype_finermoe(finermoe_session_options *_swig_go_0, int _swig_go_1) {
   finermoe_session_options *arg1 = (finermoe_session_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -3373,7 +3373,7 @@ char *_wrap_SessionOptionsSetKvDtype_low_f7ab71935afc2365(finermoe_session_optio
 }
 
 
-char *_wrap_SessionOptionsSetPrecision_low_f7ab71935afc2365(finermoe_session_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_SessionOptionsSetPrecision_finermoe(finermoe_session_options *_swig_go_0, int _swig_go_1) {
   finermoe_session_options *arg1 = (finermoe_session_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -3393,7 +3393,7 @@ char *_wrap_SessionOptionsSetPrecision_low_f7ab71935afc2365(finermoe_session_opt
 }
 
 
-char *_wrap_SessionOptionsSetChunk_low_f7ab71935afc2365(finermoe_session_options *_swig_go_0, intgo _swig_go_1) {
+char *_wrap_SessionOptionsSetChunk_finermoe(finermoe_session_options *_swig_go_0, intgo _swig_go_1) {
   finermoe_session_options *arg1 = (finermoe_session_options *) 0 ;
   size_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -3413,7 +3413,7 @@ char *_wrap_SessionOptionsSetChunk_low_f7ab71935afc2365(finermoe_session_options
 }
 
 
-char *_wrap_SessionOptionsSetProgress_low_f7ab71935afc2365(finermoe_session_options *_swig_go_0, finermoe_progress_fn _swig_go_1, void *_swig_go_2) {
+char *_wrap_SessionOptionsSetProgress_finermoe(finermoe_session_options *_swig_go_0, finermoe_progress_fn _swig_go_1, void *_swig_go_2) {
   finermoe_session_options *arg1 = (finermoe_session_options *) 0 ;
   finermoe_progress_fn arg2 = (finermoe_progress_fn) 0 ;
   void *arg3 = (void *) 0 ;
@@ -3435,7 +3435,7 @@ char *_wrap_SessionOptionsSetProgress_low_f7ab71935afc2365(finermoe_session_opti
 }
 
 
-char *_wrap_SessionOptionsSetHidden_low_f7ab71935afc2365(finermoe_session_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_SessionOptionsSetHidden_finermoe(finermoe_session_options *_swig_go_0, int _swig_go_1) {
   finermoe_session_options *arg1 = (finermoe_session_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -3455,7 +3455,7 @@ char *_wrap_SessionOptionsSetHidden_low_f7ab71935afc2365(finermoe_session_option
 }
 
 
-char *_wrap_SessionCreate_low_f7ab71935afc2365(finermoe_model *_swig_go_0, finermoe_session_options *_swig_go_1, finermoe_session **_swig_go_2) {
+char *_wrap_SessionCreate_finermoe(finermoe_model *_swig_go_0, finermoe_session_options *_swig_go_1, finermoe_session **_swig_go_2) {
   finermoe_model *arg1 = (finermoe_model *) 0 ;
   finermoe_session_options *arg2 = (finermoe_session_options *) 0 ;
   finermoe_session **arg3 = (finermoe_session **) 0 ;
@@ -3477,7 +3477,7 @@ char *_wrap_SessionCreate_low_f7ab71935afc2365(finermoe_model *_swig_go_0, finer
 }
 
 
-void _wrap_SessionClose_low_f7ab71935afc2365(finermoe_session *_swig_go_0) {
+void _wrap_SessionClose_finermoe(finermoe_session *_swig_go_0) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   
   arg1 = (finermoe_session *)_swig_go_0;
@@ -3487,7 +3487,7 @@ void _wrap_SessionClose_low_f7ab71935afc2365(finermoe_session *_swig_go_0) {
 }
 
 
-void _wrap_SessionFree_low_f7ab71935afc2365(finermoe_session *_swig_go_0) {
+void _wrap_SessionFree_finermoe(finermoe_session *_swig_go_0) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   
   arg1 = (finermoe_session *)_swig_go_0;
@@ -3497,7 +3497,7 @@ void _wrap_SessionFree_low_f7ab71935afc2365(finermoe_session *_swig_go_0) {
 }
 
 
-char *_wrap_SessionAppend_low_f7ab71935afc2365(finermoe_session *_swig_go_0, _goslice_ _swig_go_1, int _swig_go_2, finermoe_cancel *_swig_go_3) {
+char *_wrap_SessionAppend_finermoe(finermoe_session *_swig_go_0, _goslice_ _swig_go_1, int _swig_go_2, finermoe_cancel *_swig_go_3) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   int32_t *arg2 = (int32_t *) 0 ;
   size_t arg3 ;
@@ -3525,7 +3525,7 @@ char *_wrap_SessionAppend_low_f7ab71935afc2365(finermoe_session *_swig_go_0, _go
 }
 
 
-char *_wrap_SessionAppendRows_low_f7ab71935afc2365(finermoe_session *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, finermoe_cancel *_swig_go_3) {
+char *_wrap_SessionAppendRows_finermoe(finermoe_session *_swig_go_0, _goslice_ _swig_go_1, _goslice_ _swig_go_2, finermoe_cancel *_swig_go_3) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   int32_t *arg2 = (int32_t *) 0 ;
   size_t arg3 ;
@@ -3557,7 +3557,7 @@ char *_wrap_SessionAppendRows_low_f7ab71935afc2365(finermoe_session *_swig_go_0,
 }
 
 
-char *_wrap_SessionLogits_low_f7ab71935afc2365(finermoe_session *_swig_go_0, intgo _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
+char *_wrap_SessionLogits_finermoe(finermoe_session *_swig_go_0, intgo _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   size_t arg2 ;
   float *arg3 = (float *) 0 ;
@@ -3584,7 +3584,7 @@ char *_wrap_SessionLogits_low_f7ab71935afc2365(finermoe_session *_swig_go_0, int
 }
 
 
-char *_wrap_SessionHidden_low_f7ab71935afc2365(finermoe_session *_swig_go_0, intgo _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
+char *_wrap_SessionHidden_finermoe(finermoe_session *_swig_go_0, intgo _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   size_t arg2 ;
   float *arg3 = (float *) 0 ;
@@ -3611,7 +3611,7 @@ char *_wrap_SessionHidden_low_f7ab71935afc2365(finermoe_session *_swig_go_0, int
 }
 
 
-char *_wrap_SessionScore_low_f7ab71935afc2365(finermoe_session *_swig_go_0, _goslice_ _swig_go_1, finermoe_cancel *_swig_go_2, _goslice_ _swig_go_3, _goslice_ _swig_go_4, intgo _swig_go_5, intgo *_swig_go_6) {
+char *_wrap_SessionScore_finermoe(finermoe_session *_swig_go_0, _goslice_ _swig_go_1, finermoe_cancel *_swig_go_2, _goslice_ _swig_go_3, _goslice_ _swig_go_4, intgo _swig_go_5, intgo *_swig_go_6) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   int32_t *arg2 = (int32_t *) 0 ;
   size_t arg3 ;
@@ -3647,7 +3647,7 @@ char *_wrap_SessionScore_low_f7ab71935afc2365(finermoe_session *_swig_go_0, _gos
 }
 
 
-int _wrap_SessionInfo_KvDtype_get_low_f7ab71935afc2365(struct finermoe_session_info *_swig_go_0) {
+int _wrap_SessionInfo_KvDtype_get_finermoe(struct finermoe_session_info *_swig_go_0) {
   struct finermoe_session_info *arg1 = (struct finermoe_session_info *) 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3660,7 +3660,7 @@ int _wrap_SessionInfo_KvDtype_get_low_f7ab71935afc2365(struct finermoe_session_i
 }
 
 
-intgo _wrap_SessionInfo_Length_get_low_f7ab71935afc2365(struct finermoe_session_info *_swig_go_0) {
+intgo _wrap_SessionInfo_Length_get_finermoe(struct finermoe_session_info *_swig_go_0) {
   struct finermoe_session_info *arg1 = (struct finermoe_session_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -3673,7 +3673,7 @@ intgo _wrap_SessionInfo_Length_get_low_f7ab71935afc2365(struct finermoe_session_
 }
 
 
-intgo _wrap_SessionInfo_ContextLength_get_low_f7ab71935afc2365(struct finermoe_session_info *_swig_go_0) {
+intgo _wrap_SessionInfo_ContextLength_get_finermoe(struct finermoe_session_info *_swig_go_0) {
   struct finermoe_session_info *arg1 = (struct finermoe_session_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -3686,7 +3686,7 @@ intgo _wrap_SessionInfo_ContextLength_get_low_f7ab71935afc2365(struct finermoe_s
 }
 
 
-intgo _wrap_SessionInfo_NLogits_get_low_f7ab71935afc2365(struct finermoe_session_info *_swig_go_0) {
+intgo _wrap_SessionInfo_NLogits_get_finermoe(struct finermoe_session_info *_swig_go_0) {
   struct finermoe_session_info *arg1 = (struct finermoe_session_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -3699,7 +3699,7 @@ intgo _wrap_SessionInfo_NLogits_get_low_f7ab71935afc2365(struct finermoe_session
 }
 
 
-long long _wrap_SessionInfo_KvBytes_get_low_f7ab71935afc2365(struct finermoe_session_info *_swig_go_0) {
+long long _wrap_SessionInfo_KvBytes_get_finermoe(struct finermoe_session_info *_swig_go_0) {
   struct finermoe_session_info *arg1 = (struct finermoe_session_info *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -3712,7 +3712,7 @@ long long _wrap_SessionInfo_KvBytes_get_low_f7ab71935afc2365(struct finermoe_ses
 }
 
 
-int _wrap_SessionInfo_Precision_get_low_f7ab71935afc2365(struct finermoe_session_info *_swig_go_0) {
+int _wrap_SessionInfo_Precision_get_finermoe(struct finermoe_session_info *_swig_go_0) {
   struct finermoe_session_info *arg1 = (struct finermoe_session_info *) 0 ;
   int32_t result;
   int _swig_go_result;
@@ -3725,7 +3725,7 @@ int _wrap_SessionInfo_Precision_get_low_f7ab71935afc2365(struct finermoe_session
 }
 
 
-intgo _wrap_SessionInfo_NComputed_get_low_f7ab71935afc2365(struct finermoe_session_info *_swig_go_0) {
+intgo _wrap_SessionInfo_NComputed_get_finermoe(struct finermoe_session_info *_swig_go_0) {
   struct finermoe_session_info *arg1 = (struct finermoe_session_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -3738,7 +3738,7 @@ intgo _wrap_SessionInfo_NComputed_get_low_f7ab71935afc2365(struct finermoe_sessi
 }
 
 
-intgo _wrap_SessionInfo_NHidden_get_low_f7ab71935afc2365(struct finermoe_session_info *_swig_go_0) {
+intgo _wrap_SessionInfo_NHidden_get_finermoe(struct finermoe_session_info *_swig_go_0) {
   struct finermoe_session_info *arg1 = (struct finermoe_session_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -3751,7 +3751,7 @@ intgo _wrap_SessionInfo_NHidden_get_low_f7ab71935afc2365(struct finermoe_session
 }
 
 
-struct finermoe_session_info *_wrap_new_SessionInfo_low_f7ab71935afc2365() {
+struct finermoe_session_info *_wrap_new_SessionInfo_finermoe() {
   struct finermoe_session_info *result = 0 ;
   struct finermoe_session_info *_swig_go_result;
   
@@ -3762,7 +3762,7 @@ struct finermoe_session_info *_wrap_new_SessionInfo_low_f7ab71935afc2365() {
 }
 
 
-void _wrap_delete_SessionInfo_low_f7ab71935afc2365(struct finermoe_session_info *_swig_go_0) {
+void _wrap_delete_SessionInfo_finermoe(struct finermoe_session_info *_swig_go_0) {
   struct finermoe_session_info *arg1 = (struct finermoe_session_info *) 0 ;
   
   arg1 = *(struct finermoe_session_info **)&_swig_go_0; 
@@ -3772,7 +3772,7 @@ void _wrap_delete_SessionInfo_low_f7ab71935afc2365(struct finermoe_session_info 
 }
 
 
-char *_wrap_SessionGetInfo_low_f7ab71935afc2365(finermoe_session *_swig_go_0, struct finermoe_session_info *_swig_go_1) {
+char *_wrap_SessionGetInfo_finermoe(finermoe_session *_swig_go_0, struct finermoe_session_info *_swig_go_1) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   finermoe_session_info *arg2 = (finermoe_session_info *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -3792,7 +3792,7 @@ char *_wrap_SessionGetInfo_low_f7ab71935afc2365(finermoe_session *_swig_go_0, st
 }
 
 
-char *_wrap_SessionTokens_low_f7ab71935afc2365(finermoe_session *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
+char *_wrap_SessionTokens_finermoe(finermoe_session *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   int32_t *arg2 = (int32_t *) 0 ;
   size_t arg3 ;
@@ -3817,7 +3817,7 @@ char *_wrap_SessionTokens_low_f7ab71935afc2365(finermoe_session *_swig_go_0, _go
 }
 
 
-char *_wrap_SessionTruncate_low_f7ab71935afc2365(finermoe_session *_swig_go_0, intgo _swig_go_1) {
+char *_wrap_SessionTruncate_finermoe(finermoe_session *_swig_go_0, intgo _swig_go_1) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   size_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -3837,7 +3837,7 @@ char *_wrap_SessionTruncate_low_f7ab71935afc2365(finermoe_session *_swig_go_0, i
 }
 
 
-char *_wrap_SessionReset_low_f7ab71935afc2365(finermoe_session *_swig_go_0) {
+char *_wrap_SessionReset_finermoe(finermoe_session *_swig_go_0) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   finermoe_error **arg2 = (finermoe_error **) 0 ;
   finermoe_status result;
@@ -3855,7 +3855,7 @@ char *_wrap_SessionReset_low_f7ab71935afc2365(finermoe_session *_swig_go_0) {
 }
 
 
-char *_wrap_SessionKeepPrefix_low_f7ab71935afc2365(finermoe_session *_swig_go_0, _goslice_ _swig_go_1, intgo *_swig_go_2) {
+char *_wrap_SessionKeepPrefix_finermoe(finermoe_session *_swig_go_0, _goslice_ _swig_go_1, intgo *_swig_go_2) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   int32_t *arg2 = (int32_t *) 0 ;
   size_t arg3 ;
@@ -3881,7 +3881,7 @@ char *_wrap_SessionKeepPrefix_low_f7ab71935afc2365(finermoe_session *_swig_go_0,
 }
 
 
-char *_wrap_SessionRemove_low_f7ab71935afc2365(finermoe_session *_swig_go_0, intgo _swig_go_1, intgo _swig_go_2) {
+char *_wrap_SessionRemove_finermoe(finermoe_session *_swig_go_0, intgo _swig_go_1, intgo _swig_go_2) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   size_t arg2 ;
   size_t arg3 ;
@@ -3903,7 +3903,7 @@ char *_wrap_SessionRemove_low_f7ab71935afc2365(finermoe_session *_swig_go_0, int
 }
 
 
-char *_wrap_SessionSetContextLength_low_f7ab71935afc2365(finermoe_session *_swig_go_0, intgo _swig_go_1) {
+char *_wrap_SessionSetContextLength_finermoe(finermoe_session *_swig_go_0, intgo _swig_go_1) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   size_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -3923,7 +3923,7 @@ char *_wrap_SessionSetContextLength_low_f7ab71935afc2365(finermoe_session *_swig
 }
 
 
-char *_wrap_SessionSetProgress_low_f7ab71935afc2365(finermoe_session *_swig_go_0, finermoe_progress_fn _swig_go_1, void *_swig_go_2) {
+char *_wrap_SessionSetProgress_finermoe(finermoe_session *_swig_go_0, finermoe_progress_fn _swig_go_1, void *_swig_go_2) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   finermoe_progress_fn arg2 = (finermoe_progress_fn) 0 ;
   void *arg3 = (void *) 0 ;
@@ -3945,7 +3945,7 @@ char *_wrap_SessionSetProgress_low_f7ab71935afc2365(finermoe_session *_swig_go_0
 }
 
 
-char *_wrap_SessionFork_low_f7ab71935afc2365(finermoe_session *_swig_go_0, finermoe_session **_swig_go_1) {
+char *_wrap_SessionFork_finermoe(finermoe_session *_swig_go_0, finermoe_session **_swig_go_1) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   finermoe_session **arg2 = (finermoe_session **) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -3965,7 +3965,7 @@ char *_wrap_SessionFork_low_f7ab71935afc2365(finermoe_session *_swig_go_0, finer
 }
 
 
-char *_wrap_SessionSave_low_f7ab71935afc2365(finermoe_session *_swig_go_0, _gostring_ _swig_go_1) {
+char *_wrap_SessionSave_finermoe(finermoe_session *_swig_go_0, _gostring_ _swig_go_1) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   char *arg2 = (char *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -3990,7 +3990,7 @@ char *_wrap_SessionSave_low_f7ab71935afc2365(finermoe_session *_swig_go_0, _gost
 }
 
 
-char *_wrap_SessionRestore_low_f7ab71935afc2365(finermoe_session *_swig_go_0, _gostring_ _swig_go_1) {
+char *_wrap_SessionRestore_finermoe(finermoe_session *_swig_go_0, _gostring_ _swig_go_1) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   char *arg2 = (char *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -4015,7 +4015,7 @@ char *_wrap_SessionRestore_low_f7ab71935afc2365(finermoe_session *_swig_go_0, _g
 }
 
 
-char *_wrap_SessionSaveMemory_low_f7ab71935afc2365(finermoe_session *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
+char *_wrap_SessionSaveMemory_finermoe(finermoe_session *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   void *arg2 = (void *) 0 ;
   size_t arg3 ;
@@ -4040,7 +4040,7 @@ char *_wrap_SessionSaveMemory_low_f7ab71935afc2365(finermoe_session *_swig_go_0,
 }
 
 
-char *_wrap_SessionRestoreMemory_low_f7ab71935afc2365(finermoe_session *_swig_go_0, _goslice_ _swig_go_1) {
+char *_wrap_SessionRestoreMemory_finermoe(finermoe_session *_swig_go_0, _goslice_ _swig_go_1) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   void *arg2 = (void *) 0 ;
   size_t arg3 ;
@@ -4064,7 +4064,7 @@ char *_wrap_SessionRestoreMemory_low_f7ab71935afc2365(finermoe_session *_swig_go
 }
 
 
-char *_wrap_SessionSetTrace_low_f7ab71935afc2365(finermoe_session *_swig_go_0, finermoe_trace *_swig_go_1) {
+char *_wrap_SessionSetTrace_finermoe(finermoe_session *_swig_go_0, finermoe_trace *_swig_go_1) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   finermoe_trace *arg2 = (finermoe_trace *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -4084,7 +4084,7 @@ char *_wrap_SessionSetTrace_low_f7ab71935afc2365(finermoe_session *_swig_go_0, f
 }
 
 
-char *_wrap_TraceCreate_low_f7ab71935afc2365(finermoe_model *_swig_go_0, int _swig_go_1, finermoe_trace **_swig_go_2) {
+char *_wrap_TraceCreate_finermoe(finermoe_model *_swig_go_0, int _swig_go_1, finermoe_trace **_swig_go_2) {
   finermoe_model *arg1 = (finermoe_model *) 0 ;
   uint32_t arg2 ;
   finermoe_trace **arg3 = (finermoe_trace **) 0 ;
@@ -4106,7 +4106,7 @@ char *_wrap_TraceCreate_low_f7ab71935afc2365(finermoe_model *_swig_go_0, int _sw
 }
 
 
-void _wrap_TraceFree_low_f7ab71935afc2365(finermoe_trace *_swig_go_0) {
+void _wrap_TraceFree_finermoe(finermoe_trace *_swig_go_0) {
   finermoe_trace *arg1 = (finermoe_trace *) 0 ;
   
   arg1 = (finermoe_trace *)_swig_go_0;
@@ -4116,7 +4116,7 @@ void _wrap_TraceFree_low_f7ab71935afc2365(finermoe_trace *_swig_go_0) {
 }
 
 
-char *_wrap_TraceClear_low_f7ab71935afc2365(finermoe_trace *_swig_go_0) {
+char *_wrap_TraceClear_finermoe(finermoe_trace *_swig_go_0) {
   finermoe_trace *arg1 = (finermoe_trace *) 0 ;
   finermoe_error **arg2 = (finermoe_error **) 0 ;
   finermoe_status result;
@@ -4134,7 +4134,7 @@ char *_wrap_TraceClear_low_f7ab71935afc2365(finermoe_trace *_swig_go_0) {
 }
 
 
-int _wrap_TraceInfo_What_get_low_f7ab71935afc2365(struct finermoe_trace_info *_swig_go_0) {
+int _wrap_TraceInfo_What_get_finermoe(struct finermoe_trace_info *_swig_go_0) {
   struct finermoe_trace_info *arg1 = (struct finermoe_trace_info *) 0 ;
   uint32_t result;
   int _swig_go_result;
@@ -4147,7 +4147,7 @@ int _wrap_TraceInfo_What_get_low_f7ab71935afc2365(struct finermoe_trace_info *_s
 }
 
 
-intgo _wrap_TraceInfo_NMoeLayers_get_low_f7ab71935afc2365(struct finermoe_trace_info *_swig_go_0) {
+intgo _wrap_TraceInfo_NMoeLayers_get_finermoe(struct finermoe_trace_info *_swig_go_0) {
   struct finermoe_trace_info *arg1 = (struct finermoe_trace_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -4160,7 +4160,7 @@ intgo _wrap_TraceInfo_NMoeLayers_get_low_f7ab71935afc2365(struct finermoe_trace_
 }
 
 
-intgo _wrap_TraceInfo_NTokens_get_low_f7ab71935afc2365(struct finermoe_trace_info *_swig_go_0) {
+intgo _wrap_TraceInfo_NTokens_get_finermoe(struct finermoe_trace_info *_swig_go_0) {
   struct finermoe_trace_info *arg1 = (struct finermoe_trace_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -4173,7 +4173,7 @@ intgo _wrap_TraceInfo_NTokens_get_low_f7ab71935afc2365(struct finermoe_trace_inf
 }
 
 
-intgo _wrap_TraceInfo_NExperts_get_low_f7ab71935afc2365(struct finermoe_trace_info *_swig_go_0) {
+intgo _wrap_TraceInfo_NExperts_get_finermoe(struct finermoe_trace_info *_swig_go_0) {
   struct finermoe_trace_info *arg1 = (struct finermoe_trace_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -4186,7 +4186,7 @@ intgo _wrap_TraceInfo_NExperts_get_low_f7ab71935afc2365(struct finermoe_trace_in
 }
 
 
-intgo _wrap_TraceInfo_NExpertsPerToken_get_low_f7ab71935afc2365(struct finermoe_trace_info *_swig_go_0) {
+intgo _wrap_TraceInfo_NExpertsPerToken_get_finermoe(struct finermoe_trace_info *_swig_go_0) {
   struct finermoe_trace_info *arg1 = (struct finermoe_trace_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -4199,7 +4199,7 @@ intgo _wrap_TraceInfo_NExpertsPerToken_get_low_f7ab71935afc2365(struct finermoe_
 }
 
 
-intgo _wrap_TraceInfo_NComponents_get_low_f7ab71935afc2365(struct finermoe_trace_info *_swig_go_0) {
+intgo _wrap_TraceInfo_NComponents_get_finermoe(struct finermoe_trace_info *_swig_go_0) {
   struct finermoe_trace_info *arg1 = (struct finermoe_trace_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -4212,7 +4212,7 @@ intgo _wrap_TraceInfo_NComponents_get_low_f7ab71935afc2365(struct finermoe_trace
 }
 
 
-struct finermoe_trace_info *_wrap_new_TraceInfo_low_f7ab71935afc2365() {
+struct finermoe_trace_info *_wrap_new_TraceInfo_finermoe() {
   struct finermoe_trace_info *result = 0 ;
   struct finermoe_trace_info *_swig_go_result;
   
@@ -4223,7 +4223,7 @@ struct finermoe_trace_info *_wrap_new_TraceInfo_low_f7ab71935afc2365() {
 }
 
 
-void _wrap_delete_TraceInfo_low_f7ab71935afc2365(struct finermoe_trace_info *_swig_go_0) {
+void _wrap_delete_TraceInfo_finermoe(struct finermoe_trace_info *_swig_go_0) {
   struct finermoe_trace_info *arg1 = (struct finermoe_trace_info *) 0 ;
   
   arg1 = *(struct finermoe_trace_info **)&_swig_go_0; 
@@ -4233,7 +4233,7 @@ void _wrap_delete_TraceInfo_low_f7ab71935afc2365(struct finermoe_trace_info *_sw
 }
 
 
-char *_wrap_TraceGetInfo_low_f7ab71935afc2365(finermoe_trace *_swig_go_0, struct finermoe_trace_info *_swig_go_1) {
+char *_wrap_TraceGetInfo_finermoe(finermoe_trace *_swig_go_0, struct finermoe_trace_info *_swig_go_1) {
   finermoe_trace *arg1 = (finermoe_trace *) 0 ;
   finermoe_trace_info *arg2 = (finermoe_trace_info *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -4253,7 +4253,7 @@ char *_wrap_TraceGetInfo_low_f7ab71935afc2365(finermoe_trace *_swig_go_0, struct
 }
 
 
-char *_wrap_TraceLayers_low_f7ab71935afc2365(finermoe_trace *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
+char *_wrap_TraceLayers_finermoe(finermoe_trace *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
   finermoe_trace *arg1 = (finermoe_trace *) 0 ;
   size_t *arg2 = (size_t *) 0 ;
   size_t arg3 ;
@@ -4278,7 +4278,7 @@ char *_wrap_TraceLayers_low_f7ab71935afc2365(finermoe_trace *_swig_go_0, _goslic
 }
 
 
-char *_wrap_TracePositions_low_f7ab71935afc2365(finermoe_trace *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
+char *_wrap_TracePositions_finermoe(finermoe_trace *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
   finermoe_trace *arg1 = (finermoe_trace *) 0 ;
   size_t *arg2 = (size_t *) 0 ;
   size_t arg3 ;
@@ -4303,7 +4303,7 @@ char *_wrap_TracePositions_low_f7ab71935afc2365(finermoe_trace *_swig_go_0, _gos
 }
 
 
-char *_wrap_TraceExperts_low_f7ab71935afc2365(finermoe_trace *_swig_go_0, intgo _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
+char *_wrap_TraceExperts_finermoe(finermoe_trace *_swig_go_0, intgo _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
   finermoe_trace *arg1 = (finermoe_trace *) 0 ;
   size_t arg2 ;
   int32_t *arg3 = (int32_t *) 0 ;
@@ -4330,7 +4330,7 @@ char *_wrap_TraceExperts_low_f7ab71935afc2365(finermoe_trace *_swig_go_0, intgo 
 }
 
 
-char *_wrap_TraceWeights_low_f7ab71935afc2365(finermoe_trace *_swig_go_0, intgo _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
+char *_wrap_TraceWeights_finermoe(finermoe_trace *_swig_go_0, intgo _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
   finermoe_trace *arg1 = (finermoe_trace *) 0 ;
   size_t arg2 ;
   float *arg3 = (float *) 0 ;
@@ -4357,7 +4357,7 @@ char *_wrap_TraceWeights_low_f7ab71935afc2365(finermoe_trace *_swig_go_0, intgo 
 }
 
 
-char *_wrap_TraceGroups_low_f7ab71935afc2365(finermoe_trace *_swig_go_0, intgo _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
+char *_wrap_TraceGroups_finermoe(finermoe_trace *_swig_go_0, intgo _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
   finermoe_trace *arg1 = (finermoe_trace *) 0 ;
   size_t arg2 ;
   int32_t *arg3 = (int32_t *) 0 ;
@@ -4384,7 +4384,7 @@ char *_wrap_TraceGroups_low_f7ab71935afc2365(finermoe_trace *_swig_go_0, intgo _
 }
 
 
-char *_wrap_TraceLogits_low_f7ab71935afc2365(finermoe_trace *_swig_go_0, intgo _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
+char *_wrap_TraceLogits_finermoe(finermoe_trace *_swig_go_0, intgo _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
   finermoe_trace *arg1 = (finermoe_trace *) 0 ;
   size_t arg2 ;
   float *arg3 = (float *) 0 ;
@@ -4411,7 +4411,7 @@ char *_wrap_TraceLogits_low_f7ab71935afc2365(finermoe_trace *_swig_go_0, intgo _
 }
 
 
-char *_wrap_TraceUsage_low_f7ab71935afc2365(finermoe_trace *_swig_go_0, intgo _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
+char *_wrap_TraceUsage_finermoe(finermoe_trace *_swig_go_0, intgo _swig_go_1, _goslice_ _swig_go_2, intgo _swig_go_3, intgo *_swig_go_4) {
   finermoe_trace *arg1 = (finermoe_trace *) 0 ;
   size_t arg2 ;
   uint64_t *arg3 = (uint64_t *) 0 ;
@@ -4438,7 +4438,7 @@ char *_wrap_TraceUsage_low_f7ab71935afc2365(finermoe_trace *_swig_go_0, intgo _s
 }
 
 
-char *_wrap_TraceBalanceLoss_low_f7ab71935afc2365(finermoe_trace *_swig_go_0, intgo _swig_go_1, double *_swig_go_2) {
+char *_wrap_TraceBalanceLoss_finermoe(finermoe_trace *_swig_go_0, intgo _swig_go_1, double *_swig_go_2) {
   finermoe_trace *arg1 = (finermoe_trace *) 0 ;
   size_t arg2 ;
   double *arg3 = (double *) 0 ;
@@ -4460,7 +4460,7 @@ char *_wrap_TraceBalanceLoss_low_f7ab71935afc2365(finermoe_trace *_swig_go_0, in
 }
 
 
-char *_wrap_GenerationOptionsCreate_low_f7ab71935afc2365(finermoe_model *_swig_go_0, finermoe_generation_options **_swig_go_1) {
+char *_wrap_GenerationOptionsCreate_finermoe(finermoe_model *_swig_go_0, finermoe_generation_options **_swig_go_1) {
   finermoe_model *arg1 = (finermoe_model *) 0 ;
   finermoe_generation_options **arg2 = (finermoe_generation_options **) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -4480,7 +4480,7 @@ char *_wrap_GenerationOptionsCreate_low_f7ab71935afc2365(finermoe_model *_swig_g
 }
 
 
-char *_wrap_GenerationOptionsCopy_low_f7ab71935afc2365(finermoe_generation_options *_swig_go_0, finermoe_generation_options **_swig_go_1) {
+char *_wrap_GenerationOptionsCopy_finermoe(finermoe_generation_options *_swig_go_0, finermoe_generation_options **_swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   finermoe_generation_options **arg2 = (finermoe_generation_options **) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -4500,7 +4500,7 @@ char *_wrap_GenerationOptionsCopy_low_f7ab71935afc2365(finermoe_generation_optio
 }
 
 
-void _wrap_GenerationOptionsFree_low_f7ab71935afc2365(finermoe_generation_options *_swig_go_0) {
+void _wrap_GenerationOptionsFree_finermoe(finermoe_generation_options *_swig_go_0) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   
   arg1 = (finermoe_generation_options *)_swig_go_0;
@@ -4510,7 +4510,7 @@ void _wrap_GenerationOptionsFree_low_f7ab71935afc2365(finermoe_generation_option
 }
 
 
-char *_wrap_GenerationOptionsSetMaxTokens_low_f7ab71935afc2365(finermoe_generation_options *_swig_go_0, intgo _swig_go_1) {
+char *_wrap_GenerationOptionsSetMaxTokens_finermoe(finermoe_generation_options *_swig_go_0, intgo _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   size_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -4530,7 +4530,7 @@ char *_wrap_GenerationOptionsSetMaxTokens_low_f7ab71935afc2365(finermoe_generati
 }
 
 
-char *_wrap_GenerationOptionsSetMinTokens_low_f7ab71935afc2365(finermoe_generation_options *_swig_go_0, intgo _swig_go_1) {
+char *_wrap_GenerationOptionsSetMinTokens_finermoe(finermoe_generation_options *_swig_go_0, intgo _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   size_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -4550,7 +4550,7 @@ char *_wrap_GenerationOptionsSetMinTokens_low_f7ab71935afc2365(finermoe_generati
 }
 
 
-char *_wrap_GenerationOptionsSetTemperature_low_f7ab71935afc2365(finermoe_generation_options *_swig_go_0, double _swig_go_1) {
+char *_wrap_GenerationOptionsSetTemperature_finermoe(finermoe_generation_options *_swig_go_0, double _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   double arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -4570,7 +4570,7 @@ char *_wrap_GenerationOptionsSetTemperature_low_f7ab71935afc2365(finermoe_genera
 }
 
 
-char *_wrap_GenerationOptionsSetTopK_low_f7ab71935afc2365(finermoe_generation_options *_swig_go_0, intgo _swig_go_1) {
+char *_wrap_GenerationOptionsSetTopK_finermoe(finermoe_generation_options *_swig_go_0, intgo _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   size_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -4590,7 +4590,7 @@ char *_wrap_GenerationOptionsSetTopK_low_f7ab71935afc2365(finermoe_generation_op
 }
 
 
-char *_wrap_GenerationOptionsSetTopP_low_f7ab71935afc2365(finermoe_generation_options *_swig_go_0, double _swig_go_1) {
+char *_wrap_GenerationOptionsSetTopP_finermoe(finermoe_generation_options *_swig_go_0, double _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   double arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -4610,7 +4610,7 @@ char *_wrap_GenerationOptionsSetTopP_low_f7ab71935afc2365(finermoe_generation_op
 }
 
 
-char *_wrap_GenerationOptionsSetMinP_low_f7ab71935afc2365(finermoe_generation_options *_swig_go_0, double _swig_go_1) {
+char *_wrap_GenerationOptionsSetMinP_finermoe(finermoe_generation_options *_swig_go_0, double _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   double arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -4630,7 +4630,7 @@ char *_wrap_GenerationOptionsSetMinP_low_f7ab71935afc2365(finermoe_generation_op
 }
 
 
-char *_wrap_GenerationOptionsSetTypicalP_low_f7ab71935afc2365(finermoe_generation_options *_swig_go_0, double _swig_go_1) {
+char *_wrap_GenerationOptionsSetTypicalP_finermoe(finermoe_generation_options *_swig_go_0, double _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   double arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -4650,7 +4650,7 @@ char *_wrap_GenerationOptionsSetTypicalP_low_f7ab71935afc2365(finermoe_generatio
 }
 
 
-char *_wrap_GenerationOptionsSetRepetitionPenalty_low_f7ab71935afc2365(finermoe_generation_options *_swig_go_0, double _swig_go_1) {
+char *_wrap_GenerationOptionsSetRepetitionPenalty_finermoe(finermoe_generation_options *_swig_go_0, double _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   double arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -4670,7 +4670,7 @@ char *_wrap_GenerationOptionsSetRepetitionPenalty_low_f7ab71935afc2365(finermoe_
 }
 
 
-char *_wrap_GenerationOptionsSetFrequencyPenalty_low_f7ab71935afc2365(finermoe_generation_options *_swig_go_0, double _swig_go_1) {
+char *_wrap_GenerationOptionsSetFrequencyPenalty_finermoe(finermoe_generation_options *_swig_go_0, double _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   double arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -4690,7 +4690,7 @@ char *_wrap_GenerationOptionsSetFrequencyPenalty_low_f7ab71935afc2365(finermoe_g
 }
 
 
-char *_wrap_GenerationOptionsSetPresencePenalty_low_f7ab71935afc2365(finermoe_generation_options *_swig_go_0, double _swig_go_1) {
+char *_wrap_GenerationOptionsSetPresencePenalty_finermoe(finermoe_generation_options *_swig_go_0, double _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   double arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -4710,7 +4710,7 @@ char *_wrap_GenerationOptionsSetPresencePenalty_low_f7ab71935afc2365(finermoe_ge
 }
 
 
-char *_wrap_GenerationOptionsSetSeed_low_f7ab71935afc2365(finermoe_generation_options *_swig_go_0, long long _swig_go_1) {
+char *_wrap_GenerationOptionsSetSeed_finermoe(finermoe_generation_options *_swig_go_0, long long _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   uint64_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -4730,7 +4730,7 @@ char *_wrap_GenerationOptionsSetSeed_low_f7ab71935afc2365(finermoe_generation_op
 }
 
 
-char *_wrap_GenerationOptionsAddLogitBias_low_f7ab71935afc2365(finermoe_generation_options *_swig_go_0, int _swig_go_1, float _swig_go_2) {
+char *_wrap_GenerationOptionsAddLogitBias_finermoe(finermoe_generation_options *_swig_go_0, int _swig_go_1, float _swig_go_2) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   int32_t arg2 ;
   float arg3 ;
@@ -4752,7 +4752,7 @@ char *_wrap_GenerationOptionsAddLogitBias_low_f7ab71935afc2365(finermoe_generati
 }
 
 
-char *_wrap_GenerationOptionsAddBannedToken_low_f7ab71935afc2365(finermoe_generation_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_GenerationOptionsAddBannedToken_finermoe(finermoe_generation_options *_swig_go_0, int _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -4772,7 +4772,7 @@ char *_wrap_GenerationOptionsAddBannedToken_low_f7ab71935afc2365(finermoe_genera
 }
 
 
-char *_wrap_GenerationOptionsAddStopToken_low_f7ab71935afc2365(finermoe_generation_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_GenerationOptionsAddStopToken_finermoe(finermoe_generation_options *_swig_go_0, int _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -4792,7 +4792,7 @@ char *_wrap_GenerationOptionsAddStopToken_low_f7ab71935afc2365(finermoe_generati
 }
 
 
-char *_wrap_GenerationOptionsClearStopTokens_low_f7ab71935afc2365(finermoe_generation_options *_swig_go_0) {
+char *_wrap_GenerationOptionsClearStopTokens_finermoe(finermoe_generation_options *_swig_go_0) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   finermoe_error **arg2 = (finermoe_error **) 0 ;
   finermoe_status result;
@@ -4810,7 +4810,7 @@ char *_wrap_GenerationOptionsClearStopTokens_low_f7ab71935afc2365(finermoe_gener
 }
 
 
-char *_wrap_GenerationOptionsAddStopString_low_f7ab71935afc2365(finermoe_generation_options *_swig_go_0, _gostring_ _swig_go_1) {
+char *_wrap_GenerationOptionsAddStopString_finermoe(finermoe_generation_options *_swig_go_0, _gostring_ _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   char *arg2 = (char *) 0 ;
   size_t arg3 ;
@@ -4834,7 +4834,7 @@ char *_wrap_GenerationOptionsAddStopString_low_f7ab71935afc2365(finermoe_generat
 }
 
 
-char *_wrap_GenerationOptionsSetIgnoreEos_low_f7ab71935afc2365(finermoe_generation_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_GenerationOptionsSetIgnoreEos_finermoe(finermoe_generation_options *_swig_go_0, int _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -4854,7 +4854,7 @@ char *_wrap_GenerationOptionsSetIgnoreEos_low_f7ab71935afc2365(finermoe_generati
 }
 
 
-char *_wrap_GenerationOptionsSetTopLogprobs_low_f7ab71935afc2365(finermoe_generation_options *_swig_go_0, intgo _swig_go_1) {
+char *_wrap_GenerationOptionsSetTopLogprobs_finermoe(finermoe_generation_options *_swig_go_0, intgo _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   size_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -4874,7 +4874,7 @@ char *_wrap_GenerationOptionsSetTopLogprobs_low_f7ab71935afc2365(finermoe_genera
 }
 
 
-char *_wrap_GenerationOptionsSetShowSpecial_low_f7ab71935afc2365(finermoe_generation_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_GenerationOptionsSetShowSpecial_finermoe(finermoe_generation_options *_swig_go_0, int _swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -4894,7 +4894,7 @@ char *_wrap_GenerationOptionsSetShowSpecial_low_f7ab71935afc2365(finermoe_genera
 }
 
 
-int _wrap_GenerationOptionsInfo_IgnoreEos_get_low_f7ab71935afc2365(struct finermoe_generation_options_info *_swig_go_0) {
+int _wrap_GenerationOptionsInfo_IgnoreEos_get_finermoe(struct finermoe_generation_options_info *_swig_go_0) {
   struct finermoe_generation_options_info *arg1 = (struct finermoe_generation_options_info *) 0 ;
   int32_t result;
   int _swig_go_result;
@@ -4907,7 +4907,7 @@ int _wrap_GenerationOptionsInfo_IgnoreEos_get_low_f7ab71935afc2365(struct finerm
 }
 
 
-intgo _wrap_GenerationOptionsInfo_MaxTokens_get_low_f7ab71935afc2365(struct finermoe_generation_options_info *_swig_go_0) {
+intgo _wrap_GenerationOptionsInfo_MaxTokens_get_finermoe(struct finermoe_generation_options_info *_swig_go_0) {
   struct finermoe_generation_options_info *arg1 = (struct finermoe_generation_options_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -4920,7 +4920,7 @@ intgo _wrap_GenerationOptionsInfo_MaxTokens_get_low_f7ab71935afc2365(struct fine
 }
 
 
-intgo _wrap_GenerationOptionsInfo_MinTokens_get_low_f7ab71935afc2365(struct finermoe_generation_options_info *_swig_go_0) {
+intgo _wrap_GenerationOptionsInfo_MinTokens_get_finermoe(struct finermoe_generation_options_info *_swig_go_0) {
   struct finermoe_generation_options_info *arg1 = (struct finermoe_generation_options_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -4933,7 +4933,7 @@ intgo _wrap_GenerationOptionsInfo_MinTokens_get_low_f7ab71935afc2365(struct fine
 }
 
 
-double _wrap_GenerationOptionsInfo_Temperature_get_low_f7ab71935afc2365(struct finermoe_generation_options_info *_swig_go_0) {
+double _wrap_GenerationOptionsInfo_Temperature_get_finermoe(struct finermoe_generation_options_info *_swig_go_0) {
   struct finermoe_generation_options_info *arg1 = (struct finermoe_generation_options_info *) 0 ;
   double result;
   double _swig_go_result;
@@ -4946,7 +4946,7 @@ double _wrap_GenerationOptionsInfo_Temperature_get_low_f7ab71935afc2365(struct f
 }
 
 
-intgo _wrap_GenerationOptionsInfo_TopK_get_low_f7ab71935afc2365(struct finermoe_generation_options_info *_swig_go_0) {
+intgo _wrap_GenerationOptionsInfo_TopK_get_finermoe(struct finermoe_generation_options_info *_swig_go_0) {
   struct finermoe_generation_options_info *arg1 = (struct finermoe_generation_options_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -4959,7 +4959,7 @@ intgo _wrap_GenerationOptionsInfo_TopK_get_low_f7ab71935afc2365(struct finermoe_
 }
 
 
-double _wrap_GenerationOptionsInfo_TopP_get_low_f7ab71935afc2365(struct finermoe_generation_options_info *_swig_go_0) {
+double _wrap_GenerationOptionsInfo_TopP_get_finermoe(struct finermoe_generation_options_info *_swig_go_0) {
   struct finermoe_generation_options_info *arg1 = (struct finermoe_generation_options_info *) 0 ;
   double result;
   double _swig_go_result;
@@ -4972,7 +4972,7 @@ double _wrap_GenerationOptionsInfo_TopP_get_low_f7ab71935afc2365(struct finermoe
 }
 
 
-double _wrap_GenerationOptionsInfo_MinP_get_low_f7ab71935afc2365(struct finermoe_generation_options_info *_swig_go_0) {
+double _wrap_GenerationOptionsInfo_MinP_get_finermoe(struct finermoe_generation_options_info *_swig_go_0) {
   struct finermoe_generation_options_info *arg1 = (struct finermoe_generation_options_info *) 0 ;
   double result;
   double _swig_go_result;
@@ -4985,7 +4985,7 @@ double _wrap_GenerationOptionsInfo_MinP_get_low_f7ab71935afc2365(struct finermoe
 }
 
 
-double _wrap_GenerationOptionsInfo_TypicalP_get_low_f7ab71935afc2365(struct finermoe_generation_options_info *_swig_go_0) {
+double _wrap_GenerationOptionsInfo_TypicalP_get_finermoe(struct finermoe_generation_options_info *_swig_go_0) {
   struct finermoe_generation_options_info *arg1 = (struct finermoe_generation_options_info *) 0 ;
   double result;
   double _swig_go_result;
@@ -4998,7 +4998,7 @@ double _wrap_GenerationOptionsInfo_TypicalP_get_low_f7ab71935afc2365(struct fine
 }
 
 
-double _wrap_GenerationOptionsInfo_RepetitionPenalty_get_low_f7ab71935afc2365(struct finermoe_generation_options_info *_swig_go_0) {
+double _wrap_GenerationOptionsInfo_RepetitionPenalty_get_finermoe(struct finermoe_generation_options_info *_swig_go_0) {
   struct finermoe_generation_options_info *arg1 = (struct finermoe_generation_options_info *) 0 ;
   double result;
   double _swig_go_result;
@@ -5011,7 +5011,7 @@ double _wrap_GenerationOptionsInfo_RepetitionPenalty_get_low_f7ab71935afc2365(st
 }
 
 
-double _wrap_GenerationOptionsInfo_FrequencyPenalty_get_low_f7ab71935afc2365(struct finermoe_generation_options_info *_swig_go_0) {
+double _wrap_GenerationOptionsInfo_FrequencyPenalty_get_finermoe(struct finermoe_generation_options_info *_swig_go_0) {
   struct finermoe_generation_options_info *arg1 = (struct finermoe_generation_options_info *) 0 ;
   double result;
   double _swig_go_result;
@@ -5024,7 +5024,7 @@ double _wrap_GenerationOptionsInfo_FrequencyPenalty_get_low_f7ab71935afc2365(str
 }
 
 
-double _wrap_GenerationOptionsInfo_PresencePenalty_get_low_f7ab71935afc2365(struct finermoe_generation_options_info *_swig_go_0) {
+double _wrap_GenerationOptionsInfo_PresencePenalty_get_finermoe(struct finermoe_generation_options_info *_swig_go_0) {
   struct finermoe_generation_options_info *arg1 = (struct finermoe_generation_options_info *) 0 ;
   double result;
   double _swig_go_result;
@@ -5037,7 +5037,7 @@ double _wrap_GenerationOptionsInfo_PresencePenalty_get_low_f7ab71935afc2365(stru
 }
 
 
-long long _wrap_GenerationOptionsInfo_Seed_get_low_f7ab71935afc2365(struct finermoe_generation_options_info *_swig_go_0) {
+long long _wrap_GenerationOptionsInfo_Seed_get_finermoe(struct finermoe_generation_options_info *_swig_go_0) {
   struct finermoe_generation_options_info *arg1 = (struct finermoe_generation_options_info *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -5050,7 +5050,7 @@ long long _wrap_GenerationOptionsInfo_Seed_get_low_f7ab71935afc2365(struct finer
 }
 
 
-intgo _wrap_GenerationOptionsInfo_NStopTokens_get_low_f7ab71935afc2365(struct finermoe_generation_options_info *_swig_go_0) {
+intgo _wrap_GenerationOptionsInfo_NStopTokens_get_finermoe(struct finermoe_generation_options_info *_swig_go_0) {
   struct finermoe_generation_options_info *arg1 = (struct finermoe_generation_options_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -5063,7 +5063,7 @@ intgo _wrap_GenerationOptionsInfo_NStopTokens_get_low_f7ab71935afc2365(struct fi
 }
 
 
-struct finermoe_generation_options_info *_wrap_new_GenerationOptionsInfo_low_f7ab71935afc2365() {
+struct finermoe_generation_options_info *_wrap_new_GenerationOptionsInfo_finermoe() {
   struct finermoe_generation_options_info *result = 0 ;
   struct finermoe_generation_options_info *_swig_go_result;
   
@@ -5074,7 +5074,7 @@ struct finermoe_generation_options_info *_wrap_new_GenerationOptionsInfo_low_f7a
 }
 
 
-void _wrap_delete_GenerationOptionsInfo_low_f7ab71935afc2365(struct finermoe_generation_options_info *_swig_go_0) {
+void _wrap_delete_GenerationOptionsInfo_finermoe(struct finermoe_generation_options_info *_swig_go_0) {
   struct finermoe_generation_options_info *arg1 = (struct finermoe_generation_options_info *) 0 ;
   
   arg1 = *(struct finermoe_generation_options_info **)&_swig_go_0; 
@@ -5084,7 +5084,7 @@ void _wrap_delete_GenerationOptionsInfo_low_f7ab71935afc2365(struct finermoe_gen
 }
 
 
-char *_wrap_GenerationOptionsGetInfo_low_f7ab71935afc2365(finermoe_generation_options *_swig_go_0, struct finermoe_generation_options_info *_swig_go_1) {
+char *_wrap_GenerationOptionsGetInfo_finermoe(finermoe_generation_options *_swig_go_0, struct finermoe_generation_options_info *_swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   finermoe_generation_options_info *arg2 = (finermoe_generation_options_info *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -5104,7 +5104,7 @@ char *_wrap_GenerationOptionsGetInfo_low_f7ab71935afc2365(finermoe_generation_op
 }
 
 
-char *_wrap_GenerationCreate_low_f7ab71935afc2365(finermoe_session *_swig_go_0, finermoe_generation_options *_swig_go_1, _goslice_ _swig_go_2, finermoe_generation **_swig_go_3) {
+char *_wrap_GenerationCreate_finermoe(finermoe_session *_swig_go_0, finermoe_generation_options *_swig_go_1, _goslice_ _swig_go_2, finermoe_generation **_swig_go_3) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   finermoe_generation_options *arg2 = (finermoe_generation_options *) 0 ;
   int32_t *arg3 = (int32_t *) 0 ;
@@ -5132,7 +5132,7 @@ char *_wrap_GenerationCreate_low_f7ab71935afc2365(finermoe_session *_swig_go_0, 
 }
 
 
-char *_wrap_GenerationCreateText_low_f7ab71935afc2365(finermoe_session *_swig_go_0, finermoe_generation_options *_swig_go_1, _gostring_ _swig_go_2, int _swig_go_3, finermoe_generation **_swig_go_4) {
+char *_wrap_GenerationCreateText_finermoe(finermoe_session *_swig_go_0, finermoe_generation_options *_swig_go_1, _gostring_ _swig_go_2, int _swig_go_3, finermoe_generation **_swig_go_4) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   finermoe_generation_options *arg2 = (finermoe_generation_options *) 0 ;
   char *arg3 = (char *) 0 ;
@@ -5162,7 +5162,7 @@ char *_wrap_GenerationCreateText_low_f7ab71935afc2365(finermoe_session *_swig_go
 }
 
 
-char *_wrap_GenerationCreateChat_low_f7ab71935afc2365(finermoe_session *_swig_go_0, finermoe_generation_options *_swig_go_1, finermoe_chat *_swig_go_2, int _swig_go_3, finermoe_generation **_swig_go_4) {
+char *_wrap_GenerationCreateChat_finermoe(finermoe_session *_swig_go_0, finermoe_generation_options *_swig_go_1, finermoe_chat *_swig_go_2, int _swig_go_3, finermoe_generation **_swig_go_4) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   finermoe_generation_options *arg2 = (finermoe_generation_options *) 0 ;
   finermoe_chat *arg3 = (finermoe_chat *) 0 ;
@@ -5188,7 +5188,7 @@ char *_wrap_GenerationCreateChat_low_f7ab71935afc2365(finermoe_session *_swig_go
 }
 
 
-void _wrap_GenerationClose_low_f7ab71935afc2365(finermoe_generation *_swig_go_0) {
+void _wrap_GenerationClose_finermoe(finermoe_generation *_swig_go_0) {
   finermoe_generation *arg1 = (finermoe_generation *) 0 ;
   
   arg1 = (finermoe_generation *)_swig_go_0;
@@ -5198,7 +5198,7 @@ void _wrap_GenerationClose_low_f7ab71935afc2365(finermoe_generation *_swig_go_0)
 }
 
 
-void _wrap_GenerationFree_low_f7ab71935afc2365(finermoe_generation *_swig_go_0) {
+void _wrap_GenerationFree_finermoe(finermoe_generation *_swig_go_0) {
   finermoe_generation *arg1 = (finermoe_generation *) 0 ;
   
   arg1 = (finermoe_generation *)_swig_go_0;
@@ -5208,7 +5208,7 @@ void _wrap_GenerationFree_low_f7ab71935afc2365(finermoe_generation *_swig_go_0) 
 }
 
 
-int _wrap_Event_FinishReason_get_low_f7ab71935afc2365(struct finermoe_event *_swig_go_0) {
+int _wrap_Event_FinishReason_get_finermoe(struct finermoe_event *_swig_go_0) {
   struct finermoe_event *arg1 = (struct finermoe_event *) 0 ;
   int32_t result;
   int _swig_go_result;
@@ -5221,7 +5221,7 @@ int _wrap_Event_FinishReason_get_low_f7ab71935afc2365(struct finermoe_event *_sw
 }
 
 
-int _wrap_Event_Token_get_low_f7ab71935afc2365(struct finermoe_event *_swig_go_0) {
+int _wrap_Event_Token_get_finermoe(struct finermoe_event *_swig_go_0) {
   struct finermoe_event *arg1 = (struct finermoe_event *) 0 ;
   int32_t result;
   int _swig_go_result;
@@ -5234,7 +5234,7 @@ int _wrap_Event_Token_get_low_f7ab71935afc2365(struct finermoe_event *_swig_go_0
 }
 
 
-float _wrap_Event_Logprob_get_low_f7ab71935afc2365(struct finermoe_event *_swig_go_0) {
+float _wrap_Event_Logprob_get_finermoe(struct finermoe_event *_swig_go_0) {
   struct finermoe_event *arg1 = (struct finermoe_event *) 0 ;
   float result;
   float _swig_go_result;
@@ -5247,7 +5247,7 @@ float _wrap_Event_Logprob_get_low_f7ab71935afc2365(struct finermoe_event *_swig_
 }
 
 
-_gostring_ _wrap_Event_Text_get_low_f7ab71935afc2365(struct finermoe_event *_swig_go_0) {
+_gostring_ _wrap_Event_Text_get_finermoe(struct finermoe_event *_swig_go_0) {
   struct finermoe_event *arg1 = (struct finermoe_event *) 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -5262,7 +5262,7 @@ _gostring_ _wrap_Event_Text_get_low_f7ab71935afc2365(struct finermoe_event *_swi
 }
 
 
-intgo _wrap_Event_TextLength_get_low_f7ab71935afc2365(struct finermoe_event *_swig_go_0) {
+intgo _wrap_Event_TextLength_get_finermoe(struct finermoe_event *_swig_go_0) {
   struct finermoe_event *arg1 = (struct finermoe_event *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -5275,7 +5275,7 @@ intgo _wrap_Event_TextLength_get_low_f7ab71935afc2365(struct finermoe_event *_sw
 }
 
 
-_goslice_ _wrap_Event_TopIds_get_low_f7ab71935afc2365(struct finermoe_event *_swig_go_0) {
+_goslice_ _wrap_Event_TopIds_get_finermoe(struct finermoe_event *_swig_go_0) {
   struct finermoe_event *arg1 = (struct finermoe_event *) 0 ;
   int32_t *result = 0 ;
   _goslice_ _swig_go_result;
@@ -5291,7 +5291,7 @@ _goslice_ _wrap_Event_TopIds_get_low_f7ab71935afc2365(struct finermoe_event *_sw
 }
 
 
-_goslice_ _wrap_Event_TopLogprobs_get_low_f7ab71935afc2365(struct finermoe_event *_swig_go_0) {
+_goslice_ _wrap_Event_TopLogprobs_get_finermoe(struct finermoe_event *_swig_go_0) {
   struct finermoe_event *arg1 = (struct finermoe_event *) 0 ;
   float *result = 0 ;
   _goslice_ _swig_go_result;
@@ -5307,7 +5307,7 @@ _goslice_ _wrap_Event_TopLogprobs_get_low_f7ab71935afc2365(struct finermoe_event
 }
 
 
-intgo _wrap_Event_NTop_get_low_f7ab71935afc2365(struct finermoe_event *_swig_go_0) {
+intgo _wrap_Event_NTop_get_finermoe(struct finermoe_event *_swig_go_0) {
   struct finermoe_event *arg1 = (struct finermoe_event *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -5320,7 +5320,7 @@ intgo _wrap_Event_NTop_get_low_f7ab71935afc2365(struct finermoe_event *_swig_go_
 }
 
 
-struct finermoe_event *_wrap_new_Event_low_f7ab71935afc2365() {
+struct finermoe_event *_wrap_new_Event_finermoe() {
   struct finermoe_event *result = 0 ;
   struct finermoe_event *_swig_go_result;
   
@@ -5331,7 +5331,7 @@ struct finermoe_event *_wrap_new_Event_low_f7ab71935afc2365() {
 }
 
 
-void _wrap_delete_Event_low_f7ab71935afc2365(struct finermoe_event *_swig_go_0) {
+void _wrap_delete_Event_finermoe(struct finermoe_event *_swig_go_0) {
   struct finermoe_event *arg1 = (struct finermoe_event *) 0 ;
   
   arg1 = *(struct finermoe_event **)&_swig_go_0; 
@@ -5341,7 +5341,7 @@ void _wrap_delete_Event_low_f7ab71935afc2365(struct finermoe_event *_swig_go_0) 
 }
 
 
-char *_wrap_GenerationNext_low_f7ab71935afc2365(finermoe_generation *_swig_go_0, finermoe_cancel *_swig_go_1, struct finermoe_event *_swig_go_2) {
+char *_wrap_GenerationNext_finermoe(finermoe_generation *_swig_go_0, finermoe_cancel *_swig_go_1, struct finermoe_event *_swig_go_2) {
   finermoe_generation *arg1 = (finermoe_generation *) 0 ;
   finermoe_cancel *arg2 = (finermoe_cancel *) 0 ;
   finermoe_event *arg3 = (finermoe_event *) 0 ;
@@ -5363,7 +5363,7 @@ char *_wrap_GenerationNext_low_f7ab71935afc2365(finermoe_generation *_swig_go_0,
 }
 
 
-char *_wrap_GenerationAppend_low_f7ab71935afc2365(finermoe_generation *_swig_go_0, _goslice_ _swig_go_1) {
+char *_wrap_GenerationAppend_finermoe(finermoe_generation *_swig_go_0, _goslice_ _swig_go_1) {
   finermoe_generation *arg1 = (finermoe_generation *) 0 ;
   int32_t *arg2 = (int32_t *) 0 ;
   size_t arg3 ;
@@ -5387,7 +5387,7 @@ char *_wrap_GenerationAppend_low_f7ab71935afc2365(finermoe_generation *_swig_go_
 }
 
 
-char *_wrap_GenerationFinish_low_f7ab71935afc2365(finermoe_generation *_swig_go_0, struct finermoe_event *_swig_go_1) {
+char *_wrap_GenerationFinish_finermoe(finermoe_generation *_swig_go_0, struct finermoe_event *_swig_go_1) {
   finermoe_generation *arg1 = (finermoe_generation *) 0 ;
   finermoe_event *arg2 = (finermoe_event *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -5407,7 +5407,7 @@ char *_wrap_GenerationFinish_low_f7ab71935afc2365(finermoe_generation *_swig_go_
 }
 
 
-char *_wrap_GenerationPrepare_low_f7ab71935afc2365(finermoe_generation *_swig_go_0, finermoe_cancel *_swig_go_1) {
+char *_wrap_GenerationPrepare_finermoe(finermoe_generation *_swig_go_0, finermoe_cancel *_swig_go_1) {
   finermoe_generation *arg1 = (finermoe_generation *) 0 ;
   finermoe_cancel *arg2 = (finermoe_cancel *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -5427,7 +5427,7 @@ char *_wrap_GenerationPrepare_low_f7ab71935afc2365(finermoe_generation *_swig_go
 }
 
 
-char *_wrap_GenerationGetLogits_low_f7ab71935afc2365(finermoe_generation *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
+char *_wrap_GenerationGetLogits_finermoe(finermoe_generation *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
   finermoe_generation *arg1 = (finermoe_generation *) 0 ;
   float *arg2 = (float *) 0 ;
   size_t arg3 ;
@@ -5452,7 +5452,7 @@ char *_wrap_GenerationGetLogits_low_f7ab71935afc2365(finermoe_generation *_swig_
 }
 
 
-char *_wrap_GenerationSetLogits_low_f7ab71935afc2365(finermoe_generation *_swig_go_0, _goslice_ _swig_go_1) {
+char *_wrap_GenerationSetLogits_finermoe(finermoe_generation *_swig_go_0, _goslice_ _swig_go_1) {
   finermoe_generation *arg1 = (finermoe_generation *) 0 ;
   float *arg2 = (float *) 0 ;
   size_t arg3 ;
@@ -5476,7 +5476,7 @@ char *_wrap_GenerationSetLogits_low_f7ab71935afc2365(finermoe_generation *_swig_
 }
 
 
-char *_wrap_GenerationSaveMemory_low_f7ab71935afc2365(finermoe_generation *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
+char *_wrap_GenerationSaveMemory_finermoe(finermoe_generation *_swig_go_0, _goslice_ _swig_go_1, intgo _swig_go_2, intgo *_swig_go_3) {
   finermoe_generation *arg1 = (finermoe_generation *) 0 ;
   void *arg2 = (void *) 0 ;
   size_t arg3 ;
@@ -5501,7 +5501,7 @@ char *_wrap_GenerationSaveMemory_low_f7ab71935afc2365(finermoe_generation *_swig
 }
 
 
-char *_wrap_GenerationRestoreMemory_low_f7ab71935afc2365(finermoe_session *_swig_go_0, _goslice_ _swig_go_1, finermoe_generation **_swig_go_2) {
+char *_wrap_GenerationRestoreMemory_finermoe(finermoe_session *_swig_go_0, _goslice_ _swig_go_1, finermoe_generation **_swig_go_2) {
   finermoe_session *arg1 = (finermoe_session *) 0 ;
   void *arg2 = (void *) 0 ;
   size_t arg3 ;
@@ -5527,7 +5527,7 @@ char *_wrap_GenerationRestoreMemory_low_f7ab71935afc2365(finermoe_session *_swig
 }
 
 
-char *_wrap_SamplerCreate_low_f7ab71935afc2365(finermoe_generation_options *_swig_go_0, finermoe_sampler **_swig_go_1) {
+char *_wrap_SamplerCreate_finermoe(finermoe_generation_options *_swig_go_0, finermoe_sampler **_swig_go_1) {
   finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
   finermoe_sampler **arg2 = (finermoe_sampler **) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -5547,7 +5547,7 @@ char *_wrap_SamplerCreate_low_f7ab71935afc2365(finermoe_generation_options *_swi
 }
 
 
-void _wrap_SamplerFree_low_f7ab71935afc2365(finermoe_sampler *_swig_go_0) {
+void _wrap_SamplerFree_finermoe(finermoe_sampler *_swig_go_0) {
   finermoe_sampler *arg1 = (finermoe_sampler *) 0 ;
   
   arg1 = (finermoe_sampler *)_swig_go_0;
@@ -5557,7 +5557,7 @@ void _wrap_SamplerFree_low_f7ab71935afc2365(finermoe_sampler *_swig_go_0) {
 }
 
 
-char *_wrap_SamplerAcceptPrompt_low_f7ab71935afc2365(finermoe_sampler *_swig_go_0, _goslice_ _swig_go_1) {
+char *_wrap_SamplerAcceptPrompt_finermoe(finermoe_sampler *_swig_go_0, _goslice_ _swig_go_1) {
   finermoe_sampler *arg1 = (finermoe_sampler *) 0 ;
   int32_t *arg2 = (int32_t *) 0 ;
   size_t arg3 ;
@@ -5581,7 +5581,7 @@ char *_wrap_SamplerAcceptPrompt_low_f7ab71935afc2365(finermoe_sampler *_swig_go_
 }
 
 
-char *_wrap_SamplerAccept_low_f7ab71935afc2365(finermoe_sampler *_swig_go_0, int _swig_go_1) {
+char *_wrap_SamplerAccept_finermoe(finermoe_sampler *_swig_go_0, int _swig_go_1) {
   finermoe_sampler *arg1 = (finermoe_sampler *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -5601,7 +5601,7 @@ char *_wrap_SamplerAccept_low_f7ab71935afc2365(finermoe_sampler *_swig_go_0, int
 }
 
 
-char *_wrap_SamplerChoose_low_f7ab71935afc2365(finermoe_sampler *_swig_go_0, _goslice_ _swig_go_1, int *_swig_go_2) {
+char *_wrap_SamplerChoose_finermoe(finermoe_sampler *_swig_go_0, _goslice_ _swig_go_1, int *_swig_go_2) {
   finermoe_sampler *arg1 = (finermoe_sampler *) 0 ;
   float *arg2 = (float *) 0 ;
   size_t arg3 ;
@@ -5627,7 +5627,7 @@ char *_wrap_SamplerChoose_low_f7ab71935afc2365(finermoe_sampler *_swig_go_0, _go
 }
 
 
-int _wrap_GenerationInfo_FinishReason_get_low_f7ab71935afc2365(struct finermoe_generation_info *_swig_go_0) {
+int _wrap_GenerationInfo_FinishReason_get_finermoe(struct finermoe_generation_info *_swig_go_0) {
   struct finermoe_generation_info *arg1 = (struct finermoe_generation_info *) 0 ;
   int32_t result;
   int _swig_go_result;
@@ -5640,7 +5640,7 @@ int _wrap_GenerationInfo_FinishReason_get_low_f7ab71935afc2365(struct finermoe_g
 }
 
 
-int _wrap_GenerationInfo_Prepared_get_low_f7ab71935afc2365(struct finermoe_generation_info *_swig_go_0) {
+int _wrap_GenerationInfo_Prepared_get_finermoe(struct finermoe_generation_info *_swig_go_0) {
   struct finermoe_generation_info *arg1 = (struct finermoe_generation_info *) 0 ;
   int32_t result;
   int _swig_go_result;
@@ -5653,7 +5653,7 @@ int _wrap_GenerationInfo_Prepared_get_low_f7ab71935afc2365(struct finermoe_gener
 }
 
 
-int _wrap_GenerationInfo_Status_get_low_f7ab71935afc2365(struct finermoe_generation_info *_swig_go_0) {
+int _wrap_GenerationInfo_Status_get_finermoe(struct finermoe_generation_info *_swig_go_0) {
   struct finermoe_generation_info *arg1 = (struct finermoe_generation_info *) 0 ;
   int32_t result;
   int _swig_go_result;
@@ -5666,7 +5666,7 @@ int _wrap_GenerationInfo_Status_get_low_f7ab71935afc2365(struct finermoe_generat
 }
 
 
-intgo _wrap_GenerationInfo_NPrompt_get_low_f7ab71935afc2365(struct finermoe_generation_info *_swig_go_0) {
+intgo _wrap_GenerationInfo_NPrompt_get_finermoe(struct finermoe_generation_info *_swig_go_0) {
   struct finermoe_generation_info *arg1 = (struct finermoe_generation_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -5679,7 +5679,7 @@ intgo _wrap_GenerationInfo_NPrompt_get_low_f7ab71935afc2365(struct finermoe_gene
 }
 
 
-intgo _wrap_GenerationInfo_NGenerated_get_low_f7ab71935afc2365(struct finermoe_generation_info *_swig_go_0) {
+intgo _wrap_GenerationInfo_NGenerated_get_finermoe(struct finermoe_generation_info *_swig_go_0) {
   struct finermoe_generation_info *arg1 = (struct finermoe_generation_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -5692,7 +5692,7 @@ intgo _wrap_GenerationInfo_NGenerated_get_low_f7ab71935afc2365(struct finermoe_g
 }
 
 
-intgo _wrap_GenerationInfo_NKept_get_low_f7ab71935afc2365(struct finermoe_generation_info *_swig_go_0) {
+intgo _wrap_GenerationInfo_NKept_get_finermoe(struct finermoe_generation_info *_swig_go_0) {
   struct finermoe_generation_info *arg1 = (struct finermoe_generation_info *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -5705,7 +5705,7 @@ intgo _wrap_GenerationInfo_NKept_get_low_f7ab71935afc2365(struct finermoe_genera
 }
 
 
-long long _wrap_GenerationInfo_Tag_get_low_f7ab71935afc2365(struct finermoe_generation_info *_swig_go_0) {
+long long _wrap_GenerationInfo_Tag_get_finermoe(struct finermoe_generation_info *_swig_go_0) {
   struct finermoe_generation_info *arg1 = (struct finermoe_generation_info *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -5718,7 +5718,7 @@ long long _wrap_GenerationInfo_Tag_get_low_f7ab71935afc2365(struct finermoe_gene
 }
 
 
-double _wrap_GenerationInfo_PrefillSeconds_get_low_f7ab71935afc2365(struct finermoe_generation_info *_swig_go_0) {
+double _wrap_GenerationInfo_PrefillSeconds_get_finermoe(struct finermoe_generation_info *_swig_go_0) {
   struct finermoe_generation_info *arg1 = (struct finermoe_generation_info *) 0 ;
   double result;
   double _swig_go_result;
@@ -5731,7 +5731,7 @@ double _wrap_GenerationInfo_PrefillSeconds_get_low_f7ab71935afc2365(struct finer
 }
 
 
-double _wrap_GenerationInfo_DecodeSeconds_get_low_f7ab71935afc2365(struct finermoe_generation_info *_swig_go_0) {
+double _wrap_GenerationInfo_DecodeSeconds_get_finermoe(struct finermoe_generation_info *_swig_go_0) {
   struct finermoe_generation_info *arg1 = (struct finermoe_generation_info *) 0 ;
   double result;
   double _swig_go_result;
@@ -5744,7 +5744,7 @@ double _wrap_GenerationInfo_DecodeSeconds_get_low_f7ab71935afc2365(struct finerm
 }
 
 
-struct finermoe_generation_info *_wrap_new_GenerationInfo_low_f7ab71935afc2365() {
+struct finermoe_generation_info *_wrap_new_GenerationInfo_finermoe() {
   struct finermoe_generation_info *result = 0 ;
   struct finermoe_generation_info *_swig_go_result;
   
@@ -5755,7 +5755,7 @@ struct finermoe_generation_info *_wrap_new_GenerationInfo_low_f7ab71935afc2365()
 }
 
 
-void _wrap_delete_GenerationInfo_low_f7ab71935afc2365(struct finermoe_generation_info *_swig_go_0) {
+void _wrap_delete_GenerationInfo_finermoe(struct finermoe_generation_info *_swig_go_0) {
   struct finermoe_generation_info *arg1 = (struct finermoe_generation_info *) 0 ;
   
   arg1 = *(struct finermoe_generation_info **)&_swig_go_0; 
@@ -5765,7 +5765,7 @@ void _wrap_delete_GenerationInfo_low_f7ab71935afc2365(struct finermoe_generation
 }
 
 
-char *_wrap_GenerationGetInfo_low_f7ab71935afc2365(finermoe_generation *_swig_go_0, struct finermoe_generation_info *_swig_go_1) {
+char *_wrap_GenerationGetInfo_finermoe(finermoe_generation *_swig_go_0, struct finermoe_generation_info *_swig_go_1) {
   finermoe_generation *arg1 = (finermoe_generation *) 0 ;
   finermoe_generation_info *arg2 = (finermoe_generation_info *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -5785,7 +5785,7 @@ char *_wrap_GenerationGetInfo_low_f7ab71935afc2365(finermoe_generation *_swig_go
 }
 
 
-char *_wrap_GenerationSetTag_low_f7ab71935afc2365(finermoe_generation *_swig_go_0, long long _swig_go_1) {
+char *_wrap_GenerationSetTag_finermoe(finermoe_generation *_swig_go_0, long long _swig_go_1) {
   finermoe_generation *arg1 = (finermoe_generation *) 0 ;
   uint64_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -5805,7 +5805,7 @@ char *_wrap_GenerationSetTag_low_f7ab71935afc2365(finermoe_generation *_swig_go_
 }
 
 
-char *_wrap_GenerationGetError_low_f7ab71935afc2365(finermoe_generation *_swig_go_0) {
+char *_wrap_GenerationGetError_finermoe(finermoe_generation *_swig_go_0) {
   finermoe_generation *arg1 = (finermoe_generation *) 0 ;
   finermoe_error **arg2 = (finermoe_error **) 0 ;
   finermoe_status result;
@@ -5823,7 +5823,7 @@ char *_wrap_GenerationGetError_low_f7ab71935afc2365(finermoe_generation *_swig_g
 }
 
 
-char *_wrap_BatchCreate_low_f7ab71935afc2365(finermoe_model *_swig_go_0, finermoe_batch **_swig_go_1) {
+char *_wrap_BatchCreate_finermoe(finermoe_model *_swig_go_0, finermoe_batch **_swig_go_1) {
   finermoe_model *arg1 = (finermoe_model *) 0 ;
   finermoe_batch **arg2 = (finermoe_batch **) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -5843,7 +5843,7 @@ char *_wrap_BatchCreate_low_f7ab71935afc2365(finermoe_model *_swig_go_0, finermo
 }
 
 
-void _wrap_BatchClose_low_f7ab71935afc2365(finermoe_batch *_swig_go_0) {
+void _wrap_BatchClose_finermoe(finermoe_batch *_swig_go_0) {
   finermoe_batch *arg1 = (finermoe_batch *) 0 ;
   
   arg1 = (finermoe_batch *)_swig_go_0;
@@ -5853,7 +5853,7 @@ void _wrap_BatchClose_low_f7ab71935afc2365(finermoe_batch *_swig_go_0) {
 }
 
 
-void _wrap_BatchFree_low_f7ab71935afc2365(finermoe_batch *_swig_go_0) {
+void _wrap_BatchFree_finermoe(finermoe_batch *_swig_go_0) {
   finermoe_batch *arg1 = (finermoe_batch *) 0 ;
   
   arg1 = (finermoe_batch *)_swig_go_0;
@@ -5863,7 +5863,7 @@ void _wrap_BatchFree_low_f7ab71935afc2365(finermoe_batch *_swig_go_0) {
 }
 
 
-char *_wrap_BatchAdd_low_f7ab71935afc2365(finermoe_batch *_swig_go_0, finermoe_generation *_swig_go_1) {
+char *_wrap_BatchAdd_finermoe(finermoe_batch *_swig_go_0, finermoe_generation *_swig_go_1) {
   finermoe_batch *arg1 = (finermoe_batch *) 0 ;
   finermoe_generation *arg2 = (finermoe_generation *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -5883,7 +5883,7 @@ char *_wrap_BatchAdd_low_f7ab71935afc2365(finermoe_batch *_swig_go_0, finermoe_g
 }
 
 
-char *_wrap_BatchRemove_low_f7ab71935afc2365(finermoe_batch *_swig_go_0, finermoe_generation *_swig_go_1) {
+char *_wrap_BatchRemove_finermoe(finermoe_batch *_swig_go_0, finermoe_generation *_swig_go_1) {
   finermoe_batch *arg1 = (finermoe_batch *) 0 ;
   finermoe_generation *arg2 = (finermoe_generation *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -5903,7 +5903,7 @@ char *_wrap_BatchRemove_low_f7ab71935afc2365(finermoe_batch *_swig_go_0, finermo
 }
 
 
-char *_wrap_BatchStep_low_f7ab71935afc2365(finermoe_batch *_swig_go_0, finermoe_cancel *_swig_go_1, intgo *_swig_go_2) {
+char *_wrap_BatchStep_finermoe(finermoe_batch *_swig_go_0, finermoe_cancel *_swig_go_1, intgo *_swig_go_2) {
   finermoe_batch *arg1 = (finermoe_batch *) 0 ;
   finermoe_cancel *arg2 = (finermoe_cancel *) 0 ;
   size_t *arg3 = (size_t *) 0 ;
@@ -5925,7 +5925,7 @@ char *_wrap_BatchStep_low_f7ab71935afc2365(finermoe_batch *_swig_go_0, finermoe_
 }
 
 
-char *_wrap_BatchNext_low_f7ab71935afc2365(finermoe_batch *_swig_go_0, finermoe_cancel *_swig_go_1, long long *_swig_go_2, struct finermoe_event *_swig_go_3) {
+char *_wrap_BatchNext_finermoe(finermoe_batch *_swig_go_0, finermoe_cancel *_swig_go_1, long long *_swig_go_2, struct finermoe_event *_swig_go_3) {
   finermoe_batch *arg1 = (finermoe_batch *) 0 ;
   finermoe_cancel *arg2 = (finermoe_cancel *) 0 ;
   uint64_t *arg3 = (uint64_t *) 0 ;
@@ -5949,7 +5949,7 @@ char *_wrap_BatchNext_low_f7ab71935afc2365(finermoe_batch *_swig_go_0, finermoe_
 }
 
 
-char *_wrap_WriterOptionsCreate_low_f7ab71935afc2365(finermoe_writer_options **_swig_go_0) {
+char *_wrap_WriterOptionsCreate_finermoe(finermoe_writer_options **_swig_go_0) {
   finermoe_writer_options **arg1 = (finermoe_writer_options **) 0 ;
   finermoe_error **arg2 = (finermoe_error **) 0 ;
   finermoe_status result;
@@ -5967,7 +5967,7 @@ char *_wrap_WriterOptionsCreate_low_f7ab71935afc2365(finermoe_writer_options **_
 }
 
 
-void _wrap_WriterOptionsFree_low_f7ab71935afc2365(finermoe_writer_options *_swig_go_0) {
+void _wrap_WriterOptionsFree_finermoe(finermoe_writer_options *_swig_go_0) {
   finermoe_writer_options *arg1 = (finermoe_writer_options *) 0 ;
   
   arg1 = (finermoe_writer_options *)_swig_go_0;
@@ -5977,7 +5977,7 @@ void _wrap_WriterOptionsFree_low_f7ab71935afc2365(finermoe_writer_options *_swig
 }
 
 
-char *_wrap_WriterOptionsSetSeed_low_f7ab71935afc2365(finermoe_writer_options *_swig_go_0, long long _swig_go_1) {
+char *_wrap_WriterOptionsSetSeed_finermoe(finermoe_writer_options *_swig_go_0, long long _swig_go_1) {
   finermoe_writer_options *arg1 = (finermoe_writer_options *) 0 ;
   uint64_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -5997,7 +5997,7 @@ char *_wrap_WriterOptionsSetSeed_low_f7ab71935afc2365(finermoe_writer_options *_
 }
 
 
-char *_wrap_WriterOptionsSetShardSize_low_f7ab71935afc2365(finermoe_writer_options *_swig_go_0, long long _swig_go_1) {
+char *_wrap_WriterOptionsSetShardSize_finermoe(finermoe_writer_options *_swig_go_0, long long _swig_go_1) {
   finermoe_writer_options *arg1 = (finermoe_writer_options *) 0 ;
   uint64_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -6017,7 +6017,7 @@ char *_wrap_WriterOptionsSetShardSize_low_f7ab71935afc2365(finermoe_writer_optio
 }
 
 
-char *_wrap_WriterOptionsSetOverwrite_low_f7ab71935afc2365(finermoe_writer_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_WriterOptionsSetOverwrite_finermoe(finermoe_writer_options *_swig_go_0, int _swig_go_1) {
   finermoe_writer_options *arg1 = (finermoe_writer_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -6037,7 +6037,7 @@ char *_wrap_WriterOptionsSetOverwrite_low_f7ab71935afc2365(finermoe_writer_optio
 }
 
 
-char *_wrap_WriterOptionsSetProgress_low_f7ab71935afc2365(finermoe_writer_options *_swig_go_0, finermoe_progress_fn _swig_go_1, void *_swig_go_2) {
+char *_wrap_WriterOptionsSetProgress_finermoe(finermoe_writer_options *_swig_go_0, finermoe_progress_fn _swig_go_1, void *_swig_go_2) {
   finermoe_writer_options *arg1 = (finermoe_writer_options *) 0 ;
   finermoe_progress_fn arg2 = (finermoe_progress_fn) 0 ;
   void *arg3 = (void *) 0 ;
@@ -6059,7 +6059,7 @@ char *_wrap_WriterOptionsSetProgress_low_f7ab71935afc2365(finermoe_writer_option
 }
 
 
-char *_wrap_WriterOptionsSetCancel_low_f7ab71935afc2365(finermoe_writer_options *_swig_go_0, finermoe_cancel *_swig_go_1) {
+char *_wrap_WriterOptionsSetCancel_finermoe(finermoe_writer_options *_swig_go_0, finermoe_cancel *_swig_go_1) {
   finermoe_writer_options *arg1 = (finermoe_writer_options *) 0 ;
   finermoe_cancel *arg2 = (finermoe_cancel *) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -6079,7 +6079,7 @@ char *_wrap_WriterOptionsSetCancel_low_f7ab71935afc2365(finermoe_writer_options 
 }
 
 
-char *_wrap_UpcycleOptionsCreate_low_f7ab71935afc2365(_gostring_ _swig_go_0, finermoe_upcycle_options **_swig_go_1) {
+char *_wrap_UpcycleOptionsCreate_finermoe(_gostring_ _swig_go_0, finermoe_upcycle_options **_swig_go_1) {
   char *arg1 = (char *) 0 ;
   finermoe_upcycle_options **arg2 = (finermoe_upcycle_options **) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -6107,7 +6107,7 @@ char *_wrap_UpcycleOptionsCreate_low_f7ab71935afc2365(_gostring_ _swig_go_0, fin
 }
 
 
-void _wrap_UpcycleOptionsFree_low_f7ab71935afc2365(finermoe_upcycle_options *_swig_go_0) {
+void _wrap_UpcycleOptionsFree_finermoe(finermoe_upcycle_options *_swig_go_0) {
   finermoe_upcycle_options *arg1 = (finermoe_upcycle_options *) 0 ;
   
   arg1 = (finermoe_upcycle_options *)_swig_go_0;
@@ -6117,7 +6117,7 @@ void _wrap_UpcycleOptionsFree_low_f7ab71935afc2365(finermoe_upcycle_options *_sw
 }
 
 
-char *_wrap_UpcycleOptionsSetShape_low_f7ab71935afc2365(finermoe_upcycle_options *_swig_go_0, intgo _swig_go_1, intgo _swig_go_2, intgo _swig_go_3, intgo _swig_go_4, intgo _swig_go_5) {
+char *_wrap_UpcycleOptionsSetShape_finermoe(finermoe_upcycle_options *_swig_go_0, intgo _swig_go_1, intgo _swig_go_2, intgo _swig_go_3, intgo _swig_go_4, intgo _swig_go_5) {
   finermoe_upcycle_options *arg1 = (finermoe_upcycle_options *) 0 ;
   size_t arg2 ;
   size_t arg3 ;
@@ -6145,7 +6145,7 @@ char *_wrap_UpcycleOptionsSetShape_low_f7ab71935afc2365(finermoe_upcycle_options
 }
 
 
-char *_wrap_UpcycleOptionsSetSharedExpert_low_f7ab71935afc2365(finermoe_upcycle_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_UpcycleOptionsSetSharedExpert_finermoe(finermoe_upcycle_options *_swig_go_0, int _swig_go_1) {
   finermoe_upcycle_options *arg1 = (finermoe_upcycle_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -6165,7 +6165,7 @@ char *_wrap_UpcycleOptionsSetSharedExpert_low_f7ab71935afc2365(finermoe_upcycle_
 }
 
 
-char *_wrap_UpcycleOptionsSetConcatProj_low_f7ab71935afc2365(finermoe_upcycle_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_UpcycleOptionsSetConcatProj_finermoe(finermoe_upcycle_options *_swig_go_0, int _swig_go_1) {
   finermoe_upcycle_options *arg1 = (finermoe_upcycle_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -6185,7 +6185,7 @@ char *_wrap_UpcycleOptionsSetConcatProj_low_f7ab71935afc2365(finermoe_upcycle_op
 }
 
 
-char *_wrap_UpcycleOptionsSetSeparateRouter_low_f7ab71935afc2365(finermoe_upcycle_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_UpcycleOptionsSetSeparateRouter_finermoe(finermoe_upcycle_options *_swig_go_0, int _swig_go_1) {
   finermoe_upcycle_options *arg1 = (finermoe_upcycle_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -6205,7 +6205,7 @@ char *_wrap_UpcycleOptionsSetSeparateRouter_low_f7ab71935afc2365(finermoe_upcycl
 }
 
 
-char *_wrap_UpcycleOptionsSetDownScale_low_f7ab71935afc2365(finermoe_upcycle_options *_swig_go_0, double _swig_go_1) {
+char *_wrap_UpcycleOptionsSetDownScale_finermoe(finermoe_upcycle_options *_swig_go_0, double _swig_go_1) {
   finermoe_upcycle_options *arg1 = (finermoe_upcycle_options *) 0 ;
   double arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -6225,7 +6225,7 @@ char *_wrap_UpcycleOptionsSetDownScale_low_f7ab71935afc2365(finermoe_upcycle_opt
 }
 
 
-char *_wrap_UpcycleOptionsSetDropRatio_low_f7ab71935afc2365(finermoe_upcycle_options *_swig_go_0, double _swig_go_1) {
+char *_wrap_UpcycleOptionsSetDropRatio_finermoe(finermoe_upcycle_options *_swig_go_0, double _swig_go_1) {
   finermoe_upcycle_options *arg1 = (finermoe_upcycle_options *) 0 ;
   double arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -6245,7 +6245,7 @@ char *_wrap_UpcycleOptionsSetDropRatio_low_f7ab71935afc2365(finermoe_upcycle_opt
 }
 
 
-char *_wrap_UpcycleOptionsSetRouterInit_low_f7ab71935afc2365(finermoe_upcycle_options *_swig_go_0, int _swig_go_1) {
+char *_wrap_UpcycleOptionsSetRouterInit_finermoe(finermoe_upcycle_options *_swig_go_0, int _swig_go_1) {
   finermoe_upcycle_options *arg1 = (finermoe_upcycle_options *) 0 ;
   int32_t arg2 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -6265,7 +6265,7 @@ char *_wrap_UpcycleOptionsSetRouterInit_low_f7ab71935afc2365(finermoe_upcycle_op
 }
 
 
-char *_wrap_UpcycleRun_low_f7ab71935afc2365(_gostring_ _swig_go_0, _gostring_ _swig_go_1, finermoe_upcycle_options *_swig_go_2, finermoe_writer_options *_swig_go_3) {
+char *_wrap_UpcycleRun_finermoe(_gostring_ _swig_go_0, _gostring_ _swig_go_1, finermoe_upcycle_options *_swig_go_2, finermoe_writer_options *_swig_go_3) {
   char *arg1 = (char *) 0 ;
   char *arg2 = (char *) 0 ;
   finermoe_upcycle_options *arg3 = (finermoe_upcycle_options *) 0 ;
@@ -6299,7 +6299,7 @@ char *_wrap_UpcycleRun_low_f7ab71935afc2365(_gostring_ _swig_go_0, _gostring_ _s
 }
 
 
-char *_wrap_SynthesizeRun_low_f7ab71935afc2365(_gostring_ _swig_go_0, _gostring_ _swig_go_1, int _swig_go_2, finermoe_writer_options *_swig_go_3) {
+char *_wrap_SynthesizeRun_finermoe(_gostring_ _swig_go_0, _gostring_ _swig_go_1, int _swig_go_2, finermoe_writer_options *_swig_go_3) {
   char *arg1 = (char *) 0 ;
   char *arg2 = (char *) 0 ;
   int32_t arg3 ;
@@ -6333,7 +6333,7 @@ char *_wrap_SynthesizeRun_low_f7ab71935afc2365(_gostring_ _swig_go_0, _gostring_
 }
 
 
-char *_wrap_QuantizeOptionsCreate_low_f7ab71935afc2365(int _swig_go_0, finermoe_quantize_options **_swig_go_1) {
+char *_wrap_QuantizeOptionsCreate_finermoe(int _swig_go_0, finermoe_quantize_options **_swig_go_1) {
   int32_t arg1 ;
   finermoe_quantize_options **arg2 = (finermoe_quantize_options **) 0 ;
   finermoe_error **arg3 = (finermoe_error **) 0 ;
@@ -6353,7 +6353,7 @@ char *_wrap_QuantizeOptionsCreate_low_f7ab71935afc2365(int _swig_go_0, finermoe_
 }
 
 
-void _wrap_QuantizeOptionsFree_low_f7ab71935afc2365(finermoe_quantize_options *_swig_go_0) {
+void _wrap_QuantizeOptionsFree_finermoe(finermoe_quantize_options *_swig_go_0) {
   finermoe_quantize_options *arg1 = (finermoe_quantize_options *) 0 ;
   
   arg1 = (finermoe_quantize_options *)_swig_go_0;
@@ -6363,7 +6363,7 @@ void _wrap_QuantizeOptionsFree_low_f7ab71935afc2365(finermoe_quantize_options *_
 }
 
 
-char *_wrap_QuantizeOptionsAddOverride_low_f7ab71935afc2365(finermoe_quantize_options *_swig_go_0, _gostring_ _swig_go_1, int _swig_go_2) {
+char *_wrap_QuantizeOptionsAddOverride_finermoe(finermoe_quantize_options *_swig_go_0, _gostring_ _swig_go_1, int _swig_go_2) {
   finermoe_quantize_options *arg1 = (finermoe_quantize_options *) 0 ;
   char *arg2 = (char *) 0 ;
   int32_t arg3 ;
@@ -6390,7 +6390,7 @@ char *_wrap_QuantizeOptionsAddOverride_low_f7ab71935afc2365(finermoe_quantize_op
 }
 
 
-char *_wrap_QuantizeRun_low_f7ab71935afc2365(_gostring_ _swig_go_0, _gostring_ _swig_go_1, finermoe_quantize_options *_swig_go_2, finermoe_writer_options *_swig_go_3) {
+char *_wrap_QuantizeRun_finermoe(_gostring_ _swig_go_0, _gostring_ _swig_go_1, finermoe_quantize_options *_swig_go_2, finermoe_writer_options *_swig_go_3) {
   char *arg1 = (char *) 0 ;
   char *arg2 = (char *) 0 ;
   finermoe_quantize_options *arg3 = (finermoe_quantize_options *) 0 ;
@@ -6424,7 +6424,7 @@ char *_wrap_QuantizeRun_low_f7ab71935afc2365(_gostring_ _swig_go_0, _gostring_ _
 }
 
 
-_gostring_ _wrap_VerificationFile_Name_get_low_f7ab71935afc2365(struct finermoe_verification_file *_swig_go_0) {
+_gostring_ _wrap_VerificationFile_Name_get_finermoe(struct finermoe_verification_file *_swig_go_0) {
   struct finermoe_verification_file *arg1 = (struct finermoe_verification_file *) 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -6437,7 +6437,7 @@ _gostring_ _wrap_VerificationFile_Name_get_low_f7ab71935afc2365(struct finermoe_
 }
 
 
-_gostring_ _wrap_VerificationFile_Sha256_get_low_f7ab71935afc2365(struct finermoe_verification_file *_swig_go_0) {
+_gostring_ _wrap_VerificationFile_Sha256_get_finermoe(struct finermoe_verification_file *_swig_go_0) {
   struct finermoe_verification_file *arg1 = (struct finermoe_verification_file *) 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -6450,7 +6450,7 @@ _gostring_ _wrap_VerificationFile_Sha256_get_low_f7ab71935afc2365(struct finermo
 }
 
 
-_gostring_ _wrap_VerificationFile_FirstBad_get_low_f7ab71935afc2365(struct finermoe_verification_file *_swig_go_0) {
+_gostring_ _wrap_VerificationFile_FirstBad_get_finermoe(struct finermoe_verification_file *_swig_go_0) {
   struct finermoe_verification_file *arg1 = (struct finermoe_verification_file *) 0 ;
   char *result = 0 ;
   _gostring_ _swig_go_result;
@@ -6463,7 +6463,7 @@ _gostring_ _wrap_VerificationFile_FirstBad_get_low_f7ab71935afc2365(struct finer
 }
 
 
-long long _wrap_VerificationFile_Size_get_low_f7ab71935afc2365(struct finermoe_verification_file *_swig_go_0) {
+long long _wrap_VerificationFile_Size_get_finermoe(struct finermoe_verification_file *_swig_go_0) {
   struct finermoe_verification_file *arg1 = (struct finermoe_verification_file *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -6476,7 +6476,7 @@ long long _wrap_VerificationFile_Size_get_low_f7ab71935afc2365(struct finermoe_v
 }
 
 
-intgo _wrap_VerificationFile_NTensors_get_low_f7ab71935afc2365(struct finermoe_verification_file *_swig_go_0) {
+intgo _wrap_VerificationFile_NTensors_get_finermoe(struct finermoe_verification_file *_swig_go_0) {
   struct finermoe_verification_file *arg1 = (struct finermoe_verification_file *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -6489,7 +6489,7 @@ intgo _wrap_VerificationFile_NTensors_get_low_f7ab71935afc2365(struct finermoe_v
 }
 
 
-long long _wrap_VerificationFile_NNan_get_low_f7ab71935afc2365(struct finermoe_verification_file *_swig_go_0) {
+long long _wrap_VerificationFile_NNan_get_finermoe(struct finermoe_verification_file *_swig_go_0) {
   struct finermoe_verification_file *arg1 = (struct finermoe_verification_file *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -6502,7 +6502,7 @@ long long _wrap_VerificationFile_NNan_get_low_f7ab71935afc2365(struct finermoe_v
 }
 
 
-long long _wrap_VerificationFile_NInfinite_get_low_f7ab71935afc2365(struct finermoe_verification_file *_swig_go_0) {
+long long _wrap_VerificationFile_NInfinite_get_finermoe(struct finermoe_verification_file *_swig_go_0) {
   struct finermoe_verification_file *arg1 = (struct finermoe_verification_file *) 0 ;
   uint64_t result;
   long long _swig_go_result;
@@ -6515,7 +6515,7 @@ long long _wrap_VerificationFile_NInfinite_get_low_f7ab71935afc2365(struct finer
 }
 
 
-struct finermoe_verification_file *_wrap_new_VerificationFile_low_f7ab71935afc2365() {
+struct finermoe_verification_file *_wrap_new_VerificationFile_finermoe() {
   struct finermoe_verification_file *result = 0 ;
   struct finermoe_verification_file *_swig_go_result;
   
@@ -6526,7 +6526,7 @@ struct finermoe_verification_file *_wrap_new_VerificationFile_low_f7ab71935afc23
 }
 
 
-void _wrap_delete_VerificationFile_low_f7ab71935afc2365(struct finermoe_verification_file *_swig_go_0) {
+void _wrap_delete_VerificationFile_finermoe(struct finermoe_verification_file *_swig_go_0) {
   struct finermoe_verification_file *arg1 = (struct finermoe_verification_file *) 0 ;
   
   arg1 = *(struct finermoe_verification_file **)&_swig_go_0; 
@@ -6536,7 +6536,7 @@ void _wrap_delete_VerificationFile_low_f7ab71935afc2365(struct finermoe_verifica
 }
 
 
-char *_wrap_VerificationRun_low_f7ab71935afc2365(_gostring_ _swig_go_0, finermoe_progress_fn _swig_go_1, void *_swig_go_2, finermoe_cancel *_swig_go_3, finermoe_verification **_swig_go_4) {
+char *_wrap_VerificationRun_finermoe(_gostring_ _swig_go_0, finermoe_progress_fn _swig_go_1, void *_swig_go_2, finermoe_cancel *_swig_go_3, finermoe_verification **_swig_go_4) {
   char *arg1 = (char *) 0 ;
   finermoe_progress_fn arg2 = (finermoe_progress_fn) 0 ;
   void *arg3 = (void *) 0 ;
@@ -6567,7 +6567,7 @@ char *_wrap_VerificationRun_low_f7ab71935afc2365(_gostring_ _swig_go_0, finermoe
 }
 
 
-intgo _wrap_VerificationCount_low_f7ab71935afc2365(finermoe_verification *_swig_go_0) {
+intgo _wrap_VerificationCount_finermoe(finermoe_verification *_swig_go_0) {
   finermoe_verification *arg1 = (finermoe_verification *) 0 ;
   size_t result;
   intgo _swig_go_result;
@@ -6580,7 +6580,7 @@ intgo _wrap_VerificationCount_low_f7ab71935afc2365(finermoe_verification *_swig_
 }
 
 
-char *_wrap_VerificationGetFile_low_f7ab71935afc2365(finermoe_verification *_swig_go_0, intgo _swig_go_1, struct finermoe_verification_file *_swig_go_2) {
+char *_wrap_VerificationGetFile_finermoe(finermoe_verification *_swig_go_0, intgo _swig_go_1, struct finermoe_verification_file *_swig_go_2) {
   finermoe_verification *arg1 = (finermoe_verification *) 0 ;
   size_t arg2 ;
   finermoe_verification_file *arg3 = (finermoe_verification_file *) 0 ;
@@ -6602,7 +6602,7 @@ char *_wrap_VerificationGetFile_low_f7ab71935afc2365(finermoe_verification *_swi
 }
 
 
-void _wrap_VerificationFree_low_f7ab71935afc2365(finermoe_verification *_swig_go_0) {
+void _wrap_VerificationFree_finermoe(finermoe_verification *_swig_go_0) {
   finermoe_verification *arg1 = (finermoe_verification *) 0 ;
   
   arg1 = (finermoe_verification *)_swig_go_0;

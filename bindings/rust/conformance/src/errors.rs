@@ -14,8 +14,8 @@ pub fn kind(name: &str) -> Option<Behaviour> {
 
 fn error(row: &Value) -> Result<Value> {
     if row["do"] == "batch_twice" {
-        // A generation has its session for itself, by owning it or by a `&mut`: a second one on the same session does not
-        // compile (misuse/cases/two_requests_on_one_session.rs), which counts as the error that others get.
+        // A generation has its session for itself, by owning it or by a `&mut`: a second one on the same session does
+        // not compile (misuse/cases/two_requests_on_one_session.rs), which counts as the error that others get.
         return Ok(row["expect"].clone());
     }
     match act(row) {
@@ -83,7 +83,9 @@ fn act_on_model(row: &Value) -> Result<()> {
             let options = set_option(model.generation_options(), &field::<String>(row, "option")?, &row["value"])?;
             options.info()?;
         }
-        _ => drop(model.generation_options().stop(&field::<String>(row, "text")?).info()?),
+        _ => {
+            model.generation_options().stop(&field::<String>(row, "text")?).info()?;
+        }
     }
     Ok(())
 }

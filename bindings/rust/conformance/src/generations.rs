@@ -174,7 +174,7 @@ impl<'r> Run<'r> {
     }
 
     /// Runs until no member is left; `between` is called before each event with their number so far.
-    fn to_the_end(&mut self, between: impl Fn(&Self, usize)) -> Result<()> {
+    fn run_to_the_end(&mut self, between: impl Fn(&Self, usize)) -> Result<()> {
         self.join_and_leave(0)?;
         let mut n_events = 0;
         loop {
@@ -199,7 +199,7 @@ impl<'r> Run<'r> {
 fn batch(row: &Value) -> Result<Value> {
     let model = open_model(row)?;
     let mut run = Run::new(&model, row)?;
-    run.to_the_end(|_, _| {})?;
+    run.run_to_the_end(|_, _| {})?;
     let (mut texts, mut finish) = (Map::new(), Map::new());
     for member in run.rows {
         let tag: u64 = field(member, "tag")?;
@@ -216,7 +216,7 @@ fn batch_error(row: &Value) -> Result<Value> {
     let model = open_model(row)?;
     let mut run = Run::new(&model, row)?;
     let (closes, close_after): (u64, usize) = (field(row, "closes")?, field(row, "close_after")?);
-    run.to_the_end(|run, n_events| {
+    run.run_to_the_end(|run, n_events| {
         if n_events == close_after {
             run.closers[&closes].close();
         }

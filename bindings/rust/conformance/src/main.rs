@@ -1,7 +1,7 @@
 //! The conformance suite in Rust: `conformance [NAME…]`
 //!
-//! Walks bindings/conformance/*.json (the rows whose names begin with a NAME, where any is given), prints one line for each
-//! row, and fails if one is not "ok". FINERMOE_SOURCE is the root of the project; by default three folders above.
+//! Walks bindings/conformance/*.json (the rows whose names begin with a NAME, where any is given), prints one line for
+//! each row, and fails if one is not "ok". FINERMOE_SOURCE is the root of the project; by default three folders above.
 
 #![forbid(unsafe_code)]
 

@@ -48,7 +48,8 @@ pub struct BatchEvent<S> {
     pub tag: u64,
     /// Its event.
     pub event: Event,
-    /// What kept the member from going on, where the finish reason is [`FinishReason::Error`]. The others do not notice.
+    /// What kept the member from going on, where the finish reason is [`FinishReason::Error`]. The others do not
+    /// notice.
     pub error: Option<Error>,
     /// The member, which has left the batch with its last event, and has its session.
     pub finished: Option<Generation<S>>,
@@ -61,7 +62,8 @@ impl<S: BorrowMut<Session>> Batch<S> {
 
     /// Lets a generation take part from the next step on. Its `tag` tells its events from those of others.
     ///
-    /// Sessions of different precision are refused; so is a generation of another model. One that is refused is dropped.
+    /// Sessions of different precision are refused; so is a generation of another model. One that is refused is
+    /// dropped.
     pub fn add(&mut self, generation: Generation<S>) -> Result<()> {
         self.raw.add(generation.raw())?;
         self.members.push(generation);
@@ -85,8 +87,8 @@ impl<S: BorrowMut<Session>> Batch<S> {
         self.members.is_empty()
     }
 
-    /// The members, to call [`Generation::next_event`] on those that [`Batch::step`] has prepared. One that finishes so stays
-    /// a member until it is removed.
+    /// The members, to call [`Generation::next_event`] on those that [`Batch::step`] has prepared. One that finishes so
+    /// stays a member until it is removed.
     pub fn members_mut(&mut self) -> impl Iterator<Item = &mut Generation<S>> {
         self.members.iter_mut()
     }
@@ -98,7 +100,8 @@ impl<S: BorrowMut<Session>> Batch<S> {
         self.raw.step(self.cancel.as_ref().map(Cancel::raw))
     }
 
-    /// The next event of any member: one that is ready, or passes are computed until one is. None when no member is left.
+    /// The next event of any member: one that is ready, or passes are computed until one is. None when no member is
+    /// left.
     pub fn next_event(&mut self) -> Result<Option<BatchEvent<S>>> {
         let (tag, event) = self.raw.next(self.cancel.as_ref().map(Cancel::raw))?;
         let finish = event.finish_reason;

@@ -6,8 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 
 /// A flag that any thread may raise. Long calls look at it between layers, chunks and files, and answer
-/// [`ErrorCode::Cancelled`](crate::ErrorCode::Cancelled): a session stays at its last whole token, a writer leaves no file
-/// behind. A generation or a batch goes on when it is called again with the flag lowered.
+/// [`ErrorCode::Cancelled`](crate::ErrorCode::Cancelled): a session stays at its last whole token, a writer leaves no
+/// file behind. A generation or a batch goes on when it is called again with the flag lowered.
 ///
 /// A clone is the same flag.
 #[derive(Clone)]
@@ -48,8 +48,8 @@ impl fmt::Debug for Cancel {
 }
 
 /// Closes a session, a generation or a batch from any thread: what it is doing is cancelled, and later calls answer
-/// [`ErrorCode::Closed`](crate::ErrorCode::Closed). It does not keep the object alive; closing one that is gone, or twice,
-/// does nothing.
+/// [`ErrorCode::Closed`](crate::ErrorCode::Closed). It does not keep the object alive; closing one that is gone, or
+/// twice, does nothing.
 #[derive(Clone)]
 pub struct Closer {
     raw: raw::Closer,

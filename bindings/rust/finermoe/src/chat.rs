@@ -100,8 +100,8 @@ impl Chat {
         self.raw.remove(range.start, range.end)
     }
 
-    /// Prompt ids as the tokenizer's own chat template renders the messages, with
-    /// [`TextFlags::NO_GENERATION_PROMPT`] or [`TextFlags::CONTINUE_LAST`]. Special tokens typed into a message stay text.
+    /// Prompt ids as the tokenizer's own chat template renders the messages, with [`TextFlags::NO_GENERATION_PROMPT`]
+    /// or [`TextFlags::CONTINUE_LAST`]. Special tokens typed into a message stay text.
     pub fn encode(&self, tokenizer: &Tokenizer, flags: TextFlags) -> Result<Vec<i32>> {
         self.raw.encode(tokenizer.raw(), flags)
     }

@@ -8,8 +8,8 @@ use std::borrow::BorrowMut;
 
 /// A request on a session, which it borrows (`S` is `&mut Session`) or owns (`S` is `Session`).
 ///
-/// As an iterator it gives an event for each token, the last one with its finish reason. An error ends the loop; where it
-/// was a cancel, or something else that has passed, a new loop goes on:
+/// As an iterator it gives an event for each token, the last one with its finish reason. An error ends the loop; where
+/// it was a cancel, or something else that has passed, a new loop goes on:
 ///
 /// ```
 /// # fn main() -> finermoe::Result<()> {
@@ -52,8 +52,8 @@ impl<S: BorrowMut<Session>> Generation<S> {
         Generation { raw, rest, finished: false, failed: false }
     }
 
-    /// A request that goes on where [`Generation::save_memory`] saved one, on a session (`&mut` or owned) that holds the
-    /// same tokens as the other did then.
+    /// A request that goes on where [`Generation::save_memory`] saved one, on a session (`&mut` or owned) that holds
+    /// the same tokens as the other did then.
     pub fn restore_memory(session: S, data: &[u8]) -> Result<Self> {
         let raw = raw::Generation::restore_memory(session.borrow().raw(), data)?;
         let finished = raw.info()?.finish_reason.is_some();
@@ -98,7 +98,8 @@ impl<S: BorrowMut<Session>> Generation<S> {
         self.raw.prepare(self.rest.cancel.as_ref().map(Cancel::raw))
     }
 
-    /// The logits that the next token will be chosen from, before any processing, of a prepared request: `[vocab_size]`.
+    /// The logits that the next token will be chosen from, before any processing, of a prepared request:
+    /// `[vocab_size]`.
     pub fn logits(&self) -> Result<Vec<f32>> {
         self.raw.logits()
     }
@@ -113,8 +114,8 @@ impl<S: BorrowMut<Session>> Generation<S> {
         self.raw.set_logits(logits)
     }
 
-    /// The state of the request, without its session: with [`Session::save`] it goes on in another process and to the same
-    /// text.
+    /// The state of the request, without its session: with [`Session::save`] it goes on in another process and to the
+    /// same text.
     pub fn save_memory(&self) -> Result<Vec<u8>> {
         self.raw.save_memory()
     }
@@ -146,8 +147,8 @@ impl<S: BorrowMut<Session>> Generation<S> {
         self.rest.session.borrow()
     }
 
-    /// Its session, which may be used between two events: the next token follows what it holds then. The request does not
-    /// notice such changes: tokens forgotten meanwhile still count for penalties and limits.
+    /// Its session, which may be used between two events: the next token follows what it holds then. The request does
+    /// not notice such changes: tokens forgotten meanwhile still count for penalties and limits.
     pub fn session_mut(&mut self) -> &mut Session {
         self.rest.session.borrow_mut()
     }
@@ -188,9 +189,8 @@ impl<S> Generation<S> {
     }
 
     #[cfg(feature = "futures")]
-    pub(crate) fn from_parts(raw: raw::Generation, rest: GenerationRest<S>) -> Self {
-        // Where the finish was an event that nobody took, the next one says it again.
-        Generation { raw, rest, finished: false, failed: false }
+    pub(crate) fn from_parts(raw: raw::Generation, rest: GenerationRest<S>, finished: bool) -> Self {
+        Generation { raw, rest, finished, failed: false }
     }
 }
 

@@ -19,19 +19,19 @@
 //! | | what it is | threads |
 //! |---|---|---|
 //! | [`Model`] | a mapped checkpoint; a clone shares it | any number at once |
-//! | [`Runtime`], [`Config`], [`Tokenizer`], [`Cancel`] | what a model computes on, its shape, its text, a flag | the same |
+//! | [`Runtime`], [`Config`], [`Tokenizer`], [`Cancel`] | its threads, shape, text; a flag | the same |
 //! | [`Session`] | a sequence of tokens and its KV cache | one, any |
-//! | [`Request`], [`Generation`] | a request before and while it runs; a generation is an iterator of [`Event`]s | one, any |
+//! | [`Request`], [`Generation`] | a request before and while it runs: an iterator of [`Event`]s | one, any |
 //! | [`Batch`] | generations that advance together | one, any |
 //! | [`Trace`] | what the router did | one, any |
 //!
 //! A generation borrows its session ([`Session::generate`]) or owns it ([`Session::into_generate`]), so that what the
-//! session holds cannot change unseen. Everything is freed when it is dropped, in any order. What a session, a generation
-//! or a batch is doing ends when a [`Cancel`] is raised (it can go on afterwards) or when a [`Closer`] or
+//! session holds cannot change unseen. Everything is freed when it is dropped, in any order. What a session, a
+//! generation or a batch is doing ends when a [`Cancel`] is raised (it can go on afterwards) or when a [`Closer`] or
 //! [`Model::close`] closes it (it answers [`ErrorCode::Closed`] from then on).
 //!
-//! Options are builders. A value that the library refuses is the error of the call that ends the builder (`open`, `create`,
-//! `start`, `run`), with the message that the library gave for it.
+//! Options are builders. A value that the library refuses is the error of the call that ends the builder (`open`,
+//! `create`, `start`, `run`), with the message that the library gave for it.
 //!
 //! A closure that is called during a call (progress, log, executor) may panic: the call is cancelled as soon as may be,
 //! and the panic goes on where the call was made.

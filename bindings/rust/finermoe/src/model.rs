@@ -34,8 +34,8 @@ impl Model {
         ModelBuilder::new(Source::Path(path.as_ref().to_owned()))
     }
 
-    /// Options for opening a single-file model in memory. The bytes are used where they are, and kept alive by the model
-    /// and by all that is made from it.
+    /// Options for opening a single-file model in memory. The bytes are used where they are, and kept alive by the
+    /// model and by all that is made from it.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -92,8 +92,8 @@ impl Model {
         GenerationOptions::of_model(self)
     }
 
-    /// Mean cosine similarity over all pairs of routed experts of one layer, each expert its matrices flattened. `layer`
-    /// is the model's own index.
+    /// Mean cosine similarity over all pairs of routed experts of one layer, each expert its matrices flattened.
+    /// `layer` is the model's own index.
     pub fn expert_similarity(&self, layer: usize, cancel: Option<&Cancel>) -> Result<f64> {
         self.raw.expert_similarity(layer, cancel.map(Cancel::raw))
     }
@@ -193,8 +193,9 @@ impl<'a> ModelBuilder<'a> {
         self.with(|options| options.set_cancel(cancel.raw()))
     }
 
-    /// Opens the model. Reads headers only; weights are read when they are first used. What is wrong with a file that the
-    /// model can do without (tokenizer, chat template, generation_config.json) is the error of the calls that need it.
+    /// Opens the model. Reads headers only; weights are read when they are first used. What is wrong with a file that
+    /// the model can do without (tokenizer, chat template, generation_config.json) is the error of the calls that need
+    /// it.
     pub fn open(mut self) -> Result<Model> {
         let runtime = match self.runtime {
             OnRuntime::Own(builder) => builder.build()?,

@@ -29,8 +29,8 @@ impl<T> Deferred<T> {
     }
 }
 
-/// How tokens are chosen and when the choice ends. A value that the library refuses is the error of the call that uses the
-/// options.
+/// How tokens are chosen and when the choice ends. A value that the library refuses is the error of the call that uses
+/// the options.
 ///
 /// ```
 /// # fn main() -> finermoe::Result<()> {

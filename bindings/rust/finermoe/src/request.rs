@@ -52,8 +52,8 @@ impl<'p, const N: usize> From<&'p [i32; N]> for Prompt<'p> {
     }
 }
 
-/// A request before it begins: a session (`&mut Session`, or one that it owns), a prompt, and options, which begin with the
-/// model's defaults.
+/// A request before it begins: a session (`&mut Session`, or one that it owns), a prompt, and options, which begin with
+/// the model's defaults.
 #[must_use = "nothing is generated until `start` or `text`"]
 pub struct Request<'p, S> {
     session: S,
@@ -72,8 +72,8 @@ impl<'p, S: BorrowMut<Session>> Request<'p, S> {
         Request { session, prompt, options, flags: TextFlags::empty(), tag: 0, cancel }
     }
 
-    /// Begins. Nothing is computed yet. All ids, those of the options too, are compared with the vocabulary here; an error
-    /// leaves the session as it was.
+    /// Begins. Nothing is computed yet. All ids, those of the options too, are compared with the vocabulary here; an
+    /// error leaves the session as it was.
     pub fn start(self) -> Result<Generation<S>> {
         let (session, options) = (self.session.borrow().raw(), self.options.raw()?);
         let raw = match &self.prompt {

@@ -114,8 +114,8 @@ impl RuntimeBuilder {
         self.with(|options| options.set_log(Box::new(sink)))
     }
 
-    /// The host's own threads instead of the library's. `executor` is called on the thread that made the API call; it has
-    /// [`Tasks::run_next`] called by up to `n_threads` threads at once, and returns when they are done.
+    /// The host's own threads instead of the library's. `executor` is called on the thread that made the API call; it
+    /// has [`Tasks::run_next`] called by up to `n_threads` threads at once, and returns when they are done.
     ///
     /// ```
     /// # fn main() -> finermoe::Result<()> {

@@ -4,8 +4,8 @@ use crate::error::Result;
 use crate::options::GenerationOptions;
 use crate::raw;
 
-/// The choice of tokens alone, for logits that come from elsewhere: bias, penalties, bans, temperature and filters of some
-/// options, and a random stream.
+/// The choice of tokens alone, for logits that come from elsewhere: bias, penalties, bans, temperature and filters of
+/// some options, and a random stream.
 ///
 /// ```
 /// # fn main() -> finermoe::Result<()> {

@@ -92,7 +92,8 @@ impl SessionBuilder {
         self
     }
 
-    /// Hears how far long prompts have come (phase `"prefill"`, in tokens), on the thread that computes; a break cancels.
+    /// Hears how far long prompts have come (phase `"prefill"`, in tokens), on the thread that computes; a break
+    /// cancels.
     pub fn progress(self, progress: impl FnMut(Progress<'_>) -> ControlFlow<()> + Send + 'static) -> Self {
         self.progress.set(Some(Arc::new(raw::progress_slot(progress))));
         self
@@ -115,8 +116,8 @@ impl SessionBuilder {
     }
 }
 
-/// Where a session reports to. C gets a slot that lives as long as the session does and looks here each time, so that the
-/// closure can be another one later.
+/// Where a session reports to. C gets a slot that lives as long as the session does and looks here each time, so that
+/// the closure can be another one later.
 #[derive(Clone, Default)]
 struct Reports(Arc<Mutex<Option<Arc<raw::ProgressSlot<'static>>>>>);
 
@@ -222,8 +223,8 @@ impl Session {
 
     /// Appends tokens, computes them, and gives the rows of logits that are kept: `[rows, vocab_size]`.
     ///
-    /// After a cancel the session holds the tokens of the chunks that were finished; after another error it holds what it
-    /// held before.
+    /// After a cancel the session holds the tokens of the chunks that were finished; after another error it holds what
+    /// it held before.
     pub fn append(&mut self, ids: &[i32], logits: Logits<'_>) -> Result<Rows> {
         let cancel = self.raw_cancel();
         match logits {
@@ -267,8 +268,8 @@ impl Session {
         }
     }
 
-    /// Appends tokens and gives the log-probability of each, without keeping logits. After any error the session holds what
-    /// it held before.
+    /// Appends tokens and gives the log-probability of each, without keeping logits. After any error the session holds
+    /// what it held before.
     pub fn score(&mut self, ids: &[i32]) -> Result<Score> {
         let (logprobs, likeliest) = self.raw.score(ids, self.raw_cancel())?;
         Ok(Score {
@@ -297,14 +298,14 @@ impl Session {
         self.raw.reset()
     }
 
-    /// Keeps as many tokens as the session and a sequence have in common from the start, forgets all others, and says how
-    /// many it still holds: go on with appending `ids[n..]`.
+    /// Keeps as many tokens as the session and a sequence have in common from the start, forgets all others, and says
+    /// how many it still holds: go on with appending `ids[n..]`.
     pub fn keep_prefix(&mut self, ids: &[i32]) -> Result<usize> {
         self.raw.keep_prefix(ids)
     }
 
-    /// Removes the tokens of a range and shifts later tokens down. Those were computed while the removed ones were visible,
-    /// so this only approximates recomputing them.
+    /// Removes the tokens of a range and shifts later tokens down. Those were computed while the removed ones were
+    /// visible, so this only approximates recomputing them.
     pub fn remove(&mut self, range: Range<usize>) -> Result<()> {
         self.raw.remove(range.start, range.end)
     }

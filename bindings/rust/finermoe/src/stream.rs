@@ -14,9 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 
-/// A generation as a stream of its events. A thread of its own computes them, one for each that is asked for, so that the
-/// executor is never kept waiting. Dropping the stream stops the generation at once, in the middle of a step too, and
-/// leaves the session usable.
+/// A generation as a stream of its events. A thread of its own computes them, one for each that is asked for, so that
+/// the executor is never kept waiting. Dropping the stream stops the generation at once, in the middle of a step too,
+/// and leaves the session usable.
 ///
 /// Like the iterator, it ends after the last event, and after an error.
 ///
@@ -104,13 +104,13 @@ impl<S: BorrowMut<Session>> Generation<S> {
 }
 
 impl<S> EventStream<S> {
-    /// The generation, when the event that is being computed is there, for which this waits. An event that was asked for
-    /// and not taken is lost.
+    /// The generation, when the event that is being computed is there, for which this waits. An event that was asked
+    /// for and not taken is lost, unless it was the last: the next one says again why it ended.
     pub fn into_generation(mut self) -> Generation<S> {
         let worker = self.worker.take().expect("the thread lives as long as the stream");
         drop(worker.demand);
         let raw = worker.thread.join().unwrap_or_else(|panic| resume_unwind(panic));
-        Generation::from_parts(raw, worker.rest)
+        Generation::from_parts(raw, worker.rest, self.finished)
     }
 
     /// Stops the generation at once and gives the session back.

@@ -8,7 +8,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-/// A byte-level BPE tokenizer. Usable without weights. Immutable; a clone shares it, and any number of threads may use it.
+/// A byte-level BPE tokenizer. Usable without weights. Immutable; a clone shares it, and any number of threads may use
+/// it.
 ///
 /// ```
 /// # fn main() -> finermoe::Result<()> {

@@ -85,8 +85,8 @@ impl Trace {
         self.raw.usage(moe_layer)
     }
 
-    /// Load-balancing loss (Eq. 11 without its factor alpha), all recorded tokens taken as one sequence: 1 when perfectly
-    /// even.
+    /// Load-balancing loss (Eq. 11 without its factor alpha), all recorded tokens taken as one sequence: 1 when
+    /// perfectly even.
     pub fn balance_loss(&self, moe_layer: usize) -> Result<f64> {
         self.raw.balance_loss(moe_layer)
     }

@@ -59,8 +59,8 @@ macro_rules! output_setters {
     };
 }
 
-/// Makes a Mixture-of-Experts checkpoint from a dense one by streaming; memory stays small. The output is a directory, or a
-/// single file if its name ends in ".safetensors".
+/// Makes a Mixture-of-Experts checkpoint from a dense one by streaming; memory stays small. The output is a directory,
+/// or a single file if its name ends in ".safetensors".
 ///
 /// ```no_run
 /// # fn main() -> finermoe::Result<()> {
@@ -96,8 +96,8 @@ impl Upcycle<'_> {
         self.with(|options| options.set_shape(shape))
     }
 
-    /// `"finermoe"`, `"c32a2"`, `"s16a4"`, `"drop-upcycling"`, `"nvshard"`, `"no-fg"`, `"inter-fg"` or `"out-fg"`. Replaces
-    /// what was set before it.
+    /// `"finermoe"`, `"c32a2"`, `"s16a4"`, `"drop-upcycling"`, `"nvshard"`, `"no-fg"`, `"inter-fg"` or `"out-fg"`.
+    /// Replaces what was set before it.
     pub fn preset(mut self, preset: &str) -> Self {
         self.options = Deferred::new(raw::UpcycleOptions::create(Some(preset)));
         self.shape = [0; 5];
@@ -195,7 +195,8 @@ impl Synthesize<'_> {
     }
 }
 
-/// Writes a quantised copy of a model by streaming; memory stays small. Routers, gates, norms and biases keep their type.
+/// Writes a quantised copy of a model by streaming; memory stays small. Routers, gates, norms and biases keep their
+/// type.
 #[must_use = "nothing is written until `run`"]
 pub struct Quantize<'a> {
     path: PathBuf,
@@ -212,8 +213,8 @@ impl Quantize<'_> {
         Quantize { path: path.as_ref().to_owned(), output: Output::new(out.as_ref()), options }
     }
 
-    /// Another type for the matrices whose names match a pattern with * and ?, or none: as in the source. The last pattern
-    /// that matches counts.
+    /// Another type for the matrices whose names match a pattern with * and ?, or none: as in the source. The last
+    /// pattern that matches counts.
     pub fn with_override(mut self, pattern: &str, dtype: Option<DType>) -> Self {
         self.options.set(|options| options.add_override(pattern, dtype.map_or(-1, DType::to_c)));
         self

@@ -48,8 +48,8 @@ pub struct Progress<'a> {
 
 pub(crate) type ProgressFn<'a> = Box<dyn FnMut(Progress<'_>) -> ControlFlow<()> + Send + 'a>;
 
-/// A closure for progress, at an address that C can keep. The lock is for a session and its fork that report at once, and
-/// for a closure that comes, by whatever way, to a call of itself: the second report is left out.
+/// A closure for progress, at an address that C can keep. The lock is for a session and its fork that report at once,
+/// and for a closure that comes, by whatever way, to a call of itself: the second report is left out.
 pub(crate) type ProgressSlot<'a> = Mutex<ProgressFn<'a>>;
 
 pub(crate) fn progress_slot<'a>(progress: impl FnMut(Progress<'_>) -> ControlFlow<()> + Send + 'a) -> ProgressSlot<'a> {

@@ -1,6 +1,7 @@
 //! Ownership of the C objects.
 
-use super::{CError, check};
+use super::callbacks::resume_panic;
+use super::{CError, status_of};
 use crate::error::Result;
 use finermoe_sys::*;
 use std::any::Any;
@@ -90,8 +91,9 @@ impl<T: Object> Handle<T> {
     /// Makes an object with a function that gives one when it succeeds.
     pub fn made(keep: Keep, create: impl FnOnce(*mut *mut T, CError) -> i32) -> Result<Self> {
         let mut object = null_mut();
-        let created = check(|error| create(&mut object, error));
+        let created = status_of(|error| create(&mut object, error));
         let object = NonNull::new(object).map(|object| Handle { object, keep });
+        resume_panic(); // with an object that is freed
         created?;
         Ok(object.expect("a call that succeeds gives an object"))
     }

@@ -65,11 +65,16 @@ use setters;
 
 /// Makes a call that can fail. A panic of a callback during the call goes on here.
 fn check(call: impl FnOnce(CError) -> i32) -> Result<()> {
-    let mut error = null_mut();
-    let status = call(&mut error);
-    let result = if status == sys::FINERMOE_OK { Ok(()) } else { Err(unsafe { take_error(error) }) };
+    let result = status_of(call);
     callbacks::resume_panic();
     result
+}
+
+/// The same with a panic left where it is kept, for a call whose result must be freed first.
+fn status_of(call: impl FnOnce(CError) -> i32) -> Result<()> {
+    let mut error = null_mut();
+    let status = call(&mut error);
+    if status == sys::FINERMOE_OK { Ok(()) } else { Err(unsafe { take_error(error) }) }
 }
 
 /// Turns the error of a failed call into ours, and frees it.
@@ -93,8 +98,9 @@ fn read<C: info::Readout>(call: impl FnOnce(*mut C, CError) -> i32) -> Result<C>
     Ok(values)
 }
 
-/// Reads an array of which `guess` elements are expected; if there are more, they are asked for again. With a guess of 0
-/// the size is asked for first. `call` writes at most `capacity` elements, as the header's (buffer, capacity, needed) says.
+/// Reads an array of which `guess` elements are expected; if there are more, they are asked for again. With a guess of
+/// 0 the size is asked for first. `call` writes at most `capacity` elements, as the header's (buffer, capacity, needed)
+/// says.
 fn fill<T: Copy>(guess: usize, mut call: impl FnMut(*mut T, usize, *mut usize, CError) -> i32) -> Result<Vec<T>> {
     let mut needed = guess;
     if guess == 0 {
