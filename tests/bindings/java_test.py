@@ -61,6 +61,7 @@ def build(target, library, compiler, home):
     command = ["mvn", "-B", "-q", "-f", JAVA / "pom.xml", "verify", f"-Dlibfinermoe.folder={library}",
                f"-Dfinermoe.target={target}"]
     env = {"CC": " ".join(compiler), "JAVA_HOME": home}
+    shutil.rmtree(target / "surefire-reports", ignore_errors=True)  # those of an earlier run
     offline = maven([*command, "-o"], env)
     if offline.returncode != 0 and "offline mode" in offline.stdout:
         online = maven(command, env)
