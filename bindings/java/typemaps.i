@@ -49,15 +49,6 @@ static int finermoe_make_room(finermoe_out *out, finermoe_error **error) {
   *out->capacity = out->count;
   return 1;
 }
-%}
-
-/* Every call: again, if what comes out needs more room than there was. */
-%exception {
-  $action
-  while (fm_out != NULL && finermoe_make_room(fm_out, &fm_error)) { $action }
-}
-
-%{
 
 /* What calls and callbacks look up once. */
 static JavaVM *finermoe_vm;
@@ -147,7 +138,9 @@ static void finermoe_throw(JNIEnv *env, finermoe_status status, finermoe_error *
   if (status != FINERMOE_OK && !(*env)->ExceptionCheck(env)) {
     const char *texts[3] = {finermoe_error_message(error), finermoe_error_expected(error), finermoe_error_found(error)};
     jbyteArray bytes[3] = {NULL, NULL, NULL};
-    for (int i = 0; i < 3 && !(*env)->ExceptionCheck(env); ++i) bytes[i] = finermoe_bytes(env, texts[i], strlen(texts[i]));
+    for (int i = 0; i < 3 && !(*env)->ExceptionCheck(env); ++i) {
+      bytes[i] = finermoe_bytes(env, texts[i], strlen(texts[i]));
+    }
     jthrowable exception = NULL;
     if (!(*env)->ExceptionCheck(env)) {
       exception = (*env)->CallStaticObjectMethod(env, finermoe_java.exception, finermoe_java.exception_of, (jint)status,
@@ -172,7 +165,7 @@ static void finermoe_throw(JNIEnv *env, finermoe_status status, finermoe_error *
   finermoe_throw(jenv, $1, fm_error);
 %}
 
-/* --- Rows of floats: C reads and writes Java's own memory, for the time of one call that neither waits nor calls back --- */
+/* --- Rows of floats: C reads and writes Java's own memory, while a call runs that neither waits nor calls back --- */
 %{
 typedef struct {
   jarray array; /* NULL: a direct buffer */
@@ -218,6 +211,7 @@ static int finermoe_make_second_room(const finermoe_second *second, finermoe_out
   return 1;
 }
 %}
+/* Every call: again, if what comes out needs more room than there was. */
 %exception {
   $action
   while (fm_out != NULL && finermoe_make_room(fm_out, &fm_error) && finermoe_make_second_room(fm_second, fm_out)) {
@@ -254,8 +248,8 @@ static int finermoe_make_second_room(const finermoe_second *second, finermoe_out
 %typemap(jtype) Type *, const Type * "long"
 %typemap(jstype) Type *, const Type * "Class"
 %typemap(in) Type *, const Type * "$1 = (Type *)(intptr_t)$input;"
-%typemap(javain, pre="    long $javainput_at = 0;", post="      if ($javainput_at != 0) $javainput.exit();") Type *, const Type *
-  "($javainput_at = NativeObject.enter($javainput))"
+%typemap(javain, pre="    long $javainput_at = 0;", post="      if ($javainput_at != 0) $javainput.exit();")
+  Type *, const Type * "($javainput_at = NativeObject.enter($javainput))"
 
 %typemap(jni) Type ** "jlongArray"
 %typemap(jtype) Type ** "long[]"
@@ -306,7 +300,8 @@ static void finermoe_on_log(void *user, int32_t level, const char *message) {
   JNIEnv *env = finermoe_env();
   jbyteArray bytes = env ? finermoe_bytes(env, message, strlen(message)) : NULL;
   if (bytes == NULL) return;
-  (*env)->CallStaticVoidMethod(env, finermoe_java.callback, finermoe_java.log, (jlong)(intptr_t)user, (jint)level, bytes);
+  (*env)->CallStaticVoidMethod(env, finermoe_java.callback, finermoe_java.log, (jlong)(intptr_t)user, (jint)level,
+                               bytes);
   (*env)->DeleteLocalRef(env, bytes);
 }
 
@@ -317,8 +312,8 @@ static void finermoe_on_execute(void *user, size_t n_tasks, finermoe_task_fn tas
     for (size_t i = 0; i < n_tasks; ++i) task(task_data, i);
     return;
   }
-  (*env)->CallStaticVoidMethod(env, finermoe_java.callback, finermoe_java.execute, (jlong)(intptr_t)user, (jlong)n_tasks,
-                               (jlong)(intptr_t)task, (jlong)(intptr_t)task_data);
+  (*env)->CallStaticVoidMethod(env, finermoe_java.callback, finermoe_java.execute, (jlong)(intptr_t)user,
+                               (jlong)n_tasks, (jlong)(intptr_t)task, (jlong)(intptr_t)task_data);
 }
 %}
 %define %host_function(Function, parameter, on_call)
@@ -518,8 +513,8 @@ static inline Jni##Array finermoe_##T##_to(JNIEnv *env, const T *data, size_t n)
 %typemap(argout) (float *ARRAY, size_t CAPACITY, size_t *NEEDED) ""
 %typemap(freearg) (float *ARRAY, size_t CAPACITY, size_t *NEEDED), (const float *ARRAY, size_t LENGTH) ""
 
-/* Two arrays that come out together, the second with PER elements for one of the first: the elements 0 and 1 of an array
- * of objects. There is room for the result of a short text from the start. */
+/* Two arrays that come out together, the second with PER elements for one of the first: the elements 0 and 1 of an
+ * array of objects. There is room for the result of a short text from the start. */
 %define %two_arrays(T, Second, PER)
 %typemap(jni) (T *FIRST, Second *SECOND, size_t CAPACITY, size_t *NEEDED) "jobjectArray"
 %typemap(jtype) (T *FIRST, Second *SECOND, size_t CAPACITY, size_t *NEEDED) "Object[]"

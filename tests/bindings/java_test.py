@@ -25,6 +25,7 @@ def test(library, compiler):
     check_everything_is_used()
     target = work / "target"
     build(target, library, compiler, home)
+    check_newer_java(target, home)
     check_no_complaints_of_jni(target)
     jar = next(path for path in target.glob("finermoe-*.jar") if re.fullmatch(r"finermoe-[\d.]+\.jar", path.name))
     for kind in ("sources", "javadoc"):
@@ -38,7 +39,7 @@ def test(library, compiler):
     run(home / "bin/javac", "-Xlint:all", "-Werror", "-cp", jar, "-d", classes, *sources)
     java += ["-cp", f"{jar}:{classes}"]
     check_examples(java, work)
-    check_bench(java)
+    check_bench(java, work)
     check_window(java, work)
 
 
@@ -67,6 +68,19 @@ def build(target, library, compiler, home):
             raise Missing(f"what Maven needs: {first_error(online.stdout)}")
         offline = online
     assert offline.returncode == 0, offline.stdout
+
+
+def check_newer_java(target, home):
+    """Java 21 brought virtual threads: where there is one beside the Java that builds, these tests run on it too."""
+    for release in sorted(pathlib.Path("/usr/lib/jvm").glob("*/release")):
+        version = re.search(r'^JAVA_VERSION="(\d+)', release.read_text(encoding="utf-8"), re.M)
+        if version and int(version[1]) >= 21 and release.parent.resolve() != home:
+            command = ["mvn", "-B", "-q", "-o", "-f", JAVA / "pom.xml", "surefire:test", "-Dtest=ThreadsTest,StopTest",
+                       f"-Dfinermoe.target={target}", f"-Djvm={release.parent / 'bin/java'}"]
+            done = maven(command, {})
+            assert done.returncode == 0, done.stdout
+            return
+    print("skipped: virtual threads on a second Java: none from 21 on is in /usr/lib/jvm")
 
 
 def maven(command, env):
@@ -98,7 +112,7 @@ def check_conformance(target, work):
 def check_examples(java, work):
     """Each program of examples/ does what it says, and says how it is used."""
     for path in (JAVA / "examples").glob("*.java"):
-        assert run(*java, path.stem, "--help").startswith(f"usage: {path.stem} MODEL" if path.stem != "Upcycle" else "usage: ")
+        assert run(*java, path.stem, "--help").startswith(f"usage: {path.stem} "), path
         wrong = subprocess.run([str(word) for word in (*java, path.stem)], capture_output=True, check=False)
         assert wrong.returncode == 2, path
     definition = expected_definition()
@@ -114,7 +128,8 @@ def check_examples(java, work):
     assert run(*java, "Tour", work / "upcycled").count("logits") == 1
     tour = run(*java, "Tour", MODEL)
     assert " or city in southern Russia.\n" in tour and "2 rows of 4096 logits\n" in tour, tour
-    missing = subprocess.run([str(word) for word in (*java, "Tour", work / "none")], capture_output=True, encoding="utf-8")
+    missing = subprocess.run([str(word) for word in (*java, "Tour", work / "none")], capture_output=True, check=False,
+                             encoding="utf-8")
     assert missing.returncode == 1 and missing.stderr.startswith("FILE_NOT_FOUND: "), missing
 
 
@@ -123,8 +138,11 @@ def expected_definition():
         return json.load(file)["prompts"][0]["greedy_text"]
 
 
-def check_bench(java):
-    figures = json.loads(run(*java, "Bench", MODEL, 16, 2))
+def check_bench(java, work):
+    """The program for bench/bindings.py, and how it is started."""
+    command = [str(word) for word in (*java, "Bench")]
+    (work / "bench.json").write_text(json.dumps({"command": command, "env": {}}), encoding="utf-8")
+    figures = json.loads(run(*command, MODEL, 16, 2))
     assert all(len(figures[name]) == 2 and min(figures[name]) > 0
                for name in ("seconds_per_token", "seconds_per_logits_row")), figures
 

@@ -6,6 +6,7 @@ import finermoe.Model;
 import finermoe.ModelOptions;
 import finermoe.Session;
 import java.nio.file.Path;
+import java.util.Arrays;
 
 /** What a token and a row of logits cost: Bench MODEL N_TOKENS REPEATS. */
 public class Bench {
@@ -29,8 +30,8 @@ public class Bench {
         perRow[i] = secondsPerRow(model);
       }
     }
-    System.out.println("{\"seconds_per_token\": " + java.util.Arrays.toString(perToken) + ", \"seconds_per_logits_row\": "
-        + java.util.Arrays.toString(perRow) + "}");
+    System.out.println("{\"seconds_per_token\": " + Arrays.toString(perToken)
+        + ", \"seconds_per_logits_row\": " + Arrays.toString(perRow) + "}");
   }
 
   private static double secondsPerToken(Model model, GenerationOptions options, int nTokens) {

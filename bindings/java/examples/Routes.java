@@ -19,7 +19,8 @@ public class Routes {
       System.out.println("usage: Routes MODEL TEXT");
       System.exit(arguments.length == 1 && arguments[0].equals("--help") ? 0 : 2);
     }
-    try (Model model = Model.open(Path.of(arguments[0])); Session session = model.session(); Trace trace = session.trace()) {
+    try (Model model = Model.open(Path.of(arguments[0])); Session session = model.session();
+         Trace trace = session.trace()) {
       final Tokenizer tokenizer = model.tokenizer();
       final int[] ids = tokenizer.encode(arguments[1]);
       session.append(ids);
@@ -54,6 +55,7 @@ public class Routes {
     final int[] experts = trace.experts(layer)[token];
     final float[] weights = trace.weights(layer)[token];
     return IntStream.range(0, experts.length)
-        .mapToObj(k -> String.format(Locale.ROOT, "%d (%.2f)", experts[k], weights[k])).collect(Collectors.joining(", "));
+        .mapToObj(k -> String.format(Locale.ROOT, "%d (%.2f)", experts[k], weights[k]))
+        .collect(Collectors.joining(", "));
   }
 }

@@ -29,7 +29,8 @@ public class Upcycle {
 
   private static boolean show(String phase, long done, long total) {
     final int filled = total == 0 ? WIDTH : (int) (done * WIDTH / total);
-    System.err.printf("\r%-10s [%s%s] %3d%%", phase, "#".repeat(filled), " ".repeat(WIDTH - filled), 100 * filled / WIDTH);
+    final String bar = "#".repeat(filled) + " ".repeat(WIDTH - filled);
+    System.err.printf("\r%-10s [%s] %3d%%", phase, bar, 100 * filled / WIDTH);
     return true; // false would cancel, and leave nothing behind
   }
 }

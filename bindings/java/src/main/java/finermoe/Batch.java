@@ -11,11 +11,11 @@ import java.util.stream.Stream;
 import java.util.stream.StreamSupport;
 
 /**
- * Generations of one model that advance together, one pass over the weights for all. Members may join and leave between any
- * two steps.
+ * Generations of one model that advance together, one pass over the weights for all. Members may join and leave between
+ * any two steps.
  *
- * <p>One thread at a time: one that comes while another thread's call runs gets {@link ErrorCode#BUSY}, also with a member.
- * Any thread may {@link #cancel} or close it.
+ * <p>One thread at a time: one that comes while another thread's call runs gets {@link ErrorCode#BUSY}, also with a
+ * member. Any thread may {@link #cancel} or close it.
  */
 public final class Batch extends NativeObject implements Iterable<Batch.Item> {
   /**
@@ -222,6 +222,7 @@ public final class Batch extends NativeObject implements Iterable<Batch.Item> {
   }
 
   private void use() {
+    requireOpen();
     if (!use.tryLock()) throw new FinermoeException(Native.ERROR_BUSY, "another thread is using this batch", "", "");
   }
 

@@ -11,8 +11,8 @@ import java.util.concurrent.atomic.AtomicLong;
 /**
  * A function of the host that native code calls by number.
  *
- * <p>The number leads to the function only while somebody holds the Callback: whoever was made with the function (options,
- * a session, a runtime) does. So a function may hold the very object that it was given to, and both can go.
+ * <p>The number leads to the function only while somebody holds the Callback: whoever was made with the function
+ * (options, a session, a runtime) does. So a function may hold the very object that it was given to, and both can go.
  */
 final class Callback {
   private static final Cleaner CLEANER = Cleaner.create();

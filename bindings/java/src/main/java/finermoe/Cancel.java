@@ -6,8 +6,8 @@ import java.util.Set;
 
 /**
  * A flag that any thread may raise. Calls that were given it look at it between layers, chunks and files, and throw
- * {@link ErrorCode#CANCELLED}; a generation goes on when it is called again, after {@link #reset}. Any number of calls may
- * have the same flag.
+ * {@link ErrorCode#CANCELLED}; a generation goes on when it is called again, after {@link #reset}. Any number of calls
+ * may have the same flag.
  */
 public final class Cancel extends NativeObject {
   private final Set<Interruption> running = Collections.newSetFromMap(new IdentityHashMap<>());

@@ -6,8 +6,8 @@ import java.util.List;
 /**
  * Makes and checks models on disk.
  *
- * <p>A writer asks for the room it needs before it writes, and its output appears when it is whole. The output is a folder,
- * or a single file if its name ends in ".safetensors". Equal inputs and seed give equal bytes.
+ * <p>A writer asks for the room it needs before it writes, and its output appears when it is whole. The output is a
+ * folder, or a single file if its name ends in ".safetensors". Equal inputs and seed give equal bytes.
  */
 public final class Checkpoints {
   private Checkpoints() {}

@@ -5,16 +5,16 @@ package finermoe;
  *
  * @param dtype type of the bulk of the weights
  * @param modelType "finer_moe", "qwen2", "qwen2_moe"
- * @param hiddenSize h
+ * @param hiddenSize h: width of the hidden states
  * @param intermediateSize H: width of a dense FFN
  * @param nLayers number of layers
  * @param nMoeLayers number of Mixture-of-Experts layers
  * @param nHeads number of attention heads
  * @param nKvHeads number of heads of keys and values
- * @param headSize hidden_size / n_heads, or what head_dim says
+ * @param headSize of each attention head
  * @param vocabSize rows of the embedding; may exceed the tokenizer's ids
- * @param maxPositions max_position_embeddings, or more: those that a rope scaling is for
- * @param granularityInter G_I; 0 in a dense model, as all of the next eight
+ * @param maxPositions positions that the model is for
+ * @param granularityInter G_I; 0 in a dense model, as all up to expertOutputWidth
  * @param expansionInter R_I
  * @param granularityOutput G_O
  * @param expansionOutput R_O
@@ -24,19 +24,19 @@ package finermoe;
  * @param expertOutputWidth h_e = h / G_O
  * @param sharedExpertWidth 0: no shared expert
  * @param hasConcatProj whether output components are projected together
- * @param hasSeparateRouter has separate router
- * @param normTopkProb norm topk prob
- * @param tiedEmbeddings tied embeddings
- * @param rmsNormEps rms norm eps
- * @param ropeTheta rope theta
+ * @param hasSeparateRouter whether the output components have a second router
+ * @param normTopkProb whether the weights of the chosen experts are normalized
+ * @param tiedEmbeddings whether the embedding is the head too
+ * @param rmsNormEps epsilon of the norms
+ * @param ropeTheta base of the rotary frequencies
  * @param parametersTotal in the checkpoint: embeddings and head counted as stored
  * @param parametersActive of these, the ones that one token uses
  * @param ropeScaling of the rotary frequencies: "none", "linear", "yarn", "llama3"
- * @param ropeFactor 1 without a scaling, as the next but one
+ * @param ropeFactor 1 without a scaling
  * @param ropeOriginalPositions that the model was trained for ("yarn", "llama3"), else 0
- * @param ropeAttentionFactor of queries and keys ("yarn")
+ * @param ropeAttentionFactor of queries and keys ("yarn"); 1 without
  * @param slidingWindow positions that a token sees in some layers, itself included; 0: all layers see all
- * @param nSlidingLayers number of sliding layers
+ * @param nSlidingLayers number of layers with a sliding window
  */
 public record ConfigInfo(
     DType dtype,

@@ -33,7 +33,8 @@ public final class FinermoeRuntime extends NativeObject {
 
   /** The runtime that a model computes on; `like` is one of the same, whose callbacks it keeps, or null. */
   static FinermoeRuntime of(Model model, FinermoeRuntime like) {
-    final FinermoeRuntime runtime = new FinermoeRuntime(like == null ? null : like.log, like == null ? null : like.executor);
+    final FinermoeRuntime runtime = like == null ? new FinermoeRuntime(null, null)
+        : new FinermoeRuntime(like.log, like.executor);
     Native.runtimeOpenModel(model, runtime);
     return runtime;
   }

@@ -13,8 +13,8 @@ import java.util.stream.StreamSupport;
  * One request on a session: its events come one by one, computed when they are asked for.
  *
  * <p>One thread at a time: one that comes while another thread's call runs gets {@link ErrorCode#BUSY}. Any thread may
- * {@link #cancel} or close it. Interrupting a thread ends its call with {@link ErrorCode#CANCELLED}; it stays interrupted.
- * After a cancel the request goes on when it is called again. It is closed with its session.
+ * {@link #cancel} or close it. Interrupting a thread ends its call with {@link ErrorCode#CANCELLED}; it stays
+ * interrupted. After a cancel the request goes on when it is called again. It is closed with its session.
  */
 public final class Generation extends NativeObject implements Iterable<Event> {
   private final Session session;
@@ -48,8 +48,8 @@ public final class Generation extends NativeObject implements Iterable<Event> {
   }
 
   /**
-   * Ends the call that runs, or else the next one, with {@link ErrorCode#CANCELLED}. The request goes on when it is called
-   * again. Any thread may call this; it does nothing after {@link #close}.
+   * Ends the call that runs, or else the next one, with {@link ErrorCode#CANCELLED}. The request goes on when it is
+   * called again. Any thread may call this; it does nothing after {@link #close}.
    */
   public void cancel() {
     try {
@@ -115,8 +115,15 @@ public final class Generation extends NativeObject implements Iterable<Event> {
   }
 
   private ReentrantLock use() {
-    final ReentrantLock lock = use;
-    if (lock.tryLock()) return lock;
+    requireOpen();
+    return acquire();
+  }
+
+  private ReentrantLock acquire() {
+    for (ReentrantLock lock = use; lock.tryLock(); lock = use) {
+      if (lock == use) return lock;
+      lock.unlock(); // it has joined or left a batch meanwhile
+    }
     throw new FinermoeException(Native.ERROR_BUSY, "another thread is using this generation", "", "");
   }
 
@@ -128,7 +135,7 @@ public final class Generation extends NativeObject implements Iterable<Event> {
 
   /** From now on the batch's lock is this generation's, or its own again. */
   void use(ReentrantLock lock) {
-    final ReentrantLock held = use();
+    final ReentrantLock held = acquire();
     try {
       use = lock == null ? ownUse : lock;
     } finally {
@@ -191,8 +198,8 @@ public final class Generation extends NativeObject implements Iterable<Event> {
   }
 
   /**
-   * Appends tokens that the host chose: a tool's result, a forced beginning. They follow what was shown, are no part of any
-   * event's text, and the request goes on behind them.
+   * Appends tokens that the host chose: a tool's result, a forced beginning. They follow what was shown, are no part of
+   * any event's text, and the request goes on behind them.
    *
    * @param ids of tokens
    */
@@ -256,8 +263,8 @@ public final class Generation extends NativeObject implements Iterable<Event> {
   }
 
   /**
-   * The state of this request, without its session. With {@link Session#save()} it goes on in another process and to the
-   * same text, by {@link Session#resume}.
+   * The state of this request, without its session. With {@link Session#save()} it goes on in another process and to
+   * the same text, by {@link Session#resume}.
    *
    * @return a new array
    */

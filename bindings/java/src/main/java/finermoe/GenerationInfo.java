@@ -9,7 +9,7 @@ package finermoe;
  *     go on
  * @param nPrompt tokens of the prompt, the part that the session already held included
  * @param nGenerated tokens chosen
- * @param nKept of n_prompt: those that the session held already
+ * @param nKept of nPrompt: those that the session held already
  * @param tag the number that a {@link Batch} gives with its events
  * @param prefillSeconds spent in passes over the prompt and appended tokens, those with others in a batch
  *     counted whole

@@ -5,8 +5,8 @@ import java.util.Objects;
 /**
  * How tokens are chosen, and when a {@link Generation} ends.
  *
- * <p>A setter checks its value at once. Options may be used again and again, by one thread at a time; closing them early
- * is allowed and not needed.
+ * <p>A setter checks its value at once. Options may be used again and again, by one thread at a time; closing them
+ * early is allowed and not needed.
  */
 public final class GenerationOptions extends NativeObject {
   private GenerationOptions() {

@@ -3,18 +3,18 @@ package finermoe;
 /**
  * The values of {@link GenerationOptions}.
  *
- * @param ignoreEos ignore eos
- * @param maxTokens max tokens
- * @param minTokens min tokens
- * @param temperature temperature
- * @param topK top k
- * @param topP top p
- * @param minP min p
- * @param typicalP typical p
- * @param repetitionPenalty repetition penalty
- * @param frequencyPenalty frequency penalty
- * @param presencePenalty presence penalty
- * @param seed seed
+ * @param ignoreEos {@link GenerationOptions#ignoreEos}
+ * @param maxTokens {@link GenerationOptions#maxTokens}
+ * @param minTokens {@link GenerationOptions#minTokens}
+ * @param temperature {@link GenerationOptions#temperature}
+ * @param topK {@link GenerationOptions#topK}
+ * @param topP {@link GenerationOptions#topP}
+ * @param minP {@link GenerationOptions#minP}
+ * @param typicalP {@link GenerationOptions#typicalP}
+ * @param repetitionPenalty {@link GenerationOptions#repetitionPenalty}
+ * @param frequencyPenalty {@link GenerationOptions#frequencyPenalty}
+ * @param presencePenalty {@link GenerationOptions#presencePenalty}
+ * @param seed {@link GenerationOptions#seed}
  * @param nStopTokens number of stop tokens
  */
 public record GenerationOptionsInfo(

@@ -57,8 +57,8 @@ public final class Model extends NativeObject {
   /**
    * Opens a single-file model in memory.
    *
-   * @param data    from its position to its limit; a direct or mapped buffer is used where it is, and must not be changed
-   *                while the model or anything made from it lives; another one is copied
+   * @param data    from its position to its limit; a direct or mapped buffer is used where it is, and must not be
+   *                changed while the model or anything made from it lives; another one is copied
    * @param options null: the defaults
    * @return a new model
    */

@@ -3,8 +3,8 @@ package finermoe;
 /**
  * How a {@link Model} is opened.
  *
- * <p>A setter checks its value at once. Options may be used again and again, by one thread at a time; closing them early
- * is allowed and not needed.
+ * <p>A setter checks its value at once. Options may be used again and again, by one thread at a time; closing them
+ * early is allowed and not needed.
  */
 public final class ModelOptions extends NativeObject {
   FinermoeRuntime runtime;

@@ -16,10 +16,10 @@ import java.util.Locale;
 /**
  * Finds the native library, which the jar carries.
  *
- * <p>It is unpacked once into a folder of the user's, under a name with its SHA-256, and compared with that before it is
- * loaded. Several processes may do this at once: each writes a file of its own and moves it into place. Where no such folder
- * can be written, it is unpacked for this process alone. System properties say otherwise: `finermoe.library`, the path of
- * the library to load, and `finermoe.cache`, the folder.
+ * <p>It is unpacked once into a folder of the user's, under a name with its SHA-256, and compared with that before it
+ * is loaded. Several processes may do this at once: each writes a file of its own and moves it into place. Where no
+ * such folder can be written, it is unpacked for this process alone. System properties say otherwise:
+ * `finermoe.library`, the path of the library to load, and `finermoe.cache`, the folder.
  */
 final class NativeLibrary {
   private static final String NAME = "libfinermoe_java.so";
@@ -51,7 +51,7 @@ final class NativeLibrary {
     final String machine = System.getProperty("os.arch").equals("amd64") ? "x86_64" : System.getProperty("os.arch");
     final String path = "native/" + system + "-" + machine + "/" + name;
     try (InputStream stream = NativeLibrary.class.getResourceAsStream(path)) {
-      if (stream == null) throw new UnsatisfiedLinkError("this finermoe has no native library for this system: " + path);
+      if (stream == null) throw new UnsatisfiedLinkError("no native library of finermoe for this system: " + path);
       return stream.readAllBytes();
     }
   }

@@ -47,6 +47,14 @@ abstract class NativeObject implements AutoCloseable {
     return state.isClosed();
   }
 
+  final void requireOpen() {
+    if (isClosed()) throw closed();
+  }
+
+  private IllegalStateException closed() {
+    return new IllegalStateException("this " + getClass().getSimpleName() + " is closed");
+  }
+
   /** Memory that must outlive this object, or null: what is made from this object has to keep it too. */
   final Object memory() {
     return state.memory;
@@ -92,7 +100,7 @@ abstract class NativeObject implements AutoCloseable {
       final long entered = count();
       if (entered == 0) {
         if (lock != null) lock.unlock();
-        throw new IllegalStateException("this " + object.getClass().getSimpleName() + " is closed");
+        throw object.closed();
       }
       return entered;
     }

@@ -9,10 +9,10 @@ package finermoe;
  * @param weightsShared shared experts, their gates, and concat projections
  * @param weightsRouted routed experts
  * @param weightsRouter router matrices, concat gates included
- * @param weightsTotal weights total
- * @param kvCache of all sessions
+ * @param weightsTotal all weights
+ * @param kvCache the KV caches of all sessions
  * @param scratch activations of the largest step, on all threads
- * @param allocatedTotal kv_cache + scratch: what a memory limit is compared with
+ * @param allocatedTotal kvCache + scratch: what a memory limit is compared with
  * @param bytesPerToken weight bytes that decoding one token reads
  * @param weightsEveryToken the weights that every token reads, which should stay in memory; routed experts and
  *     an untied embedding may come and go

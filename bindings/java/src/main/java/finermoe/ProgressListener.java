@@ -1,8 +1,8 @@
 package finermoe;
 
 /**
- * Hears how far a long call has come, on the thread that made the call. An exception that it throws cancels the call and
- * comes out of it.
+ * Hears how far a long call has come, on the thread that made the call. An exception that it throws cancels the call
+ * and comes out of it.
  */
 @FunctionalInterface
 public interface ProgressListener {

@@ -1,11 +1,11 @@
 package finermoe;
 
 /**
- * What {@link Checkpoints#quantize(Path, Path, QuantizeOptions, WriterOptions) quantisation} makes of each matrix. Routers,
- * gates, norms and biases always keep their type.
+ * What {@link Checkpoints#quantize(Path, Path, QuantizeOptions, WriterOptions) quantisation} makes of each matrix.
+ * Routers, gates, norms and biases always keep their type.
  *
- * <p>A setter checks its value at once. Options may be used again and again, by one thread at a time; closing them early
- * is allowed and not needed.
+ * <p>A setter checks its value at once. Options may be used again and again, by one thread at a time; closing them
+ * early is allowed and not needed.
  */
 public final class QuantizeOptions extends NativeObject {
   private QuantizeOptions() {

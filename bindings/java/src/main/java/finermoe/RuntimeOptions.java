@@ -6,8 +6,8 @@ import java.util.concurrent.Executor;
 /**
  * How a {@link FinermoeRuntime} computes.
  *
- * <p>A setter checks its value at once. Options may be used again and again, by one thread at a time; closing them early
- * is allowed and not needed.
+ * <p>A setter checks its value at once. Options may be used again and again, by one thread at a time; closing them
+ * early is allowed and not needed.
  */
 public final class RuntimeOptions extends NativeObject {
   Callback log;

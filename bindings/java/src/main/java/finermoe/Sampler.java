@@ -3,8 +3,8 @@ package finermoe;
 import java.nio.FloatBuffer;
 
 /**
- * The choice of tokens alone, for logits that come from elsewhere: bias, penalties, bans, temperature and filters of some
- * options, and a random stream. One thread at a time; others wait.
+ * The choice of tokens alone, for logits that come from elsewhere: bias, penalties, bans, temperature and filters of
+ * some options, and a random stream. One thread at a time; others wait.
  */
 public final class Sampler extends NativeObject {
   private Sampler() {

@@ -13,8 +13,8 @@ import java.util.WeakHashMap;
  * A sequence of tokens and its KV cache.
  *
  * <p>One thread at a time: one that comes while another thread's call runs gets {@link ErrorCode#BUSY}. Any thread may
- * close it: that ends the call that runs, with {@link ErrorCode#CLOSED}, and closes the session's generations. Interrupting
- * a thread ends its call with {@link ErrorCode#CANCELLED}; it stays interrupted.
+ * close it: that ends the call that runs, with {@link ErrorCode#CLOSED}, and closes the session's generations.
+ * Interrupting a thread ends its call with {@link ErrorCode#CANCELLED}; it stays interrupted.
  */
 public final class Session extends NativeObject {
   private final Model model;
@@ -86,8 +86,8 @@ public final class Session extends NativeObject {
   }
 
   /**
-   * Appends tokens and computes them. After a cancel the session holds the tokens of the chunks that were finished; after
-   * another error, those that it held before.
+   * Appends tokens and computes them. After a cancel the session holds the tokens of the chunks that were finished;
+   * after another error, those that it held before.
    *
    * @param ids    of tokens
    * @param logits which rows are kept
@@ -259,8 +259,8 @@ public final class Session extends NativeObject {
   }
 
   /**
-   * Keeps what the session and a sequence have in common from the start, and forgets the rest. Then append ids from there
-   * on.
+   * Keeps what the session and a sequence have in common from the start, and forgets the rest. Then append ids from
+   * there on.
    *
    * @param ids of tokens
    * @return how many tokens the session still holds
@@ -272,8 +272,8 @@ public final class Session extends NativeObject {
   }
 
   /**
-   * Removes the tokens [begin, end) and shifts later ones down. These were computed while the removed ones were visible, so
-   * this only approximates computing them again.
+   * Removes the tokens [begin, end) and shifts later ones down. These were computed while the removed ones were
+   * visible, so this only approximates computing them again.
    *
    * @param begin the first
    * @param end   behind the last
@@ -449,8 +449,8 @@ public final class Session extends NativeObject {
   }
 
   /**
-   * An answer to a chat. What the session holds of its rendering is kept and not computed again; what it holds beyond that
-   * is forgotten.
+   * An answer to a chat. What the session holds of its rendering is kept and not computed again; what it holds beyond
+   * that is forgotten.
    *
    * @param chat    with at least one message
    * @param options copied; null: the model's defaults

@@ -9,7 +9,7 @@ package finermoe;
  * @param nLogits rows of logits kept by the last append
  * @param kvBytes bytes of the cache
  * @param precision how products with weights are computed
- * @param nComputed of `length`: the others wait for the next call that computes
+ * @param nComputed of length: the others wait for the next call that computes
  * @param nHidden rows of hidden states kept by the last append
  */
 public record SessionInfo(

@@ -12,8 +12,8 @@ public final class Tokenizer extends NativeObject {
   /**
    * Reads a tokenizer.
    *
-   * @param path a folder with tokenizer.json (or vocab.json and merges.txt), the tokenizer.json itself, or a single-file
-   *             model
+   * @param path a folder with tokenizer.json (or vocab.json and merges.txt), the tokenizer.json itself, or a
+   *             single-file model
    * @return a new one
    */
   public static Tokenizer open(Path path) {

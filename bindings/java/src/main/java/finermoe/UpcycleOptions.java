@@ -3,8 +3,8 @@ package finermoe;
 /**
  * What {@link Checkpoints#upcycle(Path, Path, UpcycleOptions, WriterOptions) upcycling} makes of a dense FFN.
  *
- * <p>A setter checks its value at once. Options may be used again and again, by one thread at a time; closing them early
- * is allowed and not needed.
+ * <p>A setter checks its value at once. Options may be used again and again, by one thread at a time; closing them
+ * early is allowed and not needed.
  */
 public final class UpcycleOptions extends NativeObject {
   private UpcycleOptions() {

@@ -3,8 +3,8 @@ package finermoe;
 /**
  * How {@link Checkpoints} writes.
  *
- * <p>A setter checks its value at once. Options may be used again and again, by one thread at a time; closing them early
- * is allowed and not needed.
+ * <p>A setter checks its value at once. Options may be used again and again, by one thread at a time; closing them
+ * early is allowed and not needed.
  */
 public final class WriterOptions extends NativeObject {
   private Callback progress;

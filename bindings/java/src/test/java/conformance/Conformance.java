@@ -42,7 +42,8 @@ public final class Conformance {
       for (JsonElement element : JsonParser.parseString(Files.readString(file)).getAsJsonArray()) {
         final JsonObject row = element.getAsJsonObject();
         final String difference = differenceOf(row, behaviours);
-        out.println(name + "/" + row.get("name").getAsString() + "\t" + (difference == null ? "ok" : "failed: " + difference));
+        final String result = difference == null ? "ok" : "failed: " + difference;
+        out.println(name + "/" + row.get("name").getAsString() + "\t" + result);
         if (difference != null) failed++;
       }
     }

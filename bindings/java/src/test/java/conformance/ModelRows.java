@@ -100,8 +100,8 @@ final class ModelRows {
     final RuntimeInfo info = runtime.info();
     final Set<String> operations = operationsWithCalls(runtime);
     runtime.resetProfile();
-    return Map.of("n_threads", info.nThreads(), "memory_limit", info.memoryLimit(), "device", info.device(), "operations",
-        operations, "calls_after_reset", operationsWithCalls(runtime).size());
+    return Map.of("n_threads", info.nThreads(), "memory_limit", info.memoryLimit(), "device", info.device(),
+        "operations", operations, "calls_after_reset", operationsWithCalls(runtime).size());
   }
 
   private static Path singleFile(Row row) throws Exception {
@@ -126,10 +126,13 @@ final class ModelRows {
   private static Map<String, Object> executor(Row row) {
     final AtomicLong tasks = new AtomicLong();
     final ExecutorService threads = Executors.newFixedThreadPool(2);
-    try (FinermoeRuntime runtime = FinermoeRuntime.create(RuntimeOptions.create().executor(task -> {
+    final RuntimeOptions options = RuntimeOptions.create().executor(task -> {
       tasks.incrementAndGet();
       threads.execute(task);
-    }, 2)); Model model = Model.open(row.path(), ModelOptions.create().runtime(runtime)); Session session = model.session()) {
+    }, 2);
+    try (FinermoeRuntime runtime = FinermoeRuntime.create(options);
+         Model model = Model.open(row.path(), ModelOptions.create().runtime(runtime));
+         Session session = model.session()) {
       final float[][] logits = session.append(row.ids("ids"), Logits.LAST);
       return Map.of("argmax", Row.argmax(logits[0]), "tasks_ran", tasks.get() > 0);
     } finally {

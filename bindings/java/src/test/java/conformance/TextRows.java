@@ -113,8 +113,9 @@ final class TextRows {
 
   private static Map<String, Object> tokenizerInfo(Row row) {
     final TokenizerInfo info = tokenizer(row).info();
-    return Map.of("bos_id", info.bosId(), "eos_id", info.eosId(), "pad_id", info.padId(), "vocab_size", info.vocabSize(),
-        "n_added", info.nAdded(), "has_chat", info.hasChat(), "end_of_turn_id", info.endOfTurnId());
+    return Map.of("bos_id", info.bosId(), "eos_id", info.eosId(), "pad_id", info.padId(),
+        "vocab_size", info.vocabSize(), "n_added", info.nAdded(), "has_chat", info.hasChat(),
+        "end_of_turn_id", info.endOfTurnId());
   }
 
   private static Map<String, Object> tokenizerMemory(Row row) throws Exception {

@@ -26,14 +26,16 @@ class AnyInputTest {
         List.of(0, -1, 3, Integer.MAX_VALUE, Integer.MIN_VALUE), double.class,
         List.of(0.0, -1.0, Double.NaN, Double.POSITIVE_INFINITY), float.class, List.of(0f, Float.NaN), boolean.class,
         List.of(true, false), String.class, List.of("", "\0", "text"), int[].class,
-        List.of(new int[0], new int[] {-1}, new int[] {1, 2}), Path.class, List.of(Path.of(""), folder.resolve("none")));
+        List.of(new int[0], new int[] {-1}, new int[] {1, 2}), Path.class,
+        List.of(Path.of(""), folder.resolve("none")));
   }
 
   private static Object[] objects(Model model, Session session) {
     return new Object[] {model, session, session.generate("A ship"), model.batch(), Chat.of(Message.user("Hello")),
         model.tokenizer(), model.tokenizer().decoder(), Sampler.create(null), session.trace(), model.config(),
-        model.runtime(), GenerationOptions.of(model), ModelOptions.create(), SessionOptions.create(), RuntimeOptions.create(),
-        PlanOptions.create(), WriterOptions.create(), UpcycleOptions.preset(null), QuantizeOptions.of(DType.Q8),
+        model.runtime(), GenerationOptions.of(model), ModelOptions.create(), SessionOptions.create(),
+        RuntimeOptions.create(), PlanOptions.create(), WriterOptions.create(), UpcycleOptions.preset(null),
+        QuantizeOptions.of(DType.Q8),
         Cancel.create()};
   }
 

@@ -35,7 +35,8 @@ class CallbackTest {
     assertThrows(Mine.class,
         () -> Checkpoints.quantize(Models.MOE, folder.resolve("q8"), null, WriterOptions.create().progress(THROWS)));
     assertFalse(Files.exists(folder.resolve("q8")));
-    try (Model model = Models.open(); Session session = model.session(SessionOptions.create().progress(THROWS).chunk(2))) {
+    try (Model model = Models.open();
+         Session session = model.session(SessionOptions.create().progress(THROWS).chunk(2))) {
       assertThrows(Mine.class, () -> session.append(new int[] {1, 2, 3, 4}));
       final Generation generation = session.generate("A ship");
       assertThrows(Mine.class, generation::next);
@@ -65,7 +66,8 @@ class CallbackTest {
     };
     try (FinermoeRuntime runtime = FinermoeRuntime.create(RuntimeOptions.create().log(sink))) {
       assertThrows(Mine.class, () -> {
-        try (Model model = Model.open(Models.MOE, ModelOptions.create().runtime(runtime)); Session session = model.session()) {
+        try (Model model = Model.open(Models.MOE, ModelOptions.create().runtime(runtime));
+             Session session = model.session()) {
           session.append(new int[] {1});
         }
       });
@@ -74,7 +76,8 @@ class CallbackTest {
 
   private static float[] logits(Executor executor) {
     try (FinermoeRuntime runtime = FinermoeRuntime.create(RuntimeOptions.create().executor(executor, 4));
-         Model model = Model.open(Models.MOE, ModelOptions.create().runtime(runtime)); Session session = model.session()) {
+         Model model = Model.open(Models.MOE, ModelOptions.create().runtime(runtime));
+         Session session = model.session()) {
       return session.append(new int[] {1, 2, 3}, Logits.LAST)[0];
     }
   }

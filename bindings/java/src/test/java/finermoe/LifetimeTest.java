@@ -71,7 +71,9 @@ class LifetimeTest {
       for (NativeObject object : order) object.close();
       for (Map.Entry<NativeObject, Executable> object : objects.entrySet()) {
         assertTrue(object.getKey().isClosed());
-        assertThrows(IllegalStateException.class, object.getValue(), object.getKey().getClass().getName());
+        final String name = object.getKey().getClass().getSimpleName();
+        final Exception error = assertThrows(IllegalStateException.class, object.getValue(), name);
+        assertEquals("this " + name + " is closed", error.getMessage());
       }
     }
   }
@@ -101,8 +103,9 @@ class LifetimeTest {
           if (inPrefill) Thread.sleep(20);
           (what.equals("generation") ? generation : what.equals("session") ? session : model).close();
           final Throwable error = end.get();
-          assertTrue(error instanceof IllegalStateException
-              || error instanceof FinermoeException && ((FinermoeException) error).code() == ErrorCode.CLOSED, what + error);
+          final boolean saysSo = error instanceof IllegalStateException
+              || error instanceof FinermoeException failed && failed.code() == ErrorCode.CLOSED;
+          assertTrue(saysSo, what + ": " + error);
         }
       }
     }

@@ -35,8 +35,9 @@ class NativeLibraryTest {
   }
 
   private static Process start(List<String> options, String... arguments) throws IOException {
-    final List<String> command = new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin/java").toString(),
-        "-Xcheck:jni", "-Xshare:auto", "-cp", System.getProperty("java.class.path"),
+    final Path java = Path.of(System.getProperty("java.home"), "bin/java");
+    final List<String> command = new ArrayList<>(List.of(java.toString(), "-Xcheck:jni", "-Xshare:auto", "-cp",
+        System.getProperty("java.class.path"),
         "-Dfinermoe.models=" + System.getProperty("finermoe.models"),
         "-Dfinermoe.shapes=" + System.getProperty("finermoe.shapes")));
     command.addAll(options);
@@ -98,8 +99,8 @@ class NativeLibraryTest {
     assumeTrue(Files.exists(include.resolve("jni.h")), "jni.h: not in " + include);
     for (List<String> how : List.of(List.of("-static-libstdc++", "-static-libgcc"), List.of("-Wl,-z,now"))) {
       final Path library = folder.resolve("libother.so");
-      final List<String> command = new ArrayList<>(List.of("g++", "-shared", "-fPIC", "-I" + include, "-I" + include + "/linux",
-          System.getProperty("finermoe.other"), "-o", library.toString()));
+      final List<String> command = new ArrayList<>(List.of("g++", "-shared", "-fPIC", "-I" + include,
+          "-I" + include + "/linux", System.getProperty("finermoe.other"), "-o", library.toString()));
       command.addAll(how);
       try {
         assertEquals("", output(new ProcessBuilder(command).redirectErrorStream(true).start()));

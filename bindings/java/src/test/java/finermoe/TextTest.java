@@ -19,7 +19,8 @@ class TextTest {
     assertArrayEquals("a\uFFFDb".getBytes(StandardCharsets.UTF_8), Utf8.encode("a\uD83Db"));
     assertArrayEquals("\uFFFD\uFFFD".getBytes(StandardCharsets.UTF_8), Utf8.encode("\uDE00\uD83D"));
     assertArrayEquals("\uD83D\uDE00\uFFFD".getBytes(StandardCharsets.UTF_8), Utf8.encode("\uD83D\uDE00\uD83D"));
-    assertArrayEquals(new byte[] {0, (byte) 0xF0, (byte) 0x9F, (byte) 0x98, (byte) 0x80}, Utf8.encode("\0\uD83D\uDE00"));
+    final byte[] grin = {0, (byte) 0xF0, (byte) 0x9F, (byte) 0x98, (byte) 0x80};
+    assertArrayEquals(grin, Utf8.encode("\0\uD83D\uDE00"));
   }
 
   @Test

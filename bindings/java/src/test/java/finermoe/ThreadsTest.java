@@ -51,7 +51,8 @@ class ThreadsTest {
 
   @Test
   void objectsForOneThreadMakeOthersWait() throws Exception {
-    try (Tokenizer tokenizer = Tokenizer.open(Models.MOE); Chat chat = Chat.of(); Decoder decoder = tokenizer.decoder()) {
+    try (Tokenizer tokenizer = Tokenizer.open(Models.MOE); Chat chat = Chat.of();
+         Decoder decoder = tokenizer.decoder()) {
       final List<Thread> threads = new ArrayList<>();
       for (int t = 0; t < 4; t++) {
         final Thread thread = new Thread(() -> {
