@@ -259,6 +259,8 @@ class ClosingLine(unittest.TestCase):
         self.assertEqual(self.closing(result="OK"), "1 passed, 0 failed, 0 skipped")
         self.assertEqual(self.closing(result="SKIP", stdout="no swig here\n"),
                          "skipped  t: no swig here\n0 passed, 0 failed, 1 skipped")
+        self.assertEqual(self.closing(result="OK", stdout="a\nskipped: its window: no display\nb\n"),
+                         "skipped  t: its window: no display\n1 passed, 0 failed, 1 skipped")
         for result in ("FAIL", "TIMEOUT", "ERROR", "INTERRUPT"):
             self.assertIn("0 passed, 1 failed, 0 skipped", self.closing(result=result))
 
