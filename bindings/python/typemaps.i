@@ -186,6 +186,15 @@ static PyObject *finermoe_add(PyObject *result, PyObject *output) {
 }
 %enddef
 
+%define %handle(Name, Class)
+%handle_out(finermoe_##Name, Class)
+%nodefaultctor finermoe_##Name;
+struct finermoe_##Name {};
+%extend finermoe_##Name {
+  ~finermoe_##Name() { finermoe_##Name##_free($self); }
+}
+%enddef
+
 %define %struct_out(Type, parameter, KEEP, DROP)
 %typemap(in, numinputs=0) Type *parameter (Type info = {0}) %{
   info.struct_size = sizeof info;

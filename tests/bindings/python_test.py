@@ -92,6 +92,7 @@ def check_programs(package):
         assert "usage" in package.python(HERE / "examples" / name, "--help")
         return package.python(HERE / "examples" / name, *arguments, **kwargs)
 
+    assert program("define.py", MODEL, "compass") == "Navigational instrument for finding directions.\n"
     assert "sued for sale" in program("generate.py", MODEL, "A lighthouse is")
     question = 'Define the noun "lighthouse".\n'
     answer = "A tower with a light that gives warning of shoals to passing ships."

@@ -227,9 +227,9 @@ class Documents(unittest.TestCase):
 
     def test_c_example(self):
         readme = "```c\nint main(void) {\n  return 0;\n}\n```\n"
-        self.assertFalse(documents.check_c_example(readme, "/* x */\nint main(void) {\n\n    return 0;\n}\n"))
-        self.assertTrue(documents.check_c_example(readme, "int main(void) {\n  return 1;\n}\n"))
-        self.assertTrue(documents.check_c_example("none", ""))
+        self.assertFalse(documents.check_examples(readme, {"c": "/* x */\nint main(void) {\n\n    return 0;\n}\n"}))
+        self.assertTrue(documents.check_examples(readme, {"c": "int main(void) {\n  return 1;\n}\n"}))
+        self.assertTrue(documents.check_examples("none", {"c": ""}))
 
     def test_commands(self):
         both = "bash scripts/demo\nbash scripts/test\n"
