@@ -1,6 +1,7 @@
 """The binding for Python: builds the package, and runs its tests, the conformance suite, its programs and its checks.
 
-    python_test.py FOLDER_OF_LIBFINERMOE C_COMPILER…
+    python_test.py FOLDER_OF_LIBFINERMOE C_COMPILER…            everything but the wheel
+    python_test.py --wheel FOLDER_OF_LIBFINERMOE C_COMPILER…    the wheel, which builds the library anew
 
 FINERMOE_ASAN=1 runs tests, suite and programs under the address sanitizer, with a libfinermoe that was built with it.
 """
@@ -161,8 +162,15 @@ def test(library, compiler):
         if not ASAN:
             check_types(package)
             check_pages(package)
-            check_wheel(package)
+
+
+def test_wheel(library, compiler):
+    check_wheel(Package(work_folder("python-wheel"), library, compiler))
 
 
 if __name__ == "__main__":
-    main(test)
+    if "--wheel" in sys.argv:
+        sys.argv.remove("--wheel")
+        main(test_wheel)
+    else:
+        main(test)
