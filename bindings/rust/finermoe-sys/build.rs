@@ -79,12 +79,12 @@ fn build_library() -> Result<PathBuf> {
         run(Command::new("meson").arg("setup").arg(&build).arg(&source).args(options).arg("-Dexamples=false"))?;
     }
     let mut ninja = Command::new("ninja");
-    ninja.arg("-C").arg(&build);
+    ninja.arg("-C").arg(&build).arg("src/api/libfinermoe.a");
     if let Ok(jobs) = env::var("NUM_JOBS") {
         ninja.args(["-j", &jobs]);
     }
     run(&mut ninja)?;
-    link(&build.join("src"), true);
+    link(&build.join("src/api"), true);
     Ok(source.join("include"))
 }
 
