@@ -8,10 +8,10 @@
  *   (data, length)              a native string or array, in
  *   (data, capacity, needed)    a native string or array, out, whatever its size
  *   finermoe_x_info *info       a new object with fields to read (Python), or one that the caller made (Java, Go)
- *   finermoe_x_free             hidden: the garbage collector (Python), close() (Java) or DeleteX (Go) frees
+ *   finermoe_x_free             hidden where the garbage collector frees (Python)
  */
 #ifdef SWIGJAVA
-%module(jniclassname="FinermoeJNI") Finermoe
+%module(jniclassname="NativeJNI") Native
 #else
 %module(threads="1") finermoe
 #endif
@@ -21,50 +21,16 @@
 #include <string.h>
 
 #include "finermoe.h"
+%}
+%include <stdint.i>
 
-/* A string or array that is coming out of a call: where the wrapper keeps the arguments (data, capacity, needed). */
-typedef struct {
-  void **data;
-  size_t *capacity;
-  size_t count; /* what `needed` points to */
-  size_t item;  /* bytes of one element */
-} finermoe_out;
-
-/* What the typemaps below declare in a wrapper hides these two; a wrapper without such an argument sees NULL. */
-static finermoe_error *fm_error;
-static finermoe_out *const fm_out = NULL;
-
-/* After a call that found too little room: makes the room. Returns whether to call again. */
-static int finermoe_make_room(finermoe_out *out, finermoe_error **error) {
-  if (out->count <= *out->capacity) return 0;
-  if (finermoe_error_code(*error) != FINERMOE_ERROR_BUFFER_TOO_SMALL) return 0;
-  void *larger = realloc(*out->data, out->count * out->item);
-  if (larger == NULL) return 0;
-  finermoe_error_free(*error);
-  *error = NULL;
-  *out->data = larger;
-  *out->capacity = out->count;
-  return 1;
-}
-
+#ifndef SWIGGO /* which reads what a struct points to before its owner changes */
+%{
 /* What a read-out struct points to lives only as long as its owner, a native object longer: it gets copies. */
 static void *finermoe_copy(const void *data, size_t size) {
   char *copy = calloc(1, size + 1);
   if (copy != NULL && size > 0) memcpy(copy, data, size);
   return copy;
-}
-static void finermoe_event_keep(finermoe_event *event) {
-  event->text = finermoe_copy(event->text, event->text_length);
-  event->top_ids = finermoe_copy(event->top_ids, event->n_top * sizeof *event->top_ids);
-  event->top_logprobs = finermoe_copy(event->top_logprobs, event->n_top * sizeof *event->top_logprobs);
-  if (event->text == NULL) event->text_length = 0; /* where memory has run out */
-  if (event->top_ids == NULL || event->top_logprobs == NULL) event->n_top = 0;
-}
-static void finermoe_event_drop(finermoe_event *event) {
-  free((void *)event->text);
-  free((void *)event->top_ids);
-  free((void *)event->top_logprobs);
-  *event = (finermoe_event){.struct_size = sizeof *event};
 }
 static void finermoe_chat_message_keep(finermoe_chat_message *message) {
   message->role = finermoe_copy(message->role, message->role ? strlen(message->role) : 0);
@@ -88,14 +54,7 @@ static void finermoe_verification_file_drop(finermoe_verification_file *file) {
   *file = (finermoe_verification_file){.struct_size = sizeof *file};
 }
 %}
-
-%include <stdint.i>
-
-/* Every call: again, if what comes out needs more room than there was. */
-%exception {
-  $action
-  while (fm_out != NULL && finermoe_make_room(fm_out, &fm_error)) { $action }
-}
+#endif
 
 /* --- Names: without the prefix, in the language's own case. SWIG applies one rule to a name: five words are told apart
  * here, as many as the header uses. --- */
@@ -110,13 +69,20 @@ static void finermoe_verification_file_drop(finermoe_verification_file *file) {
 #endif
 %rename("%(strip:[FINERMOE_])s", %$isconstant) "";
 %rename("%(strip:[FINERMOE_])s", %$isenumitem) "";
+#ifdef SWIGJAVA
+%rename("%(regex:/^finermoe_([^_]+)_?([^_]*)_?([^_]*)$/Native\\u\\1\\u\\2\\u\\3/)s", %$isclass) "";
+#else
 %rename("%(regex:/^finermoe_([^_]+)_?([^_]*)_?([^_]*)$/\\u\\1\\u\\2\\u\\3/)s", %$isclass) "";
+#endif
 
-/* --- What the wrapper does itself, or cannot do safely --- */
+/* --- What no user of the low layer needs --- */
+#ifndef SWIGGO /* whose upper layer makes errors of failures */
 %rename("$ignore", regextarget=1) "^finermoe_error";
+#endif
+#ifdef SWIGPYTHON /* whose objects free what they stand for */
 %rename("$ignore", regextarget=1) "_free$";
+#endif
 %rename("$ignore", regextarget=1) "^(struct_size|reserved)$";
-%ignore finermoe_model_open_memory; /* its bytes must outlive the model; a garbage collector may move or free them */
 %immutable;
 
 #ifdef SWIGPYTHON
@@ -127,32 +93,8 @@ static void finermoe_verification_file_drop(finermoe_verification_file *file) {
 %include "go/typemaps.i"
 #endif
 
-/* --- Objects. Any order of freeing is allowed, so no object needs to know of another. --- */
-%define %handle(Name, Class)
-%handle_out(finermoe_##Name, Class)
-%nodefaultctor finermoe_##Name;
-struct finermoe_##Name {};
-%extend finermoe_##Name {
-  ~finermoe_##Name() { finermoe_##Name##_free($self); }
-}
-%enddef
-
-/* --- Structs to read: KEEP and DROP say how its pointers are copied and freed. --- */
-%define %readout(Name, parameter, Class, KEEP, DROP)
-%struct_out(finermoe_##Name, parameter, KEEP, DROP)
-%extend finermoe_##Name {
-  finermoe_##Name() {
-    finermoe_##Name *info = calloc(1, sizeof *info);
-    if (info != NULL) info->struct_size = sizeof *info;
-    return info;
-  }
-  ~finermoe_##Name() {
-    DROP($self);
-    free($self);
-  }
-}
-%enddef
-
+/* --- Objects: the %handle of each language makes types of them. Any order of freeing is allowed, so no object needs to
+ * know of another. --- */
 %handle(cancel, Cancel)
 %handle(runtime_options, RuntimeOptions)
 %handle(runtime, Runtime)
@@ -175,6 +117,24 @@ struct finermoe_##Name {};
 %handle(quantize_options, QuantizeOptions)
 %handle(verification, Verification)
 
+/* --- Structs to read: KEEP and DROP say how their pointers are copied and freed. --- */
+#ifndef SWIGGO
+%define %readout(Name, parameter, Class, KEEP, DROP)
+%struct_out(finermoe_##Name, parameter, KEEP, DROP)
+%extend finermoe_##Name {
+  finermoe_##Name() {
+    finermoe_##Name *info = calloc(1, sizeof *info);
+    if (info != NULL) info->struct_size = sizeof *info;
+    return info;
+  }
+  ~finermoe_##Name() {
+    DROP($self);
+    free($self);
+  }
+}
+%enddef
+#endif
+
 %readout(system_info, info, SystemInfo, (void), (void))
 %readout(device_info, info, DeviceInfo, (void), (void))
 %readout(runtime_info, info, RuntimeInfo, (void), (void))
@@ -186,7 +146,9 @@ struct finermoe_##Name {};
 %readout(session_info, info, SessionInfo, (void), (void))
 %readout(trace_info, info, TraceInfo, (void), (void))
 %readout(generation_options_info, info, GenerationOptionsInfo, (void), (void))
-%readout(event, event, Event, finermoe_event_keep, finermoe_event_drop)
+#ifdef SWIGGO /* Python and Java have typemaps of their own for it */
+%readout(event, event, Event, (void), (void))
+#endif
 %readout(generation_info, info, GenerationInfo, (void), (void))
 %readout(verification_file, file, VerificationFile, finermoe_verification_file_keep, finermoe_verification_file_drop)
 
@@ -202,6 +164,7 @@ struct finermoe_##Name {};
 %apply (const size_t *ARRAY, size_t LENGTH) { (const size_t *rows, size_t n_rows) };
 %apply (const float *ARRAY, size_t LENGTH) { (const float *logits, size_t n_logits) };
 
+#ifndef SWIGGO /* where each pointer that a call fills is an argument of its own */
 %apply (char *TEXT, size_t CAPACITY, size_t *NEEDED) {
   (char *text, size_t capacity, size_t *needed), (char *json, size_t capacity, size_t *needed)
 };
@@ -227,6 +190,7 @@ struct finermoe_##Name {};
 %apply (float *FIRST, int32_t *SECOND, size_t CAPACITY, size_t *NEEDED) {
   (float *logprobs, int32_t *likeliest, size_t capacity, size_t *needed)
 };
+#endif
 
 %apply size_t *OUTPUT { size_t *count, size_t *n_active, size_t *n_kept };
 %apply uint64_t *OUTPUT { uint64_t *tag };

@@ -2,8 +2,8 @@
  *
  *   batch_worker MODEL
  *
- * Requests are numbered from 1 by their lines. A line "withdraw N" takes request N back. Answers come as they are
- * finished: "N: text", or "N failed: reason".
+ * Requests are numbered by line, from 1. A line "withdraw N" withdraws request N. Answers are printed as they finish:
+ * "N: text", or "N failed: reason".
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,8 +15,7 @@ enum { SLOTS = 3, CONTEXT = 256, LINE = 4096, TEXT = 8192 };
 
 static int ok(finermoe_status status) { return status == FINERMOE_OK; }
 
-/* A place in the batch. Its session stays for the requests that come after: what two prompts have in common at their
- * start is computed once. */
+/* A slot of the batch. Its session is reused by later requests: the common prefix of two prompts is computed once. */
 struct slot {
   finermoe_session* session;
   finermoe_generation* generation; /* NULL: free */
@@ -29,7 +28,7 @@ struct worker {
   finermoe_batch* batch;
   struct slot slots[SLOTS];
   uint64_t n_lines;
-  int is_over; /* no line is left */
+  int is_over; /* no lines are left */
 };
 
 static struct slot* find(struct worker* worker, uint64_t tag) {
@@ -49,7 +48,7 @@ static void leave(struct slot* slot) {
   slot->generation = NULL;
 }
 
-/* Puts a request into the batch. One that is refused, say because it is too long, is a result and not an end. */
+/* Adds a request to the batch. If it is rejected, say because it is too long, that is a result like any other. */
 static void join(struct worker* worker, struct slot* slot, const char* question) {
   finermoe_chat* chat = NULL;
   finermoe_error* error = NULL;
@@ -100,13 +99,13 @@ static void take(struct worker* worker, uint64_t tag, const finermoe_event* even
   if (event->finish_reason == FINERMOE_FINISH_NONE) return;
   if (event->finish_reason == FINERMOE_FINISH_ERROR) {
     finermoe_error* reason = NULL;
-    finermoe_generation_get_error(slot->generation, &reason); /* fails as the request did */
+    finermoe_generation_get_error(slot->generation, &reason); /* returns the request's own error */
     print_failure(tag, reason);
     finermoe_error_free(reason);
   } else {
     printf("%llu: %.*s\n", (unsigned long long)tag, (int)slot->length, slot->text);
   }
-  leave(slot); /* the batch has let it go with this event */
+  leave(slot); /* the batch dropped it with this event */
 }
 
 static int run(struct worker* worker, finermoe_error** error) {

@@ -1,14 +1,14 @@
-/* chat_window.c: a conversation with edits, second tries and a window that moves on.
+/* chat_window.c: a conversation with edits, retries and a sliding window.
  *
  *   chat_window MODEL [ANSWER_TOKENS [CONTEXT [LARGEST_CONTEXT]]]
  *
  * Each line of stdin is a message, or one of
- *   /system TEXT  begins anew, with this system message
- *   /edit TEXT    another text for the last message, and its answer
- *   /again        another answer to the last message
- *   /more         goes on with an answer that was cut off
+ *   /system TEXT  starts over, with this system message
+ *   /edit TEXT    replaces the last message and answers it
+ *   /again        answers the last message again
+ *   /more         continues an answer that was cut off
  *   /stop TEXT    from now on answers end before this text
- * After each answer stands how many tokens of its prompt the session held already, of how many, and its context length.
+ * After each answer: how many tokens of its prompt the session already held, of how many, and its context length.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,7 +31,7 @@ struct window {
 
 static int ok(finermoe_status status) { return status == FINERMOE_OK; }
 
-/* The first n messages of the chat as one of their own. */
+/* A new chat of the first n messages. */
 static finermoe_chat* beginning(struct window* window, size_t n) {
   finermoe_chat* copy = NULL;
   int fine = ok(finermoe_chat_create(&copy, &window->error));
@@ -51,7 +51,7 @@ static int count(struct window* window, const finermoe_chat* chat, uint32_t flag
   return ok(finermoe_chat_encode(chat, window->tokenizer, flags, NULL, 0, n, &window->error)); /* the reason */
 }
 
-/* Keeps of the session what it has in common with the chat's prompt, so that positions there are positions here. */
+/* Keeps the session's common prefix with the chat's prompt, so that positions in both agree. */
 static int align(struct window* window, uint32_t flags, size_t n, size_t* n_kept) {
   int32_t* ids = calloc(n + 1, sizeof *ids);
   const int fine = ids != NULL &&
@@ -63,7 +63,7 @@ static int align(struct window* window, uint32_t flags, size_t n, size_t* n_kept
 
 static size_t least(size_t a, size_t b) { return a < b ? a : b; }
 
-/* Forgets the oldest question and answer, in the chat and in the session. A system message in front of them stays. */
+/* Drops the oldest question and answer, from the chat and the session. A system message before them stays. */
 static int forget_turn(struct window* window, uint32_t flags, size_t* n) {
   finermoe_chat_message message = {.struct_size = sizeof message};
   if (!ok(finermoe_chat_get(window->chat, 0, &message, &window->error))) return 0;
@@ -81,7 +81,7 @@ static int forget_turn(struct window* window, uint32_t flags, size_t* n) {
   return ok(finermoe_session_remove(window->session, least(begin, n_kept), least(end, n_kept), &window->error));
 }
 
-/* Messages that can go and leave a last question, or an answer to it: all but a system message in front of them. */
+/* Messages that can be dropped while keeping the last question, or its answer, and a system message at the start. */
 static size_t spare_messages(const struct window* window) {
   finermoe_chat_message message = {.struct_size = sizeof message};
   const size_t n = finermoe_chat_count(window->chat);
@@ -89,7 +89,8 @@ static size_t spare_messages(const struct window* window) {
   return n - (strcmp(message.role, "system") == 0 ? 1 : 0);
 }
 
-/* Room for the prompt and the answer: a larger context while that is allowed, then a window that moves on. */
+/* Makes room for the prompt and the answer: by a larger context as long as that is allowed, then by a sliding window.
+ */
 static int make_room(struct window* window, uint32_t flags) {
   size_t n = 0;
   if (!count(window, window->chat, flags, &n)) return 0;
@@ -104,7 +105,7 @@ static int make_room(struct window* window, uint32_t flags) {
   return 1;
 }
 
-/* Prints the answer as it comes, behind what stands in window->answer. */
+/* Prints the answer as it is generated, and appends it to window->answer. */
 static int stream(struct window* window, finermoe_generation* generation) {
   finermoe_event event = {.struct_size = sizeof event};
   size_t length = strlen(window->answer);
@@ -120,14 +121,14 @@ static int stream(struct window* window, finermoe_generation* generation) {
   return 1;
 }
 
-/* Answers the last message, or goes on with it where it is an answer that was cut off. */
+/* Answers the last message, or continues it if it is an answer that was cut off. */
 static int reply(struct window* window, const finermoe_generation_options* options, int is_more) {
   const uint32_t flags = is_more ? FINERMOE_TEXT_CONTINUE_LAST : FINERMOE_TEXT_DEFAULT;
   finermoe_generation* generation = NULL;
   finermoe_generation_info info = {.struct_size = sizeof info};
   int fine = make_room(window, flags) && ok(finermoe_generation_create_chat(window->session, options, window->chat,
                                                                             flags, &generation, &window->error));
-  const size_t last = finermoe_chat_count(window->chat) - 1; /* of the chat that has room */
+  const size_t last = finermoe_chat_count(window->chat) - 1; /* of the chat after making room */
   if (!is_more) window->answer[0] = '\0';
   fine = fine && stream(window, generation) && ok(finermoe_generation_get_info(generation, &info, &window->error));
   if (fine) {
@@ -140,7 +141,7 @@ static int reply(struct window* window, const finermoe_generation_options* optio
   return fine;
 }
 
-/* The same question with some randomness, another one each time. */
+/* The same question with some randomness, different each time. */
 static int reply_again(struct window* window) {
   finermoe_generation_options* livelier = NULL;
   const int fine = ok(finermoe_generation_options_copy(window->options, &livelier, &window->error)) &&

@@ -1,8 +1,8 @@
-/* constrained.c: an answer in a form that a program can read: a JSON object with fixed keys.
+/* constrained.c: constrained output that a program can parse: a JSON object with fixed keys.
  *
  *   constrained MODEL WORD
  *
- * Keys and punctuation are forced; in between the model chooses among the tokens that the form allows.
+ * Keys and punctuation are forced; in between, the model chooses among the tokens that the format allows.
  */
 #include <math.h>
 #include <stdio.h>
@@ -35,7 +35,7 @@ static void put(struct writer* writer, const char* text, size_t length) {
   writer->text[held + length] = '\0';
 }
 
-/* Text that has to stand here. No event shows it, so it is put down by hand. */
+/* Text that must come here. No event contains it, so it is recorded by hand. */
 static int force(struct writer* writer, const char* text) {
   int32_t ids[TOKEN];
   size_t n = 0;
@@ -45,7 +45,7 @@ static int force(struct writer* writer, const char* text) {
          ok(finermoe_generation_append(writer->generation, ids, n, &writer->error));
 }
 
-/* Whether a string of JSON may hold these bytes as they are. Bytes above ASCII are left out, since a token can end
+/* Whether a JSON string may contain these bytes unescaped. Non-ASCII bytes are excluded, since a token can end
  * inside a character. */
 static int in_string(const char* bytes, size_t length) {
   for (size_t i = 0; i < length; ++i) {
@@ -54,7 +54,7 @@ static int in_string(const char* bytes, size_t length) {
   return length > 0;
 }
 
-/* Whether one of the parts of speech begins with `begun` and these bytes. */
+/* Whether one of the parts of speech begins with `begun` followed by these bytes. */
 static int in_part(const char* begun, const char* bytes, size_t length) {
   const size_t n = strlen(begun);
   for (size_t i = 0; i < N_PARTS; ++i) {
@@ -77,7 +77,7 @@ static int choose(struct writer* writer, const char* begun, finermoe_event* even
       !ok(finermoe_generation_get_logits(writer->generation, writer->logits, writer->n_logits, NULL, &writer->error))) {
     return 0;
   }
-  /* A stop token would end the request in the middle of the form. Where the model wants one, the string ends. */
+  /* A stop token would end the request in the middle of the object. If the model wants one, the string ends. */
   const float quote = writer->logits[writer->quote], end_of_turn = writer->logits[writer->end_of_turn];
   for (size_t id = 0; id < writer->n_logits; ++id) {
     char bytes[TOKEN];
@@ -121,7 +121,7 @@ static int write_object(struct writer* writer) {
          ok(finermoe_generation_finish(writer->generation, &event, &writer->error));
 }
 
-/* What the tokenizer and the model of a session say of themselves. */
+/* Looks up what is needed of the tokenizer and the model. */
 static int look_up(struct writer* writer, finermoe_model* model) {
   finermoe_config* config = NULL;
   finermoe_config_info shape = {.struct_size = sizeof shape};
@@ -150,7 +150,7 @@ int main(int argc, char** argv) {
   finermoe_generation_options* options = NULL;
   finermoe_chat* chat = NULL;
   finermoe_error** const error = &writer.error;
-  /* The form alone says when to end, not the model's usual limit. */
+  /* Only the format decides when to end, not the model's usual limit. */
   const int fine = ok(finermoe_model_open(argv[1], NULL, &model, error)) && look_up(&writer, model) &&
                    ok(finermoe_session_create(model, NULL, &session, error)) &&
                    ok(finermoe_generation_options_create(model, &options, error)) &&

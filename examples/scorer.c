@@ -2,8 +2,8 @@
  *
  *   scorer MODEL CONTEXT CONTINUATION...
  *
- * A line for each: the sum of the log-probabilities of its tokens, how many these are, how many tokens of the text were
- * in the session already, and "greedy" if the model would have chosen exactly them.
+ * Prints a line for each: the sum of the log-probabilities of its tokens, their number, how many tokens of the text the
+ * session already held, and "greedy" if the model would have chosen exactly these tokens.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,8 +13,8 @@
 
 static int ok(finermoe_status status) { return status == FINERMOE_OK; }
 
-/* Tokens of the context followed by a continuation. The two are encoded as one text, since a token may span the border;
- * such a token counts as the continuation's. */
+/* Tokens of the context followed by a continuation. The two are encoded as one text, since a token may span the
+ * boundary; such a token belongs to the continuation. */
 struct text {
   int32_t* ids;
   uint64_t* offsets; /* begin and end byte of each token */
@@ -29,7 +29,7 @@ static int encode(finermoe_tokenizer* tokenizer, const char* context, const char
   memcpy(whole, context, n_context);
   memcpy(whole + n_context, continuation, n_continuation + 1);
 
-  /* A chat's special tokens may stand in the context. */
+  /* The context may contain a chat's special tokens. */
   const uint32_t flags = FINERMOE_TEXT_PARSE_SPECIAL;
   int fine = ok(finermoe_tokenizer_count(tokenizer, whole, n, flags, &text->n, error));
   if (fine) {
@@ -45,7 +45,7 @@ static int encode(finermoe_tokenizer* tokenizer, const char* context, const char
   return fine;
 }
 
-/* Leaves in the session the context's tokens and then the continuation's; what it held of the context stays. */
+/* Leaves the tokens of the context and the continuation in the session, reusing what it held of the context. */
 static int score(finermoe_session* session, const struct text* text, finermoe_error** error) {
   const size_t n_scored = text->n - text->n_context;
   float* logprobs = calloc(n_scored + 1, sizeof *logprobs);

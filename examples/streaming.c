@@ -13,7 +13,7 @@
 
 static const char question[] = "Define the noun \"lighthouse\".";
 
-/* The other thread: an impatient reader. A cancel object may be raised from anywhere. */
+/* The other thread: an impatient reader. A cancel object may be raised from any thread. */
 static void* lose_patience(void* cancel) {
   const struct timespec patience = {.tv_sec = 0, .tv_nsec = 100 * 1000 * 1000};
   nanosleep(&patience, NULL);
@@ -45,7 +45,7 @@ static int until_stop_string(finermoe_session* session, finermoe_generation_opti
   return ok;
 }
 
-/* An answer without an end, until the other thread cancels it. Nothing is lost: the next call goes on. */
+/* An endless answer, until the other thread cancels it. Nothing is lost: the next call resumes it. */
 static int until_cancelled(finermoe_session* session, finermoe_generation_options* options, const finermoe_chat* chat,
                            finermoe_cancel* cancel, finermoe_error** error) {
   finermoe_generation* generation = NULL;

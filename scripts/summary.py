@@ -1,6 +1,6 @@
 """The closing of a test run: what was skipped and why, what failed, and the line "N passed, N failed, N skipped".
 
-    summary.py [BUILD_FOLDER[=LABEL] | NAME:passed | NAME:failed] ...
+    summary.py [BUILD_FOLDER[=LABEL] | NAME:passed | NAME:failed | NAME:skipped] ...
 
 Reads the log that `meson test` leaves in each folder. A GoogleTest program counts as many tests as it ran cases,
 any other program as one. Exit status 1 if anything failed, or if nothing ran."""
@@ -38,6 +38,9 @@ class Summary:
             self.skipped.append((name, lines[-1] if lines else ""))
         elif result in ("OK", "EXPECTEDFAIL"):
             self.passed += 1
+            # What a program of many checks left out, each in a line.
+            self.skipped += [(name, line.removeprefix("skipped: ")) for line in output.splitlines()
+                             if line.startswith("skipped: ")]
         else:  # FAIL, ERROR, TIMEOUT, INTERRUPT, UNEXPECTEDPASS; or a GoogleTest program that broke outside its cases
             self.failed.append(f"{name} ({result.lower()})")
 
@@ -65,6 +68,8 @@ if __name__ == "__main__":
             summary.passed += 1
         elif argument.endswith(":failed"):
             summary.failed.append(argument.removesuffix(":failed"))
+        elif argument.endswith(":skipped"):
+            summary.skipped.append((argument.removesuffix(":skipped"), ""))
         else:
             summary.add_folder(*argument.split("=", 1))
     print("\n" + summary.text())

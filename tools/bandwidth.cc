@@ -17,7 +17,7 @@ namespace tool {
 
 namespace {
 
-// Eight sums, so that no addition waits for the one before it.
+// Eight independent sums, so that no addition waits for the previous one.
 uint64_t sum_words(const uint64_t* words, size_t n) {
   uint64_t sums[8] = {};
   for (size_t i = 0; i + 8 <= n; i += 8) {
@@ -33,7 +33,7 @@ uint64_t sum_words(const uint64_t* words, size_t n) {
 ReadBandwidth::ReadBandwidth(size_t bytes, unsigned n_threads) : n_words_(bytes / 8), n_threads_(n_threads) {
   auto* words = new uint64_t[n_words_];
   words_.reset(words, std::default_delete<uint64_t[]>());
-  for (size_t i = 0; i < n_words_; ++i) words[i] = i;  // pages of its own, not the one page of zeros
+  for (size_t i = 0; i < n_words_; ++i) words[i] = i;  // real pages, not the shared zero page
 }
 
 std::optional<ReadBandwidth> ReadBandwidth::of_model(const std::string& model, size_t bytes, unsigned n_threads) {
@@ -60,7 +60,7 @@ std::optional<ReadBandwidth> ReadBandwidth::of_model(const std::string& model, s
   std::shared_ptr<const uint64_t> words(static_cast<const uint64_t*>(mapped),
                                         [size](const uint64_t* p) { munmap(const_cast<uint64_t*>(p), size); });
   ReadBandwidth bandwidth(std::move(words), size / 8, n_threads);
-  bandwidth.pass();  // the pages come in
+  bandwidth.pass();  // faults the pages in
   return bandwidth;
 }
 
@@ -76,7 +76,7 @@ double ReadBandwidth::measure() const {
 }
 
 double ReadBandwidth::pass() const {
-  std::atomic<uint64_t> total{0};  // used, so that the reads cannot be left out
+  std::atomic<uint64_t> total{0};  // used, so that the reads cannot be optimized away
   const size_t share = n_words_ / n_threads_;
   const auto read_share = [&](unsigned i) { total += sum_words(words_.get() + i * share, share); };
   std::vector<std::thread> threads;

@@ -1,4 +1,4 @@
-// How fast this machine reads memory: the limit of decoding.
+// How fast this machine reads memory, which limits decoding.
 #pragma once
 
 #include <cstddef>
@@ -9,15 +9,15 @@
 
 namespace tool {
 
-// Bytes that threads read from end to end, as a decoder reads weights.
+// Bytes that threads read sequentially, as decoding reads weights.
 class ReadBandwidth {
  public:
-  // Memory of the program's own.
+  // Reads memory that the program allocates.
   ReadBandwidth(size_t bytes, unsigned n_threads);
-  // A mapping of the model's largest file, or of as much of its beginning; nothing where that cannot be had.
+  // Reads a mapping of the model's largest file, or of its first `bytes` bytes; nullopt if it cannot be mapped.
   static std::optional<ReadBandwidth> of_model(const std::string& model, size_t bytes, unsigned n_threads);
 
-  double measure() const;  // bytes per second, over passes that fill about half a second
+  double measure() const;  // bytes per second, over about half a second of passes
   size_t bytes() const { return 8 * n_words_; }
 
  private:

@@ -1,4 +1,4 @@
-// finermoe bench: tokens per second, beside what the machine's memory allows.
+// finermoe bench: tokens per second, compared with what the machine's memory bandwidth allows.
 #include <algorithm>
 #include <cstdio>
 
@@ -24,7 +24,7 @@ using finermoe::Stopwatch;
 
 namespace {
 
-constexpr uint64_t kSmallestBuffer = 256u << 20;  // beyond the caches of most machines
+constexpr uint64_t kSmallestBuffer = 256u << 20;  // larger than the caches of most machines
 constexpr uint64_t kLargestBuffer = 1u << 30;
 
 struct BenchFlags {
@@ -47,7 +47,7 @@ void declare(CLI::App& app, BenchFlags& flags) {
   add_compute(app, flags.compute);
 }
 
-// The same ids on every machine, spread over the vocabulary so that they reach many experts.
+// The same ids on every machine, spread over the vocabulary so that they use many experts.
 std::vector<int32_t> spread_ids(size_t n, uint64_t vocab_size) {
   std::vector<int32_t> ids;
   uint64_t state = 1;
@@ -58,7 +58,7 @@ std::vector<int32_t> spread_ids(size_t n, uint64_t vocab_size) {
   return ids;
 }
 
-// What the operations of some steps took, in order of the pass; empty without a profile.
+// The time of each operation, in the order of the pass; empty without a profile.
 Json read_profile(const Runtime& runtime) {
   Json operations = Json::array();
   double total = 0;
@@ -106,8 +106,7 @@ Run measure(const Session& session, const Runtime& runtime, const std::vector<in
   return run;
 }
 
-// Seconds in which sessions, each with a token of its own to begin with, decode `n_tokens` each, one step for all of
-// them together.
+// Seconds that sessions, each starting with a different token, take to decode `n_tokens` each, all in one batch.
 double measure_together(const Model& model, const BenchFlags& flags, const std::vector<int32_t>& first_ids,
                         finermoe_cancel* cancel) {
   GenerationOptions options;
@@ -126,7 +125,7 @@ double measure_together(const Model& model, const BenchFlags& flags, const std::
   }
   Stopwatch watch;
   for (size_t step = 0; step <= flags.n_decode; ++step) {
-    if (step == 1) watch = {};  // the first step computes the first tokens, and makes the scratch
+    if (step == 1) watch = {};  // the first step computes the first tokens and allocates the scratch
     size_t n_active = 0;
     call(finermoe_batch_step, batch.get(), cancel, &n_active);
     finermoe_event event{};
@@ -205,7 +204,7 @@ int run_bench(const BenchFlags& flags) {
   Run last;
   std::vector<double> prefill_seconds, decode_seconds, together_seconds, read_rates, mapping_rates;
   for (size_t i = 0; i < flags.n_runs; ++i) {
-    // Beside every run, since a machine's speed changes with what else it does.
+    // Measured with every run, since a machine's speed varies with its load.
     read_rates.push_back(memory.measure());
     if (mapping) mapping_rates.push_back(mapping->measure());
     Run run = measure(session, runtime, ids, flags.n_prompt, interrupt.cancel());

@@ -1,4 +1,4 @@
-// finermoe chat: a conversation, at a terminal or through a pipe.
+// finermoe chat: a conversation, on a terminal or through a pipe.
 #include <signal.h>
 
 #include <algorithm>
@@ -73,7 +73,7 @@ class Conversation {
 
   bool has_question() const { return messages_.size() > n_system(); }
 
-  // These two answer the last question anew; there has to be one.
+  // These two answer the last question again; there must be one.
   void edit(const std::string& text, finermoe_cancel* cancel) {
     std::vector<Message> messages = up_to_last_question();
     messages.back().text = text;
@@ -109,8 +109,8 @@ class Conversation {
     return read_info<finermoe_session_info>(finermoe_session_get_info, session_.get());
   }
 
-  // Prints the answer to the last of `messages` as it comes. They and the answer become the conversation: a cancelled
-  // one as far as it came. After any other error the conversation is what it was.
+  // Prints the answer to the last of `messages` as it is generated. The messages and the answer become the
+  // conversation, even if the answer was cancelled partway. After any other error the conversation is unchanged.
   void answer(std::vector<Message> messages, uint64_t seed, finermoe_cancel* cancel) {
     const size_t n_before = messages.size();
     call(finermoe_generation_options_set_seed, options_.get(), seed);
@@ -153,7 +153,7 @@ class Conversation {
     if (stats_) complain_stats(read_info<finermoe_generation_info>(finermoe_generation_get_info, generation.get()));
   }
 
-  // Where the prompt does not fit, or would leave no room for an answer.
+  // Makes room if the prompt does not fit, or would leave none for an answer.
   void make_room_for_prompt(std::vector<Message>& messages) {
     const std::vector<int32_t> prompt = render(messages);
     if (prompt.size() + 1 < session_info().context_length) return;
@@ -162,8 +162,8 @@ class Conversation {
     forget_oldest(messages, 0);
   }
 
-  // Forgets the oldest questions with their answers until a quarter of the context is free behind the prompt and the
-  // n_answer tokens of the answer so far, but never the last question. Returns how many tokens that makes.
+  // Drops the oldest questions with their answers until a quarter of the context is free after the prompt and the
+  // n_answer tokens of the answer so far, but never the last question. Returns how many tokens that is.
   size_t forget_oldest(std::vector<Message>& messages, size_t n_answer) {
     const std::vector<int32_t> prompt = render(messages);
     const size_t most = session_info().context_length / 4 * 3;
@@ -173,7 +173,7 @@ class Conversation {
       messages.erase(oldest, oldest + 2);
       shorter = render(messages);
     }
-    // Each message is rendered alone: the shorter prompt is the longer one without a part in its middle.
+    // Each message is rendered on its own, so the shorter prompt is the longer one with a part in the middle removed.
     const size_t n = prompt.size() - shorter.size();
     const auto end = prompt.begin() + static_cast<ptrdiff_t>(shorter.size());
     const size_t begin =
@@ -188,7 +188,7 @@ class Conversation {
   GenerationOptions options_;
   uint64_t seed_, last_seed_ = 0;
   Session session_;
-  std::vector<Message> messages_;  // the system message, if there is one; then a question and its answer in turn
+  std::vector<Message> messages_;  // the system message, if any; then questions and answers in turn
 };
 
 int run_chat(const ChatFlags& flags) {
@@ -198,7 +198,7 @@ int run_chat(const ChatFlags& flags) {
   Interrupt interrupt(Interrupt::kPatient);
   LineEditor lines("> ", interrupt);
   if (lines.interactive()) std::fputs("/help lists the commands, Ctrl-D ends.\n", stderr);
-  // An error that a person can answer; a script ends with it.
+  // An error that an interactive user can correct; a script ends with it.
   const auto refuse = [&](const std::string& why) {
     if (!lines.interactive()) throw Failure(kError, why);
     complain("finermoe: error: " + why);

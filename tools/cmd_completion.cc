@@ -1,4 +1,4 @@
-// finermoe completion: shell completion, written from the command line's own tree, so that it knows every flag.
+// finermoe completion: shell completion, generated from the command line's own definition, so that it knows every flag.
 #include "commands.h"
 #include "failure.h"
 #include "flags.h"
@@ -9,8 +9,8 @@ namespace tool {
 namespace {
 
 struct Flag {
-  std::vector<std::string> names;    // with their dashes
-  std::vector<std::string> choices;  // the values that may follow, where these are few
+  std::vector<std::string> names;    // including the dashes
+  std::vector<std::string> choices;  // the values that may follow, if there are few
   std::string description;
   bool takes_value = false;
 };
@@ -18,7 +18,7 @@ struct Flag {
 struct Command {
   std::string name, description;
   std::vector<Flag> flags;
-  std::vector<std::string> words;  // the choices of its arguments; files where there are none
+  std::vector<std::string> words;  // the choices for its arguments; files if there are none
 };
 
 // "a,b" from a type name that holds "{a,b}".
@@ -59,7 +59,7 @@ std::string join(const std::vector<std::string>& words, const char* separator) {
   return text;
 }
 
-// In single quotes for a shell; `quote` is how that shell writes a quote inside them.
+// Single-quotes text for a shell; `quote` is how that shell escapes a quote.
 std::string quoted(const std::string& text, const char* quote) {
   std::string out = "'";
   for (const char c : text) out += c == '\'' ? std::string(quote) : std::string(1, c);
@@ -107,7 +107,7 @@ std::string bash_script(const Command& top, const std::vector<Command>& commands
          "complete -o default -F _finermoe finermoe\n";
 }
 
-// Inside an _arguments specification: brackets and colons have a meaning there.
+// Escapes text for an _arguments specification, where brackets and colons have a meaning.
 std::string zsh_text(const std::string& text) {
   std::string out;
   for (const char c : text) {

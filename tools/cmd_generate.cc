@@ -19,7 +19,7 @@ namespace tool {
 namespace {
 
 constexpr size_t kDefaultTokens = 128;
-constexpr size_t kOpenEndedContext = 4096;  // room for a completion that goes on until a stop
+constexpr size_t kOpenEndedContext = 4096;  // room for a completion that runs until a stop
 
 struct GenerateFlags {
   std::string model, system;
@@ -43,7 +43,7 @@ void declare(CLI::App& app, GenerateFlags& flags) {
   add_compute(app, flags.compute);
 }
 
-// The user's message with what goes before it; none without --chat.
+// The user's message with what comes before it; empty without --chat.
 Chat read_chat(const GenerateFlags& flags) {
   Chat chat;
   if (!flags.chat) return chat;
@@ -64,7 +64,7 @@ std::vector<int32_t> prompt_ids(const GenerateFlags& flags, const Model& model, 
   return fetch<int32_t>(finermoe_chat_encode, chat.get(), tokenizer.get(), uint32_t{FINERMOE_TEXT_DEFAULT});
 }
 
-// Enough for the prompt and what may follow it, so that a long prompt needs no flag.
+// Large enough for the prompt and the completion, so that a long prompt needs no flag.
 uint64_t context_for(const Model& model, size_t n_prompt, size_t max_tokens) {
   const uint64_t room = max_tokens > 0 ? max_tokens : kOpenEndedContext;
   return clamp_context(model, n_prompt + std::min<uint64_t>(room, kMostTokens));
@@ -93,7 +93,7 @@ const char* finish_name(int32_t finish_reason) {
   }
 }
 
-// What the completion was, for --json; the text goes to standard output as it comes otherwise.
+// The completion, for --json; otherwise the text is printed as it is generated.
 struct Completion {
   Json ids = Json::array(), logprobs = Json::array(), top_logprobs = Json::array();
   std::string text;

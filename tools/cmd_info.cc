@@ -1,4 +1,4 @@
-// finermoe info: what a checkpoint or a configuration is.
+// finermoe info: describes a checkpoint or a configuration.
 #include "commands.h"
 #include "compute.h"
 #include "failure.h"

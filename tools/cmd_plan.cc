@@ -1,4 +1,4 @@
-// finermoe plan: the bytes that a model and its sessions take, before anything is loaded.
+// finermoe plan: the memory that a model and its sessions need, before anything is loaded.
 #include <algorithm>
 
 #include "commands.h"
@@ -33,7 +33,7 @@ void declare(CLI::App& app, PlanFlags& flags) {
   add_expert_budget(app, flags.compute);
 }
 
-// What of the weights will be in memory after a while.
+// Which part of the weights will be in memory after a while.
 struct Residency {
   uint64_t every_token, experts;
   bool larger_than_memory;
@@ -86,8 +86,8 @@ std::string for_a_person(const finermoe_plan& plan, const Json& attention, const
   return text;
 }
 
-// Where a model ties its head, its weights tell whether it has one of its own all the same. A plan needs no weights:
-// without them config.json's word counts.
+// If config.json ties the head, only the weights tell whether there is a separate one anyway. A plan needs no weights:
+// without them it goes by config.json.
 Config open_config(const std::string& path, bool may_have_weights) {
   Config config;
   call(finermoe_config_open, path.c_str(), config.out());

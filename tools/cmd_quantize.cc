@@ -1,4 +1,4 @@
-// finermoe quantize: a copy of a checkpoint with matrices of 8 or 4 bits.
+// finermoe quantize: a copy of a checkpoint with 8-bit or 4-bit matrices.
 #include "commands.h"
 #include "failure.h"
 #include "flags.h"

@@ -62,7 +62,7 @@ int run_route(const RouteFlags& flags) {
 
   const auto info = read_info<finermoe_trace_info>(finermoe_trace_get_info, trace.get());
   const std::vector<size_t> layers = fetch<size_t>(finermoe_trace_layers, trace.get());
-  // One layer at a time: the whole of it would be large for a long text.
+  // One layer at a time: all of it would be large for a long text.
   print("{\"layers\":[");
   for (size_t i = 0; i < layers.size(); ++i) {
     Json layer = {{"layer", layers[i]},

@@ -1,4 +1,4 @@
-// finermoe score: the log-probabilities of continuations, as evaluation harnesses ask for them.
+// finermoe score: the log-probabilities of continuations, for evaluation harnesses.
 #include <algorithm>
 #include <numeric>
 
@@ -39,11 +39,11 @@ void declare(CLI::App& app, ScoreFlags& flags) {
 
 struct Request {
   std::string name;          // "line 3"
-  std::vector<int32_t> ids;  // the context, and the continuation behind it
+  std::vector<int32_t> ids;  // the context followed by the continuation
   size_t n_context = 0;
 };
 
-// A continuation takes the white space at its context's end: tokenizers join a space with the word behind it.
+// Moves white space at the end of a context to the continuation: tokenizers join a space with the word after it.
 void move_white_space(std::string& context, std::string& continuation) {
   const size_t end = context.find_last_not_of(" \t\n\r\f\v") + 1;
   continuation.insert(0, context, end);
@@ -108,7 +108,7 @@ class Reader {
     request.ids.insert(request.ids.end(), ids.begin(), ids.end());
   }
 
-  // What stands for an empty context: the token that texts begin with, or end with; none where the model has neither.
+  // Stands in for an empty context: BOS, or else EOS; empty if the model has neither.
   std::vector<int32_t> beginning() const {
     const Tokenizer tokenizer = find_tokenizer(model_);
     if (!tokenizer) return {};
@@ -122,7 +122,7 @@ class Reader {
   Tokenizer tokenizer_;
 };
 
-// Cuts contexts from their beginning to what fits. Returns how many were cut.
+// Truncates contexts from the left so that they fit. Returns how many were truncated.
 size_t cut_contexts(std::vector<Request>& requests, size_t n_tokens) {
   size_t n_cut = 0;
   for (Request& request : requests) {
@@ -183,7 +183,8 @@ int run_score(const ScoreFlags& flags) {
     complain("finermoe: requests longer than the context, whose beginnings are left out: " + std::to_string(n_cut));
   }
 
-  // Sorted by their ids, each shares as much as any with the one before it, which the session still holds.
+  // Sorted by ids, each request shares the longest possible prefix with the previous one, which the session still
+  // holds.
   std::vector<size_t> order(requests.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return requests[a].ids < requests[b].ids; });

@@ -1,4 +1,4 @@
-// finermoe stats: how evenly the experts are used over a text, and how alike they are.
+// finermoe stats: how evenly the experts are used over a text, and how similar they are.
 #include <filesystem>
 
 #include "commands.h"

@@ -1,4 +1,4 @@
-// finermoe system: the machine and the build, as a bug report needs them.
+// finermoe system: describes the machine and the build, for bug reports.
 #include <sched.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
@@ -20,7 +20,7 @@ namespace tool {
 
 namespace {
 
-constexpr size_t kBandwidthBytes = 256u << 20;  // beyond the caches of most machines
+constexpr size_t kBandwidthBytes = 256u << 20;  // larger than the caches of most machines
 
 struct SystemFlags {
   ComputeFlags compute;
@@ -34,7 +34,7 @@ void declare(CLI::App& app, SystemFlags& flags) {
   add_device_module(app, flags.compute);
 }
 
-// What stands behind "key :" in the first line of a file that begins so; "" where there is none.
+// What follows "key :" in the first line of a file that begins with it; "" if there is none.
 std::string first_value(const char* path, const std::string& key) {
   std::ifstream file(path);
   for (std::string line; std::getline(file, line);) {
@@ -46,7 +46,7 @@ std::string first_value(const char* path, const std::string& key) {
   return "";
 }
 
-// The word in brackets of "always [madvise] never"; "" where the system does not say.
+// The word in brackets in "always [madvise] never"; "" if the system does not say.
 std::string huge_pages() {
   std::ifstream file("/sys/kernel/mm/transparent_hugepage/enabled");
   std::string line;

@@ -1,4 +1,4 @@
-// How commands join the command line.
+// How commands are added to the command line.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -13,7 +13,7 @@ struct CommandLine {
   std::function<int()> run;  // what the chosen command does; returns the exit code
 };
 
-// A command whose flags live in `Flags` and that ends in `run(flags)`. `add_flags(app, flags)` declares them.
+// Adds a command that stores its flags in `Flags` and executes `run(flags)`. `add_flags(app, flags)` declares them.
 template <class Flags>
 CLI::App* add_command(CommandLine& line, const std::string& name, const std::string& description,
                       const std::string& examples, void (*add_flags)(CLI::App&, Flags&), int (*run)(const Flags&)) {
@@ -25,7 +25,7 @@ CLI::App* add_command(CommandLine& line, const std::string& name, const std::str
   return command;
 }
 
-// One for each file cmd_….cc.
+// One for each cmd_….cc file.
 void add_info(CommandLine& line);
 void add_generate(CommandLine& line);
 void add_chat(CommandLine& line);

@@ -1,4 +1,4 @@
-// The flags of every command that computes, and the model and the session that they open.
+// The flags of all commands that run a model, and the model and session that they open.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -16,11 +16,11 @@ struct ComputeFlags {
   std::string isa = "auto";
   std::string device, device_module, expert_device;  // names and a path; empty: the default
   uint64_t memory_limit = 0;                         // bytes; 0: none
-  uint64_t context = 0;                              // tokens; 0: as the command sees fit
+  uint64_t context = 0;                              // tokens; 0: the command decides
   std::string kv_dtype = "f32";
   std::string precision = "exact";
   bool profile = false;  // measure the operations
-  bool copy = false;     // weights in memory of their own
+  bool copy = false;     // copy the weights into memory
   std::string lock = "none", prefetch = "auto";
   uint64_t expert_budget = 0;  // bytes; 0: none
 };
@@ -36,7 +36,7 @@ void add_expert_budget(CLI::App& app, ComputeFlags& flags);
 void add_residency(CLI::App& app, ComputeFlags& flags);  // --copy, --lock, --expert-budget and --prefetch
 
 Model open_model(const std::string& path, const ComputeFlags& flags, finermoe_cancel* cancel);
-// context: tokens; 0: the library's default. --context goes before it.
+// context: tokens; 0: the library's default. --context overrides it.
 // progress: shows long prefills; must outlive the session; may be null.
 Session open_session(const Model& model, const ComputeFlags& flags, uint64_t context, Progress* progress = nullptr);
 SessionOptions session_options(const ComputeFlags& flags, uint64_t context);

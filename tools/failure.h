@@ -7,7 +7,7 @@
 
 namespace tool {
 
-// Exit codes; docs/cli.md. A signal ends with 128 plus its number.
+// Exit codes (docs/cli.md). A signal gives 128 plus its number.
 enum Exit { kOk = 0, kError = 1, kUsage = 2, kFound = 3 };
 
 // Ends the command: main prints the message and returns the code.

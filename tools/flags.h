@@ -1,4 +1,4 @@
-// Flags by their kind: a model, a count, a number, a size, a choice.
+// Flags by kind: a model, a count, a number, a size, a choice.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -11,7 +11,7 @@ namespace tool {
 
 CLI::Option* add_model(CLI::App& app, std::string& path);
 
-// Whole numbers in decimal digits, or in hexadecimal ones after 0x.
+// Integers in decimal, or in hexadecimal after 0x.
 struct Range {
   uint64_t least, most;
 };

@@ -1,4 +1,4 @@
-// How fast a generation was, for people.
+// How fast a generation was, for display.
 #pragma once
 
 #include <finermoe.h>
@@ -8,9 +8,9 @@
 namespace tool {
 
 void add_stats_flag(CLI::App& app, bool& stats);
-// Of the tokens after the first, whose pass is the prompt's; 0 where there is none.
+// Tokens per second after the first token, whose pass is the prompt's; 0 if there are none.
 double decode_rate(const finermoe_generation_info& info);
-// For --stats: a line on standard error.
+// For --stats: prints a line to standard error.
 void complain_stats(const finermoe_generation_info& info);
 
 }  // namespace tool

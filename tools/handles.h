@@ -20,7 +20,7 @@ class Handle {
   ~Handle() { Free(object_); }
   T* get() const { return object_; }
   explicit operator bool() const { return object_ != nullptr; }
-  // Where a `_create` or `_open` call puts the object.
+  // Where a `_create` or `_open` call stores the object.
   T** out() {
     Free(std::exchange(object_, nullptr));
     return &object_;

@@ -10,7 +10,7 @@ namespace tool {
 
 namespace {
 
-// A perceptually even scale from dark to bright, readable without colour vision (samples of "viridis").
+// A perceptually uniform scale from dark to bright, readable with color blindness (samples of "viridis").
 constexpr std::array<std::array<double, 3>, 9> kScale = {{{68, 1, 84},
                                                           {71, 44, 122},
                                                           {59, 81, 139},
@@ -51,7 +51,7 @@ std::string escape(const std::string& text) {
         out += "&quot;";
         break;
       default:
-        out += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;  // XML has no other control characters
+        out += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;  // XML allows no other control characters
     }
   }
   return out;
@@ -77,7 +77,7 @@ size_t label_step(size_t count, size_t most) {
   }
 }
 
-// An opaque background of its own, light or dark with the viewer, so that the labels are readable anywhere.
+// An opaque background, light or dark like the viewer's theme, so that the labels are readable anywhere.
 constexpr const char* kStyle =
     "<style>\n"
     "  .back { fill: #ffffff }\n"
@@ -97,7 +97,7 @@ constexpr const char* kStyle =
     "</style>\n";
 
 constexpr double kLeft = 64, kTop = 64, kRight = 110, kBottom = 52;  // margins around the cells
-constexpr double kHalfDigit = 4;  // half a digit's height: a baseline that much below a point is centred on it
+constexpr double kHalfDigit = 4;  // half a digit's height, to center text vertically on a point
 
 std::string rectangle(double x, double y, double width, double height, const std::string& attributes,
                       const std::string& hint) {
@@ -106,7 +106,7 @@ std::string rectangle(double x, double y, double width, double height, const std
          (hint.empty() ? "/>\n" : "><title>" + escape(hint) + "</title></rect>\n");
 }
 
-// The colour scale with its end points and the even share.
+// The color scale with its end points and the even share.
 std::string draw_legend(double x, double height, double most) {
   std::string svg = "<defs><linearGradient id=\"scale\" x1=\"0\" y1=\"1\" x2=\"0\" y2=\"0\">";
   for (size_t i = 0; i < kScale.size(); ++i) {
@@ -121,7 +121,7 @@ std::string draw_legend(double x, double height, double most) {
     svg += text_at(x + 20, kTop + height * (1 - value / most) + kHalfDigit, "", number(value));
   };
   label(0);
-  const double apart = height / most;  // of the labels 0 and 1
+  const double apart = height / most;  // between the labels 0 and 1
   if (apart > 14 && height - apart > 14) label(1);
   label(most);
   return svg;

@@ -15,7 +15,8 @@ struct UsageMap {
   std::vector<std::vector<uint64_t>> counts;  // [layers, experts]
 };
 
-// An SVG drawing: a row a layer, a column an expert, the colour how often the expert was chosen beside an even share.
+// An SVG drawing with a row per layer and a column per expert, colored by how often the expert was chosen relative to
+// an even share.
 std::string draw_heat_map(const UsageMap& map);
 
 }  // namespace tool

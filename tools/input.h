@@ -13,7 +13,7 @@
 namespace tool {
 
 std::string read_file(const std::string& path);  // "-": standard input
-// Calls `each` with every line of a file, without its end, and its number.
+// Calls `each` with every line of a file, without the line ending, and its number.
 void for_each_line(const std::string& path, const std::function<void(const std::string&, size_t)>& each);
 nlohmann::json parse_line(const std::string& line, size_t number);  // of a JSONL file
 // "1,2,3", with commas, spaces or both.
@@ -43,9 +43,9 @@ struct InputFlags {
 void add_input(CLI::App& app, InputFlags& flags);
 
 std::string read_text(const InputFlags& flags);
-// Rows of ids, as given; a text is one row. Standard input is read as text where no flag names an input.
+// Rows of ids, as given; a text is one row. Reads standard input as text if no flag names an input.
 std::vector<std::vector<int32_t>> read_rows(const InputFlags& flags, const Model& model);
-// The same where only one row makes sense.
+// The same, for commands that take only one row.
 std::vector<int32_t> read_ids(const InputFlags& flags, const Model& model);
 
 }  // namespace tool

@@ -44,7 +44,7 @@ void throw_if_interrupted() {
 void Interrupt::arm() {
   struct sigaction action {};
   action.sa_handler = on_signal;
-  // Without SA_RESTART, so that a read that waits for the user ends.
+  // Without SA_RESTART, so that a read waiting for the user is interrupted.
   action.sa_flags = manner_ == kOnce ? static_cast<int>(SA_RESETHAND) : 0;
   for (const int number : kSignals) sigaction(number, &action, nullptr);
 }

@@ -1,12 +1,12 @@
-// Signals that end a command in good order.
+// Signals that end a command cleanly.
 #pragma once
 
 #include "handles.h"
 
 namespace tool {
 
-// While it lives, SIGINT, SIGTERM and SIGHUP raise its cancel object instead of ending the program. One at a time. A
-// second signal ends the program at once, unless the interrupt is told to be patient.
+// While one exists, SIGINT, SIGTERM and SIGHUP raise its cancel object instead of ending the program. There may be one
+// at a time. A second signal ends the program immediately, unless the interrupt is told to be patient.
 class Interrupt {
  public:
   enum Manner { kOnce, kPatient };
@@ -26,7 +26,7 @@ class Interrupt {
   Cancel cancel_;
 };
 
-int last_signal();            // that an Interrupt has seen; 0: none yet
-void throw_if_interrupted();  // Failure, where an Interrupt lives that has seen a signal
+int last_signal();            // received by an Interrupt; 0: none yet
+void throw_if_interrupted();  // Failure, if an Interrupt exists that has received a signal
 
 }  // namespace tool

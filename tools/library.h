@@ -1,4 +1,4 @@
-// Calls of finermoe.h, whose errors are thrown.
+// Calls functions of finermoe.h and throws their errors.
 #pragma once
 
 #include <finermoe.h>
@@ -22,9 +22,9 @@ class LibraryError : public Failure {
   int32_t status_;
 };
 
-[[noreturn]] void raise(int32_t status, finermoe_error* error);  // takes the error over
+[[noreturn]] void raise(int32_t status, finermoe_error* error);  // takes ownership of the error
 
-// Calls a function of the C API without its last parameter, the error, which is thrown.
+// Calls a function of the C API without its last parameter, the error, which it throws.
 template <class Function, class... Arguments>
 void call(Function function, Arguments... arguments) {
   finermoe_error* error = nullptr;
@@ -32,7 +32,7 @@ void call(Function function, Arguments... arguments) {
   if (status != FINERMOE_OK) raise(status, error);
 }
 
-// The whole array that a function of the form (arguments…, buffer, capacity, needed, error) gives.
+// The whole array returned by a function of the form (arguments…, buffer, capacity, needed, error).
 template <class T, class Function, class... Arguments>
 std::vector<T> fetch(Function function, Arguments... arguments) {
   std::vector<T> values;
@@ -46,7 +46,7 @@ std::vector<T> fetch(Function function, Arguments... arguments) {
   return values;
 }
 
-// A read-out struct filled by the function that takes (object, struct*, error).
+// An output struct filled by a function that takes (object, struct*, error).
 template <class Info, class Function, class Object>
 Info read_info(Function function, const Object* object) {
   Info info{};

@@ -30,11 +30,11 @@ const char* show_prompt(EditLine* editor) {
 
 LineEditor::LineEditor(std::string prompt, Interrupt& interrupt) : prompt_(std::move(prompt)), interrupt_(interrupt) {
   if (isatty(STDIN_FILENO) != 1 || isatty(STDOUT_FILENO) != 1) return;
-  // Opened anew: others who share standard input still wait for it.
+  // Opened separately: O_NONBLOCK on standard input would affect others who share it.
   const char* terminal = ttyname(STDIN_FILENO);
   if (terminal != nullptr) input_ = open(terminal, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
   if (input_ < 0) input_ = STDIN_FILENO;
-  // The editor reads characters as the locale says; text is UTF-8 here whatever that is.
+  // The editor decodes characters by the locale; here text is always UTF-8.
   std::setlocale(LC_CTYPE, "");
   if (std::strcmp(nl_langinfo(CODESET), "UTF-8") != 0) std::setlocale(LC_CTYPE, "C.UTF-8");
   editor_ = el_init("finermoe", stdin, stdout, stderr);
@@ -56,9 +56,9 @@ LineEditor::~LineEditor() {
   if (input_ > STDIN_FILENO) close(input_);
 }
 
-// The editor's own reader begins again after a signal; this one gives the line up, so that Ctrl-C wipes it. Signals are
-// let in only while it waits, so that none can come unnoticed just before. Reading does not wait: the terminal throws
-// away what was typed before a Ctrl-C, also what it has just announced.
+// The editor's own reader resumes after a signal; this one abandons the line, so that Ctrl-C clears it. Signals are
+// unblocked only while it waits, so that none can be missed just before. The read itself does not block: on Ctrl-C the
+// terminal discards pending input, even input that it has just announced.
 int LineEditor::read_character(EditLine* editor, wchar_t* character) {
   void* data = nullptr;
   el_get(editor, EL_CLIENTDATA, &data);
@@ -77,14 +77,14 @@ int LineEditor::read_character(EditLine* editor, wchar_t* character) {
     if (n < 0 && errno == EAGAIN) continue;
     if (n <= 0) return static_cast<int>(n);
     const size_t length = std::mbrtowc(character, &byte, 1, &state);
-    if (length == static_cast<size_t>(-2)) continue;  // more bytes of this character are to come
+    if (length == static_cast<size_t>(-2)) continue;  // more bytes of this character will follow
     if (length != static_cast<size_t>(-1)) return 1;
     state = {};  // not UTF-8: dropped
   }
 }
 
-// Between two lines, while an answer is printed, keys wait for the next line: they are not echoed into the answer, and
-// a Ctrl-D among them keeps its meaning. The editor sets and restores the terminal's modes by itself.
+// Between two lines, while an answer is printed, keys are kept for the next line: they are not echoed into the answer,
+// and Ctrl-D keeps its meaning. The editor sets and restores the terminal modes itself.
 void LineEditor::hide_keys() const {
   termios modes;
   if (tcgetattr(STDIN_FILENO, &modes) != 0) return;
@@ -98,7 +98,7 @@ std::optional<std::string> LineEditor::read() {
   if (editor_ == nullptr) {
     std::string line;
     int c = 0;
-    interrupt_.disarm();  // nobody types here: a signal while it waits is meant for the program
+    interrupt_.disarm();  // not interactive: a signal while it waits is meant for the program
     while ((c = std::getc(stdin)) != EOF && c != '\n') line += static_cast<char>(c);
     interrupt_.arm();
     if (c == EOF && line.empty()) return std::nullopt;

@@ -1,4 +1,4 @@
-// Lines typed by a person, with editing and a history in memory; or lines from a pipe.
+// Lines typed on a terminal, with editing and an in-memory history; or lines from a pipe.
 #pragma once
 
 #include <signal.h>
@@ -14,13 +14,13 @@ namespace tool {
 
 class LineEditor {
  public:
-  // interrupt: Ctrl-C while a line is typed wipes that line.
+  // interrupt: Ctrl-C clears the line being typed.
   LineEditor(std::string prompt, Interrupt& interrupt);
   ~LineEditor();
   LineEditor(const LineEditor&) = delete;
   LineEditor& operator=(const LineEditor&) = delete;
 
-  // The next line without its end; nothing at the end of the input, or where a signal other than Ctrl-C's asks to end.
+  // The next line without the line ending; nullopt at the end of input, or if a signal other than Ctrl-C asks to quit.
   std::optional<std::string> read();
   bool interactive() const { return editor_ != nullptr; }
   const char* prompt() const { return prompt_.c_str(); }
@@ -33,8 +33,8 @@ class LineEditor {
 
   std::string prompt_;
   Interrupt& interrupt_;
-  sigset_t usual_signals_{};  // those blocked outside of the editor
-  int input_ = -1;            // the terminal, of which reading does not wait
+  sigset_t usual_signals_{};  // those blocked outside the editor
+  int input_ = -1;            // the terminal, opened non-blocking
   EditLine* editor_ = nullptr;
   History* history_ = nullptr;
 };

@@ -17,7 +17,8 @@ namespace tool {
 
 namespace {
 
-// The help's layout: an option's name and what follows it, without CLI11's notes on what excludes what.
+// The layout of the help: an option's name and what follows it, without CLI11's notes on which options exclude each
+// other.
 class HelpFormatter : public CLI::Formatter {
  public:
   std::string make_option_opts(const CLI::Option* option) const override {
@@ -45,7 +46,7 @@ size_t edit_distance(const std::string& a, const std::string& b) {
   return row.back();
 }
 
-// The name nearest to a word that the command line does not know; "" where none is near.
+// The name closest to an unknown word on the command line; "" if none is close.
 std::string suggest(const CLI::App& app, const std::string& word) {
   std::vector<std::string> names;
   const auto used = app.get_subcommands();
@@ -122,8 +123,8 @@ int run(int argc, char** argv) {
   }
 }
 
-// A standard descriptor that the parent closed would be taken by the next file that is opened, which results or
-// messages would then be written into. Opened the wrong way round, so that using it stays an error.
+// If the parent closed a standard descriptor, the next file opened would get its number, and results or messages would
+// be written into that file. It is opened in the wrong direction, so that using it is still an error.
 void fill_standard_descriptors() {
   for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
     if (fcntl(fd, F_GETFD) < 0) open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
@@ -136,7 +137,7 @@ void fill_standard_descriptors() {
 
 int main(int argc, char** argv) {
   tool::fill_standard_descriptors();
-  signal(SIGPIPE, SIG_DFL);  // a reader that goes away ends the program in silence, whatever the parent set
+  signal(SIGPIPE, SIG_DFL);  // a closed pipe ends the program silently, whatever the parent set
   try {
     return tool::run(argc, argv);
   } catch (const tool::Failure& failure) {

@@ -8,7 +8,7 @@ finermoe_config_info model_info(const Model& model) {
   Config config;
   call(finermoe_config_open_model, model.get(), config.out());
   finermoe_config_info info = read_info<finermoe_config_info>(finermoe_config_get_info, config.get());
-  info.model_type = "";  // it belongs to the configuration, which ends here
+  info.model_type = "";  // it points into the configuration, which is freed here
   return info;
 }
 

@@ -1,4 +1,4 @@
-// What several commands say of a model.
+// What several commands report about a model.
 #pragma once
 
 #include <string>
@@ -22,9 +22,9 @@ uint64_t clamp_context(const Model& model, uint64_t wanted);
 
 finermoe_plan compute_plan(const Config& config, const ComputeFlags& flags, size_t n_sessions);
 Json describe_weights(const finermoe_plan& plan);
-// Head size, rope scaling and sliding window; null where there is none.
+// Head size, RoPE scaling and sliding window; null if there is none.
 Json describe_attention(const finermoe_config_info& info);
-// The last two for a person, as (name, text); empty where there is none.
+// The last two for display, as (name, text); empty if there is none.
 std::vector<std::pair<std::string, std::string>> attention_rows(const Json& attention);
 
 }  // namespace tool

@@ -17,7 +17,7 @@ using finermoe::Descriptor;
 
 namespace {
 
-constexpr int kMostLinks = 40;  // as the system itself
+constexpr int kMostLinks = 40;  // the kernel's own limit
 
 // N of /dev/fd/N and /proc/self/fd/N; -1 for other paths.
 int descriptor_in(const std::string& path) {
@@ -31,7 +31,7 @@ int descriptor_in(const std::string& path) {
   return -1;
 }
 
-// The descriptor of this process that a path names, by itself or through symbolic links; -1 where it names none.
+// The descriptor of this process that a path names, directly or through symbolic links; -1 if none.
 int own_descriptor(const std::string& path) {
   std::string at = path == "-" ? "/dev/fd/1" : path;
   for (int i = 0; i < kMostLinks && descriptor_in(at) < 0; ++i) {
@@ -55,14 +55,14 @@ void check(const finermoe::Status& status) {
 
 OutputFile::OutputFile(const std::string& path) : path_(path) {
   if (const int number = own_descriptor(path); number >= 0) {
-    as_it_is_ = Descriptor::duplicate(number);  // with its position, which a second opening would not have
+    as_it_is_ = Descriptor::duplicate(number);  // shares its file position, which reopening would not
   } else if (AtomicFile::is_replaceable(path)) {
     finermoe::Result<AtomicFile> file = AtomicFile::create(path);
     check(file.status());
     file_ = std::move(*file);
     return;
   } else {
-    as_it_is_ = Descriptor::open(path.c_str(), O_WRONLY | O_TRUNC | O_NOCTTY);  // of a pipe: waits for its reader
+    as_it_is_ = Descriptor::open(path.c_str(), O_WRONLY | O_TRUNC | O_NOCTTY);  // for a pipe: waits for its reader
   }
   if (!as_it_is_.valid()) check(finermoe::write_error("write", path, errno));
 }

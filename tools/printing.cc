@@ -5,8 +5,8 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
-#include <utility>
 
+#include "base/printable.h"
 #include "failure.h"
 
 namespace tool {
@@ -30,37 +30,6 @@ void print(std::string_view text) {
   }
 }
 
-namespace {
-
-// Bytes of the character that the text begins with, and whether a terminal shows it as it is.
-std::pair<size_t, bool> first_character(std::string_view text) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  if (byte(0) < 0x80) return {1, byte(0) >= 0x20 && byte(0) != 0x7f};
-  const size_t n = byte(0) >= 0xf0 ? 4 : byte(0) >= 0xe0 ? 3 : 2;
-  if (byte(0) < 0xc2 || byte(0) > 0xf4 || n > text.size()) return {1, false};
-  for (size_t i = 1; i < n; ++i) {
-    if ((byte(i) & 0xc0) != 0x80) return {1, false};
-  }
-  return {n, !(byte(0) == 0xc2 && byte(1) < 0xa0)};  // the controls U+0080 to U+009F
-}
-
-}  // namespace
-
-std::string printable(std::string_view text) {
-  std::string out;
-  while (!text.empty()) {
-    const auto [n, shown] = first_character(text);
-    if (shown) out += text.substr(0, n);
-    for (const char c : text.substr(0, shown ? 0 : n)) {
-      char escape[8];
-      std::snprintf(escape, sizeof escape, "\\x%02x", static_cast<unsigned>(static_cast<unsigned char>(c)));
-      out += c == '\n' ? "\\n" : c == '\t' ? "\\t" : escape;
-    }
-    text.remove_prefix(n);
-  }
-  return out;
-}
-
-void complain(std::string_view message) { std::fprintf(stderr, "%s\n", printable(message).c_str()); }
+void complain(std::string_view message) { std::fprintf(stderr, "%s\n", finermoe::printable(message).c_str()); }
 
 }  // namespace tool

@@ -10,15 +10,13 @@ namespace tool {
 // Objects keep the order in which their fields were written.
 using Json = nlohmann::ordered_json;
 
-// A float as the shortest decimal number that gives the same float.
+// A float as the shortest decimal number that round-trips.
 Json json_float(float value);
 std::string dump(const Json& json, int indent = -1);
-// Results: to standard output, seen to be written. Throws where it cannot.
+// Writes results to standard output and flushes. Throws if that fails.
 void print(std::string_view text);
 
-// What others wrote, as one line that is safe to show on a terminal: control characters become \n, \x1b and so on.
-std::string printable(std::string_view text);
-// A line on standard error.
+// A line on standard error, printable whatever it quotes.
 void complain(std::string_view message);
 
 }  // namespace tool

@@ -41,10 +41,10 @@ void Progress::show(const char* phase, uint64_t done, uint64_t total) {
     phase_ = phase;
     phase_begin_ = now;
     phase_first_ = done;
-    last_draw_ = now;  // a phase that is over at once draws nothing
+    last_draw_ = now;  // a phase that ends immediately draws nothing
     return;
   }
-  if (done >= total) {  // wiped before the command's own output
+  if (done >= total) {  // erased before the command's own output
     if (drawn_) std::fputs("\r\033[K", stderr);
     drawn_ = false;
     return;

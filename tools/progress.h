@@ -1,4 +1,4 @@
-// A progress bar on standard error, only where that is a terminal.
+// A progress bar on standard error, only if that is a terminal.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@ class Progress {
  public:
   enum Unit { kInBytes, kInTokens };
   explicit Progress(Unit unit);
-  ~Progress();  // wipes the bar away
+  ~Progress();  // erases the bar
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 

@@ -18,7 +18,7 @@ void add_sampling(CLI::App& app, SamplingFlags& flags) {
     add_count(app, name, value, range, description)->group(group);
   };
   const auto list = [&](const char* name, auto& values, const char* type, const char* description) {
-    // One value each time, taken as it is.
+    // One value per occurrence, taken literally.
     app.add_option(name, values, description)->type_name(type)->group(group)->allow_extra_args(false);
   };
   count("-n,--max-tokens", flags.max_tokens, kTokensOrNone, "most tokens to generate; 0: until a stop");

@@ -1,4 +1,4 @@
-// The flags that choose tokens, shared by `generate` and `chat`.
+// The sampling flags, shared by `generate` and `chat`.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -25,8 +25,8 @@ struct SamplingFlags {
 
 void add_sampling(CLI::App& app, SamplingFlags& flags);
 
-// The model's own defaults, or the tokenizer's end of text as the only stop; then the flags.
-// default_tokens: most tokens where neither says; 0: until a stop.
+// The model's own defaults, or the tokenizer's end-of-text token as the only stop; then the flags.
+// default_tokens: the maximum if neither sets one; 0: until a stop.
 GenerationOptions generation_options(const Model& model, const SamplingFlags& flags, size_t default_tokens);
 
 }  // namespace tool

@@ -34,7 +34,7 @@ void add_text_flags(CLI::App& app, TextFlags& flags, const std::string& group) {
 
 std::vector<int32_t> encode(const Tokenizer& tokenizer, std::string_view text, const TextFlags& flags,
                             std::vector<uint64_t>* offsets) {
-  // A token covers at least one byte; only normalization can make a text longer, which the second try allows for.
+  // A token covers at least one byte; only normalization can make a text longer, in which case a second try is needed.
   std::vector<int32_t> ids(text.size() + 16);
   size_t needed = 0;
   for (int attempt = 0;; ++attempt) {

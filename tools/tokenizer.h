@@ -11,10 +11,9 @@
 
 namespace tool {
 
-// The model's own tokenizer; empty where it has none that can be used, and then `fault` says what is wrong with one
-// that it has.
+// The model's own tokenizer; empty if it has no usable one, and then `fault` says what is wrong with the one it has.
 Tokenizer find_tokenizer(const Model& model, std::string* fault = nullptr);
-// The model's tokenizer, or the error that says that it has none.
+// The model's tokenizer; throws an error if it has none.
 Tokenizer need_tokenizer(const Model& model);
 
 // How a text becomes ids.

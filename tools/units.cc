@@ -36,7 +36,7 @@ std::string format_fixed(double value, int decimals) {
 
 namespace {
 
-// value with three digits that count and the largest unit that leaves it at 1 or more.
+// The value with three significant digits, in the largest unit in which it is at least 1.
 std::string format_scaled(uint64_t value, const char* const (&units)[5]) {
   double scaled = static_cast<double>(value);
   size_t unit = 0;

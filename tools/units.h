@@ -1,4 +1,4 @@
-// Sizes, counts and other numbers as people write them.
+// Human-readable sizes, counts and other numbers.
 #pragma once
 
 #include <cstdint>

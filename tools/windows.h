@@ -1,4 +1,4 @@
-// A long text in pieces that fit into a session.
+// Splits a long text into pieces that fit into a session.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@ namespace tool {
 
 using Windows = std::vector<std::vector<int32_t>>;
 
-// Without overlap: each of several rows is one; a single row is cut into pieces of `window` ids.
+// Without overlap: if there are several rows, each is a window; a single row is cut into pieces of `window` ids.
 Windows cut_windows(std::vector<std::vector<int32_t>> rows, size_t window);
 
 size_t count_tokens(const Windows& windows);

@@ -48,7 +48,7 @@ uint64_t bytes_on_disk(const std::filesystem::path& path) {
   return bytes;
 }
 
-// One line for a person about what was written.
+// Prints one line about what was written.
 void summarize(const std::string& out, double duration) {
   Config config;
   call(finermoe_config_open, out.c_str(), config.out());

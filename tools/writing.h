@@ -1,4 +1,4 @@
-// What the commands that write a checkpoint share.
+// What the commands that write checkpoints have in common.
 #pragma once
 
 #include <finermoe.h>
@@ -19,7 +19,7 @@ void add_out(CLI::App& app, std::string& out);
 void add_seed(CLI::App& app, WriterFlags& flags);
 void add_writer(CLI::App& app, WriterFlags& flags);  // the others
 
-// Has `write` write OUT, with a progress bar, until it is done or interrupted, and says what became of it.
+// Calls `write` to write OUT, with a progress bar, until it is done or interrupted, and reports the outcome.
 int write_model(const WriterFlags& flags, const std::string& out,
                 const std::function<void(finermoe_writer_options*)>& write);
 

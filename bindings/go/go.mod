@@ -1,3 +1,3 @@
-module finermoe.example
+module finermoe.example/finermoe
 
-go 1.18
+go 1.24

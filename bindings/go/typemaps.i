@@ -1,181 +1,130 @@
-/* How finermoe.h's conventions look in Go: package finermoe; a call that can fail gives an error, and what comes out of
- * it goes into variables of the caller. */
+/* How finermoe.h's conventions look in Go's low layer, package low. It adds nothing to C: package finermoe, which is
+ * the only one to use it, owns the objects, makes the room for what comes out, and turns failures into errors.
+ *
+ *   finermoe_status         Error, a number that stands for the finermoe_error: 0 for FINERMOE_OK, else for ErrorFree
+ *   finermoe_x *            X, a number that stands for the object: 0 for NULL, else for XFree
+ *   finermoe_x_info *info   an object with fields to read: NewXInfo, DeleteXInfo
+ *   (data, length)          a string or slice, in
+ *   (data, capacity)        a slice that the call fills; `needed` stays a variable of its own
+ *   a callback and its user two numbers: the address of a C function, and what it is to be given
+ */
 
-%go_import("fmt")
+/* Constants are package finermoe's, which has them from the header itself. */
+%rename("$ignore", %$isenumitem) "";
 
-/* --- Errors: *finermoe.Error with Code, Message, Expected and Found --- */
-%{
-/* The same as the struct in newError below. */
-typedef struct {
-  intgo code;
-  _gostring_ message, expected, found;
-} finermoe_go_error;
-
-static _gostring_ finermoe_go_string(char **end, const char *text) {
-  _gostring_ string = {*end, (intgo)strlen(text)};
-  memcpy(string.p, text, (size_t)string.n);
-  *end += string.n;
-  return string;
-}
-
-/* One block that newError frees; NULL where there was no error. */
-static char *finermoe_give_error(finermoe_status status, finermoe_error *error) {
-  if (status == FINERMOE_OK) return NULL;
-  const char *message = finermoe_error_message(error);
-  const char *expected = finermoe_error_expected(error);
-  const char *found = finermoe_error_found(error);
-  finermoe_go_error *given = malloc(sizeof *given + strlen(message) + strlen(expected) + strlen(found));
-  if (given == NULL) abort(); /* as Go itself does without memory */
-  char *end = (char *)(given + 1);
-  given->code = status;
-  given->message = finermoe_go_string(&end, message);
-  given->expected = finermoe_go_string(&end, expected);
-  given->found = finermoe_go_string(&end, found);
-  finermoe_error_free(error);
-  return (char *)given;
-}
+%insert(cgo_comment_typedefs) %{
+#cgo pkg-config: finermoe
 %}
-%insert(go_wrapper) %{
-// Error is what a failed call of libfinermoe gives.
-type Error struct {
-	Code                     int // ERROR_…
-	Message, Expected, Found string
-}
 
-func (e *Error) Error() string { return fmt.Sprintf("%s (%s)", e.Message, StatusName(e.Code)) }
-
-func newError(given *byte) error {
-	if given == nil {
-		return nil
-	}
-	defer Swig_free(uintptr(unsafe.Pointer(given)))
-	e := (*struct {
-		code                     int
-		message, expected, found string
-	})(unsafe.Pointer(given))
-	copied := func(s string) string { return string([]byte(s)) }
-	return &Error{e.code, copied(e.message), copied(e.expected), copied(e.found)}
-}
-%}
+/* --- Failures --- */
 %typemap(in, numinputs=0) finermoe_error **error %{
   finermoe_error *fm_error = NULL;
   $1 = &fm_error;
 %}
-%typemap(gotype) finermoe_status "error"
+%typemap(gotype) finermoe_status "Error"
 %typemap(imtype) finermoe_status "*byte"
-%typemap(out) finermoe_status "$result = finermoe_give_error($1, fm_error);"
-%typemap(goout) finermoe_status "$result = newError($1)"
+%typemap(out) finermoe_status "$result = $1 == FINERMOE_OK ? NULL : (char *)fm_error;"
+%typemap(goout) finermoe_status "$result = Error(uintptr(unsafe.Pointer($1)))"
 
-/* --- Objects: `var model finermoe.Model`, filled through &model, freed by DeleteModel --- */
-%define %handle_out(Type, Class)
-%typemap(gotype) Type ** "*Class"
-%typemap(imtype) Type ** "*uintptr"
-%typemap(goin) Type ** "$result = new(uintptr)"
-%typemap(in) Type ** "$1 = ($1_ltype)$input;"
-%typemap(goargout) Type ** %{
-	if $result == nil {
-		*$1 = Swigcptr##Class(*$input)
-	}
+/* --- Objects --- */
+%define %handle(Name, Class)
+%insert(go_wrapper) %{
+type Class uintptr
 %}
+%typemap(gotype) finermoe_##Name *, const finermoe_##Name * "Class"
+%typemap(imtype) finermoe_##Name *, const finermoe_##Name * "uintptr"
+%typemap(goin) finermoe_##Name *, const finermoe_##Name * "$result = uintptr($input)"
+%typemap(in) finermoe_##Name *, const finermoe_##Name * "$1 = ($1_ltype)$input;"
+%typemap(gotype) finermoe_##Name ** "*Class"
+%typemap(imtype) finermoe_##Name ** "*uintptr"
+%typemap(goin) finermoe_##Name ** "$result = (*uintptr)($input)"
+%typemap(in) finermoe_##Name ** "$1 = ($1_ltype)$input;"
 %enddef
 
-%define %struct_out(Type, parameter, KEEP, DROP)
-%typemap(check) Type *parameter "if ($1 != NULL) DROP($1);"
-%typemap(argout) Type *parameter "if ($1 != NULL) KEEP($1);"
+/* --- Structs to read, whose pointers Go follows before their owner changes --- */
+%define %readout(Name, parameter, Class, KEEP, DROP)
+%extend finermoe_##Name {
+  finermoe_##Name() {
+    finermoe_##Name *info = calloc(1, sizeof *info);
+    if (info != NULL) info->struct_size = sizeof *info;
+    return info;
+  }
+  ~finermoe_##Name() { free($self); }
+}
 %enddef
 
-/* --- Strings (of any bytes), and arrays as slices --- */
-%typemap(gotype) (const char *TEXT, size_t LENGTH), (const char *BYTES, size_t LENGTH) "string"
-%typemap(in) (const char *TEXT, size_t LENGTH), (const char *BYTES, size_t LENGTH) %{
+/* --- Strings (of any bytes) and slices that go in --- */
+%typemap(gotype) (const char *TEXT, size_t LENGTH) "string"
+%typemap(in) (const char *TEXT, size_t LENGTH) %{
   $1 = $input.p;
   $2 = (size_t)$input.n;
 %}
-
-/* What comes out is copied from C's memory (address, count) into Go's. */
-%define %array_out(T, GoType, Element)
-%typemap(gotype) (T, size_t CAPACITY, size_t *NEEDED) "*GoType"
-%typemap(imtype) (T, size_t CAPACITY, size_t *NEEDED) "*[2]uintptr"
-%typemap(goin) (T, size_t CAPACITY, size_t *NEEDED) "$result = new([2]uintptr)"
-%typemap(in) (T, size_t CAPACITY, size_t *NEEDED) %{
+/* A string that ends with its NUL, or NULL where it is empty. */
+%typemap(in) const char *name, const char *module, const char *preset %{
   $1 = NULL;
-  $2 = 0;
-  finermoe_out fm_room = {(void **)&$1, &$2, 0, sizeof *$1}, *fm_out = &fm_room;
-  $3 = &fm_out->count;
+  if ($input.n > 0) {
+    $1 = ($1_ltype)malloc((size_t)$input.n + 1);
+    memcpy((char *)$1, $input.p, (size_t)$input.n);
+    ((char *)$1)[$input.n] = 0;
+  }
 %}
-%typemap(argout) (T, size_t CAPACITY, size_t *NEEDED) %{
-  ((uintptr_t *)$input)[0] = (uintptr_t)$1;
-  ((uintptr_t *)$input)[1] = *$3;
-%}
-%typemap(goargout) (T, size_t CAPACITY, size_t *NEEDED) %{
-	if $result == nil {
-		*$1 = GoType(append([]Element(nil), unsafe.Slice((*Element)(unsafe.Pointer($input[0])), $input[1])...))
-	}
-	Swig_free($input[0])
-%}
-%enddef
-%array_out(char *TEXT, string, byte)
-%array_out(char *BYTES, string, byte)
+%typemap(freearg) const char *name, const char *module, const char *preset "free((void *)$1);"
 
-%define %array(T, Element)
-%typemap(gotype) (const T *ARRAY, size_t LENGTH) "[]Element"
-%typemap(in) (const T *ARRAY, size_t LENGTH) %{
+/* --- Slices: one for (pointer, length) that goes in; one for each pointer that a call fills, whose capacity is an
+ * argument of its own --- */
+%define %slice(T, NAME, Element)
+%typemap(gotype) (const T *NAME, size_t LENGTH) "[]Element"
+%typemap(in) (const T *NAME, size_t LENGTH) %{
   $1 = ($1_ltype)$input.array;
   $2 = (size_t)$input.len;
 %}
-%array_out(T *ARRAY, []Element, Element)
-
-%typemap(gotype) const T *ARRAY "[]Element"
-%typemap(goout) const T *ARRAY "$result = append([]Element(nil), ($1)...)"
+%typemap(gotype) T *NAME "[]Element"
+%typemap(in) T *NAME "$1 = ($1_ltype)$input.array;"
+%typemap(freearg) T *NAME ""
 %enddef
-%array(int32_t, int32)
-%array(size_t, uint)
-%array(uint64_t, uint64)
-%array(float, float32)
+%slice(char, BYTES, byte)
+%slice(void, BYTES, byte)
+%slice(int32_t, ARRAY, int32)
+%slice(size_t, ARRAY, int)
+%slice(uint64_t, ARRAY, uint64)
+%slice(float, ARRAY, float32)
+%apply char *BYTES { char *text, char *json, char *bytes };
+%apply void *BYTES { void *data };
+%apply int32_t *ARRAY { int32_t *ids, int32_t *experts, int32_t *groups, int32_t *likeliest };
+%apply size_t *ARRAY { size_t *layers, size_t *positions };
+%apply uint64_t *ARRAY { uint64_t *offsets, uint64_t *counts };
+%apply float *ARRAY { float *logits, float *weights, float *hidden, float *logprobs };
 
-/* Of two arrays that come out together, the first. */
-%define %first_array(T, Second, Element)
-%typemap(gotype) (T *FIRST, Second *SECOND, size_t CAPACITY, size_t *NEEDED) "*[]Element"
-%typemap(imtype) (T *FIRST, Second *SECOND, size_t CAPACITY, size_t *NEEDED) "*[2]uintptr"
-%typemap(goin) (T *FIRST, Second *SECOND, size_t CAPACITY, size_t *NEEDED) "$result = new([2]uintptr)"
-%typemap(in) (T *FIRST, Second *SECOND, size_t CAPACITY, size_t *NEEDED) %{
-  $1 = NULL;
-  $2 = NULL;
-  $3 = 0;
-  finermoe_out fm_room = {(void **)&$1, &$3, 0, sizeof *$1}, *fm_out = &fm_room;
-  $4 = &fm_out->count;
-%}
-%typemap(argout) (T *FIRST, Second *SECOND, size_t CAPACITY, size_t *NEEDED) %{
-  ((uintptr_t *)$input)[0] = (uintptr_t)$1;
-  ((uintptr_t *)$input)[1] = *$4;
-%}
-%typemap(goargout) (T *FIRST, Second *SECOND, size_t CAPACITY, size_t *NEEDED) %{
-	if $result == nil {
-		*$1 = append([]Element(nil), unsafe.Slice((*Element)(unsafe.Pointer($input[0])), $input[1])...)
-	}
-	Swig_free($input[0])
-%}
-%enddef
-%first_array(int32_t, uint64_t, int32)
-%first_array(float, int32_t, float32)
-
-/* --- Numbers that come out --- */
+/* --- Numbers. Counts are int, as everywhere in Go: a negative one is larger than any that the library takes. --- */
+%typemap(gotype) int32_t "int32"
+%typemap(gotype) uint32_t "uint32"
+%typemap(gotype) size_t "int"
 %define %number(T, GoType)
 %typemap(gotype) T *OUTPUT "*GoType"
 %typemap(in) T *OUTPUT "$1 = ($1_ltype)$input;"
-%typemap(argout) T *OUTPUT ""
 %enddef
 %number(int32_t, int32)
-%number(size_t, uint)
+%number(size_t, int)
 %number(uint64_t, uint64)
 %number(double, float64)
+%apply size_t *OUTPUT { size_t *needed };
 
-/* --- The fields of an event that come as pointer and length --- */
+/* --- Callbacks: the C functions that call Go are package finermoe's --- */
+%typemap(gotype) finermoe_progress_fn, finermoe_log_fn, finermoe_executor_fn, void *user "uintptr"
+%typemap(in) finermoe_progress_fn, finermoe_log_fn, finermoe_executor_fn, void *user "$1 = ($1_ltype)$input;"
+
+/* --- The fields of a struct that come as pointer and length --- */
+%typemap(gotype) const char *text "string"
 %typemap(out, fragment="AllocateString") const char *text %{
   $result = Swig_AllocateString($1, arg1->text_length);
 %}
-%apply const int32_t *ARRAY { const int32_t *top_ids };
-%apply const float *ARRAY { const float *top_logprobs };
+%typemap(gotype) const int32_t *top_ids "[]int32"
+%typemap(gotype) const float *top_logprobs "[]float32"
+%typemap(goout) const int32_t *top_ids "$result = append([]int32(nil), ($1)...)"
+%typemap(goout) const float *top_logprobs "$result = append([]float32(nil), ($1)...)"
 %typemap(out) const int32_t *top_ids, const float *top_logprobs %{
   $result.array = (void *)$1;
   $result.len = $result.cap = (intgo)arg1->n_top;
 %}
+
+%handle(error, Error)

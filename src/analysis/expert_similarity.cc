@@ -42,7 +42,7 @@ std::vector<Expert> experts_of(const Checkpoint& checkpoint, size_t layer) {
 
 }  // namespace
 
-// With unit vectors v_e and S their sum, the mean over pairs is (|S|^2 - N) / (N (N - 1)): one pass for the lengths,
+// With unit vectors v_e and their sum S, the mean over pairs is (|S|^2 - N) / (N (N - 1)): one pass for the norms and
 // one for S, instead of one per pair.
 Result<double> expert_similarity(const Checkpoint& checkpoint, size_t layer, ThreadPool& pool,
                                  FunctionRef<Status()> go_on) {
@@ -60,14 +60,18 @@ Result<double> expert_similarity(const Checkpoint& checkpoint, size_t layer, Thr
   uint64_t most_columns = 0;
   for (const Tensor* matrix : experts[0]) most_columns = std::max(most_columns, matrix->columns);
   std::vector<float> rows(pool.n_threads() * most_columns);   // one for each worker
-  std::vector<double> sums(pool.n_threads() * most_columns);  // so these
+  std::vector<double> sums(pool.n_threads() * most_columns);  // likewise
   const auto row_of = [&](size_t worker, const Tensor& matrix, uint64_t row) {
     const std::span out(rows.data() + worker * most_columns, matrix.columns);
     read_row(matrix, row, out);
     return out;
   };
 
-  FM_TRY(go_on());
+  const auto ready_to_read = [&]() -> Status {
+    FM_TRY(go_on());
+    return checkpoint.check_unchanged();
+  };
+  FM_TRY(ready_to_read());
   pool.run(experts.size(), [&](size_t e, size_t worker) {
     double squared = 0;
     for (const Tensor* matrix : experts[e]) {
@@ -80,7 +84,7 @@ Result<double> expert_similarity(const Checkpoint& checkpoint, size_t layer, Thr
   for (double s : scale) unit_length_squared += s > 0;
 
   for (size_t m = 0; m < 3; m++) {
-    FM_TRY(go_on());
+    FM_TRY(ready_to_read());
     const Tensor& first = *experts[0][m];
     std::vector<double> partial(first.rows);
     pool.run(first.rows, [&](size_t r, size_t worker) {

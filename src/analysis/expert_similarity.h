@@ -1,4 +1,4 @@
-// How alike a layer's experts are (Fig. 4).
+// How similar a layer's experts are (Fig. 4).
 #pragma once
 
 #include "base/function_ref.h"
@@ -7,8 +7,8 @@
 
 namespace finermoe {
 
-// Mean cosine similarity over all pairs of the layer's experts, each its three matrices flattened together. Ends with
-// what `go_on`, which is asked now and then, answers if that is no success.
+// Mean cosine similarity over all pairs of the layer's experts, each taken as its three matrices flattened together.
+// `go_on` is called now and then; if it returns an error, so does this function.
 Result<double> expert_similarity(const Checkpoint& checkpoint, size_t layer, ThreadPool& pool,
                                  FunctionRef<Status()> go_on);
 

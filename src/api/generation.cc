@@ -13,7 +13,7 @@ Result<GenerationOptions> options_of(const finermoe_generation_options* options,
   return GenerationOptions::from_defaults(defaults, model.config().vocab_size);
 }
 
-// What the three ways to create one have in common; `make` is given the session, held.
+// What the three ways to create one have in common; `make` receives the session, held.
 template <class Make>
 int32_t create(finermoe_session* handle, finermoe_generation** generation, finermoe_error** error, Make&& make) {
   return guarded(error, [&]() -> Status {
@@ -23,7 +23,7 @@ int32_t create(finermoe_session* handle, finermoe_generation** generation, finer
     FM_TRY(session->model()->runtime()->check_process());
     const ExclusiveUse use(session->use, "session");
     FM_TRY(use.check());
-    auto made = std::make_unique<finermoe_generation>();  // first: once a prompt is appended nothing may fail
+    auto made = std::make_unique<finermoe_generation>();  // first: once a prompt is appended, nothing may fail
     FM_ASSIGN(made->generation, make(session));
     *generation = made.release();
     return {};
@@ -106,7 +106,7 @@ int32_t finermoe_generation_create_chat(finermoe_session* session, const finermo
     FM_ASSIGN(const auto tokenizer, s->model()->tokenizer());
     FM_ASSIGN(const auto ids, tokenizer->encode_chat(chat->messages, chat_end(flags)));
     FM_ASSIGN(GenerationOptions with_end, options_of(options, *s));
-    // The template ends its turns itself, whatever stop tokens the model's configuration knows.
+    // The template's own end of turn stops too, whatever stop tokens the model's configuration has.
     with_end.stop_tokens.push_back(tokenizer->end_of_turn_id());
     return Generation::create_from_start(s, std::move(with_end), ids);
   });

@@ -20,7 +20,7 @@ int32_t set(finermoe_generation_options* options, finermoe_error** error, Status
   });
 }
 
-// Of options that were made without a model: their ids are compared with a vocabulary where they are used.
+// For options created without a model: their ids are checked against a vocabulary when they are used.
 constexpr uint64_t any_vocabulary = uint64_t{1} << 31;
 
 Status require_id(const finermoe_generation_options* options, int32_t id) {

@@ -1,4 +1,4 @@
-// What stands behind the opaque types of finermoe.h, and the one way in and out of the library.
+// The definitions of the opaque types of finermoe.h, and the one way into and out of the library.
 #pragma once
 
 #include <algorithm>
@@ -22,8 +22,8 @@
 #include "runtime/generation.h"
 #include "runtime/session.h"
 
-// A handle holds a share of its object. Every function takes a share of its own first, so that `_free` during a call of
-// another thread is safe.
+// A handle holds a shared_ptr to its object. Every function first takes its own copy, so that `_free` during another
+// thread's call is safe.
 struct finermoe_error {
   finermoe::Status status;
 };
@@ -77,7 +77,7 @@ struct finermoe_trace {
 };
 struct finermoe_generation_options {
   finermoe::GenerationOptions options;
-  uint64_t vocab_size = 0;  // that ids are compared with
+  uint64_t vocab_size = 0;  // that ids are checked against
 };
 struct finermoe_generation {
   std::shared_ptr<finermoe::Generation> generation;
@@ -105,19 +105,19 @@ struct finermoe_verification {
 
 namespace finermoe::api {
 
-// Gives the status to the caller: its code, and an error object if the caller wants one. Where there is no memory for
-// that object, the code is OUT_OF_MEMORY and the object one that needs none.
+// Reports the status to the caller: its code, and an error object if the caller wants one. If there is no memory for
+// that object, the code is OUT_OF_MEMORY and the object a static one.
 int32_t report(finermoe_error** error, Status status) noexcept;
-// The same for the exception that is being handled. Nothing in a handler may count on memory: it has just run out.
+// The same for the exception being handled. A handler must not rely on memory: it has just run out.
 int32_t report_exception(finermoe_error** error) noexcept;
 
-// With what it quotes made safe to show.
+// The status with quoted text made safe to display.
 inline Status shown(Status status) {
   if (status.ok()) return status;
   return Status(status.code(), printable(status.message()), printable(status.expected()), printable(status.found()));
 }
 
-// Runs a function's body: under the default floating-point environment, and with no exception going further.
+// Runs a function's body under the default floating-point environment, and lets no exception escape.
 template <class Body>
 int32_t guarded(finermoe_error** error, Body&& body) noexcept {
   const DefaultFloatEnvironment environment;
@@ -132,7 +132,7 @@ inline Status require(const void* pointer, const char* name) {
   if (pointer != nullptr) return {};
   return Status(FINERMOE_ERROR_INVALID_ARGUMENT, format_text(name, " must not be NULL"), "a pointer", "NULL");
 }
-// A pointer that may be NULL where its length is 0.
+// Requires a pointer that may be NULL only if its length is 0.
 inline Status require_array(const void* pointer, size_t length, const char* name) {
   return length == 0 ? Status() : require(pointer, name);
 }
@@ -140,7 +140,7 @@ Status require_range(double value, bool is_in_range, const char* name, const cha
 Status require_flag(int32_t value, const char* name);  // 0 or 1
 Status require_index(size_t index, size_t count, const char* name);
 
-// The string and array convention: all of it, or only how much there is.
+// The string and array convention: returns everything, or only its size.
 inline Status require_room(size_t count, const void* out, size_t capacity, size_t* needed) {
   if (needed != nullptr) *needed = count;
   if (count > capacity) {
@@ -160,7 +160,7 @@ inline Status put_text(std::string_view text, char* out, size_t capacity, size_t
   return put(std::span<const char>(text.data(), text.size()), out, capacity, needed);
 }
 
-// The struct convention: as much as the caller's version of the struct has.
+// The struct convention: fills as much as the caller's version of the struct has.
 template <class Struct>
 Status require_struct(const Struct* out) {
   FM_TRY(require(out, "the struct"));
@@ -177,7 +177,7 @@ Status put_struct(Struct values, Struct* out) {
   return {};
 }
 
-// As much of a text as a struct's array has room for, and a NUL.
+// Copies as much of a text as fits in a struct's array, followed by a NUL.
 template <size_t N>
 void put_chars(std::string_view text, char (&out)[N]) {
   std::memset(out, 0, N);
@@ -191,7 +191,7 @@ inline std::string_view text_of(const char* text, size_t length) {
   return length == 0 ? std::string_view() : std::string_view(text, length);
 }
 
-// A host's text as UTF-8, so that what is rendered or compared is what encoding and decoding make of it.
+// A host's text as valid UTF-8, so that what is rendered or compared is the same as after encoding and decoding.
 std::string whole_utf8(std::string_view text);
 
 // The flags of functions that turn a text into ids.

@@ -6,7 +6,7 @@ using namespace finermoe::api;
 
 namespace {
 
-// Runs a body on a session that nobody else uses meanwhile.
+// Runs a body with exclusive use of a session.
 template <class Body>
 int32_t on_session(const finermoe_session* handle, finermoe_error** error, Body&& body) {
   return guarded(error, [&]() -> Status {

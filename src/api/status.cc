@@ -1,11 +1,11 @@
-// Section 1 and 2 of finermoe.h: version, errors, cancel.
+// Sections 1 and 2 of finermoe.h: version, errors, cancel.
 #include "api/handles.h"
 
 namespace finermoe::api {
 namespace {
 
-// Handed out when there is no memory for an error object: it takes none to make, to read, or to free, and is there
-// until the process ends. Its message stands in finermoe_error_message, since a std::string of that length allocates.
+// Returned when there is no memory for an error object: creating, reading or freeing it needs no memory, and it exists
+// until the process ends. Its message is in finermoe_error_message, since a std::string of that length allocates.
 finermoe_error* out_of_memory_error() noexcept {
   alignas(finermoe_error) static std::byte storage[sizeof(finermoe_error)];
   static auto* error = new (storage) finermoe_error{Status(FINERMOE_ERROR_OUT_OF_MEMORY, {})};

@@ -26,7 +26,7 @@ Status require_recorded(const Trace& trace, uint32_t what) {
                 format_text("the flag ", what, " at its creation"), format_text("the flags ", trace.what()));
 }
 
-// The same for one layer of it, where the trace records what is asked for.
+// The same for one of its layers, if the trace records what is asked for.
 template <class Body>
 int32_t on_layer(const finermoe_trace* handle, size_t moe_layer, uint32_t what, finermoe_error** error, Body&& body) {
   return on_trace(handle, error, [&](Trace& trace) -> Status {

@@ -1,8 +1,8 @@
-// What a device implements: memory, weights, caches, and the operations of a pass.
+// The interface that a device implements: memory, weights, caches, and the operations of a pass.
 //
 // Shapes are written [rows, columns], row-major. `n` is the number of rows (tokens) of a ragged batch: each row belongs
 // to some session, at some position. Activations are float32 on the device; weights are views of any type that
-// WeightView can describe. An operation reads its inputs and writes its outputs, which never overlap unless it says so.
+// WeightView can describe. An operation's inputs and outputs never overlap unless its comment says so.
 #pragma once
 
 #include <cstddef>
@@ -42,7 +42,7 @@ struct RaggedBatch {
 
 struct AttentionShape {
   uint64_t hidden_size = 0, n_heads = 0, n_kv_heads = 0, head_size = 0;
-  uint64_t window = 0;  // positions that a row sees, its own the last of them; 0: all
+  uint64_t window = 0;  // positions that a row attends to, the last being its own; 0: all
 };
 
 struct QkvWeights {
@@ -76,8 +76,8 @@ struct HostRoute {
   int32_t* groups = nullptr;
 };
 
-// What a matrix product does with its activations: keeps them in float32, or rounds them to what the weights' type
-// multiplies fastest (BF16, or blocks of 8 bits). The router is always exact.
+// What a matrix product does with its activations: keeps them in float32, or quantizes them to the type that multiplies
+// fastest with the weights (BF16, or 8-bit blocks). The router is always exact.
 enum class Precision : int32_t { exact = FINERMOE_PRECISION_EXACT, fast = FINERMOE_PRECISION_FAST };
 
 // The activations of a pass of up to n_rows rows, in the memory of its step.
@@ -93,10 +93,10 @@ struct Activations {
   static Activations in(DevicePtr<std::byte> memory, const Config& config, size_t n_rows);
 };
 
-// The operations of one pass, in their order, and all that they need: activations, scratch, and whatever a device's
-// stream is. An operation may return before it is done, but the next one finds its results. Weights that it is given
-// stay where they are until the pass ends; other arrays on the host may change as soon as it returns.
-// Used by one thread at a time. It is made once for the largest pass and then reused: no allocation per token.
+// Runs the operations of one pass, in order, and owns all they need: activations, scratch, and the device's stream. An
+// operation may return before it is done, but the next one sees its results. Weights passed to it stay in place until
+// the pass ends; other host arrays may change as soon as it returns. Used by one thread at a time. It is created once
+// for the largest pass and then reused: no allocation per token.
 class Step {
  public:
   virtual ~Step() = default;
@@ -105,7 +105,7 @@ class Step {
   uint64_t n_positions() const { return n_positions_; }  // of the longest session
   const Activations& activations() const { return activations_; }
 
-  // Begins a pass: brings ids and positions over, and makes the rotary angles, as the authors compute them, in float32.
+  // Begins a pass: copies ids and positions to the device and computes the rotary angles in float32, as the authors do.
   // TOKEN_OUT_OF_RANGE for an id outside the vocabulary.
   virtual Status begin(const RaggedBatch& batch, Precision precision) = 0;
 
@@ -130,13 +130,14 @@ class Step {
   virtual void linear(DevicePtr<const float> x, const WeightView& weight, size_t n, bool accumulate,
                       DevicePtr<float> out) = 0;
 
-  // docs/finermoe-layer.md, steps 1 to 5, in float32. A row with a logit that is not finite gets any experts; its error
-  // is row_error().
+  // docs/finermoe-layer.md, steps 1 to 5, in float32. For a row with a non-finite logit the experts are arbitrary;
+  // row_error() has its error.
   virtual void route(DevicePtr<const float> x, const RouterWeights& weights, const RouterShape& shape, size_t n,
                      const Route& route) = 0;
 
   // out = concatenation over components of the sum over its experts of weight * expert(x) (step 6), or out += that if
-  // `accumulate`; of the chosen experts that are in `subset`, ascending indices into `experts`. Others are not touched.
+  // `accumulate`; of the chosen experts that are in `subset`, ascending indices into `experts`. Other experts are not
+  // touched.
   //                                                                       x, out [n, h]
   virtual void moe_ffn(DevicePtr<const float> x, std::span<const FfnWeights> experts, std::span<const uint32_t> subset,
                        const RouterShape& shape, const Route& route, size_t n, bool accumulate,
@@ -150,10 +151,10 @@ class Step {
   // out += x                                                              x, out [n_values]
   virtual void add(DevicePtr<const float> x, size_t n_values, DevicePtr<float> out) = 0;
 
-  // x W^T in the host's memory, there after wait().                       x [n, columns], out [n, rows]
+  // x W^T in the host's memory, available after wait().                   x [n, columns], out [n, rows]
   virtual void logits(DevicePtr<const float> x, const WeightView& head, size_t n, float* out) = 0;
 
-  // Copies to the device; and to the host, where it is after wait().
+  // Copies to the device; and to the host, available after wait().
   virtual void upload(std::span<const std::byte> from, DevicePtr<std::byte> to) = 0;
   virtual void download(DevicePtr<const std::byte> from, std::span<std::byte> to) = 0;
   template <class T>
@@ -165,12 +166,12 @@ class Step {
     download(from.template as<const std::byte>(), std::as_writable_bytes(to));
   }
 
-  // Until everything so far is done. An error is the device's own: then all rows are lost.
+  // Waits until all operations so far are done. An error is one of the device itself: then all rows are lost.
   virtual Status wait() = 0;
-  // After wait(), until the next pass begins: why a row could not be computed. NOT_FINITE names the row and the expert
-  // (or group) whose logit, the first of the pass, is NaN or infinite.
+  // After wait(), until the next pass begins: why a row could not be computed. NOT_FINITE names the row and the first
+  // expert (or group) of the pass whose logit is NaN or infinite.
   virtual Status row_error(size_t row) const = 0;
-  // Ends the pass, at any point: nothing is under way any more.
+  // Ends the pass at any point; when it returns, no operation is in progress.
   virtual void end() noexcept = 0;
 
  protected:
@@ -182,7 +183,7 @@ class Step {
   const uint64_t n_positions_;
 };
 
-// Memory of a device, given back at the end of its life, when no operation uses it any more.
+// Memory of a device, freed on destruction, when no operation may be using it any more.
 class DeviceMemory {
  public:
   virtual ~DeviceMemory() = default;
@@ -196,28 +197,28 @@ class DeviceMemory {
   const DevicePtr<std::byte> begin_;
 };
 
-// Tensors as a device sees them.
+// Tensors, as views for a device's operations.
 struct BoundWeights {
   std::vector<WeightView> views;         // in the order in which the tensors were given
-  std::unique_ptr<DeviceMemory> memory;  // that they lie in; null where that is the checkpoint's
+  std::unique_ptr<DeviceMemory> memory;  // that holds them; null if they are used in the checkpoint
 };
 
-// A device that is open. Every function is thread-safe: several steps may run at once. `account` is charged with all
-// that it allocates; an error is MEMORY_LIMIT or OUT_OF_MEMORY.
+// An open device. Every function is thread-safe: several steps may run at once. All allocations are charged to
+// `account`; errors are MEMORY_LIMIT or OUT_OF_MEMORY.
 class Backend {
  public:
   virtual ~Backend() = default;
 
-  // For passes of at most `n_rows` rows over a model of this shape, each session at most `n_positions` long.
+  // For passes of at most `n_rows` rows over a model of this shape, with sessions of at most `n_positions`.
   virtual Result<std::unique_ptr<Step>> make_step(const Config& config, size_t n_rows, uint64_t n_positions,
                                                   std::shared_ptr<MemoryAccount> account) const = 0;
-  // `what` names it in an error. It begins as zeros.
+  // `what` names it in errors. It is zero-initialized.
   virtual Result<std::unique_ptr<KvCache>> make_kv_cache(const KvShape& shape, std::shared_ptr<MemoryAccount> account,
                                                          std::string_view what) const = 0;
   // Zeros, aligned to 64 bytes.
   virtual Result<std::unique_ptr<DeviceMemory>> allocate(uint64_t bytes, std::shared_ptr<MemoryAccount> account,
                                                          std::string_view what) const = 0;
-  // Makes tensors of a checkpoint ready to be used: where they lie, or as copies (phase "upload", in bytes).
+  // Makes tensors of a checkpoint ready for use: in place, or as copies (phase "upload", in bytes).
   virtual Result<BoundWeights> bind(std::span<const Tensor* const> tensors, std::shared_ptr<MemoryAccount> account,
                                     const Progress& progress) const = 0;
 };

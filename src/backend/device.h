@@ -1,4 +1,4 @@
-// What can be said of a device before it is opened, and how it is opened.
+// What is known about a device before it is opened, and how it is opened.
 #pragma once
 
 #include <memory>
@@ -10,7 +10,7 @@
 
 namespace finermoe {
 
-struct DeviceInfo {  // finermoe_device_info says what is what
+struct DeviceInfo {  // finermoe_device_info documents the fields
   int32_t kind = FINERMOE_DEVICE_OTHER;
   std::string description, version;
   uint64_t memory = 0, memory_available = 0;
@@ -27,18 +27,18 @@ class Device {
   virtual ~Device() = default;
   virtual const char* name() const = 0;  // static
   virtual bool copies_weights() const = 0;
-  virtual DeviceInfo info() const = 0;  // as it is at this moment: the system is asked
+  virtual DeviceInfo info() const = 0;  // current values: queries the system
   virtual Result<std::shared_ptr<Backend>> open(const DeviceOptions& options) const = 0;
-  // What a plan counts without opening it: bytes of a step that is made with so many threads, and of a cache
-  // (UINT64_MAX where they are more than that).
+  // What a plan needs without opening the device: bytes of a step for this many threads, and of a cache (UINT64_MAX on
+  // overflow).
   virtual uint64_t step_bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_threads) const = 0;
   virtual uint64_t kv_cache_bytes(const KvShape& shape) const = 0;
 };
 using DeviceList = std::vector<std::shared_ptr<const Device>>;
 
-// What a shared library with devices exports as device_module_entry. C++ objects cross this border, so it is built from
-// the same sources by the same compiler as the libfinermoe that opens it: `build` must be that one's FINERMOE_BUILD_ID
-// before anything else is looked at.
+// What a shared library with devices exports as device_module_entry. C++ objects cross this boundary, so it must be
+// built from the same sources by the same compiler as the libfinermoe that opens it: `build` is compared with that
+// library's FINERMOE_BUILD_ID before anything else is read.
 struct DeviceModule {
   const char* build;
   Result<DeviceList> (*devices)();

@@ -1,4 +1,4 @@
-// The address of memory that belongs to a device, and that the host may not be able to read.
+// An address in a device's memory, which the host may not be able to read.
 #pragma once
 
 #include <cstddef>
@@ -7,7 +7,8 @@
 
 namespace finermoe {
 
-// Can be moved and compared, but not dereferenced: only the device that owns the memory asks for the address.
+// Supports pointer arithmetic and comparison, but not dereferencing: only the device that owns the memory uses the
+// address.
 template <class T>
 class DevicePtr {
  public:
@@ -32,7 +33,7 @@ class DevicePtr {
   }
 
   uintptr_t number() const { return address_; }
-  // For the device's own code alone (tests/project/source_rules.py sees to that).
+  // Only for the device's own code (tests/project/source_rules.py enforces that).
   T* address() const { return reinterpret_cast<T*>(address_); }
 
  private:

@@ -1,5 +1,5 @@
-// The keys and values of one session. How they lie in memory is the device's own; vectors on their own have one format,
-// which saved sessions (docs/format.md) store.
+// The keys and values of one session. Their layout in memory is up to the device; individual vectors have one common
+// format, which saved sessions (docs/format.md) use.
 #pragma once
 
 #include <cstddef>
@@ -22,15 +22,15 @@ struct KvShape {
   static KvShape of(const Config& config, uint64_t capacity, DType dtype) {
     return {config.n_layers, config.n_kv_heads, config.head_size, capacity, dtype};
   }
-  // Heads are counted through all layers, in each the heads of the keys and then those of the values.
+  // Heads are numbered through all layers: in each layer first the key heads, then the value heads.
   uint64_t n_heads() const { return n_layers * 2 * n_kv_heads; }
   KvKind kind_of(uint64_t head) const { return head / n_kv_heads % 2 == 0 ? KvKind::key : KvKind::value; }
-  // Bytes of a vector on its own: its [head_size] elements; in Q8 the float16 scale of each block of 32 elements, then
-  // the blocks' codes as int8.
+  // Bytes of an individual vector: its [head_size] elements; in Q8, the float16 scale of each block of 32 elements,
+  // then the blocks' codes as int8.
   uint64_t vector_bytes() const;
 };
 
-// One thread at a time, and none while a step that has it is under way.
+// Used by one thread at a time, and by none while a step that uses it is running.
 class KvCache {
  public:
   virtual ~KvCache() = default;
@@ -38,9 +38,9 @@ class KvCache {
   const KvShape& shape() const { return shape_; }
   virtual uint64_t bytes() const = 0;
 
-  // Copies the first n positions of a cache of the same device and of the same shape, but for its capacity.
+  // Copies the first n positions of a cache of the same device and shape (the capacity may differ).
   virtual Status copy_prefix(const KvCache& from, size_t n) = 0;
-  // Moves the positions [begin, end) down by n, and turns their keys back by as many positions.
+  // Moves the positions [begin, end) down by n, and rotates their keys back by n positions.
   virtual Status move_down(size_t begin, size_t end, size_t n, const Rope& rope) = 0;
   // The vectors of one head at n positions from `begin`, each vector_bytes() long.
   virtual Status read(uint64_t head, size_t begin, size_t n, std::span<std::byte> vectors) const = 0;

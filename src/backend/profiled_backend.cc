@@ -13,7 +13,7 @@ uint64_t macs_of(const WeightView& weight) { return weight.rows * weight.columns
 uint64_t bytes_of(const FfnWeights& ffn) { return bytes_of(ffn.gate) + bytes_of(ffn.up) + bytes_of(ffn.down); }
 uint64_t macs_of(const FfnWeights& ffn) { return macs_of(ffn.gate) + macs_of(ffn.up) + macs_of(ffn.down); }
 
-// Waits for each operation, so that its time is its own on a device that works later, too.
+// Waits for each operation, so that its time is right even on an asynchronous device.
 class ProfiledStep final : public Step {
  public:
   ProfiledStep(std::unique_ptr<Step> step, std::shared_ptr<Profile> profile)
@@ -79,7 +79,7 @@ class ProfiledStep final : public Step {
                const RouterShape& shape, const Route& route, size_t n, bool accumulate, DevicePtr<float> out) override {
     chosen_.resize(n * shape.n_experts_per_token());
     step_->download<int32_t>(route.experts, chosen_);
-    if (!step_->wait().ok()) chosen_.clear();  // the pass hears of it when it waits itself
+    if (!step_->wait().ok()) chosen_.clear();  // the pass gets the error from its own wait()
     uint64_t bytes = 0, macs = 0;
     std::vector<uint64_t> n_uses(experts.size());
     for (const int32_t expert : chosen_) n_uses[static_cast<size_t>(expert)]++;
@@ -108,7 +108,7 @@ class ProfiledStep final : public Step {
   void end() noexcept override { step_->end(); }
 
  private:
-  // Neighbouring rows of one session.
+  // Adjacent rows of one session.
   struct Run {
     uint64_t vector_bytes, first, n;  // of a vector of its cache; its first position; rows
   };
@@ -118,7 +118,7 @@ class ProfiledStep final : public Step {
     const Stopwatch watch;
     work();
     const Status done = step_->wait();
-    static_cast<void>(done);  // the pass hears of it when it waits itself
+    static_cast<void>(done);  // the pass gets the error from its own wait()
     profile_->add(operation, watch.seconds(), bytes, macs);
   }
 

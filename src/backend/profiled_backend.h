@@ -1,4 +1,4 @@
-// A backend that measures another one: for each operation how often and how long it ran, and what it had to read and
+// A backend that profiles another one: for each operation, how often and how long it ran, and what it had to read and
 // multiply.
 #pragma once
 
@@ -14,8 +14,8 @@ struct OperationProfile {
   const char* name;
   uint64_t n_calls = 0;
   double seconds = 0;
-  uint64_t bytes = 0;  // of the weights, or of the cache, that the calls had to read, each once in a call
-  uint64_t macs = 0;   // multiplications of the calls' matrix products
+  uint64_t bytes = 0;  // of the weights or cache that the calls had to read, each counted once per call
+  uint64_t macs = 0;   // multiply-accumulates of the calls' matrix products
 };
 
 class Profile {
@@ -32,7 +32,7 @@ class Profile {
       {{"embed"}, {"rms_norm"}, {"qkv"}, {"attention"}, {"linear"}, {"route"}, {"moe_ffn"}, {"gated_ffn"}}};
 };
 
-// Passes every operation on. Thread-safe, like what it wraps.
+// Forwards every operation. Thread-safe, like the backend it wraps.
 std::shared_ptr<Backend> profiled(std::shared_ptr<Backend> backend, std::shared_ptr<Profile> profile);
 
 }  // namespace finermoe

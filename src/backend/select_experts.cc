@@ -10,7 +10,7 @@ namespace {
 void keep_largest(const RouterShape& shape, const float* logits, uint64_t begin, int32_t* kept) {
   const uint64_t end = begin + shape.group_size();
   int32_t* kept_end = kept;
-  // `kept` is ordered by falling logit, equal ones by index: a later expert passes only what is strictly smaller.
+  // `kept` is sorted by descending logit, ties by index: a later expert moves ahead only of strictly smaller ones.
   for (uint64_t expert = begin; expert < end; expert++) {
     int32_t* place = kept_end;
     while (place != kept && logits[expert] > logits[place[-1]]) place--;
@@ -50,8 +50,8 @@ void softmax_weights(const RouterShape& shape, const float* logits, const int32_
 
 void select_experts(const RouterShape& shape, const float* logits, const float* group_scores, int32_t* experts,
                     float* weights, int32_t* groups) {
-  // Step 3: a group's score is the sum of all its logits, kept or not. In double: float32 logits of any size neither
-  // overflow nor lose the small ones' order to a large sum.
+  // Step 3: a group's score is the sum of all its logits, kept or not. In double: float32 logits of any size do not
+  // overflow, and small differences survive in a large sum.
   auto score = [&](uint64_t group) {
     if (group_scores != nullptr) return static_cast<double>(group_scores[group]);
     double sum = 0;

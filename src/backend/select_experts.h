@@ -8,8 +8,8 @@
 
 namespace finermoe {
 
-// Chooses experts and weights. Ties go to the lowest index. Logits that are not finite choose any experts, whose
-// weights mean nothing.
+// Chooses experts and weights. Ties go to the lowest index. With non-finite logits, the experts are arbitrary and the
+// weights meaningless.
 //   logits        [N]
 //   group_scores  [G_O R_O] of a separate router; null: the sum of each group's logits
 //   experts       [G_O T_I] ascending
@@ -18,8 +18,8 @@ namespace finermoe {
 void select_experts(const RouterShape& shape, const float* logits, const float* group_scores, int32_t* experts,
                     float* weights, int32_t* groups);
 
-// The first logit of a token that is not finite: of an expert, or behind those, of a group. -1: none.
-// Null group scores are not looked at.
+// The index of a token's first non-finite logit: of an expert, or, counting on from those, of a group. -1: none.
+// Null group scores are ignored.
 int32_t find_not_finite(const RouterShape& shape, const float* logits, const float* group_scores);
 // Its error, FINERMOE_ERROR_NOT_FINITE.
 Status not_finite(const RouterShape& shape, size_t row, int32_t logit);

@@ -62,7 +62,7 @@ Status Buffer::resize(uint64_t bytes, std::string_view what) {
   if (bytes > size_) FM_TRY(account_->reserve(bytes - size_, what));
   void* data = mremap(data_, size_, bytes, bytes > size_ ? MREMAP_MAYMOVE : 0);
   if (data == MAP_FAILED) {
-    if (bytes < size_) return {};  // too many mappings for one more: the memory stays
+    if (bytes < size_) return {};  // the mapping limit is reached: the memory stays
     account_->release(bytes - size_);
     return Status(FINERMOE_ERROR_OUT_OF_MEMORY, format_text("the system refused ", bytes, " bytes for ", what));
   }

@@ -11,8 +11,8 @@
 
 namespace finermoe {
 
-// What a runtime has allocated, and how much it may. Thread-safe, and without a lock: a child of fork() could find that
-// held for ever.
+// What a runtime has allocated, and how much it may. Thread-safe without a lock, which a child of fork() could find
+// held forever.
 class MemoryAccount {
  public:
   explicit MemoryAccount(uint64_t limit) : limit_(limit) {}  // bytes; 0: no limit
@@ -28,8 +28,8 @@ class MemoryAccount {
   std::atomic<uint64_t> used_{0}, peak_{0};
 };
 
-// Zeroed memory straight from the system, aligned to 64 bytes (huge pages where large); pages cost nothing until they
-// are touched, but count in full from the start.
+// Zeroed memory straight from the system, aligned to 64 bytes (huge pages if large). Pages cost nothing until they are
+// touched, but count in full from the start.
 class Buffer {
  public:
   Buffer() = default;
@@ -41,8 +41,8 @@ class Buffer {
   }
   ~Buffer();
 
-  // Grows with zeros, or shrinks and gives the rest back; for a buffer that is not empty, to another size than 0. On an
-  // error it stays as it was, and shrinking has none.
+  // Grows with zeros, or shrinks and frees the rest. The buffer must not be empty and the new size not 0. On error it
+  // stays as it was; shrinking cannot fail.
   Status resize(uint64_t bytes, std::string_view what);
 
   template <class T = std::byte>

@@ -16,7 +16,7 @@ namespace finermoe {
 namespace {
 
 constexpr size_t random_digits = 16;
-constexpr int most_links = 40;  // as the system itself
+constexpr int most_links = 40;  // the kernel's own limit
 constexpr int most_attempts = 100;
 
 Status not_regular(const std::string& path, mode_t mode) {
@@ -30,14 +30,14 @@ Status not_regular(const std::string& path, mode_t mode) {
                 "a regular file, or a name that is free", found);
 }
 
-// The path that is no symbolic link any more, whether or not something is there.
+// The path after following all symbolic links, whether or not it exists.
 Result<std::string> follow_links(const std::string& path) {
   if (path.empty()) return write_error("write", "\"\"", ENOENT);
   std::string at = path;
   for (int i = 0; i < most_links; i++) {
     char target[PATH_MAX];
     const ssize_t n = readlink(at.c_str(), target, sizeof target);
-    if (n < 0 && (errno == EINVAL || errno == ENOENT)) return at;  // no link, or nothing
+    if (n < 0 && (errno == EINVAL || errno == ENOENT)) return at;  // not a link, or nothing there
     if (n < 0) return write_error("write", path, errno);
     if (static_cast<size_t>(n) == sizeof target) return write_error("write", path, ENAMETOOLONG);
     const std::string next(target, static_cast<size_t>(n));
@@ -46,13 +46,13 @@ Result<std::string> follow_links(const std::string& path) {
   return write_error("write", path, ELOOP);
 }
 
-// A name that an AtomicFile gave to a file on its way to `name`.
+// Whether `candidate` is a temporary name that an AtomicFile made from `prefix`.
 bool is_partial_of(std::string_view candidate, std::string_view prefix) {
   return candidate.size() == prefix.size() + random_digits && candidate.starts_with(prefix) &&
          candidate.find_first_not_of("0123456789abcdef", prefix.size()) == candidate.npos;
 }
 
-// Room for the mark in a name of the longest length that file systems take.
+// Leaves room for the mark within the longest file name that file systems allow.
 std::string partial_prefix(const std::string& name) {
   return format_text(name.substr(0, NAME_MAX - partial_mark.size() - random_digits), partial_mark);
 }
@@ -67,7 +67,7 @@ bool has_no_name(int fd) {
 }  // namespace
 
 bool AtomicFile::is_replaceable(const std::string& path) {
-  struct stat there, named;  // a link of /proc/self/fd can lead to what its text does not name
+  struct stat there, named;  // a link in /proc/self/fd can lead to a file other than the one its text names
   if (stat(path.c_str(), &there) != 0) return true;
   const Result<std::string> target = follow_links(path);
   return S_ISREG(there.st_mode) && target.ok() && stat(target->c_str(), &named) == 0 && named.st_dev == there.st_dev &&
@@ -89,11 +89,11 @@ Result<AtomicFile> AtomicFile::create(const std::string& path, Older older) {
   return file;
 }
 
-// Without a name where the file system can do that: a process that is killed leaves nothing then. Otherwise, and for
-// the moment between naming and renaming, under a name that the next writer to the same path recognises, and a lock
-// that tells it that the writer lives.
+// Opens an unnamed file (O_TMPFILE) if the file system supports it, so that a killed process leaves nothing behind.
+// Otherwise, and for the moment between naming and renaming, the file has a name that the next writer to the same path
+// recognizes, and a lock that shows that its writer is alive.
 Status AtomicFile::open_beside() {
-  const unsigned mode = replaces_ ? 0600 : 0666;  // an older file's mode comes before the first byte
+  const unsigned mode = replaces_ ? 0600 : 0666;  // an existing file's mode is set before the first byte is written
   Descriptor opened = Descriptor::open(directory_of(path_).c_str(), O_TMPFILE | O_WRONLY, mode);
   if (opened.valid() && access(own_link(opened).c_str(), F_OK) == 0) {
     flock(opened.get(), LOCK_EX | LOCK_NB);
@@ -105,8 +105,8 @@ Status AtomicFile::open_beside() {
     opened = Descriptor::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL, mode);
     if (!opened.valid() && errno == EEXIST) continue;
     if (!opened.valid()) return write_error("create", shown_, errno);
-    // Between the two calls another writer may have taken it for an abandoned one. A file system without locks has no
-    // writer that removes anything.
+    // Between the two calls another writer may have taken the file for an abandoned one. On a file system without locks
+    // no writer removes anything.
     if ((flock(opened.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) || has_no_name(opened.get())) continue;
     partial_path_ = std::move(name);  // a copy could fail, and then nobody would know of the file
     file_ = NewFile(std::move(opened), shown_);
@@ -121,7 +121,7 @@ Status AtomicFile::keep_mode() {
   if (stat(path_.c_str(), &old) != 0) return write_error("write", shown_, errno);
   mode_t mode = old.st_mode & 07777;
   if (fchown(fd, old.st_uid, old.st_gid) != 0 && fchown(fd, static_cast<uid_t>(-1), old.st_gid) != 0)
-    mode &= 0777;  // no rights of an owner that it does not have
+    mode &= 0777;  // no setuid or setgid for an owner that may not be ours
   if (fchmod(fd, mode) != 0) return write_error("write", shown_, errno);
   return {};
 }
@@ -189,8 +189,8 @@ Status AtomicFile::give_name() {
   return write_error("create", shown_, errno);
 }
 
-// Where the file system cannot promise that nothing is replaced (some network ones), a look goes before. An errno, or
-// 0.
+// If the file system cannot rename without replacing (some network ones), checks for an existing file first. An errno,
+// or 0.
 int AtomicFile::rename_to_free_place() const {
   const char *const from = partial_path_.c_str(), *const to = path_.c_str();
   if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0) return 0;

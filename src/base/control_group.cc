@@ -25,7 +25,7 @@ bool names(std::string_view list, std::string_view name) {
 std::vector<std::string> control_groups(std::string_view lines, std::string_view controller) {
   std::vector<std::string> groups;
   auto add = [&](const std::string& mount, std::string_view group) {
-    // In a container the group's path may be that of the host, of which only the root is mounted: the loop ends there.
+    // In a container the path may be that of the host, of which only the root is mounted: the loop ends there.
     for (std::string path(group);; path.resize(path.rfind('/'))) {
       while (path.ends_with('/')) path.pop_back();
       groups.push_back(mount + path);
@@ -72,7 +72,7 @@ double processor_quota(const std::vector<std::string>& groups) {
 }
 
 uint64_t memory_quota(const std::vector<std::string>& groups) {
-  constexpr long long most = 1LL << 62;  // version 1 writes the largest multiple of a page that it holds for no limit
+  constexpr long long most = 1LL << 62;  // version 1 reports "no limit" as the largest multiple of the page size
   uint64_t bytes = UINT64_MAX;
   for (const std::string& group : groups) {
     for (const char* name : {"/memory.max", "/memory.limit_in_bytes"}) {

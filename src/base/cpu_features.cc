@@ -11,7 +11,7 @@ namespace finermoe {
 CpuFeatures detect_cpu_features() {
   CpuFeatures features;
 #if defined(__x86_64__)
-  __builtin_cpu_init();  // checks CPUID, and with XGETBV that the system saves the wide registers
+  __builtin_cpu_init();  // checks CPUID, and by XGETBV that the operating system saves the wide registers
   unsigned eax, ebx, ecx = 0, edx;
   // These two by their bits: Clang 14 has no names for them.
   const bool f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;

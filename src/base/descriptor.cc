@@ -32,7 +32,7 @@ Descriptor Descriptor::duplicate(int fd) { return Descriptor(fcntl(fd, F_DUPFD_C
 
 Descriptor::~Descriptor() {
   if (fd_ < 0) return;
-  const int error = errno;  // of the caller, who may not have looked at it yet
+  const int error = errno;  // the caller may not have read it yet
   close(fd_);
   errno = error;
 }

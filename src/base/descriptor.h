@@ -1,6 +1,6 @@
-// The one way to open anything: a descriptor that is closed when its owner goes, is not handed on to the host's
-// children, and is never 0, 1 or 2. A host may have closed these (daemons do): what it prints must not end up in a file
-// of ours, nor its input come from a model.
+// The one way to open anything: a descriptor that its owner closes, that the host's child processes do not inherit, and
+// that is never 0, 1 or 2. A host may have closed those (daemons do): what it prints must not end up in a file of ours,
+// nor may its input come from a model.
 #pragma once
 
 #include <dirent.h>
@@ -14,8 +14,7 @@ namespace finermoe {
 class Descriptor {
  public:
   Descriptor() = default;
-  // As the system's calls of these names, with O_CLOEXEC; where they fail, the descriptor is not valid and errno says
-  // why.
+  // Like the system calls of these names, with O_CLOEXEC; on failure the descriptor is not valid and errno says why.
   static Descriptor open(const char* path, int flags, unsigned mode = 0);
   static Descriptor open_at(int directory, const char* name, int flags, unsigned mode = 0);
   static Descriptor duplicate(int fd);
@@ -28,7 +27,7 @@ class Descriptor {
 
   bool valid() const { return fd_ >= 0; }
   int get() const { return fd_; }
-  int release() { return std::exchange(fd_, -1); }  // whose closing is now the caller's
+  int release() { return std::exchange(fd_, -1); }  // the caller now has to close it
 
  private:
   explicit Descriptor(int fd) : fd_(fd) {}
@@ -40,7 +39,7 @@ struct CloseDirectory {
   void operator()(DIR* directory) const { closedir(directory); }
 };
 using DirectoryStream = std::unique_ptr<DIR, CloseDirectory>;
-DirectoryStream read_directory(Descriptor directory);  // null, and errno, where that fails
+DirectoryStream read_directory(Descriptor directory);  // null, with errno set, on failure
 
 // Directory and name of a path that does not end with a slash.
 std::string directory_of(const std::string& path);

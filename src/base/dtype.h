@@ -19,7 +19,7 @@ enum class DType : int32_t {
 };
 
 constexpr bool is_blocked(DType dtype) { return dtype == DType::q8 || dtype == DType::q4; }
-constexpr size_t size_of(DType dtype) { return dtype == DType::f32 ? 4 : 2; }  // of an element, outside of blocks
+constexpr size_t size_of(DType dtype) { return dtype == DType::f32 ? 4 : 2; }  // of an element; not for block formats
 constexpr const char* name_of(DType dtype) {                                   // plain types as safetensors writes them
   constexpr const char* names[] = {"F32", "F16", "BF16", "Q8", "Q4"};
   return names[static_cast<int32_t>(dtype)];
@@ -56,7 +56,7 @@ constexpr uint16_t float_to_f16(float value) {
   return static_cast<uint16_t>(sign | ((rounded - 0x38000000u) >> 13));
 }
 
-// Element `index` of data that may lie at any address.
+// Element `index` of data of any alignment.
 inline float load_element(DType dtype, const std::byte* data, uint64_t index) {
   if (dtype == DType::f32) {
     float value;

@@ -16,11 +16,11 @@
 namespace finermoe {
 namespace {
 
-// Not to wait for a writer where the name is a pipe's.
+// O_NONBLOCK: do not wait for a writer if the name is that of a pipe.
 constexpr int open_flags = O_RDONLY | O_NOCTTY | O_NONBLOCK;
 
 Status open_error(int error, const std::string& name) {
-  const bool is_short = error == EMFILE || error == ENFILE || error == ENOMEM;  // says nothing of the file
+  const bool is_short = error == EMFILE || error == ENFILE || error == ENOMEM;  // says nothing about the file
   const Code code = error == ENOENT || error == ENOTDIR ? FINERMOE_ERROR_FILE_NOT_FOUND
                     : is_short                          ? FINERMOE_ERROR_OUT_OF_MEMORY
                                                         : FINERMOE_ERROR_FILE_UNREADABLE;
@@ -34,7 +34,7 @@ Status shrunk(const std::string& name, uint64_t expected, uint64_t found) {
                 format_text(expected, " bytes"), format_text(found, " bytes"));
 }
 
-// How far the system reads ahead in a file's device; within bounds that are good for a request of any device.
+// The read-ahead window of a file's device, clamped to sizes that suit any device.
 uint64_t read_window(int fd) {
   constexpr uint64_t smallest = 128 << 10, largest = 2 << 20;
   struct stat info;
@@ -136,7 +136,7 @@ Result<std::string> File::read_all(uint64_t most) const {
 }
 
 Result<std::vector<std::string>> File::list() const {
-  // A descriptor with a position of its own.
+  // A descriptor with its own file position.
   const DirectoryStream directory = read_directory(Descriptor::open_at(descriptor(), ".", O_RDONLY | O_DIRECTORY));
   if (directory == nullptr) return open_error(errno, name_);
   std::vector<std::string> names;
@@ -230,7 +230,7 @@ struct PageRange {
   size_t size;
 };
 
-// The pages that touch a range, or, `inside`, that lie wholly in it.
+// The pages that overlap a range, or, if `inside`, those that lie wholly within it.
 PageRange pages_of(const std::byte* base, uint64_t offset, uint64_t size, bool inside) {
   static const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   const auto address = reinterpret_cast<uintptr_t>(base) + offset;
@@ -241,7 +241,7 @@ PageRange pages_of(const std::byte* base, uint64_t offset, uint64_t size, bool i
 
 }  // namespace
 
-// One request reads no more than the device's window for reading ahead, so a range is asked for in pieces of it.
+// One request reads no more than the device's read-ahead window, so a range is requested in pieces of that size.
 void FileBytes::will_read(uint64_t offset, uint64_t size) const {
   if (!mapped_) return;
   const PageRange pages = pages_of(data_, offset, size, false);

@@ -18,7 +18,7 @@ constexpr struct {
   std::string_view begins;
   const ForeignFile& file;
 } magics[] = {{"version https://git-lfs.github.com/spec/", git_lfs},
-              {"version https://hawser.github.com/spec/", git_lfs},  // as its first versions wrote it
+              {"version https://hawser.github.com/spec/", git_lfs},  // as the first versions wrote it
               {"GGUF", gguf},
               {"PK\3\4", zip},
               {"\x89HDF\r\n", hdf5},
@@ -38,7 +38,7 @@ bool begins_in_any_case(std::string_view text, std::string_view lower_case) {
   return true;
 }
 
-// Protocol 2 to 5, and then an opcode that a saved state begins with: of a number, a dictionary, a class, a frame.
+// Protocol 2 to 5, then an opcode that a saved state begins with: a number, a dictionary, a class, a frame.
 bool is_pickle(std::string_view text) {
   constexpr std::string_view opcodes = "\x8a}c(]\x95K";
   return text.size() >= 3 && text[0] == '\x80' && text[1] >= 2 && text[1] <= 5 && opcodes.find(text[2]) != opcodes.npos;

@@ -1,4 +1,4 @@
-// Files that people have where a model's file should be, told by how they begin.
+// Files that are often found in place of a model file, recognized by their first bytes.
 #pragma once
 
 #include <optional>
@@ -13,7 +13,7 @@ struct ForeignFile {
   std::string_view remedy;  // "fetch the file with `git lfs pull`"
 };
 
-// `beginning`: some hundred bytes, or all of the file.
+// `beginning`: a few hundred bytes, or the whole file.
 std::optional<ForeignFile> recognise_foreign_file(std::string_view beginning);
 
 // "model.safetensors is a Git LFS pointer …: fetch …"; `expected` says what should have been there.

@@ -20,7 +20,7 @@ constexpr uint64_t max_size = 256 << 20;
 
 }  // namespace
 
-// Builds the document; one that nests too deep ends it. Of a key that appears twice the last value counts.
+// Builds the document; stops at one that is nested too deeply. If a key appears twice, the last value counts.
 class JsonBuilder : public JsonSax {
  public:
   JsonBuilder(std::string_view text, std::string_view name, Code code) : text_(text), name_(name), code_(code) {}
@@ -55,7 +55,8 @@ class JsonBuilder : public JsonSax {
     place(std::move(value));
     return true;
   }
-  // Puts a value where the text has it. Its address holds while it is open: its parent only grows after it is closed.
+  // Puts a value where the text has it. Its address is stable while it is open: its parent grows only after it is
+  // closed.
   Json* place(Json value) {
     if (open_.empty()) return &(root = std::move(value));
     if (open_.back()->is_array()) return &open_.back()->push_back(std::move(value));
@@ -83,7 +84,7 @@ class JsonBuilder : public JsonSax {
 
 namespace {
 
-// A text whose bare NaN, Infinity and -Infinity are objects.
+// A copy of a text in which bare NaN, Infinity and -Infinity are replaced by objects.
 class TaggedFloats {
  public:
   explicit TaggedFloats(std::string_view from) {
@@ -95,7 +96,7 @@ class TaggedFloats {
         from.remove_prefix(literal.size());
         continue;
       }
-      const size_t n = in_string && from[0] == '\\' && from.size() > 1 ? 2 : 1;  // an escaped quote ends no string
+      const size_t n = in_string && from[0] == '\\' && from.size() > 1 ? 2 : 1;  // skips an escaped quote
       if (from[0] == '"') in_string = !in_string;
       text_.append(from.substr(0, n));
       from.remove_prefix(n);
@@ -103,7 +104,7 @@ class TaggedFloats {
   }
   const std::string& text() const { return text_; }
   bool has_any() const { return !ends_.empty(); }
-  // Where the original has what is at `position`.
+  // The position in the original text of what is at `position` here.
   size_t original(size_t position) const {
     const auto n = std::upper_bound(ends_.begin(), ends_.end(), position) - ends_.begin();
     return position - static_cast<size_t>(n) * (before.size() + after.size());
@@ -132,7 +133,7 @@ void append_escape(std::string& out, uint32_t unit) {
 void append_string(std::string& out, std::string_view text, bool ascii) {
   out += '"';
   while (!text.empty()) {
-    const Decoded next = decode_utf8(text, 0);  // U+FFFD stands for a byte that begins no UTF-8
+    const Decoded next = decode_utf8(text, 0);  // U+FFFD stands for a byte that does not begin a UTF-8 character
     const uint32_t character = next.code_point;
     const std::string_view bytes = text.substr(0, next.valid ? next.size : 1);
     text.remove_prefix(bytes.size());
@@ -154,7 +155,7 @@ void append_string(std::string& out, std::string_view text, bool ascii) {
   out += '"';
 }
 
-// As Python's repr: the shortest digits that give the number again.
+// Like Python's repr: the shortest digits that round-trip.
 void append_float(std::string& out, double value) {
   if (!std::isfinite(value)) {
     out += "null";

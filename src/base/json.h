@@ -1,6 +1,6 @@
-// JSON that may be hostile: bounded in size and depth, errors as values. What Python's json module takes is taken,
-// since such files are its work: of a key that appears twice the last value counts, and a bare NaN, Infinity or
-// -Infinity is the object that transformers 5 writes in its place, {"__float__": "NaN"}.
+// JSON that may be hostile: bounded in size and depth, errors as values. Accepts what Python's json module accepts,
+// since that is what writes such files: if a key appears twice, the last value counts, and a bare NaN, Infinity or
+// -Infinity becomes the object that transformers 5 writes in its place, {"__float__": "NaN"}.
 #pragma once
 
 #include <concepts>
@@ -19,9 +19,9 @@
 
 namespace finermoe {
 
-// A JSON value. Moving one and destroying one allocate nothing and throw nothing, also while an exception for want of
-// memory passes by; the destructor goes down as deep as the value nests, of which there is a bound. (nlohmann::json
-// allocates in its destructor: it serves as the parser only, base/json_sax.h.)
+// A JSON value. Moving and destroying one neither allocate nor throw, so both are safe while a std::bad_alloc is being
+// handled. The destructor recurses as deep as the value nests, which is bounded. (nlohmann::json allocates in its
+// destructor, so it is used only as the parser, base/json_sax.h.)
 class Json {
  public:
   using Array = std::vector<Json>;
@@ -59,10 +59,10 @@ class Json {
   bool is_number() const { return is_number_integer() || is_number_float(); }
   bool is_number_float() const { return std::holds_alternative<double>(value_); }
   bool is_number_integer() const { return is_number_unsigned() || std::holds_alternative<int64_t>(value_); }
-  bool is_number_unsigned() const { return std::holds_alternative<uint64_t>(value_); }  // an integer from 0 on
+  bool is_number_unsigned() const { return std::holds_alternative<uint64_t>(value_); }  // a non-negative integer
   const char* type_name() const;  // "null", "boolean", "number", "string", "array", "object"
 
-  // The value, which must be of that type; a number as any type of number.
+  // The value, which must be of that type; a number can be read as any number type.
   template <class T>
   T get() const {
     if constexpr (std::is_arithmetic_v<T> && !std::same_as<T, bool>) {
@@ -78,10 +78,10 @@ class Json {
     return std::get<std::remove_cvref_t<T>>(value_);
   }
 
-  // Elements of a list or members of an object; 0 of others.
+  // Elements of a list or members of an object; 0 for other types.
   size_t size() const;
   bool empty() const { return size() == 0; }
-  // The elements of a list; none of others.
+  // The elements of a list; empty for other types.
   const Json* begin() const { return is_array() ? std::get<Array>(value_).data() : nullptr; }
   const Json* end() const { return is_array() ? begin() + size() : nullptr; }
   template <std::integral Index>
@@ -92,21 +92,21 @@ class Json {
   const Json& back() const { return (*this)[size() - 1]; }
   Json& push_back(Json element);  // null becomes a list
 
-  // A member of an object; nullptr (which is end()) where there is none, or no object.
+  // A member of an object; nullptr (which is end()) if there is none or this is not an object.
   const Json* find(std::string_view key) const;
   bool contains(std::string_view key) const { return find(key) != nullptr; }
   const Json& operator[](std::string_view key) const;  // null where there is none
   const Json& operator[](const char* key) const { return (*this)[std::string_view(key)]; }
-  Json& operator[](std::string_view key);  // made where there is none; null becomes an object
+  Json& operator[](std::string_view key);  // created if there is none; null becomes an object
   Json& operator[](const char* key) { return (*this)[std::string_view(key)]; }
   void erase(std::string_view key);
   const Object& items() const { return std::get<Object>(value_); }
 
   friend bool operator==(const Json& a, const Json& b);  // numbers by value: 0 and 0.0 are equal
 
-  // The text. Keys are in their order, numbers as Python writes them, bytes that are not UTF-8 replaced by U+FFFD.
-  std::string dump(int indent = -1) const;  // -1: all in one line; else that many spaces for each level
-  std::string show() const;                 // in one line of ASCII, for messages
+  // The JSON text. Keys keep their order, numbers are written as Python does, bytes that are not UTF-8 become U+FFFD.
+  std::string dump(int indent = -1) const;  // -1: on one line; otherwise spaces per level
+  std::string show() const;                 // on one line of ASCII, for messages
 
  private:
   friend class JsonBuilder;
@@ -121,11 +121,11 @@ class Json {
   Value value_;  // an integer is an int64_t only where it is negative
 };
 
-// `code` is the error of a text that is not such JSON, `name` stands for it in messages.
+// `code` is the error for text that is not such JSON; `name` is its name in messages.
 Result<Json> parse_json(std::string_view text, std::string_view name, Code code);
 
-// One line about a text that has a syntax error at `position`: what it is instead, where that shows. the
-// parser's own message quotes the input, which may be anything.
+// A one-line message about a syntax error at `position`, saying what the text is instead, if that can be told. The
+// parser's own message is not used: it quotes the input, which may be anything.
 Status json_error(std::string_view text, std::string_view name, Code code, size_t position);
 
 }  // namespace finermoe

@@ -1,4 +1,5 @@
-// The parser of JSON, event by event: nlohmann's. Its own type of a value is never made: Json is ours (base/json.h).
+// Event-based (SAX) JSON parsing, by nlohmann's parser. Its own value type is never created: ours is Json
+// (base/json.h).
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -7,7 +8,7 @@ namespace finermoe {
 
 using JsonSax = nlohmann::json_sax<nlohmann::json>;
 
-// False if the text is no JSON, which `handler` has heard of, or if an answer of `handler` was.
+// False if the text is not JSON, which `handler` was told, or if `handler` returned false.
 template <class Begin, class End, class Handler>
 bool parse_json_events(Begin begin, End end, Handler* handler) {
   return nlohmann::json::sax_parse(begin, end, handler);

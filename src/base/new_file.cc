@@ -9,12 +9,12 @@
 namespace finermoe {
 namespace {
 
-constexpr uint64_t at_once = 8 << 20;         // bytes that are handed to the disk together
+constexpr uint64_t at_once = 8 << 20;         // bytes that are handed to the disk at a time
 constexpr uint64_t write_behind = 256 << 20;  // bytes on their way to the disk before write() waits for the oldest
 
 // An errno, or 0.
 int sync_all(int fd) {
-  return fsync(fd) == 0 || errno == EINVAL ? 0 : errno;  // EINVAL: the file system does not sync such a thing
+  return fsync(fd) == 0 || errno == EINVAL ? 0 : errno;  // EINVAL: the file system cannot sync this kind of file
 }
 
 }  // namespace
@@ -50,7 +50,8 @@ Status NewFile::write(uint64_t offset, std::span<const std::byte> data) {
   return {};
 }
 
-// Up to the last whole piece before `end`. It is advice: where the file system does not take it, sync() does all.
+// Starts writing out everything up to the last whole piece before `end`. Only advice: if the file system ignores it,
+// sync() does the work.
 void NewFile::hand_over(uint64_t end) {
   const uint64_t begin = handed_over_, whole = end / at_once * at_once;
   if (whole <= begin) return;

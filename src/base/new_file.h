@@ -1,4 +1,4 @@
-// A file while it is written, and what its writers share.
+// A file being written, and what all writers share.
 #pragma once
 
 #include <cstddef>
@@ -12,18 +12,18 @@
 
 namespace finermoe {
 
-// Stands in the name of what is not whole yet, behind the name that it will have.
+// Appended, in the name of an incomplete file, to its final name.
 constexpr std::string_view partial_mark = ".partial-";
 
-// Closed, not removed, by its destructor.
+// The destructor closes the file but does not remove it.
 class NewFile {
  public:
   NewFile() = default;
   NewFile(Descriptor descriptor, std::string name) : descriptor_(std::move(descriptor)), name_(std::move(name)) {}
   static Result<NewFile> create(const std::string& path);  // FILE_EXISTS, FILE_WRITE, DISK_FULL
 
-  // FILE_WRITE, DISK_FULL. Large files are handed to the disk as they are written, so that neither dirty pages nor the
-  // time of the last sync grow with them.
+  // FILE_WRITE, DISK_FULL. Large files are flushed to disk while they are written, so that neither the dirty pages nor
+  // the time of the final sync grow with their size.
   Status write(uint64_t offset, std::span<const std::byte> data);
   Status sync();
   const Descriptor& descriptor() const { return descriptor_; }
@@ -38,7 +38,7 @@ class NewFile {
 // "cannot WHAT PATH: …"; DISK_FULL, FILE_EXISTS or FILE_WRITE.
 Status write_error(const char* what, const std::string& path, int error);
 
-// After it, the names in a directory outlast a crash of the system. An errno, or 0.
+// Makes the names in a directory survive a system crash. An errno, or 0.
 int sync_directory(const std::string& path);
 
 }  // namespace finermoe

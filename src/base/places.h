@@ -1,14 +1,14 @@
-// Memory cut into arrays.
+// Memory divided into arrays.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
 namespace finermoe {
-// Unnamed, so that each instruction set has a copy of its own (see cpu/kernels/isa.h).
+// Unnamed, so that each instruction set gets its own copy (see cpu/kernels/isa.h).
 namespace {
 
-// Places arrays one behind the other, each aligned to 64 bytes. Without memory it only counts.
+// Places arrays one after the other, each aligned to 64 bytes. Without memory it only counts.
 class Places {
  public:
   Places() = default;
@@ -18,7 +18,7 @@ class Places {
   void put(T*& array, uint64_t n) {
     array = reinterpret_cast<T*>(next(n * sizeof(T)));
   }
-  // The address of so many bytes, or 0.
+  // The address of the next `bytes` bytes, or 0 when only counting.
   uintptr_t next(uint64_t bytes) {
     const uintptr_t address = memory_ == 0 ? 0 : memory_ + used_;
     used_ += (bytes + 63) / 64 * 64;

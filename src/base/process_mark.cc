@@ -10,8 +10,9 @@ constexpr size_t page_bytes = 1;  // the system rounds up
 
 }  // namespace
 
-// Process ids come again, and a child of a child may have that of the process that made the mark; a page that fork()
-// wipes (Linux 4.14) is never wrong, and its load is quicker than a system call. No handler of fork() is installed.
+// Process ids are reused, so a grandchild may have that of the process that made the mark. A page that fork() wipes
+// (MADV_WIPEONFORK, Linux 4.14) is never wrong, and reading it is faster than a system call. No fork() handler is
+// installed.
 ProcessMark::ProcessMark() : process_(getpid()) {
 #ifdef MADV_WIPEONFORK
   void* page = mmap(nullptr, page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

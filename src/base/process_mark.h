@@ -1,4 +1,5 @@
-// Tells the process that made an object from its children, which inherit the object by fork() but none of the threads.
+// Distinguishes the process that made an object from its child processes, which inherit the object by fork() but none
+// of the threads.
 #pragma once
 
 #include <sys/types.h>
@@ -11,7 +12,7 @@ class ProcessMark {
   ~ProcessMark();
   ProcessMark(const ProcessMark&) = delete;
 
-  // In a child of the process that made it. A load from memory; getpid() where the system cannot wipe a page.
+  // True in a child of the process that made it. Costs one load, or getpid() if the system cannot wipe a page.
   bool is_inherited() const;
 
  private:

@@ -1,4 +1,4 @@
-// How long calls report and are stopped. Both are looked at on the calling thread only.
+// How long calls report progress and are cancelled. Both happen on the calling thread only.
 #pragma once
 
 #include <atomic>
@@ -16,7 +16,7 @@ struct Progress {
   void* user = nullptr;
   std::shared_ptr<const CancelFlag> cancel;  // may be null
 
-  // Reports, and answers FINERMOE_ERROR_CANCELLED if the host wants no more of it.
+  // Reports, and returns FINERMOE_ERROR_CANCELLED if the host wants to stop.
   Status report(const char* phase, uint64_t done, uint64_t total) const {
     bool stop = cancel && cancel->load(std::memory_order_relaxed);
     if (callback && callback(user, phase, done, total) != 0) stop = true;

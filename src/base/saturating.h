@@ -1,4 +1,4 @@
-// Sums and products of sizes that others chose: UINT64_MAX where they would be larger, which no allocation grants.
+// Sums and products of untrusted sizes: UINT64_MAX on overflow, which no allocation can satisfy.
 #pragma once
 
 #include <cstdint>

@@ -8,12 +8,12 @@
 namespace finermoe {
 namespace {
 
-// libcrypto's calls fail here only for want of memory.
+// The libcrypto calls used here fail only when memory runs out.
 void require(bool succeeded) {
   if (!succeeded) throw std::bad_alloc();
 }
 
-// libcrypto notes its failures in a list of the thread, where the host would take them for its own: they are taken off.
+// libcrypto records failures in the thread's error queue, where the host would take them for its own: they are removed.
 struct OwnErrors {
   OwnErrors() { ERR_set_mark(); }
   ~OwnErrors() { ERR_pop_to_mark(); }

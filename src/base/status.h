@@ -18,7 +18,7 @@ using Code = int32_t;  // FINERMOE_OK or one of FINERMOE_ERROR_…: the public h
 class [[nodiscard]] Status {
  public:
   Status() = default;
-  // `message` is one line for a person; `expected` and `found` are the two values it is about, where there are two.
+  // `message` is one human-readable line; `expected` and `found` are the two values it is about, if there are two.
   Status(Code code, std::string message, std::string expected = {}, std::string found = {})
       : code_(code), message_(std::move(message)), expected_(std::move(expected)), found_(std::move(found)) {}
 
@@ -50,7 +50,7 @@ class [[nodiscard]] Result {
   std::optional<T> value_;
 };
 
-// Leaves the enclosing function with the status of `expression` if that is an error.
+// Returns the status of `expression` from the enclosing function if that is an error.
 #define FM_TRY(expression)                                                              \
   do {                                                                                  \
     if (::finermoe::Status fm_status = (expression); !fm_status.ok()) return fm_status; \
@@ -58,7 +58,7 @@ class [[nodiscard]] Result {
 
 #define FM_CONCAT_INNER(a, b) a##b
 #define FM_CONCAT(a, b) FM_CONCAT_INNER(a, b)
-// FM_ASSIGN(auto x, result_expression): declares or assigns x, or leaves with the error.
+// FM_ASSIGN(auto x, result_expression): declares or assigns x, or returns the error.
 #define FM_ASSIGN(target, expression) FM_ASSIGN_INNER(FM_CONCAT(fm_result_, __LINE__), target, expression)
 #define FM_ASSIGN_INNER(result, target, expression) \
   auto result = (expression);                       \

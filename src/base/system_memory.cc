@@ -11,7 +11,7 @@ namespace finermoe {
 
 namespace {
 
-// A line of the kernel's table, in bytes, cut by the control groups' limit.
+// An entry of /proc/meminfo, in bytes, capped by the cgroup limit.
 uint64_t read_limited(const std::string& name) {
   uint64_t bytes = UINT64_MAX;
   const std::string text = read_system_file("/proc/meminfo");

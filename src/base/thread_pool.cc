@@ -31,8 +31,8 @@ void pause_briefly() {
 #endif
 }
 
-// The tasks of one run, claimed one by one. An exception (std::bad_alloc) leaves none of the threads that take part: it
-// ends the claiming, and is thrown again where run() was called.
+// The tasks of one run, claimed one by one. An exception (std::bad_alloc) does not leave a participating thread: it
+// stops the claiming, and is rethrown in the caller of run().
 struct Tasks {
   std::atomic<size_t> next{0};
   std::atomic<bool> failed{false};
@@ -91,7 +91,7 @@ struct ThreadPool::Workers {
   uint32_t sleeping = 0;  // under mutex
 
   std::atomic<uint64_t> generation{0};  // odd: a job can be entered
-  std::atomic<uint32_t> steps{0};       // living Step objects
+  std::atomic<uint32_t> steps{0};       // live Step objects
   std::atomic<uint32_t> inside{0};      // workers that may still touch the job
   Tasks tasks;
   size_t n_tasks = 0;
@@ -103,13 +103,13 @@ struct ThreadPool::Workers {
   };
   std::vector<Start> starts;
 
-  // All that starting them will need is here before the first thread runs.
+  // Everything needed to start them is allocated before the first thread runs.
   explicit Workers(uint32_t n_workers) {
     starts.reserve(n_workers);
     threads.reserve(n_workers);
   }
 
-  // A worker's life: wait for a job, enter it, leave it.
+  // A worker's loop: wait for a job, enter it, leave it.
   void serve(size_t worker) {
     DefaultFloatEnvironment environment;
     uint64_t seen = 0;
@@ -167,7 +167,8 @@ struct ThreadPool::Workers {
     if (tasks.failed.load(std::memory_order_relaxed)) throw std::bad_alloc();
   }
 
-  // Threads with every signal blocked: signals are the host's business. Fewer threads than asked for is not an error.
+  // Starts threads with every signal blocked: signals are the host's business. Getting fewer threads than requested is
+  // not an error.
   void start(uint32_t n_workers) noexcept {
     sigset_t all, old;
     sigfillset(&all);
@@ -205,8 +206,8 @@ ThreadPool::ThreadPool(finermoe_executor_fn executor, void* user, uint32_t n_thr
       executor_user_(user),
       workers_(std::make_unique<Workers>(0)) {}
 
-// In a child of fork() the workers do not exist, and to end them, or even to destroy what they wait on, would be to
-// wait for ever: that little memory is left to the end of the child.
+// In a child of fork() the workers do not exist, and joining them, or even destroying what they wait on, would block
+// forever: that little memory is leaked until the child exits.
 ThreadPool::~ThreadPool() {
   if (is_inherited()) static_cast<void>(workers_.release());
 }

@@ -23,7 +23,7 @@ inline Decoded decode_utf8(std::string_view text, size_t at) {
   if (lead < 0x80) return {lead, 1, true};
   if (lead < 0xC2 || lead > 0xF4) return {};
   uint32_t n = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-  // The second byte's range excludes overlong forms, surrogates and what is beyond U+10FFFF.
+  // The range of the second byte excludes overlong forms, surrogates and values above U+10FFFF.
   uint32_t low = lead == 0xE0   ? 0xA0
                  : lead == 0xF0 ? 0x90
                                 : 0x80,
@@ -40,7 +40,7 @@ inline Decoded decode_utf8(std::string_view text, size_t at) {
   return {code_point, n, true};
 }
 
-// The character that ends before text[end], end > 0; a byte that ends none is invalid by itself.
+// The character that ends before text[end], end > 0; a byte that does not end one is invalid by itself.
 inline Decoded decode_utf8_before(std::string_view text, size_t end) {
   for (size_t size = 1; size <= 4 && size <= end; ++size) {
     const Decoded found = decode_utf8(text, end - size);

@@ -9,12 +9,13 @@ constexpr const char* tokenizer_files[] = {
     "added_tokens.json", "chat_template.jinja",     "generation_config.json", "merges.txt",
     "tokenizer.json",    "special_tokens_map.json", "tokenizer_config.json",  "vocab.json"};
 
-// A text that cannot be read, such as a directory in its place, is left behind: the model works without it.
+// A text that cannot be read, such as a directory in its place, is skipped: the model works without it.
 void add(const std::string& name, Result<std::optional<std::string>> content, std::vector<PlannedText>& texts) {
   if (content.ok() && *content) texts.push_back({name, std::move(**content)});
 }
 
-// A single-file model names its texts itself: a name must be a plain file name, and none that the writer uses.
+// A single-file model chooses the names of its texts: each must be a plain file name that the writer does not use
+// itself.
 bool is_carried(const std::string& name) {
   return !name.empty() && name[0] != '.' && name.find('/') == name.npos && name.find('\0') == name.npos &&
          name != "config.json" && name.find(".safetensors") == name.npos;

@@ -1,4 +1,4 @@
-// The texts that a written model takes over from the one it is made of, byte for byte.
+// The texts that are copied, byte for byte, from a source model to the one made from it.
 #pragma once
 
 #include <string>
@@ -9,9 +9,9 @@
 
 namespace finermoe {
 
-// Tokenizer files, generation_config.json, licences and notices; none that cannot be read.
+// Tokenizer files, generation_config.json, licenses and notices; unreadable ones are skipped.
 Result<std::vector<PlannedText>> carried_texts(const Checkpoint& source);
-// Of a directory or single file without regard to its weights: tokenizer files and generation_config.json.
+// From a directory or a single file, whether or not it has weights: tokenizer files and generation_config.json.
 std::vector<PlannedText> carried_texts(const std::string& path);
 
 }  // namespace finermoe

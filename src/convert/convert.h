@@ -1,4 +1,4 @@
-// Writers of checkpoints, and the check of one: streaming, repeatable, whole or not there.
+// Writers of checkpoints, and the check of one: streaming, reproducible, all or nothing.
 #pragma once
 
 #include <cstdint>

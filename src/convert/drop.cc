@@ -27,7 +27,7 @@ void sum_rows(const Tensor& matrix, ThreadPool& pool, std::vector<Sums>& out) {
 
 // `out` [parts, columns]: sums over each column of each of the `parts` of the rows of `matrix`.
 void sum_columns(const Tensor& matrix, uint64_t parts, ThreadPool& pool, std::vector<Sums>& out) {
-  constexpr uint64_t width = 512;  // columns a task takes: some cache lines of each row
+  constexpr uint64_t width = 512;  // columns per task: a few cache lines of each row
   out.assign(parts * matrix.columns, {});
   uint64_t tasks = (matrix.columns + width - 1) / width, rows = matrix.rows / parts;
   pool.run(tasks, [&](size_t task, size_t) {
@@ -54,7 +54,7 @@ Status DropExpert::prepare(ThreadPool& pool) {
   std::vector<uint64_t> indices(width);
   std::iota(indices.begin(), indices.end(), uint64_t{0});
   RandomStream random(stream_key(seed_, name_), 0);
-  for (uint64_t i = 0; i < count; ++i) {  // the first `count` places of a shuffle
+  for (uint64_t i = 0; i < count; ++i) {  // the first `count` positions of a shuffle
     std::swap(indices[i], indices[i + random.below(width - i)]);
     chosen_[indices[i]] = 1;
   }

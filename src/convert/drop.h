@@ -1,5 +1,5 @@
-// Drop-Upcycling (arXiv 2502.19261): a share of each expert's intermediate indices is drawn anew, from a normal
-// distribution with the mean and the standard deviation that the chosen entries of the matrix had.
+// Drop-Upcycling (arXiv 2502.19261): a fraction of each expert's intermediate indices is redrawn from a normal
+// distribution with the mean and standard deviation that the chosen entries of the matrix had.
 #pragma once
 
 #include <array>
@@ -14,7 +14,7 @@
 
 namespace finermoe {
 
-// The FFN of a dense layer, and sums over its entries; lives until the last expert of the layer has what it needs.
+// The FFN of a dense layer, and sums over its entries; kept until the last expert of the layer has what it needs.
 class DropLayer {
  public:
   struct Sums {
@@ -23,13 +23,13 @@ class DropLayer {
   // gate, up: [intermediate, hidden]; down: [hidden, intermediate], in `components` equal parts of its rows
   DropLayer(const Tensor& gate, const Tensor& up, const Tensor& down, uint64_t components)
       : matrices_{&gate, &up, &down}, components_(components) {}
-  // Reads the matrices, once, adding up in an order that is always the same.
+  // Reads the matrices once, summing in a fixed order.
   void read(ThreadPool& pool);
   // Of row `index` of gate (0) and up (1), of the component's part of column `index` of down (2).
   const Sums& sums(size_t matrix, uint64_t component, uint64_t index) const {
     return sums_[matrix][(matrix == 2 ? component * matrices_[2]->columns : 0) + index];
   }
-  // Entries behind each of them.
+  // The number of entries in each of these sums.
   uint64_t entries(size_t matrix) const {
     return matrix == 2 ? matrices_[2]->rows / components_ : matrices_[matrix]->columns;
   }
@@ -44,7 +44,7 @@ class DropLayer {
 // What is redrawn in one expert; its three tensors share it.
 class DropExpert {
  public:
-  // The expert of [first, first + width) of the intermediate indices. `name` names its random choice.
+  // The expert that has the intermediate indices [first, first + width). `name` identifies its random stream.
   DropExpert(std::shared_ptr<DropLayer> layer, std::string name, uint64_t seed, uint64_t component, uint64_t first,
              uint64_t width, double ratio)
       : layer_(std::move(layer)),

@@ -9,7 +9,7 @@
 namespace finermoe {
 namespace {
 
-// Bits of the largest magnitude among the weights: those of infinity and NaN are above all others.
+// The bits of the largest magnitude among the weights; infinity and NaN compare above all others.
 uint32_t largest_of(const float* x) {
   uint32_t largest = 0;
   for (size_t c = 0; c < block_columns; c++) {
@@ -19,7 +19,7 @@ uint32_t largest_of(const float* x) {
   return largest;
 }
 
-// The scale as float16 into the block, and what it has become; nullopt where that is infinite.
+// Stores the scale as float16 in the block and returns its rounded value; nullopt if that is infinite.
 std::optional<float> store_scale(uint16_t half, size_t row, std::byte* block) {
   if ((half & 0x7fff) == 0x7c00) return std::nullopt;
   std::memcpy(block + row * sizeof half, &half, sizeof half);
@@ -28,36 +28,36 @@ std::optional<float> store_scale(uint16_t half, size_t row, std::byte* block) {
 
 float inverse_of(float scale) { return scale == 0 ? 0 : 1 / scale; }
 
-// The place of the codes of columns [column, column + 4).
+// The address of the codes of columns [column, column + 4).
 std::byte* codes_at(std::byte* block, size_t column, size_t row) {
   return block + block_scale_bytes + column / 4 * 64 + row * 4;
 }
 
-// Four numbers side by side, as every 64-bit processor can compute with them.
+// A SIMD vector of four floats, which every 64-bit processor supports.
 using Lanes = float __attribute__((vector_size(16)));
 using Words = uint32_t __attribute__((vector_size(16)));
 constexpr size_t n_lanes = block_columns / 4;  // of a row
 
 float sum(Lanes s) { return (s[0] + s[1]) + (s[2] + s[3]); }
 
-// Adding this rounds to a whole number, ties to even, and leaves it in the low bits.
+// Adding this rounds to an integer, ties to even, and leaves it in the low bits.
 constexpr float round_by = 0x1.8p23f;
 
-// The sixteen rows of a block side by side; a compiler splits it into the vectors that the processor has.
+// The sixteen rows of a block as one SIMD vector; the compiler splits it into the processor's vectors.
 using Rows = float __attribute__((vector_size(64)));
 using RowWords = uint32_t __attribute__((vector_size(64)));
 
-// What a row's largest magnitude is tried as, in units of the scale. How well a scale suits the weights is chance: the
-// best of four leaves a seventh less squared error than the first.
+// The values tried for a row's largest magnitude, in units of the scale. How well a scale fits the weights is chance:
+// the best of four leaves a seventh less squared error than the first.
 constexpr float q8_candidates[] = {127, 126, 125, 124};
 
-// A scale of a row as float16, and what that is.
+// A row's scale as float16, and its value.
 struct Q8Scale {
   uint16_t half;
   float value;
 
   Q8Scale(float largest, float candidate) : half(float_to_f16(largest / candidate)) {
-    // Below the normal range it may be rounded down by so much that the largest code would be above 127.
+    // A subnormal scale may be rounded down so far that the largest code would exceed 127.
     if (largest > 127.4f * f16_to_float(half)) half++;
     value = f16_to_float(half);
   }
@@ -104,7 +104,7 @@ bool encode_q8(const BlockWeights& weights, const float* largest, std::byte* blo
   return true;
 }
 
-// The codebook by places on a line: the middles between two of its values are multiples of a half.
+// The codebook as a lookup table: the midpoints between adjacent values are multiples of a half.
 class Codebook {
  public:
   Codebook() {
@@ -115,9 +115,9 @@ class Codebook {
       values_[i] = static_cast<float>(q4_values[code]);
     }
   }
-  // Where the values nearest to y lie, by floor(2 y) + 512; what is not in [-256, 256) gets any place.
+  // The table indices of the values nearest to y: floor(2 y) + 512; arbitrary for y outside [-256, 256).
   static Words places_of(Lanes y) {
-    const Lanes rounded = 2 * y - 0.5f + (round_by + 512);  // rounded to a whole number, which is in the low bits
+    const Lanes rounded = 2 * y - 0.5f + (round_by + 512);  // rounded to an integer in the low bits
     return reinterpret_cast<Words>(rounded) & 1023;
   }
   Lanes values(Words places) const {
@@ -130,8 +130,8 @@ class Codebook {
   uint8_t codes_[1024];
 };
 
-// How well x = scale * v can be, where v are the values nearest to x * inverse: the best scale for them is
-// dot / square, and the squared error that it leaves is the smaller the larger dot^2 / square.
+// How well x can be approximated by scale * v, where v are the values nearest to x * inverse: the best scale for them
+// is dot / square, and the larger dot^2 / square, the smaller the squared error.
 struct Fit {
   float dot, square;  // sums of x * v and of v^2
   float explained() const { return dot * dot / square; }
@@ -147,8 +147,8 @@ Fit fit(const Lanes* x, float inverse, const Codebook& codebook) {
   return {sum(dot), sum(square)};
 }
 
-// What the weight of the largest magnitude is tried as, in units of the scale; the best is then refined once. On
-// normal, heavy-tailed and trained weights this comes within 0.3 % of the least error of any scale.
+// The values tried for the weight of the largest magnitude, in units of the scale; the best is then refined once. On
+// normal, heavy-tailed and trained weights this comes within 0.3 % of the error of the best possible scale.
 constexpr float candidates[] = {-136, -128, -124, -120, -104, -96, 84, 100, 108, 116};
 
 bool encode_q4(const float* x, float largest, const Codebook& codebook, size_t row, std::byte* block) {

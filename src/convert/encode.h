@@ -5,11 +5,11 @@
 
 namespace finermoe {
 
-// The weights of a block; zeros where the matrix ends.
+// The weights of a block; zeros beyond the end of the matrix.
 using BlockWeights = float[panel_rows][block_columns];
 
-// A row's scale is the one with the least squared error that a short search finds; in Q4 it may be negative. False
-// where a weight is NaN, infinite, or too large for a scale in float16.
+// A row's scale is the one with the least squared error that a short search finds; in Q4 it may be negative. False if a
+// weight is NaN, infinite, or too large for a float16 scale.
 bool encode_block(DType dtype, const BlockWeights& weights, std::byte* block);
 
 }  // namespace finermoe

@@ -65,7 +65,7 @@ Fill normal_blocks_fill(DType dtype, uint64_t key, double deviation, uint64_t ro
       for (uint64_t r = 0; r < n_rows; ++r) {
         for (uint64_t c = 0; c < n_columns; ++c) weights[r][c] = static_cast<float>(deviation * random.normal());
       }
-      encode_block(dtype, weights, out);  // which takes all of these
+      encode_block(dtype, weights, out);  // which accepts all of these
     }
   };
 }

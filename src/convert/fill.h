@@ -1,4 +1,4 @@
-// What the parts of a planned tensor are made of: slices of a source tensor, random numbers, constants.
+// What fills the parts of a planned tensor: slices of a source tensor, random numbers, constants.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +13,7 @@ namespace finermoe {
 
 using Fill = std::function<void(uint64_t begin, uint64_t end, std::byte* out)>;
 
-// Rows and columns of a matrix, a part of which a tensor becomes. A vector is a matrix of one row.
+// A range of rows and columns of a matrix, copied to a tensor. A vector is a matrix of one row.
 struct Slice {
   const Tensor* source = nullptr;
   uint64_t first_row = 0, first_column = 0, columns = 0;
@@ -26,14 +26,14 @@ struct Slice {
 
 void store(DType dtype, std::byte* data, uint64_t index, float value);
 
-// Each element times `scale`, in float32, rounded to the type of the source.
+// Multiplies each element by `scale`, in float32, and rounds to the type of the source.
 Fill copy_fill(const Slice& slice, float scale = 1);
 Fill constant_fill(DType dtype, float value);
-// Normal numbers with mean 0, of a stream for each part.
+// Normal numbers with mean 0, from one stream per part.
 Fill normal_fill(DType dtype, uint64_t key, double deviation);
-// Such numbers for a matrix in blocks, rounded as the quantiser does.
+// The same for a matrix in blocks, quantized as the quantizer does.
 Fill normal_blocks_fill(DType dtype, uint64_t key, double deviation, uint64_t rows, uint64_t columns);
-// As normal_fill, with a stream for each row of `columns` elements, each row `repeat` times.
+// Like normal_fill, but with one stream per row of `columns` elements, and each row repeated `repeat` times.
 Fill repeated_row_fill(DType dtype, uint64_t key, double deviation, uint64_t columns, uint64_t repeat);
 
 }  // namespace finermoe

@@ -6,7 +6,7 @@
 namespace finermoe {
 namespace {
 
-// Counts the elements whose magnitude is that of infinity, or larger: a NaN.
+// Counts the elements whose magnitude bits equal those of infinity, or are larger: NaN.
 template <class Word>
 NonFinite count(const std::byte* data, uint64_t n, Word infinity) {
   constexpr Word magnitude = static_cast<Word>(~Word{0}) >> 1;

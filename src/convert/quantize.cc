@@ -1,4 +1,4 @@
-// Quantisation: the matrices of a model in block formats, everything else as it is.
+// Quantization: converts the matrices of a model to block formats and copies everything else.
 #include <algorithm>
 #include <cmath>
 #include <compare>
@@ -35,7 +35,7 @@ void load_block(const Tensor& matrix, uint64_t row, uint64_t column, BlockWeight
   }
 }
 
-// Plans one tensor after the other, in the order of for_each_tensor; lives until all are written.
+// Plans one tensor after the other, in the order of for_each_tensor; kept until all are written.
 class Quantizer {
  public:
   Quantizer(const Checkpoint& source, const Quantization& types) : source_(source), types_(types) {}
@@ -88,14 +88,14 @@ class Quantizer {
   }
 
  private:
-  // What could not be written: an item of a tensor.
+  // An item of a tensor that could not be quantized.
   struct Place {
     size_t tensor;
     uint64_t item;
     auto operator<=>(const Place&) const = default;
   };
   static constexpr Place none{SIZE_MAX, UINT64_MAX};
-  // The first in the order of the output is told, whichever thread finds one first.
+  // The first in output order is reported, whichever thread finds one first.
   void refuse(Place place) {
     const std::lock_guard lock(mutex_);
     first_bad_ = std::min(first_bad_, place);
@@ -109,7 +109,7 @@ class Quantizer {
   Place first_bad_ = none;
 };
 
-// A pattern that does nothing is a mistake of the caller's.
+// A pattern that matches nothing is the caller's mistake.
 Status check_patterns(const Config& config, const Quantization& types) {
   for (const Quantization::Override& one : types.overrides) {
     bool used = false;

@@ -5,8 +5,8 @@
 namespace finermoe {
 namespace {
 
-// libm's last bits differ between its versions, so logarithm, exponential and (for the table, which is made by the
-// compiler) square root are made here of operations that IEEE 754 defines to the last bit.
+// The last bits of libm's results differ between versions, so logarithm, exponential and (for the table, which is
+// computed at compile time) square root are built here from operations that IEEE 754 defines to the last bit.
 constexpr double ln_2 = 0.693147180559945309417;
 
 constexpr double natural_logarithm(double x) {  // of a normal positive number
@@ -44,7 +44,7 @@ constexpr double square_root(double x) {
 
 constexpr double normal_density(double x) { return exponential(-0.5 * x * x); }
 
-constexpr double tail_start = 3.6541528853610088;    // where 256 layers of equal area meet the tail
+constexpr double tail_start = 3.6541528853610088;    // where the 256 layers of equal area meet the tail
 constexpr double layer_area = 0.004928673233974658;  // of each, and of the base layer with the tail
 
 constexpr ziggurat::Table make_table() {

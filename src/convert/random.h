@@ -1,5 +1,5 @@
-// Random numbers that are the same on every machine: integers from xoshiro256++, normal numbers by the ziggurat from
-// IEEE additions, multiplications, divisions and square roots alone. docs/upcycling.md specifies the streams.
+// Random numbers that are the same on every machine: integers from xoshiro256++, normal numbers by the ziggurat method
+// using only IEEE additions, multiplications, divisions and square roots. docs/upcycling.md specifies the streams.
 #pragma once
 
 #include <array>
@@ -8,11 +8,11 @@
 
 namespace finermoe {
 
-// What all streams of one tensor have in common: the seed and the tensor's name.
+// The part of the key common to all streams of a tensor, from the seed and the tensor's name.
 uint64_t stream_key(uint64_t seed, std::string_view name);
 
 namespace ziggurat {
-// The density e^(-x²/2) is covered by 256 layers of equal area: layer i reaches from edge[i] down to edge[i + 1].
+// The density e^(-x²/2) is covered by 256 layers of equal area: layer i extends from edge[i] down to edge[i + 1].
 struct Table {
   std::array<double, 257> edge;     // edge[0] is that of the base layer's rectangle with the tail's area added
   std::array<double, 257> density;  // at the edges
@@ -39,7 +39,7 @@ class RandomStream {
   uint64_t below(uint64_t bound);                                                   // in [0, bound), bound > 0
   double normal() {
     uint64_t bits = next();
-    size_t layer = bits & 255;  // 8 low bits, and 53 high ones for the place in it, sign included
+    size_t layer = bits & 255;  // the low 8 bits; the high 53 give the position in it, sign included
     double x = static_cast<double>(static_cast<int64_t>(bits) >> 11) * 0x1p-52 * ziggurat::table.edge[layer];
     bool inside = x < ziggurat::table.edge[layer + 1] && -x < ziggurat::table.edge[layer + 1];
     return inside ? x : normal_outside(layer, x);
@@ -47,7 +47,7 @@ class RandomStream {
 
  private:
   static uint64_t rotate(uint64_t x, int by) { return x << by | x >> (64 - by); }
-  double normal_outside(size_t layer, double x);  // the 1.5 % that fall outside of a layer's inner rectangle
+  double normal_outside(size_t layer, double x);  // the 1.5 % that fall outside a layer's inner rectangle
   std::array<uint64_t, 4> state_;
 };
 

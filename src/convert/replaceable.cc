@@ -34,7 +34,7 @@ Status may_replace(const std::string& out, const std::string& shown, bool single
   if (single_file) return spared(shown, "it is a directory, and the output would be a single file");
   FM_ASSIGN(const std::vector<std::string> names, there.list());
   for (const std::string& name : names) {
-    struct stat info;  // a link to a file, as in Hugging Face's cache, goes without the file
+    struct stat info;  // a link to a file, as in Hugging Face's cache, is removed without the file
     const bool is_file = fstatat(there.descriptor(), name.c_str(), &info, 0) == 0 && S_ISREG(info.st_mode);
     if (!is_file || !is_of_a_model(name)) {
       return spared(shown, format_text("it holds ", name, ", which is not of a model that a writer has made"));

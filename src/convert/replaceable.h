@@ -1,4 +1,4 @@
-// What a writer that was told to overwrite may take away.
+// What a writer that was told to overwrite may replace.
 #pragma once
 
 #include <string>
@@ -7,9 +7,9 @@
 
 namespace finermoe {
 
-// An empty directory; a directory that holds a model and nothing that no writer writes; for a single file as output a
-// single file. FILE_EXISTS for all else, naming the first thing that would be lost: a person's own files are worth more
-// than the trouble of another name. `out` is there; `shown` is its name in messages.
+// Ok for an empty directory; a directory that contains a model and only files that the writers write; or, if the output
+// is a single file, a file. FILE_EXISTS for anything else, naming the first thing that would be lost: the user's own
+// files are worth more than the trouble of choosing another name. `out` exists; `shown` is its name in messages.
 Status may_replace(const std::string& out, const std::string& shown, bool single_file);
 
 }  // namespace finermoe

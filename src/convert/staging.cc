@@ -20,7 +20,7 @@
 namespace finermoe {
 namespace {
 
-// Removes what has this name in a directory, with all that it holds. An errno, or 0.
+// Removes the entry of this name in a directory, recursively. An errno, or 0.
 int remove_tree(int parent, const char* name) {
   if (::unlinkat(parent, name, 0) == 0) return 0;
   if (errno != EISDIR && errno != EPERM) return errno;
@@ -43,13 +43,13 @@ Status cannot_look_at(const std::string& out, int error) {
                 format_text("cannot look at the output ", out, ": ", describe_errno(error)));
 }
 
-// Surely, that is: false also where the system cannot say.
+// Definitely absent: false also if the system cannot tell.
 bool is_absent(const std::string& path) {
   struct stat info;
   return ::lstat(path.c_str(), &info) != 0 && errno == ENOENT;
 }
 
-// What OUT is, nullopt if nothing.
+// What kind of file OUT is; nullopt if it does not exist.
 Result<std::optional<mode_t>> mode_of(const std::string& out) {
   struct stat info;
   if (::lstat(out.c_str(), &info) == 0) return std::optional(info.st_mode);
@@ -57,14 +57,14 @@ Result<std::optional<mode_t>> mode_of(const std::string& out) {
   return cannot_look_at(out, errno);
 }
 
-// The path without links, "." and ".."; nullopt and errno where it leads to nothing.
+// The path without links, "." and ".."; nullopt and errno if it does not exist.
 std::optional<std::string> real_path(const std::string& path) {
   char resolved[PATH_MAX];
   if (::realpath(path.c_str(), resolved) == nullptr) return std::nullopt;
   return resolved;
 }
 
-// The same for a path whose last part may not be there yet.
+// The same for a path whose last component may not exist yet.
 Result<std::string> place_of(const std::string& out_path) {
   std::string path = out_path;
   while (path.size() > 1 && path.back() == '/') path.pop_back();
@@ -90,8 +90,8 @@ bool is_within(const std::string& inner, const std::string& outer) {
 
 enum class Lock { held, refused, unsupported };
 
-// Held only if the directory is still the one at `path`. A file system without locks supports none; nor does a system
-// that cannot say.
+// Held only if the directory is still the one at `path`. Unsupported on a file system without locks, or if the system
+// cannot tell.
 Lock lock_directory(const Descriptor& directory, const std::string& path) {
   struct stat opened, there;
   if (::flock(directory.get(), LOCK_EX | LOCK_NB) != 0) {
@@ -103,7 +103,7 @@ Lock lock_directory(const Descriptor& directory, const std::string& path) {
   return is_same ? Lock::held : Lock::refused;
 }
 
-// What killed writers to `out` left: calls `handle` with each such directory while it is locked.
+// Calls `handle` with each directory that a killed writer to `out` left behind, while it is locked.
 template <class Handle>
 void for_each_abandoned(const std::string& out, Handle handle) {
   const std::string parent = directory_of(out), prefix = format_text(name_of(out), partial_mark);
@@ -129,7 +129,7 @@ void bring_back(const std::string& out) {
   });
 }
 
-// An older model that nothing has replaced may be the only copy: it stays.
+// An older model that was not replaced yet may be the only copy: it stays.
 void remove_abandoned(const std::string& out) {
   for_each_abandoned(out, [](const std::string& directory) {
     const bool is_replaced = is_absent(aside_in(directory)) || is_absent(contents_in(directory));
@@ -202,8 +202,8 @@ Status Staging::begin(uint64_t bytes) {
 }
 
 Status Staging::make_directory() {
-  // Between mkdtemp and flock another writer may take the new directory for an abandoned one: try again then. On a
-  // file system without locks no writer takes any.
+  // Between mkdtemp and flock another writer may take the new directory for an abandoned one: then try again. On a file
+  // system without locks, writers remove no directories.
   for (int attempt = 0; attempt < 100; ++attempt) {
     std::string name = format_text(out_, partial_mark, "XXXXXX");
     if (!::mkdtemp(name.data())) return write_error("create", name, errno);
@@ -232,7 +232,7 @@ Status Staging::publish(const std::string& last_name, const std::string& content
   FM_TRY(last.write(0, std::as_bytes(std::span(content))));
   FM_TRY(last.sync());
   if (const int error = sync_directory(contents_)) return write_error("sync", contents_, error);
-  // From here to the end of replace(), two calls away, the whole model is beside OUT.
+  // From here to the end of replace(), two calls away, the complete model is beside OUT.
   if (::rename(waiting.c_str(), place.c_str()) != 0) return write_error("rename", waiting, errno);
   FM_TRY(replace());
   made_.clear();  // they are in OUT now
@@ -241,12 +241,12 @@ Status Staging::publish(const std::string& last_name, const std::string& content
 
 Status Staging::replace() {
   if (::renameat2(AT_FDCWD, contents_.c_str(), AT_FDCWD, out_.c_str(), RENAME_NOREPLACE) == 0) return {};
-  if (errno == EEXIST && overwrite_) {  // the old one comes into the staging directory and goes with it
+  if (errno == EEXIST && overwrite_) {  // the old one is moved into the staging directory and removed with it
     if (::renameat2(AT_FDCWD, contents_.c_str(), AT_FDCWD, out_.c_str(), RENAME_EXCHANGE) == 0) return {};
   }
   if (errno != EINVAL) return write_error("put in place", out_, errno);
-  // A file system without these two (some network ones): the old one aside, the new one in. After a kill between the
-  // two, bring_back() puts the old one in its place.
+  // For a file system that supports neither (some network ones): move the old one aside, then the new one in. If the
+  // process is killed between the two, bring_back() restores the old one.
   const std::string aside = aside_in(directory_);
   FM_ASSIGN(const std::optional<mode_t> mode, mode_of(out_));
   const bool replaces = mode.has_value();
@@ -255,13 +255,13 @@ Status Staging::replace() {
   if (::rename(contents_.c_str(), out_.c_str()) == 0) return {};
   const int error = errno;
   if (!replaces || ::rename(aside.c_str(), out_.c_str()) == 0) return write_error("put in place", out_, error);
-  const std::string kept = std::exchange(directory_, {});  // nothing in it is removed
+  const std::string kept = std::exchange(directory_, {});  // so that nothing in it is removed
   return Status(FINERMOE_ERROR_FILE_WRITE,
                 format_text("cannot put in place ", out_, ": ", describe_errno(error), "; what it was is now ", aside,
                             ", the new model ", contents_in(kept)));
 }
 
-// OUT is the new model: that it will still be after a crash of the system, and that the old one is gone, is left.
+// OUT is the new model. What remains is to make that survive a system crash, and to remove the old one.
 Status Staging::settle(const std::string& last_name) const {
   const std::string parent = directory_of(out_);
   const char* what = "but may not be after a crash of the system";
@@ -269,7 +269,7 @@ Status Staging::settle(const std::string& last_name) const {
   if (error == 0) error = sync_directory(parent);
   if (error == 0) {
     what = "but what it replaces cannot be removed";
-    for (const std::string& replaced : {contents_, aside_in(directory_)}) {  // half of it never opens as a model
+    for (const std::string& replaced : {contents_, aside_in(directory_)}) {  // a partial one never opens as a model
       ::unlink(format_text(replaced, "/", last_name).c_str());
     }
     error = remove_tree(AT_FDCWD, directory_.c_str());

@@ -40,7 +40,7 @@ Status synthesize(const std::string& config_path, const std::string& out_path, s
     FM_ASSIGN(config, Config::parse(result.config_json, config_path));
   }
   double deviation = config.initializer_range;
-  constexpr double most = 1e5;  // no normal number is 50 deviations away: scales in float16 hold all of them
+  constexpr double most = 1e5;  // normal numbers stay within 50 deviations, so float16 scales can represent them all
   if (config.quantization && deviation > most) {
     return Status(FINERMOE_ERROR_CONFIG_VALUE,
                   format_text(config_path, ": initializer_range is too large for matrices in blocks"),
@@ -55,7 +55,7 @@ Status synthesize(const std::string& config_path, const std::string& out_path, s
     result.tensors.push_back({std::string(spec.name), storage, spec.rows, spec.columns, std::move(fill), {}});
     return {};
   }));
-  // Tokenizer files lie beside a config.json, or in the model that was named.
+  // Tokenizer files are beside a config.json, or in the model that was named.
   bool is_file = config_path.ends_with(".json");
   size_t slash = config_path.rfind('/');
   std::string beside = !is_file ? config_path : slash == config_path.npos ? "." : config_path.substr(0, slash + 1);

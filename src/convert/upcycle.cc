@@ -1,5 +1,5 @@
 // Upcycling (Eq. 9 and 10; docs/finermoe-layer.md, section 6): the tensors of the result, each as a part of the dense
-// checkpoint or as random numbers. A reading order: upcycle() at the end, then upwards.
+// checkpoint or as random numbers. Read upcycle() at the end first, then upwards.
 #include <cmath>
 #include <memory>
 
@@ -49,7 +49,8 @@ class Upcycler {
         FM_TRY(plan_expert(spec, tensor));
         break;
       case TensorKind::router:
-        // One random row for each replica of the FFN, the same for all its G_I shards: they begin as one whole FFN.
+        // One random row for each replica of the FFN, the same for all its G_I shards, which together start as one
+        // whole FFN.
         tensor.fill = is_virtual_group
                           ? repeated_row_fill(tensor.dtype, key, deviation, spec.columns, options_.granularity_inter)
                           : normal_fill(tensor.dtype, key, deviation);
@@ -77,7 +78,8 @@ class Upcycler {
     return source;
   }
 
-  // Everything that the dense model has too: under the same name, but for the shared expert (Eq. 9) and a tied head.
+  // Everything that the dense model also has: under the same name, except for the shared expert (Eq. 9) and a tied
+  // head.
   Status plan_copy(const TensorSpec& spec, PlannedTensor& tensor) const {
     std::string name(spec.name);
     if (spec.kind == TensorKind::shared) name = ffn_tensor_name(TensorKind::dense, spec.role, spec.layer);
@@ -128,7 +130,7 @@ class Upcycler {
   const UpcycleOptions& options_;
   const uint64_t seed_;
   float down_scale_ = 1;
-  int64_t layer_ = -1, expert_ = -1;  // those that the next three are of
+  int64_t layer_ = -1, expert_ = -1;  // which the next three belong to
   const Tensor* ffn_[3] = {};         // gate, up, down of the dense layer
   std::shared_ptr<DropLayer> drop_layer_;
   std::shared_ptr<DropExpert> drop_;

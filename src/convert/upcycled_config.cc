@@ -69,7 +69,7 @@ Result<std::string> upcycled_config(const Checkpoint& dense, const UpcycleOption
   out["tie_word_embeddings"] = false;
   out.erase("auto_map");  // names classes of the dense model
 
-  // Where Qwen2Config, which the dense model is read with, and Qwen2MoeConfig differ in what an absent key means.
+  // Keys whose default differs between Qwen2Config, which reads the dense model, and Qwen2MoeConfig.
   out["hidden_size"] = config.hidden_size;
   out["intermediate_size"] = config.intermediate_size;
   out["num_hidden_layers"] = config.n_layers;
@@ -82,7 +82,7 @@ Result<std::string> upcycled_config(const Checkpoint& dense, const UpcycleOption
     for (bool slides : config.is_sliding_layer) types.push_back(slides ? "sliding_attention" : "full_attention");
   }
 
-  // What newer versions of transformers write under other names or leave out, where their code and the authors' differ.
+  // Keys that newer versions of transformers rename or omit, where their code and the authors' differ.
   auto complete = [&out](const char* key, Json value) {
     if (!out.contains(key)) out[key] = std::move(value);
   };

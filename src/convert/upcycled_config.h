@@ -8,8 +8,8 @@
 
 namespace finermoe {
 
-// The dense model's, completed to what the authors' FineRMoE code reads. CONFIG_INCONSISTENT with the numbers where a
-// size does not divide.
+// The dense model's, completed with what the authors' FineRMoE code reads. CONFIG_INCONSISTENT, with the numbers, if a
+// size is not divisible.
 Result<std::string> upcycled_config(const Checkpoint& dense, const UpcycleOptions& options);
 
 }  // namespace finermoe

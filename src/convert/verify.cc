@@ -20,12 +20,12 @@ class Verifier {
   Verifier(const Progress& progress, uint64_t total, Buffer buffer)
       : progress_(progress), total_(total), buffer_(std::move(buffer)) {}
 
-  // `tensors`: those in the file, by offset; `mapped`: where its first byte is.
+  // `tensors`: those in the file, by offset; `mapped`: the address of its first byte.
   Status read(const File& file, const std::vector<Tensor>& tensors, const std::byte* mapped, VerifiedFile& out) {
     Sha256 sha256;
     out.size = file.size();
     out.n_tensors = tensors.size();
-    auto next = tensors.begin();  // the tensor at or behind `offset`
+    auto next = tensors.begin();  // the tensor at or after `offset`
     for (uint64_t offset = 0; offset < out.size;) {
       uint64_t begin = out.size, end = out.size;
       if (next != tensors.end()) {
@@ -63,7 +63,7 @@ class Verifier {
   Buffer buffer_;
 };
 
-// The files that `path` names: itself, or those in the directory.
+// The files at `path`: itself, or those in the directory.
 Result<std::vector<File>> open_files(const std::string& path) {
   std::vector<File> files;
   FM_ASSIGN(File root, File::open(path));

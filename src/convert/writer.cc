@@ -20,11 +20,11 @@ constexpr uint64_t buffer_bytes = 16 << 20;
 struct Shard {
   std::string name;
   std::vector<const PlannedTensor*> tensors;
-  std::string header;  // the 8 bytes of its length included
+  std::string header;  // including the 8 bytes of its length
   uint64_t data_bytes = 0;
 };
 
-// Bytes of a text as a JSON string; nullopt if it is not UTF-8, and so cannot be one.
+// A text as a JSON string; nullopt if it is not UTF-8 and so cannot be one.
 std::optional<std::string> json_string(const std::string& text) {
   std::string out = Json(text).dump();
   const Result<Json> back = parse_json(out, "a text", FINERMOE_ERROR_INTERNAL);
@@ -32,14 +32,14 @@ std::optional<std::string> json_string(const std::string& text) {
   return out;
 }
 
-// The inside of a shape's list.
+// The items of a shape's list.
 std::string shape_of(const PlannedTensor& tensor) {
   if (is_blocked(tensor.dtype))
     return format_text(panels_of(tensor.rows), ",", blocks_of(tensor.columns), ",", block_bytes(tensor.dtype));
   return tensor.columns == 0 ? format_text(tensor.rows) : format_text(tensor.rows, ",", tensor.columns);
 }
 
-// The header of a shard whose tensors lie one behind the other. `metadata` is the inside of a JSON object.
+// The header of a shard whose tensors are contiguous. `metadata`: the members of a JSON object.
 std::string make_header(const std::vector<const PlannedTensor*>& tensors, const std::string& metadata) {
   std::string text = format_text("{\"__metadata__\":{", metadata, "}");
   uint64_t offset = 0;
@@ -50,13 +50,14 @@ std::string make_header(const std::vector<const PlannedTensor*>& tensors, const 
     offset += tensor->bytes();
   }
   text += "}";
-  text.append(63 - (8 + text.size() + 63) % 64, ' ');  // so that the data begin at a multiple of 64
+  text.append(63 - (8 + text.size() + 63) % 64, ' ');  // so that the data begins at a multiple of 64
   std::string header;
   for (int i = 0; i < 8; ++i) header += static_cast<char>(text.size() >> 8 * i & 0xff);
   return header + text;
 }
 
-// Tensors in their order, a new shard where the next tensor would not fit. transformers refuses files without "format".
+// Tensors in order, starting a new shard when the next tensor would not fit. transformers rejects files without
+// "format".
 Result<std::vector<Shard>> plan_shards(const PlannedCheckpoint& checkpoint, uint64_t shard_size, bool single_file) {
   std::vector<Shard> shards(1);
   for (const PlannedTensor& tensor : checkpoint.tensors) {
@@ -83,7 +84,7 @@ Result<std::vector<Shard>> plan_shards(const PlannedCheckpoint& checkpoint, uint
     char name[64] = "model.safetensors";
     if (shards.size() > 1) snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", i + 1, shards.size());
     shard.name = name;
-    // What is aligned to more comes first: blocks to 32 bytes, elements to their size.
+    // Tensors with larger alignment come first: blocks have 32 bytes, elements their size.
     auto alignment = [](const PlannedTensor* tensor) {
       return is_blocked(tensor->dtype) ? 32 : size_of(tensor->dtype);
     };
@@ -105,7 +106,7 @@ std::string make_index(const std::vector<Shard>& shards) {
   return index.dump(2) + "\n";
 }
 
-// Makes one buffer while the one before is written.
+// Fills one buffer while the previous one is being written.
 class Writer {
  public:
   Writer(const PlannedCheckpoint& checkpoint, const WriterOptions& options, uint64_t total)
@@ -131,9 +132,9 @@ class Writer {
       }
     }
     FM_TRY(flush(file));
-    FM_TRY(flush(file));  // which writes what the first one made
+    FM_TRY(flush(file));  // which writes what the first one produced
     FM_TRY(file.sync());
-    FM_TRY(file.write(0, std::as_bytes(std::span(shard.header))));  // last: a file cut short is none
+    FM_TRY(file.write(0, std::as_bytes(std::span(shard.header))));  // last, so that a truncated file is not valid
     FM_TRY(file.sync());
     return advance(shard.header.size());
   }
@@ -171,7 +172,7 @@ class Writer {
     parts_.clear();
     return {};
   }
-  // Reports some ten times a second; looks at the cancel flag each time.
+  // Reports about ten times a second; checks the cancel flag each time.
   Status advance(uint64_t bytes) {
     done_ += bytes;
     auto now = std::chrono::steady_clock::now();
@@ -185,9 +186,9 @@ class Writer {
   const PlannedCheckpoint& checkpoint_;
   const Progress& progress_;
   ThreadPool pool_{available_processors()};
-  Buffer buffer_, made_;  // the second waits to be written
+  Buffer buffer_, made_;  // the second is waiting to be written
   uint64_t used_ = 0, made_used_ = 0;
-  uint64_t offset_ = 0;  // in the file, of what is written next
+  uint64_t offset_ = 0;  // in the file, of the next write
   std::vector<Part> parts_;
   uint64_t done_ = 0, total_ = 0, reported_ = 0;
   std::chrono::steady_clock::time_point reported_at_{};

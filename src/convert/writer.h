@@ -1,4 +1,4 @@
-// The streaming writer of safetensors checkpoints: tensors are made part by part, in parallel, into one buffer.
+// The streaming writer of safetensors checkpoints: tensors are produced part by part, in parallel, into one buffer.
 #pragma once
 
 #include <cstddef>
@@ -14,16 +14,16 @@
 
 namespace finermoe {
 
-// Tensors are made in parts of this many elements, each by itself: what a part holds depends on neither the buffer's
+// Tensors are produced in independent parts of this many elements: the contents of a part depend on neither the buffer
 // size nor the number of threads.
 constexpr uint64_t part_elements = 65536;
 
-// A tensor that will be written.
+// A tensor to be written.
 struct PlannedTensor {
   std::string name;
   DType dtype = DType::f32;
   uint64_t rows = 0, columns = 0;  // columns 0: a vector
-  // Makes the items [begin, end): elements in row-major order, or blocks of a block format in theirs. begin is a
+  // Produces the items [begin, end): elements in row-major order, or blocks of a block format in theirs. begin is a
   // multiple of part_items(). Called on any thread.
   std::function<void(uint64_t begin, uint64_t end, std::byte* out)> fill;
   // Called once on the writing thread, before the first fill; may be empty.
@@ -45,12 +45,12 @@ struct PlannedCheckpoint {
   std::vector<PlannedTensor> tensors;
   std::vector<PlannedText> texts;  // beside config.json
   std::string config_json;
-  // Before and after a buffer is made: are the mapped files whole, was there nothing that could not be made? May be
-  // empty.
+  // Called before and after a buffer is filled: fails if the mapped files have changed, or if something could not be
+  // produced. May be empty.
   std::function<Status()> check;
 };
 
-// Into a place that Staging::plan has found free.
+// Writes to the destination that Staging::plan has checked.
 Status write_checkpoint(Staging staging, const PlannedCheckpoint& checkpoint, const WriterOptions& options);
 
 }  // namespace finermoe

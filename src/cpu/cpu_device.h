@@ -10,11 +10,11 @@ std::shared_ptr<const Device> cpu_device();
 
 // FINERMOE_ISA_AUTO resolved for this machine, or FINERMOE_ERROR_UNSUPPORTED for a set that it lacks.
 Result<int32_t> resolve_isa(int32_t isa);
-// What computes with an instruction set, which must be one that this machine has; its name is static.
+// The kernels of an instruction set, which this machine must support; their name is static.
 const Kernels& kernels_of(int32_t isa);
 const char* kernels_name(int32_t isa);
 
-// Weights are used where they lie.
+// Weights are used in place.
 class CpuBackend final : public Backend {
  public:
   CpuBackend(const Kernels& kernels, std::shared_ptr<ThreadPool> pool) : kernels_(kernels), pool_(std::move(pool)) {}

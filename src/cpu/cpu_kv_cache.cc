@@ -31,7 +31,7 @@ Status CpuKvCache::move_down(size_t begin, size_t end, size_t n, const Rope& rop
   const uint64_t d = shape().head_size, half = d / 2, n_heads = shape().n_heads();
   std::vector<float> frequencies(half);
   rope.frequencies(d, frequencies);
-  std::vector<std::pair<float, float>> turn(half);  // cosine and sine of the angle back
+  std::vector<std::pair<float, float>> turn(half);  // cosine and sine of the angle to rotate back
   for (size_t i = 0; i < half; i++) {
     const double angle = static_cast<double>(n) * static_cast<double>(frequencies[i]);
     turn[i] = {static_cast<float>(std::cos(angle)), static_cast<float>(std::sin(angle))};

@@ -1,4 +1,4 @@
-// The KV cache on the CPU: the heads one behind the other, each as KvLayout says.
+// The KV cache on the CPU: contiguous heads, each with the layout of KvLayout.
 #pragma once
 
 #include "base/allocation.h"
@@ -9,7 +9,7 @@ namespace finermoe {
 
 class CpuKvCache final : public KvCache {
  public:
-  static uint64_t bytes(const KvShape& shape);  // UINT64_MAX where they are more than that
+  static uint64_t bytes(const KvShape& shape);  // UINT64_MAX on overflow
   static Result<std::unique_ptr<CpuKvCache>> make(const KvShape& shape, std::shared_ptr<ThreadPool> pool,
                                                   std::shared_ptr<MemoryAccount> account, std::string_view what);
 

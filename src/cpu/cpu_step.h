@@ -102,7 +102,7 @@ class CpuStep final : public Step {
   const uint64_t head_size_, vocab_size_;
   const StepMemory memory_;
 
-  // Of the pass under way
+  // Of the current pass
   std::optional<ThreadPool::Step> pool_step_;
   Precision precision_ = Precision::exact;
   size_t n_ = 0;  // rows of the batch

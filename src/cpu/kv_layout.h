@@ -1,15 +1,15 @@
-// How a KV cache lies in the host's memory: in the order in which kernels read it.
+// The layout of a KV cache in the host's memory: the order in which kernels read it.
 //
-// The vectors of one head, keys or values, lie in panels of 16 positions. A vector is padded with zeros to a multiple
-// of 16 columns (Q8: 32), its width. Neighbours along the dimension that is summed over lie together, as many as an
+// The vectors of one head, keys or values, are stored in panels of 16 positions. A vector is padded with zeros to a
+// multiple of 16 columns (Q8: 32), its width. Neighbors along the reduction dimension are contiguous, as many as an
 // instruction multiplies and adds at once: f = 1 for F32 and F16, 2 for BF16, 4 for Q8.
-//   keys      [width / f][16 positions][f]    f neighbouring columns
-//   values    [16 / f][width][f]              f neighbouring positions
-// In Q8 the columns are cut into blocks of 32, one behind the other, each with the float16 scales of the 16 positions
-// and then codes as above, one byte each: of keys value + 128 (they are a Q8 matrix, base/blocks.h), of values int8. An
+//   keys      [width / f][16 positions][f]    f adjacent columns
+//   values    [16 / f][width][f]              f adjacent positions
+// In Q8 the columns are split into contiguous blocks of 32, each with the float16 scales of the 16 positions and then
+// codes as above, one byte each: value + 128 for keys (they are a Q8 matrix, base/blocks.h), int8 for values. An
 // element is scale * value with -127 <= value <= 127.
 //
-// A vector on its own is what KvShape::vector_bytes() describes.
+// KvShape::vector_bytes() describes an individual vector.
 #pragma once
 
 #include "backend/kv_cache.h"
@@ -25,7 +25,7 @@ class KvLayout {
   uint64_t panel_bytes() const;
   // Of the keys or the values of one head: whole panels.
   uint64_t head_bytes(uint64_t n_positions) const { return panels_of(n_positions) * panel_bytes(); }
-  // Of a vector on its own.
+  // Of an individual vector.
   uint64_t vector_bytes() const { return KvShape{1, 1, head_size_, 0, dtype_}.vector_bytes(); }
 
   // x [head_size] in 8 bits. A block with a value that is not finite becomes NaN.

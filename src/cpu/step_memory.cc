@@ -11,8 +11,8 @@ namespace {
 
 constexpr uint64_t round_up(uint64_t value, uint64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-// The most scratch, in floats, that any set of kernels asks for, so that the memory of a step does not depend on the
-// instruction set. Only sets that this machine can run are asked: their answer is code of that set, too.
+// The most scratch, in floats, that any set of kernels needs, so that the memory of a step does not depend on the
+// instruction set. Only sets that this machine supports are asked, since the query itself is code of that set.
 template <class... Sizes>
 uint64_t scratch_floats(size_t (*Kernels::*scratch)(Sizes...), std::type_identity_t<Sizes>... sizes) {
   const int32_t best = *resolve_isa(FINERMOE_ISA_AUTO);

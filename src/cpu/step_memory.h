@@ -31,13 +31,14 @@ struct ExpertGroup {
   uint32_t expert, begin, end;
 };
 
-// Neighbouring rows of one session, whose positions are divided into KV splits.
+// Adjacent rows of one session, whose positions are divided into KV splits.
 struct AttentionBlock {
   size_t row, n_rows, n_splits;
   size_t first_task, first_partial;  // tasks [split][kv_head], partial results [kv_head][split][row, head]
 };
 
-// KV splits of so many positions: enough tasks for the largest machines, none too short to be worth one.
+// The number of KV splits for this many positions: enough tasks for the largest machines, none too short to be
+// worthwhile.
 constexpr size_t kv_splits(size_t n_positions) { return std::min<size_t>(32, (n_positions + 255) / 256); }
 
 class StepMemory {

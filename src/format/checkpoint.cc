@@ -16,7 +16,7 @@ constexpr uint64_t max_text_size = 256 << 20;
 constexpr const char* whole_name = "model.safetensors";
 constexpr const char* index_name = "model.safetensors.index.json";
 
-// A text of a directory; nullopt if it has no such file.
+// A text file of a directory; nullopt if there is none.
 Result<std::optional<std::string>> read_text(const File& directory, const std::string& name) {
   Result<File> file = directory.open_at(name);
   if (file.status().code() == FINERMOE_ERROR_FILE_NOT_FOUND) return std::optional<std::string>();
@@ -25,7 +25,7 @@ Result<std::optional<std::string>> read_text(const File& directory, const std::s
   return std::optional(std::move(text));
 }
 
-// The header's text, read and not mapped: names and shapes stay good whatever becomes of the file.
+// The header's text, read and not mapped: names and shapes stay valid whatever happens to the file.
 Result<Buffer> read_header(const File& file, std::shared_ptr<MemoryAccount> account) {
   if (file.is_directory()) {
     return Status(FINERMOE_ERROR_FILE_UNREADABLE, format_text(file.name(), " is a directory"), "a safetensors file",
@@ -117,7 +117,7 @@ class CheckpointReader {
     return {};
   }
 
-  // The configuration of a single-file model, out of its metadata.
+  // The configuration of a single-file model, from its metadata.
   Status read_texts(const std::string& name) {
     std::optional<std::string> config = find_text(checkpoint_->embedded_, "config.json");
     if (!config && has_adapter_tensors()) return adapter_error(name);
@@ -178,8 +178,8 @@ class CheckpointReader {
     return {};
   }
 
-  // Whether the index names a tensor that the model needs in a file. Whether a tied model needs its head shows only
-  // when both are there to be compared.
+  // Whether, according to the index, a file holds a tensor that the model needs. Whether a tied model needs its head is
+  // known only once both are there to be compared.
   bool holds_needed(uint32_t file) {
     return std::any_of(index_.tensors.begin(), index_.tensors.end(), [&](const auto& tensor) {
       return tensor.second == file && (needs(tensor.first) || tensor.first == head_name);
@@ -196,7 +196,8 @@ class CheckpointReader {
     return needed_.contains(name);
   }
 
-  // What the index says of each tensor that the model needs is so: its files are the checkpoint's, in the same order.
+  // Checks what the index says about each tensor that the model needs. Its files are the checkpoint's, in the same
+  // order.
   Status check_index() {
     for (const auto& [name, file] : index_.tensors) {
       const Tensor* tensor = checkpoint_->find(name);
@@ -241,7 +242,7 @@ class CheckpointReader {
     const uint64_t data_begin = safetensors_prefix_size + header_text.size();
     FM_ASSIGN(SafetensorsHeader header,
               SafetensorsHeader::parse(header_text, bytes->size() - data_begin, bytes->name()));
-    // Room for all that the shard index names: the tables grow once.
+    // Room for everything that the shard index names, so that the tables grow only once.
     const uint64_t room = std::max(index_.tensors.size(), checkpoint_->tensors_.size() + header.entries.size());
     checkpoint_->tensors_.reserve(room);
     checkpoint_->index_.reserve(room);
@@ -296,7 +297,7 @@ class CheckpointReader {
                   found);
   }
 
-  // A matrix in blocks fills whole panels; from here on it has the shape that the configuration gives it.
+  // A matrix in blocks is padded to whole panels; from here on it has the shape that the configuration gives it.
   Status check_blocked(const TensorSpec& spec, Tensor& tensor) const {
     if (!checkpoint_->config_.quantization || !can_be_blocked(spec.kind)) {
       return Status(
@@ -319,7 +320,7 @@ class CheckpointReader {
     return {};
   }
 
-  // A tied model may be stored under the name of its head alone; where it has both, both are checked.
+  // A tied model may store the embeddings under the name of its head only; if it has both, both are checked.
   Config find_head() {
     Config stored = checkpoint_->config_;
     if (!stored.tied_embeddings) return stored;
@@ -347,7 +348,7 @@ class CheckpointReader {
   const Checkpoint::Options& options_;
   std::shared_ptr<Checkpoint> checkpoint_{new Checkpoint};
   std::vector<uint64_t> ranks_;                                // of checkpoint_->tensors_
-  std::unordered_map<std::string_view, std::string> foreign_;  // tensors of other dtypes, and which
+  std::unordered_map<std::string_view, std::string> foreign_;  // tensors of other dtypes, and those dtypes
   ShardIndex index_;                                           // empty where there is none
   std::unordered_set<std::string> needed_;                     // names; filled when first asked for
   uint64_t n_missing_ = 0;
@@ -376,7 +377,7 @@ const Tensor* Checkpoint::find(std::string_view name) const {
 
 namespace {
 
-// Values, whatever their types: a block format's are equal where its bytes are.
+// Compares values, whatever their types; for a block format, bytes.
 bool are_equal(const Tensor& a, const Tensor& b) {
   if (a.dtype == b.dtype) return std::memcmp(a.data, b.data, a.bytes()) == 0;
   if (is_blocked(a.dtype) || is_blocked(b.dtype)) return false;
@@ -446,7 +447,7 @@ Result<std::optional<std::string>> read_model_text(const std::string& path, cons
         SafetensorsHeader::parse(as_text(text), file.size() - safetensors_prefix_size - text.size(), file.name()));
     return find_text(embedded_texts(std::move(header.metadata)), file_name);
   }
-  // A file of any name stands for what it is asked for, unless its name says that it is another text of a model.
+  // A file of any name is taken for what was asked for, unless its name says that it is another text of a model.
   bool asked_for_main = file_name == "config.json" || file_name == "tokenizer.json";
   bool is_main = own_name == "config.json" || own_name == "tokenizer.json";
   if (own_name != file_name && (!asked_for_main || is_main)) return std::optional<std::string>();

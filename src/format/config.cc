@@ -14,8 +14,8 @@ constexpr uint64_t max_width = 1 << 24, max_vocab = (1u << 31) - 1, most_positio
 constexpr uint64_t max_layers = 1 << 16, max_experts = 1 << 20, max_tensors = 1 << 24;
 constexpr double max_elements = 0x1p50;
 
-// What the classes of transformers 5 have where a key is absent, Qwen2Config and Qwen2MoeConfig, of which the authors'
-// FineRMoeConfig is one.
+// The defaults of transformers 5 for absent keys: of Qwen2Config and of Qwen2MoeConfig, which the authors'
+// FineRMoeConfig derives from.
 struct Defaults {
   uint64_t hidden_size, intermediate_size, n_layers, n_heads, n_kv_heads;
 };
@@ -66,7 +66,7 @@ Result<std::optional<Quantization>> parse_quantization(const Fields& fields, std
   return Quantization::parse(*value, name);
 }
 
-// What would change the computation and is not computed here is refused, not ignored.
+// Settings that would change the computation and are not supported are rejected, not ignored.
 Status check_supported(const Fields& fields) {
   FM_ASSIGN(std::string activation, fields.get_string("hidden_act", "silu"));
   if (activation != "silu" && activation != "swish") return fields.wrong("hidden_act", "\"silu\" or \"swish\"");
@@ -85,7 +85,7 @@ Status check_supported(const Fields& fields) {
 
 Status parse_attention(const Fields& fields, std::string_view name, const Defaults& defaults, Config& config) {
   FM_ASSIGN(config.n_heads, fields.get_uint("num_attention_heads", 1, max_width, defaults.n_heads));
-  // An explicit null is transformers' word for "as many as there are heads".
+  // In transformers, an explicit null means "as many as there are heads".
   const uint64_t as_many = fields.is_null("num_key_value_heads") ? config.n_heads : defaults.n_kv_heads;
   FM_ASSIGN(config.n_kv_heads, fields.get_uint("num_key_value_heads", 1, max_width, as_many));
   FM_TRY(check_divides(name, "num_key_value_heads", config.n_kv_heads, "num_attention_heads", config.n_heads));
@@ -105,12 +105,12 @@ Status parse_attention(const Fields& fields, std::string_view name, const Defaul
         format_text(name, ": ", config.n_heads, " heads of ", config.head_size, " are wider than ", max_width),
         format_text("at most ", max_width), format_text(config.q_width()));
   }
-  if (config.model_type == ModelType::qwen2) return {};  // whose class does not read the next key
+  if (config.model_type == ModelType::qwen2) return {};  // its class does not read the next key
   FM_ASSIGN(config.has_qkv_bias, fields.get_bool("qkv_bias", true));
   return {};
 }
 
-// layer_types, or what the class of the model type makes of use_sliding_window and max_window_layers.
+// layer_types, or what the model type's class derives from use_sliding_window and max_window_layers.
 Status parse_sliding_layers(const Fields& fields, std::string_view name, bool uses_window, Config& config) {
   config.is_sliding_layer.assign(config.n_layers, false);
   const Json* types = fields.find("layer_types");
@@ -182,7 +182,7 @@ Status parse_router(const Fields& fields, std::string_view name, Config& config)
     if (type != "single" && type != "separate") return fields.wrong("router_type", "\"single\" or \"separate\"");
     router.separate = type == "separate";
   }
-  // Two factors of at most 2^20 each: neither half can overflow, and a half beyond 2^20 is too large by itself.
+  // Two factors of at most 2^20 each: neither product can overflow, and one beyond 2^20 is too large by itself.
   uint64_t n_groups = router.n_groups(), group_size = router.group_size();
   if (n_groups > max_experts || group_size > max_experts || n_groups * group_size != n_experts) {
     return inconsistent(
@@ -215,7 +215,7 @@ Status parse_moe_layers(const Fields& fields, Config& config) {
   if (!dense->is_array()) return fields.wrong("mlp_only_layers", "a list of layers");
   for (const Json& layer : *dense) {
     if (!layer.is_number_integer()) return fields.wrong("mlp_only_layers", "a list of layers");
-    // Layers that there are not are harmless, and stand in files made from deeper models.
+    // Indices of layers that do not exist are harmless, and occur in files made from deeper models.
     const bool exists = layer.is_number_unsigned() && layer.get<uint64_t>() < config.n_layers;
     if (exists) config.is_moe_layer[layer.get<uint64_t>()] = false;
   }
@@ -237,7 +237,7 @@ Status parse_moe(const Fields& fields, std::string_view name, Config& config) {
   return {};
 }
 
-// Parameters in total and per token. In floating point it cannot overflow, which is how sizes are checked first.
+// Parameters in total and per token. Evaluated in floating point first, which cannot overflow, to check the size.
 template <class Number>
 std::pair<Number, Number> count(const Config& config) {
   auto n = [](uint64_t size) { return static_cast<Number>(size); };

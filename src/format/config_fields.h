@@ -14,7 +14,7 @@ namespace finermoe {
 
 class Fields {
  public:
-  // Of an object; `name` stands for it in messages. Both must outlive the fields.
+  // The members of `object`; `name` is its name in messages. Both must outlive the fields.
   Fields(const Json& object, std::string_view name) : object_(object), name_(name) {}
 
   const Json* find(std::string_view key) const {
@@ -22,7 +22,7 @@ class Fields {
     return place == object_.end() || place->is_null() ? nullptr : &*place;
   }
 
-  // Whether the key is there and its value null, where that means something else than no key.
+  // Whether the key is present with the value null, where that differs in meaning from an absent key.
   bool is_null(std::string_view key) const {
     const Json* value = object_.find(key);
     return value != nullptr && value->is_null();
@@ -41,7 +41,7 @@ class Fields {
                   found);
   }
 
-  // Absent values answer `otherwise`, or are an error where there is none.
+  // For absent values returns `otherwise`, or an error if that is not given.
   Result<uint64_t> get_uint(std::string_view key, uint64_t least, uint64_t most,
                             std::optional<uint64_t> otherwise = {}) const {
     const Json* value = find(key);

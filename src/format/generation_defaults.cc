@@ -23,7 +23,7 @@ std::optional<int64_t> whole_of(const Json& value) {
   return static_cast<int64_t>(*number);
 }
 
-// A value that is absent or null leaves `out` as it is, and -1 sets it to `off`, which is what it stands for.
+// An absent or null value leaves `out` as it is; -1 means off and sets it to `off`.
 Status read_count(const Fields& fields, std::string_view key, uint64_t off, uint64_t& out) {
   const Json* value = fields.find(key);
   if (value == nullptr) return {};
@@ -66,7 +66,7 @@ Status read_flag(const Fields& fields, std::string_view key, bool& out) {
   return {};
 }
 
-// An id, or a list of them; -1 is none. Which ids the vocabulary has is not known here.
+// An id, or a list of them; -1 is none. The vocabulary is not known here, so ids are not checked.
 Status read_stop_ids(const Fields& fields, std::vector<int32_t>& ids) {
   constexpr std::string_view key = "eos_token_id";
   const Json* value = fields.find(key);
@@ -109,8 +109,8 @@ Result<GenerationDefaults> GenerationDefaults::parse(std::optional<std::string_v
   FM_TRY(read_share(fields, "top_p", 1, defaults.top_p));
   FM_TRY(read_share(fields, "min_p", 0, defaults.min_p));
   FM_TRY(read_share(fields, "typical_p", 1, defaults.typical_p));
-  // As in transformers, a top_p of 0 leaves the likeliest token, a min_p of 1 those that are as likely, and a typical_p
-  // of 0 makes no sense. The options have neither end: what is next to it does the same.
+  // As in transformers, a top_p of 0 keeps only the likeliest token, a min_p of 1 those equally likely, and a typical_p
+  // of 0 is invalid. The options exclude these endpoints; the nearest allowed value has the same effect.
   defaults.top_p = std::max(defaults.top_p, std::numeric_limits<double>::denorm_min());
   defaults.min_p = std::min(defaults.min_p, std::nextafter(1.0, 0.0));
   if (defaults.typical_p == 0) return fields.wrong("typical_p", "a number above 0, up to 1");

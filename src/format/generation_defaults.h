@@ -10,7 +10,7 @@
 
 namespace finermoe {
 
-// generation_config.json, and the defaults of what it does not say.
+// The values of generation_config.json, with defaults for those it does not give.
 struct GenerationDefaults {
   std::vector<int32_t> stop_ids;  // eos_token_id: a number or a list; config.json's where the file has none
   bool do_sample = false;
@@ -18,8 +18,8 @@ struct GenerationDefaults {
   uint64_t top_k = 50;          // Hugging Face's default, used only with do_sample
   uint64_t max_new_tokens = 0;  // 0: not given
   uint64_t min_new_tokens = 0;
-  // As GenerationConfig of transformers reads them: 20.0 is 20, 1 is true, -1 is off or none; keys that are not known
-  // are left aside. A value that makes no sense is CONFIG_VALUE.
+  // Reads them like GenerationConfig of transformers: 20.0 is 20, 1 is true, -1 is off or none; unknown keys are
+  // ignored. An invalid value is CONFIG_VALUE.
   static Result<GenerationDefaults> parse(std::optional<std::string_view> generation_config_json,
                                           std::string_view config_json);
 };

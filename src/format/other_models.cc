@@ -47,7 +47,7 @@ Status adapter_error(std::string_view name) {
   return Status(
       FINERMOE_ERROR_UNSUPPORTED,
       format_text(name,
-                  " is an adapter (LoRA) and no model: merge it into its base model (merge_and_unload of peft) "
+                  " is an adapter (LoRA), not a model: merge it into its base model (merge_and_unload of peft) "
                   "and open the result"),
       "a model", "an adapter");
 }

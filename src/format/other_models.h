@@ -1,4 +1,4 @@
-// Directories and tensors that belong to something else than a model of this library, told by their names.
+// Recognizes, by their names, directories and tensors that belong to something other than a model of this library.
 #pragma once
 
 #include <string>
@@ -9,10 +9,11 @@
 
 namespace finermoe {
 
-// A directory without `missing`, a file that every model has: says what it is instead, where its files tell.
+// The error for a directory without `missing`, a file that every model has: says what the directory is instead, if its
+// files tell.
 Status missing_file_error(const File& directory, const std::string& missing);
 
-// Whether a tensor of this name is a part of an adapter (LoRA), and not of a model.
+// Whether a tensor of this name is part of an adapter (LoRA), not of a model.
 bool is_adapter_tensor(std::string_view name);
 Status adapter_error(std::string_view name);  // of a file or a directory
 

@@ -18,7 +18,7 @@ Result<std::optional<DType>> parse_type(const Fields& fields, std::string_view k
   return fields.wrong(key, "\"q8\", \"q4\" or \"source\"");
 }
 
-// bitsandbytes leaves its settings behind also where nothing was quantised.
+// bitsandbytes leaves its settings in the file even if nothing was quantized.
 bool is_switched_off(const Fields& fields, std::string_view method) {
   if (!method.empty() && method != "bitsandbytes") return false;
   bool says_so = false;
@@ -31,7 +31,7 @@ bool is_switched_off(const Fields& fields, std::string_view method) {
   return says_so;
 }
 
-// As people know it.
+// The method's common name.
 std::string name_of_method(const Fields& fields, const std::string& method) {
   constexpr struct {
     std::string_view method, name;

@@ -1,5 +1,5 @@
-// "quantization_config" of config.json: which types a quantised model's matrices have. The tensors' own shapes decide;
-// this is what a plan goes by, and what the writer of such a model is told.
+// "quantization_config" of config.json: which types a quantized model's matrices have. When a model is loaded the
+// tensors' own shapes decide; this serves plans and the writer of such a model.
 #pragma once
 
 #include <optional>
@@ -21,13 +21,13 @@ struct Quantization {
     std::optional<DType> dtype;  // Q8, Q4; nullopt, here and below: as in the source
   };
   std::optional<DType> weights, embeddings;  // the second of embeddings and head
-  std::vector<Override> overrides;           // the last that matches counts
+  std::vector<Override> overrides;           // the last match wins
 
-  // Of everything that may be in blocks; nullopt where a tensor keeps its type.
+  // The type of a tensor that may be in blocks; nullopt if it keeps its own.
   std::optional<DType> type_of(TensorKind kind, std::string_view name) const;
 
-  // UNSUPPORTED for other methods and versions than ours; nullopt for what bitsandbytes leaves behind with all of it
-  // switched off. `file_name` is used in messages.
+  // UNSUPPORTED for methods and versions other than ours; nullopt for settings of bitsandbytes that are all switched
+  // off. `file_name` is used in messages.
   static Result<std::optional<Quantization>> parse(const Json& value, std::string_view file_name);
   Json to_json() const;
 };

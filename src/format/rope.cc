@@ -18,7 +18,7 @@ Status not_supported(std::string_view name, const std::string& found) {
 }
 
 Result<RopeScaling> parse_scaling(const Fields& in, std::string_view name) {
-  // Older files say "type"; where both are there, the newer key counts.
+  // Older files say "type"; if both are present, the newer key counts.
   FM_ASSIGN(const std::string older, in.get_string("type", "default"));
   FM_ASSIGN(const std::string type, in.get_string("rope_type", older));
   if (type == "default") return RopeScaling::none;
@@ -28,7 +28,7 @@ Result<RopeScaling> parse_scaling(const Fields& in, std::string_view name) {
   return not_supported(name, type);
 }
 
-// How much longer contexts sharpen attention, to be made up for (YaRN, arXiv 2309.00071).
+// The attention scaling that compensates for longer contexts (YaRN, arXiv 2309.00071).
 double yarn_scale(double factor, double mscale) { return factor <= 1 ? 1 : 0.1 * mscale * std::log(factor) + 1; }
 
 Status parse_yarn(const Fields& in, const Fields& fields, uint64_t max_positions, Rope& rope) {
@@ -47,13 +47,13 @@ Status parse_yarn(const Fields& in, const Fields& fields, uint64_t max_positions
   FM_ASSIGN(rope.attention_factor, in.get_double("attention_factor", -most, most, by_default));
   FM_ASSIGN(rope.beta_fast, in.get_double("beta_fast", 0, most, 0));
   FM_ASSIGN(rope.beta_slow, in.get_double("beta_slow", 0, most, 0));
-  if (rope.beta_fast == 0) rope.beta_fast = 32;  // 0 stands for the default, as in transformers
+  if (rope.beta_fast == 0) rope.beta_fast = 32;  // 0 means the default, as in transformers
   if (rope.beta_slow == 0) rope.beta_slow = 1;
   FM_ASSIGN(rope.truncate, in.get_bool("truncate", !in.is_null("truncate")));  // and null for false
   return {};
 }
 
-// Where along the frequencies one makes so many rotations within the original positions.
+// The (fractional) index of the frequency that makes this many rotations within the original positions.
 double frequency_with(const Rope& rope, double rotations, double head_size) {
   return head_size * std::log(rope.original_positions / (rotations * 2 * std::numbers::pi)) /
          (2 * std::log(rope.theta));
@@ -64,7 +64,7 @@ void scale_yarn(const Rope& rope, uint64_t head_size, std::span<float> frequenci
   double low = frequency_with(rope, rope.beta_fast, d), high = frequency_with(rope, rope.beta_slow, d);
   if (rope.truncate) low = std::floor(low), high = std::ceil(high);
   low = std::max(low, 0.0), high = std::min(high, d - 1);
-  if (low == high) high += 0.001;  // no division by zero
+  if (low == high) high += 0.001;  // avoids division by zero
   for (size_t i = 0; i < frequencies.size(); i++) {
     const float ramp = (static_cast<float>(i) - static_cast<float>(low)) / static_cast<float>(high - low);
     const float kept = 1 - (ramp < 0 ? 0 : ramp > 1 ? 1 : ramp);
@@ -89,7 +89,7 @@ void scale_llama3(const Rope& rope, std::span<float> frequencies) {
   }
 }
 
-// A hostile or careless file may ask for what has no value.
+// A hostile or careless file may give parameters that yield no finite value.
 Status check_finite(const Rope& rope, std::string_view name, uint64_t head_size) {
   std::vector<float> frequencies(head_size / 2);
   rope.frequencies(head_size, frequencies);
@@ -105,7 +105,7 @@ Status check_finite(const Rope& rope, std::string_view name, uint64_t head_size)
 }  // namespace
 
 Result<Rope> Rope::parse(const Fields& fields, std::string_view name, uint64_t max_positions, uint64_t head_size) {
-  // transformers reads "rope_scaling" where it holds anything, and otherwise its newer name.
+  // transformers reads "rope_scaling" if it is not empty, and otherwise the newer name.
   const Json empty = Json::object();
   const Json* object = &empty;
   const char* key = "rope_scaling";
@@ -128,7 +128,7 @@ Result<Rope> Rope::parse(const Fields& fields, std::string_view name, uint64_t m
   FM_ASSIGN(rope.scaling, parse_scaling(in, name));
   if (rope.scaling == RopeScaling::none) return rope;
 
-  FM_ASSIGN(double rotated, fields.get_double("partial_rotary_factor", 0, 1, 1));  // read with a scaling only
+  FM_ASSIGN(double rotated, fields.get_double("partial_rotary_factor", 0, 1, 1));  // read only with a scaling
   FM_ASSIGN(rotated, in.get_double("partial_rotary_factor", 0, 1, rotated));
   const auto d = static_cast<double>(head_size);
   if (std::floor(d * rotated) != d) return not_supported(name, format_text("partial_rotary_factor ", rotated));
@@ -162,8 +162,8 @@ const char* Rope::scaling_name() const {
 }
 
 uint64_t Rope::scaled_positions(uint64_t max_positions) const {
-  // Qwen2.5 and the early Llamas keep the max_position_embeddings of training where the scaling is written down;
-  // Llama 3 and others give the final number.
+  // With a scaling, Qwen2.5 and early Llamas keep the max_position_embeddings of training; Llama 3 and others give the
+  // final number.
   const double base = scaling == RopeScaling::linear ? static_cast<double>(max_positions)
                       : scaling == RopeScaling::yarn ? original_positions
                                                      : 0;

@@ -1,5 +1,5 @@
-// Rotary position embedding: the frequencies, and the ways to scale them for more positions than a model was trained
-// with. Names and arithmetic are those of transformers.
+// Rotary position embedding (RoPE): the frequencies, and the ways to scale them for more positions than in training.
+// Names and arithmetic are those of transformers.
 #pragma once
 
 #include <cstdint>
@@ -17,12 +17,12 @@ enum class RopeScaling { none, linear, yarn, llama3 };
 struct Rope {
   RopeScaling scaling = RopeScaling::none;
   double theta = 10000;           // the base of the frequencies
-  double factor = 1;              // by which frequencies are divided, where they are
-  double attention_factor = 1;    // of cosines and sines (yarn)
-  double original_positions = 0;  // for which the model was trained (yarn, llama3)
-  double beta_fast = 0;           // yarn: frequencies with more rotations in them are kept
-  double beta_slow = 0;           //   and those with fewer divided, with a ramp in between,
-  bool truncate = true;           //   which begins and ends at whole frequencies
+  double factor = 1;              // the divisor of those frequencies that are scaled
+  double attention_factor = 1;    // multiplies cosines and sines (yarn)
+  double original_positions = 0;  // that the model was trained for (yarn, llama3)
+  double beta_fast = 0;           // yarn: frequencies with more rotations than this are kept,
+  double beta_slow = 0;           //   those with fewer than this divided, with a ramp in between,
+  bool truncate = true;           //   whose ends are rounded to whole indices
   double low_freq_factor = 0;     // llama3: wavelengths over original_positions / low_freq_factor are divided,
   double high_freq_factor = 0;    //   those below original_positions / high_freq_factor kept
 
@@ -30,7 +30,7 @@ struct Rope {
   static Result<Rope> parse(const Fields& fields, std::string_view name, uint64_t max_positions, uint64_t head_size);
 
   const char* scaling_name() const;
-  // As many positions as the scaling is for; `max_positions` at least.
+  // The number of positions with scaling; at least `max_positions`.
   uint64_t scaled_positions(uint64_t max_positions) const;
   // out [head_size / 2], in radians per position
   void frequencies(uint64_t head_size, std::span<float> out) const;

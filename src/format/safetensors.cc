@@ -12,7 +12,7 @@ namespace {
 
 constexpr uint64_t max_header_size = 512 << 20;
 
-// Feeds nlohmann's parser from `*at`, so that a handler knows where in the text the parser stands.
+// Feeds nlohmann's parser from `*at`, so that a handler knows where in the text the parser is.
 struct Cursor {
   using iterator_category = std::input_iterator_tag;
   using value_type = char;
@@ -28,7 +28,7 @@ struct Cursor {
   bool operator==(const Cursor& other) const { return *at == *other.at; }
 };
 
-// Bytes of an element of the types that safetensors knows and we do not compute with; 0: unknown.
+// Element size of safetensors types that we do not compute with; 0: unknown.
 uint64_t size_of_foreign(std::string_view dtype) {
   for (std::string_view name : {"BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"}) {
     if (dtype == name) return 1;
@@ -114,7 +114,7 @@ class Handler : public JsonSax {
   }
 
   bool end_array() override {
-    if (place_ == Place::offsets && n_offsets_ != 2) return malformed("less than two data_offsets");
+    if (place_ == Place::offsets && n_offsets_ != 2) return malformed("fewer than two data_offsets");
     return go(Place::tensor);
   }
 
@@ -148,7 +148,7 @@ class Handler : public JsonSax {
         "whole numbers below 2^64", "another number");
   }
 
-  // The key has just been read: unless it has escapes, it stands in the text right before the quote before at_.
+  // The key has just been read: unless it has escapes, its text ends right before the quote before at_.
   bool top_key(string_t& name) {
     in_metadata_ = name == "__metadata__";
     if (in_metadata_) return saw_metadata_ ? malformed("a second __metadata__") : (saw_metadata_ = true);
@@ -195,7 +195,7 @@ class Handler : public JsonSax {
           format_text("tensor ", entry_.name, " ends at byte ", entry_.end, " of the data, which has ", data_size_),
           format_text("at least ", entry_.end, " bytes of data"), format_text(data_size_, " bytes"));
     }
-    // Bytes of the shape [panels, blocks of a panel, bytes of a block] are a matrix in a block format.
+    // Bytes (U8) of shape [panels, blocks per panel, bytes per block] are a matrix in a block format.
     const bool blocked = entry_.rank == 3 && entry_.dtype_name == "U8" && elements_ != 0;
     if (blocked && (block_ == q8_block_bytes || block_ == q4_block_bytes)) {
       entry_.dtype = block_ == q8_block_bytes ? DType::q8 : DType::q4;
@@ -218,7 +218,7 @@ class Handler : public JsonSax {
   Status status_;
   Place place_ = Place::start;
   bool in_metadata_ = false, saw_metadata_ = false;
-  SafetensorsEntry entry_;  // the tensor that is being read; so the next four
+  SafetensorsEntry entry_;  // the tensor being read, like the next four
   uint64_t elements_ = 1, block_ = 0;
   unsigned n_offsets_ = 0, fields_seen_ = 0;
   unsigned field_ = 0;
@@ -236,12 +236,12 @@ Status check_overlap(const std::vector<SafetensorsEntry>& entries, std::string_v
     return Status(FINERMOE_ERROR_OFFSETS_OVERLAP,
                   format_text(file_name, ": tensor ", b.name, " begins at byte ", b.begin,
                               " of the data, inside tensor ", a.name, ", which ends at ", a.end),
-                  format_text("a begin of at least ", a.end), format_text(b.begin));
+                  format_text("an offset of at least ", a.end), format_text(b.begin));
   }
   return {};
 }
 
-// Whether a text ends before the JSON object that it begins with does.
+// Whether a text ends before the JSON object it begins with is complete.
 bool is_cut_off(std::string_view text) {
   int depth = 0;
   bool in_string = false;

@@ -12,7 +12,8 @@ namespace {
 
 constexpr int max_depth = 64;
 
-// Fills the tables as the text goes by: for 11,000 tensors a document in memory would take longer than all the rest.
+// Fills the tables while parsing: for 11,000 tensors, building a document in memory would take longer than all the
+// rest.
 class Handler : public JsonSax {
  public:
   Handler(std::string_view json, std::string_view name) : json_(json), name_(name) {}

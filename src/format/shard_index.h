@@ -15,7 +15,7 @@ struct ShardIndex {
   std::vector<std::string> files;                         // sorted
   std::vector<std::pair<std::string, uint32_t>> tensors;  // name, and its file in `files`
 
-  // Forgets a file, and what is said to be in it.
+  // Removes a file, and the tensors said to be in it.
   void erase(uint32_t file);
 
   // {"metadata": anything, "weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors", …}}

@@ -1,4 +1,4 @@
-// The tensors that a configuration asks for (docs/finermoe-layer.md, section 2).
+// The tensors that a configuration requires (docs/finermoe-layer.md, section 2).
 #include "format/tensor_table.h"
 
 namespace finermoe {

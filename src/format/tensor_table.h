@@ -11,7 +11,7 @@
 
 namespace finermoe {
 
-// What a tensor is for: the plan and the quantisation policy go by it.
+// What a tensor is for; the plan and the quantization policy depend on it.
 enum class TensorKind {
   embedding,
   head,
@@ -39,7 +39,7 @@ enum class TensorRole {
   v_bias,
   o,
   post_attention_norm,
-  gate,  // gate, up, down: of an FFN, which the kind tells (dense, shared, routed)
+  gate,  // gate, up, down: of an FFN, which the kind identifies (dense, shared, routed)
   up,
   down,
   router,
@@ -55,7 +55,7 @@ inline constexpr TensorRole ffn_roles[] = {TensorRole::gate, TensorRole::up, Ten
 
 inline constexpr std::string_view embedding_name = "model.embed_tokens.weight", head_name = "lm_head.weight";
 
-// Whether a tensor of this kind may be in a block format: matrices, but those that decide where tokens go.
+// Whether a tensor of this kind may be in a block format: all matrices except routers and gates.
 constexpr bool can_be_blocked(TensorKind kind) {
   return kind == TensorKind::embedding || kind == TensorKind::head || kind == TensorKind::attention ||
          kind == TensorKind::dense || kind == TensorKind::shared || kind == TensorKind::routed ||
@@ -70,7 +70,7 @@ struct TensorSpec {
   uint64_t columns = 0;
   std::string_view formula;    // "[num_experts, hidden_size]", for messages
   int64_t layer = -1;          // -1: outside the layers
-  int64_t expert = -1;         // of the layer; -1: not a routed expert's
+  int64_t expert = -1;         // within the layer; -1: not of a routed expert
   int64_t expert_of_all = -1;  // the same among the experts of all layers
   uint64_t elements() const { return rows * (columns ? columns : 1); }
 };
@@ -79,9 +79,9 @@ struct TensorSpec {
 // Stops at the first error.
 Status for_each_tensor(const Config& config, FunctionRef<Status(const TensorSpec&)> visit);
 
-// The name of an FFN's matrix: `kind` is dense, shared or routed, of which the last has experts.
+// The name of an FFN's matrix; `kind` is dense, shared or routed, and only routed ones have an expert.
 std::string ffn_tensor_name(TensorKind kind, TensorRole role, int64_t layer, int64_t expert = -1);
-// "model.layers.3.mlp.experts.5", with which the names of an expert's matrices begin.
+// "model.layers.3.mlp.experts.5", the prefix of the names of an expert's matrices.
 std::string expert_name(int64_t layer, int64_t expert);
 
 }  // namespace finermoe

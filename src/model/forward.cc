@@ -7,7 +7,7 @@
 namespace finermoe {
 namespace {
 
-// The pass on every device that takes part, to its end, whatever happens.
+// A pass on every participating device; the destructor ends it whatever happens.
 class Pass {
  public:
   explicit Pass(Scratch& scratch) : scratch_(scratch) {}
@@ -22,7 +22,7 @@ class Pass {
     }
     return {};
   }
-  // Until all is done; the error of the first of n rows that has one.
+  // Waits until all is done; returns the error of the first of n rows that has one.
   Status wait(size_t n) {
     FM_TRY(scratch_.main().wait());
     for (size_t row = 0; row < n; row++) FM_TRY(scratch_.main().row_error(row));
@@ -50,7 +50,7 @@ void copy_to_host(const Route& route, const RouterShape& shape, size_t n, const 
   step.download<int32_t>(route.groups, {out.groups, n * shape.granularity_output});
 }
 
-// Final norm, for runs of neighbouring rows at a time, and head.
+// Final norm, for runs of adjacent rows at a time, and head.
 Status read_out(const Model& model, const Readout& readout, const ForwardHooks& hooks, size_t n, Pass& pass,
                 Step& step) {
   const uint64_t h = model.config.hidden_size;

@@ -8,28 +8,28 @@
 
 namespace finermoe {
 
-// What the forward pass asks, and where it tells what it sees.
+// Hooks by which the forward pass asks whether to go on, and reports routes.
 struct ForwardHooks {
-  // Before each layer: anything but ok stops the pass and is returned.
+  // Called before each layer; anything but ok stops the pass and is returned.
   FunctionRef<Status()> go_on;
-  // Of each MoE layer, in their order: where its route goes on the host when the pass is done. Empty: nowhere.
+  // For each MoE layer, in order: where to copy its route on the host when the pass is done. Empty: nowhere.
   std::span<const HostRoute> routes = {};
 };
 
-// What a pass gives of some of its rows, on the host.
+// What a pass returns to the host for some of its rows.
 struct Readout {
   // Some of the read-out rows [begin, end): their logits [end - begin, vocab].
   using LogitsBlock = FunctionRef<void(size_t begin, size_t end, const float* logits)>;
 
   std::span<const size_t> rows = {};          // indices into the batch, ascending
-  float* hidden = nullptr;                    // [rows, h] after the last norm, or null: not wanted
+  float* hidden = nullptr;                    // [rows, h] after the final norm, or null: not wanted
   float* logits = nullptr;                    // [rows, vocab], or null: not computed
-  const LogitsBlock* logits_block = nullptr;  // told the logits of logits_block_rows at a time, for which `logits`
-  size_t logits_block_rows = 0;               //   has room, where not all can be held at once
+  const LogitsBlock* logits_block = nullptr;  // called with the logits of logits_block_rows rows at a time, for which
+  size_t logits_block_rows = 0;               //   `logits` has room, if they cannot all be held at once
 };
 
-// Computes all rows, and writes their keys and values into the caches. NOT_FINITE for a router logit that is not
-// finite: then scratch.main().row_error() tells which rows failed, and what was read out is worth nothing.
+// Computes all rows, and writes their keys and values into the caches. NOT_FINITE for a non-finite router logit: then
+// scratch.main().row_error() tells which rows failed, and what was read out is meaningless.
 Status forward(const Model& model, const RaggedBatch& batch, Precision precision, const Readout& readout,
                Scratch& scratch, const ForwardHooks& hooks);
 

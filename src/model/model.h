@@ -10,13 +10,13 @@
 
 namespace finermoe {
 
-// Any number of threads may run it at once, each with scratch of its own.
+// Any number of threads may run it at once, each with its own scratch.
 struct Model {
   std::shared_ptr<const Checkpoint> checkpoint;
   Config config;
   Placement placement;
   Weights weights;
-  std::shared_ptr<ExpertPages> expert_pages;  // null: the system alone decides which are in memory
+  std::shared_ptr<ExpertPages> expert_pages;  // null: only the system decides which are in memory
 
   AttentionShape attention_shape(size_t layer) const {
     return {config.hidden_size, config.n_heads, config.n_kv_heads, config.head_size, config.window_of(layer)};

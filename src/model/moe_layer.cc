@@ -12,11 +12,11 @@ struct ExpertPart {
   std::span<const uint32_t> experts;  // ascending indices into those of the layer
 };
 
-// The experts of a layer, part by part: of each device those that it has. Where their pages may have to be read, only
-// the chosen ones, in runs: while one is used, the next is being read.
+// The experts of a layer, part by part: for each device, those that it has. If their pages may have to be read from
+// disk, only the chosen ones, in runs: while one run is used, the next is being read.
 class ExpertParts {
  public:
-  // `chosen` [n_choices] of the route, on the host; looked at where there are pages.
+  // `chosen` [n_choices] of the route, on the host; used only if there are `pages`.
   ExpertParts(ExpertPages* pages, const MoeWeights& weights, std::span<const int32_t> chosen)
       : pages_(pages), first_expert_(weights.first_expert), parts_(weights.parts) {
     if (pages != nullptr) {
@@ -29,7 +29,7 @@ class ExpertParts {
     read_next();
   }
 
-  // The next part, or one without experts.
+  // The next part; without experts at the end.
   ExpertPart advance() {
     const ExpertPart part = next_;
     if (!part.experts.empty()) read_next();
@@ -58,8 +58,8 @@ class ExpertParts {
   ExpertPages* const pages_;
   const size_t first_expert_;
   std::vector<DeviceExperts> chosen_;
-  std::span<const DeviceExperts> parts_;  // that are left
-  size_t n_taken_ = 0;                    // of the experts of the first of these
+  std::span<const DeviceExperts> parts_;  // not yet finished
+  size_t n_taken_ = 0;                    // of the first one's experts
   ExpertPart next_{};
 };
 
@@ -77,7 +77,7 @@ void send_to_other_devices(const MoeWeights& weights, size_t n_values, size_t n_
   }
 }
 
-// out += the sums of those other devices that have computed some, in their order
+// out += the sums from the other devices that computed some experts, in device order
 Status add_from_other_devices(const DeviceSet& have_sums, size_t n_values, DevicePtr<float> out, Scratch& s) {
   for (size_t device = 1; device < s.n_devices(); device++) {
     if (!have_sums[device]) continue;
@@ -116,7 +116,7 @@ Status moe_layer(const Model& model, const MoeWeights& weights, size_t n, Scratc
   ExpertParts parts(model.expert_pages.get(), weights, chosen);
   send_to_other_devices(weights, n_values, n_choices, s);
 
-  // Step 8: the shared expert, gated by a sigmoid; chosen experts are read from the disk meanwhile.
+  // Step 8: the shared expert, gated by a sigmoid; meanwhile the chosen experts are read from disk.
   if (weights.shared.gate) step.gated_ffn(a.normed, weights.shared, weights.shared_gate, n, a.x);
 
   // Steps 6 and 7: the weighted sum inside each output component, the concatenation across them, and its projection.

@@ -1,4 +1,5 @@
-// What one pass needs on every device that takes part, and between them. Used by one pass at a time, then by the next.
+// What one pass needs on every participating device, and between them. Used by one pass at a time and reused by the
+// next.
 #pragma once
 
 #include <memory>
@@ -15,14 +16,14 @@ class Scratch {
   static Result<std::unique_ptr<Scratch>> make(const Model& model, size_t n_rows, uint64_t n_positions,
                                                std::shared_ptr<MemoryAccount> account);
 
-  // Of a device of the placement; the first one's is that of the pass.
+  // The step of a device of the placement; the first one's is the main step of the pass.
   Step& step(size_t device) { return *steps_[device]; }
   Step& main() { return *steps_[0]; }
   size_t n_devices() const { return steps_.size(); }
   size_t n_rows() const { return steps_[0]->n_rows(); }
   uint64_t n_positions() const { return steps_[0]->n_positions(); }
 
-  // On the host, where the experts of a route have to be known there, or are another device's.
+  // On the host; used if the route's experts must be known there, or are on another device.
   int32_t* experts = nullptr;  // [n_rows, k]
   float* weights = nullptr;    // [n_rows, k]
   float* hidden = nullptr;     // [n_rows, h]

@@ -54,7 +54,7 @@ WeightView* place_of(const TensorSpec& spec, Weights& weights) {
   return nullptr;
 }
 
-// Tensors of one device, and where their views belong.
+// Tensors of one device, and where to store their views.
 struct DeviceTensors {
   std::vector<const Tensor*> tensors;
   std::vector<WeightView*> places;

@@ -1,4 +1,4 @@
-// The weights of a model, as its devices see them: where they lie in the checkpoint, or copies in the device's memory.
+// The weights of a model, as views for its devices: in place in the checkpoint, or copies in the device's memory.
 #pragma once
 
 #include <memory>
@@ -11,13 +11,13 @@
 
 namespace finermoe {
 
-// Experts of a layer that one device has.
+// The experts of a layer that are on one device.
 struct DeviceExperts {
   size_t device;                  // index into Placement::devices
   std::vector<uint32_t> experts;  // ascending indices into those of the layer
 };
 
-// The FFN half of a layer: a dense FFN, or router, experts and what stands beside them.
+// The FFN half of a MoE layer: router, experts, and the shared expert and projection beside them.
 struct MoeWeights {
   RouterWeights router;
   std::span<const FfnWeights> experts;  // [N]: gate, up [H_e, h]; down [h / G_O, H_e]
@@ -42,16 +42,16 @@ struct Weights {
   WeightView norm;       // [h]
   WeightView head;       // [vocab, h]; the embedding where it is tied
   std::vector<LayerWeights> layers;
-  std::vector<FfnWeights> experts;  // of all layers; LayerWeights::moe.experts are parts of it
+  std::vector<FfnWeights> experts;  // of all layers; LayerWeights::moe.experts point into it
 
-  // The checkpoint was checked when it was opened: every tensor is there. A head that config.json ties to the
-  // embeddings is taken to be them, until Checkpoint::resolved_config() says otherwise: then bind_head().
+  // The checkpoint was validated when it was opened: every tensor is present. A head that config.json ties to the
+  // embeddings is assumed to be tied until Checkpoint::resolved_config() says otherwise; then call bind_head().
   static Result<Weights> bind(const Checkpoint& checkpoint, const Placement& placement,
                               std::shared_ptr<MemoryAccount> account, const Progress& progress);
   Status bind_head(const Checkpoint& checkpoint, const Placement& placement, std::shared_ptr<MemoryAccount> account);
 
  private:
-  std::vector<std::unique_ptr<DeviceMemory>> memory_;  // that views point to, where they were copied
+  std::vector<std::unique_ptr<DeviceMemory>> memory_;  // that views of copied tensors point to
 };
 
 }  // namespace finermoe

@@ -8,11 +8,11 @@
 
 namespace finermoe {
 
-// Those that are built in, and those of a module, if `module` is not empty. The module stays loaded for as long as the
-// process lives. FILE_NOT_FOUND, FILE_UNREADABLE for what is no shared library, UNSUPPORTED for one that is no module,
-// or one of another build.
+// The built-in devices, and those of a module if `module` is not empty. The module stays loaded until the process ends.
+// FILE_NOT_FOUND, FILE_UNREADABLE for something other than a shared library, UNSUPPORTED for one that is not a module,
+// or that comes from another build.
 Result<DeviceList> list_devices(DeviceList built_in, const std::string& module);
-// UNSUPPORTED where there is none of this name. An empty name stands for the first.
+// UNSUPPORTED if there is none of this name. An empty name means the first.
 Result<std::shared_ptr<const Device>> find_device(const DeviceList& devices, std::string_view name);
 
 }  // namespace finermoe

@@ -7,11 +7,11 @@
 namespace finermoe {
 namespace {
 
-// A fault maps as many bytes as this around the one that was touched, if they are in the page cache.
+// A page fault also maps this many bytes around the touched one, if they are in the page cache (fault-around).
 constexpr uint64_t fault_around = 64 << 10;
-// What one worker asks for at a time.
+// The bytes that one worker requests at a time.
 constexpr uint64_t piece = 1 << 20;
-// What is read while as much is used, where no budget says less.
+// The bytes of experts that are prefetched while as many are in use, unless the budget allows less.
 constexpr uint64_t longest_run = 64 << 20;
 
 }  // namespace

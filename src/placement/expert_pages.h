@@ -1,4 +1,4 @@
-// The memory of routed experts, where a model may be larger than what memory there is.
+// The memory of routed experts, when a model may be larger than the memory available.
 #pragma once
 
 #include <cstdint>
@@ -13,26 +13,26 @@
 
 namespace finermoe {
 
-// Asks for the pages of experts before they are used, and gives back those of the least recently used beyond a budget.
-// This changes when bytes are in memory, never what is computed. Thread-safe.
+// Prefetches the pages of experts before they are used, and evicts those of the least recently used beyond a budget.
+// This affects when bytes are in memory, never what is computed. Thread-safe.
 class ExpertPages {
  public:
   struct Options {
     bool prefetch = false;
     uint64_t budget = 0;  // bytes; 0: none
   };
-  // Of a checkpoint whose files are mapped.
+  // For a checkpoint whose files are mapped.
   ExpertPages(std::shared_ptr<const Checkpoint> checkpoint, const Options& options, std::shared_ptr<ThreadPool> pool);
 
   uint64_t largest() const { return largest_; }  // bytes of an expert
-  // Bytes of experts that are in memory at most, as far as they came there by use.
+  // An upper bound on the bytes of experts in memory, counting those that were brought in by use.
   uint64_t resident() const;
 
-  // How many of the next experts of a layer may be used together, so that as many again can be read meanwhile. At
+  // How many of the next experts of a layer may be used together, so that as many more can be read in the meantime. At
   // least 1.
   //   chosen [≥ 1] ascending indices among the experts of all layers
   size_t run_length(std::span<const uint32_t> chosen) const;
-  // They will be used soon, and those of earlier calls no more than any others.
+  // Announces that these experts will be used soon; those of earlier calls lose any priority.
   void will_use(std::span<const uint32_t> experts);
 
  private:
@@ -43,13 +43,13 @@ class ExpertPages {
   };
   struct Expert {
     std::vector<Extent> extents;
-    uint64_t bytes = 0;                   // that its use maps
-    std::list<uint32_t>::iterator place;  // in recent_; its end: not in memory
+    uint64_t bytes = 0;                   // that are mapped when it is used
+    std::list<uint32_t>::iterator place;  // in recent_; recent_.end(): not in memory
   };
   void add(uint32_t expert, const Tensor& tensor);
-  // What of a file comes to be mapped when an extent is used.
+  // The part of a file that is mapped when an extent is used.
   Extent mapped_by(const Extent& used) const;
-  // Puts experts in front of all others; returns what no longer fits the budget.
+  // Moves experts to the front of the LRU list; returns what no longer fits the budget.
   std::vector<Extent> make_room(std::span<const uint32_t> experts);
 
   const std::shared_ptr<const Checkpoint> checkpoint_;
@@ -59,7 +59,7 @@ class ExpertPages {
   uint64_t largest_ = 0;
 
   mutable std::mutex mutex_;
-  std::list<uint32_t> recent_;  // in memory, the last used first
+  std::list<uint32_t> recent_;  // in memory, most recently used first
   uint64_t resident_ = 0;
 };
 

@@ -1,4 +1,4 @@
-// Which device holds and computes what of a model.
+// Which device holds and computes which part of a model.
 #pragma once
 
 #include <cstdint>
@@ -15,9 +15,9 @@ struct OpenDevice {
 };
 
 struct Placement {
-  // The first one has everything but the routed experts of others, and the KV caches.
+  // The first one has everything, including the KV caches, except routed experts that others have.
   std::vector<OpenDevice> devices;
-  // Of every routed expert, counted through all layers: the index of its device. Empty: all are on the first.
+  // The device index of every routed expert, numbered through all layers. Empty: all are on the first.
   std::vector<uint8_t> device_of_expert;
 
   static Placement on(OpenDevice device) { return {{std::move(device)}, {}}; }

@@ -15,7 +15,7 @@ Result<Plan> make_plan(const Config& config, const Device& device, const PlanOpt
     switch (spec.kind) {
       case TensorKind::embedding:
         plan.embeddings += bytes;
-        if (!config.tied_embeddings) read = bytes / config.vocab_size;  // one row; a tied one is the head too
+        if (!config.tied_embeddings) read = bytes / config.vocab_size;  // one row; a tied one is also the head
         break;
       case TensorKind::head:
         plan.embeddings += bytes;

@@ -1,29 +1,29 @@
-// Bytes, before anything is loaded.
+// The memory plan, made before anything is loaded.
 #pragma once
 
 #include "backend/device.h"
 
 namespace finermoe {
 
-// What a host intends.
+// The workload to plan for.
 struct PlanOptions {
   uint64_t context_length = 0;  // tokens of every session
   DType kv_dtype = DType::f32;
   size_t chunk = 0;         // rows of the largest pass
-  uint64_t n_sessions = 1;  // that live at once
+  uint64_t n_sessions = 1;  // that exist at the same time
   uint32_t n_threads = 1;
 };
 
 struct Plan {
   uint64_t embeddings = 0, attention = 0, dense = 0, shared = 0, routed = 0, router = 0;  // weights
   uint64_t kv_cache = 0;                                                                  // of all sessions
-  uint64_t scratch = 0;          // of one step on all threads, and each session's row of logits
+  uint64_t scratch = 0;          // of one step on all threads, plus each session's row of logits
   uint64_t bytes_per_token = 0;  // weight bytes that decoding one token reads
   uint64_t every_token = 0;      // weights that every token reads
   uint64_t weights() const { return embeddings + attention + dense + shared + routed + router; }
 };
 
-// INVALID_ARGUMENT where 64 bits cannot count the bytes.
+// INVALID_ARGUMENT if a number of bytes overflows 64 bits.
 Result<Plan> make_plan(const Config& config, const Device& device, const PlanOptions& options);
 
 }  // namespace finermoe

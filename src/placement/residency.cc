@@ -13,9 +13,9 @@ struct Range {
   uint64_t begin, end;  // bytes
 };
 
-// The ranges of the tensors to lock, ascending, neighbours joined.
+// The ranges of the tensors to lock, ascending, adjacent ones joined.
 std::vector<Range> ranges_to_lock(const Checkpoint& checkpoint, const Config& config, Lock lock) {
-  constexpr uint64_t page = 4096;  // smaller gaps are not worth a range of their own
+  constexpr uint64_t page = 4096;  // smaller gaps are not worth splitting a range
   std::vector<Range> ranges;
   Status visited = for_each_tensor(config, [&](const TensorSpec& spec) {
     if (lock == Lock::all || is_read_by_every_token(config, spec.kind)) {
@@ -54,12 +54,12 @@ bool is_read_by_every_token(const Config& config, TensorKind kind) {
 
 Status lock_weights(const Checkpoint& checkpoint, Lock lock, const Progress& progress) {
   if (lock == Lock::none) return {};
-  constexpr uint64_t piece = 64 << 20;  // between two looks at the progress
+  constexpr uint64_t piece = 64 << 20;  // bytes between two progress reports
   FM_ASSIGN(const Config config, checkpoint.resolved_config());
   const std::vector<Range> ranges = ranges_to_lock(checkpoint, config, lock);
   uint64_t total = 0, done = 0;
   for (const Range& range : ranges) total += range.end - range.begin;
-  // A control group that runs out of memory ends the process instead of refusing.
+  // A cgroup that runs out of memory kills the process instead of failing the call.
   if (const uint64_t available = available_memory(); total > available) {
     return Status(
         FINERMOE_ERROR_OUT_OF_MEMORY,
@@ -70,7 +70,7 @@ Status lock_weights(const Checkpoint& checkpoint, Lock lock, const Progress& pro
     const FileBytes& file = *checkpoint.files()[range.file];
     for (uint64_t begin = range.begin, end; begin < range.end; begin = end) {
       FM_TRY(progress.report("lock", done, total));
-      end = std::min(begin / piece * piece + piece, range.end);  // on the border of a page, or the last
+      end = std::min(begin / piece * piece + piece, range.end);  // on a page boundary, or the end
       FM_TRY(file.lock(begin, end - begin));
       done += end - begin;
     }

@@ -1,5 +1,5 @@
-// Which weights stay in memory: what is locked there, and how the routed experts of a model that may be larger than
-// memory come and go.
+// Which weights stay in memory: which are locked there, and how the routed experts of a model that may be larger than
+// memory are paged in and out.
 #pragma once
 
 #include <memory>
@@ -29,15 +29,14 @@ struct ResidencyOptions {
   uint64_t expert_budget = 0;  // bytes; 0: none
 };
 
-// Whether every token reads a tensor: not the routed experts, nor a table of embeddings that is not the head as well.
+// Whether every token reads a tensor: all but routed experts and an embedding that is not also the head.
 bool is_read_by_every_token(const Config& config, TensorKind kind);
 
-// Locks what is to be locked, in phase "lock", in bytes; OUT_OF_MEMORY where the system refuses.
+// Locks the weights that `lock` selects (phase "lock", in bytes); OUT_OF_MEMORY if the system refuses.
 Status lock_weights(const Checkpoint& checkpoint, Lock lock, const Progress& progress);
 
-// Null where nothing is to be done about the experts: a dense model, files that are not mapped, a device that has
-// copies, or, unless something was asked for, files that fit into memory. INVALID_ARGUMENT for a budget that cannot be
-// kept.
+// Null if the experts need no management: a dense model, files that are not mapped, a device with its own copies, or,
+// unless requested, files that fit into memory. INVALID_ARGUMENT for a budget that cannot be met.
 Result<std::shared_ptr<ExpertPages>> manage_experts(std::shared_ptr<const Checkpoint> checkpoint,
                                                     const ResidencyOptions& options, bool device_copies_weights,
                                                     std::shared_ptr<ThreadPool> pool);

@@ -41,8 +41,8 @@ Result<size_t> Batch::step(const CancelFlag* cancel) {
 }
 
 Result<Batch::Step> Batch::advance(const CancelFlag* cancel) {
-  // Everybody who takes part is held for the step: a member that another thread uses just now sits this one out, and
-  // one that cannot go on holds nobody else up.
+  // All participants are held for the step: a member in use by another thread skips this step, and one that cannot go
+  // on does not block the others.
   std::deque<ExclusiveUse> held;
   std::vector<Generation*> decoding, prefilling;
   Step step;
@@ -68,7 +68,7 @@ Result<Batch::Step> Batch::advance(const CancelFlag* cancel) {
   }
   turn_++;
 
-  // All who decode, and prompts in turn as far as a chunk reaches.
+  // All members that decode, and prompts in turn until a chunk is full.
   constexpr size_t last_of_one = 0;
   std::deque<size_t> last_rows;
   std::vector<StepPart> parts;
@@ -96,9 +96,9 @@ Result<Batch::Step> Batch::advance(const CancelFlag* cancel) {
   return step;
 }
 
-// Without those whose part fails alone: they leave `n_active`, and the step is run again, so that the others have the
-// logits that they would have had without them. Where memory is too short for all at once, some wait for the next step:
-// each has, alone, what it needs.
+// Parts that fail alone are dropped: they leave `n_active`, and the step is run again, so that the others get the
+// logits that they would have had without them. If there is not enough memory for all at once, some wait for the next
+// step: each has enough for itself.
 Status Batch::compute(std::vector<StepPart>& parts, std::vector<Generation*>& taking_part, size_t& n_active,
                       const StopSignals& stop) {
   const uint64_t vocab = model_->config().vocab_size;
@@ -110,7 +110,7 @@ Status Batch::compute(std::vector<StepPart>& parts, std::vector<Generation*>& ta
     const size_t n_before = parts.size();
     for (size_t i = n_before; i-- > 0;) {
       if (parts[i].status.ok()) continue;
-      if (parts[i].status.code() != FINERMOE_ERROR_BUSY) {  // a trace in use is free again sometime
+      if (parts[i].status.code() != FINERMOE_ERROR_BUSY) {  // a trace in use will be free again
         taking_part[i]->set_aside(std::move(parts[i].status));
         n_active--;
       }
@@ -123,7 +123,7 @@ Status Batch::compute(std::vector<StepPart>& parts, std::vector<Generation*>& ta
     taking_part.resize(parts.size());
   }
   const double seconds = watch.seconds();
-  std::vector<std::span<const float>> rows;  // of each part, empty where a prompt goes on
+  std::vector<std::span<const float>> rows;  // of each part; empty if its prompt continues
   size_t n_rows = 0;
   for (const StepPart& part : parts) {
     rows.emplace_back(logits_.data<float>() + n_rows * vocab, part.rows.empty() ? 0 : vocab);
@@ -143,7 +143,7 @@ Status Batch::make_room_for_logits(size_t n_rows) {
   return {};
 }
 
-// The event that a member has ready; null where it has none, BUSY where another thread uses the member.
+// The event that a member has ready; null if it has none, BUSY if another thread is using the member.
 Result<Batch::Event> Batch::event_of(Generation& member, const CancelFlag* cancel) {
   const ExclusiveUse use_of_member(member.use, "generation");
   Status status = use_of_member.check();
@@ -155,7 +155,7 @@ Result<Batch::Event> Batch::event_of(Generation& member, const CancelFlag* cance
     if (event.ok()) return Event{member.tag, *event};
     status = event.status();
   }
-  const Code code = status.code();  // after these it is as it was, and another call can give the event
+  const Code code = status.code();  // these leave it as it was, and another call can return the event
   if (code == FINERMOE_ERROR_BUSY || code == FINERMOE_ERROR_CANCELLED || code == FINERMOE_ERROR_OUT_OF_MEMORY) {
     return status;
   }

@@ -9,7 +9,7 @@
 
 namespace finermoe {
 
-// The caller of every function holds `use`.
+// The caller of every function must hold `use`.
 class Batch {
  public:
   explicit Batch(std::shared_ptr<LoadedModel> model) : model_(std::move(model)) {}
@@ -26,7 +26,7 @@ class Batch {
     uint64_t tag = 0;
     const GenerationEvent* event = nullptr;  // until the next call
   };
-  // The next event of a member, after as many steps as it takes. Its last event takes a member out of the batch.
+  // The next event of a member, after as many steps as it takes. A member leaves the batch with its last event.
   Result<Event> next(const CancelFlag* cancel);
 
  private:
@@ -40,9 +40,9 @@ class Batch {
   Result<Event> event_of(Generation& member, const CancelFlag* cancel);
   std::shared_ptr<LoadedModel> model_;
   std::vector<std::shared_ptr<Generation>> members_;
-  size_t turn_ = 0;                   // whose prompt comes first in this step
-  size_t event_turn_ = 0;             // whose event comes first
-  std::shared_ptr<Generation> last_;  // whose event was the last one given
+  size_t turn_ = 0;                   // the member whose prompt comes first in this step
+  size_t event_turn_ = 0;             // the member whose event comes first
+  std::shared_ptr<Generation> last_;  // whose event was returned last
   GenerationEvent nobody_;            // the event when no member is left
   Buffer logits_;                     // [members, vocab]
 };

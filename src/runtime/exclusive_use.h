@@ -1,4 +1,4 @@
-// Objects that one thread uses at a time, and any thread can close.
+// Objects that are used by one thread at a time and can be closed by any.
 #pragma once
 
 #include <atomic>
@@ -7,13 +7,13 @@
 
 namespace finermoe {
 
-// State that sessions, generations and batches share: one thread at a time, closed from any.
+// State that sessions, generations and batches have in common: used by one thread at a time, closed by any.
 struct UseState {
   std::atomic<bool> in_use{false};
   std::atomic<bool> closed{false};
 };
 
-// Holds an object for the length of a call. check() says whether it could be had.
+// Holds an object for the duration of a call. check() says whether it could be acquired.
 class ExclusiveUse {
  public:
   ExclusiveUse(UseState& state, const char* what) : state_(state), what_(what) {

@@ -84,7 +84,7 @@ Result<std::shared_ptr<Generation>> Generation::create_from_start(std::shared_pt
   return create_behind(std::move(session), n_kept, std::move(options), prompt.subspan(n_kept));
 }
 
-// The session's first n_kept tokens and the prompt behind them.
+// Creates a generation on the session's first n_kept tokens followed by the prompt.
 Result<std::shared_ptr<Generation>> Generation::create_behind(std::shared_ptr<Session> held, size_t n_kept,
                                                               GenerationOptions options,
                                                               std::span<const int32_t> prompt) {
@@ -106,7 +106,7 @@ Result<std::shared_ptr<Generation>> Generation::create_behind(std::shared_ptr<Se
   return generation;
 }
 
-// What a call that computes ends with is kept for those who ask later.
+// The result of a call that computes is kept for later queries.
 template <class Call>
 Status Generation::remembered(Call&& call) {
   try {
@@ -144,7 +144,7 @@ Status Generation::ready_session() {
   return {};
 }
 
-// Until the next token's logits are there. The session is held.
+// Computes until the next token's logits are available. The session is held.
 Status Generation::compute(const CancelFlag* cancel) {
   aside_ = Status();
   if (prepared()) return {};
@@ -243,7 +243,7 @@ const GenerationEvent* Generation::fail(Status why) {
   return &event_;
 }
 
-// Either all of it happens or, after an error, nothing: the same token is chosen by the next try.
+// All or nothing: after an error, the next try chooses the same token.
 Status Generation::choose_token() {
   GenerationEvent event;
   Text text = text_;
@@ -286,7 +286,7 @@ Status Generation::choose_token() {
   return {};
 }
 
-// The token's text, as far as it is complete and safe; decides whether a stop has come.
+// Outputs the token's text, as far as it is complete and safe; decides whether a stop was reached.
 void Generation::put_text(int32_t token, size_t n_generated, Text& text, std::string& out, Finish& finish) const {
   const auto& stops = options_.stop_tokens;
   if (!options_.ignore_eos && std::find(stops.begin(), stops.end(), token) != stops.end()) {
@@ -300,7 +300,7 @@ void Generation::put_text(int32_t token, size_t n_generated, Text& text, std::st
   if (stop_strings_->push(text.held, complete, n_generated >= options_.min_tokens, out)) finish = Finish::stop_string;
 }
 
-// The end has come: nothing is held back any more, unless the end of a character completes a stop string.
+// At the end: nothing is held back any more, unless flushing a character completes a stop string.
 void Generation::flush_text(size_t n_generated, Text& text, std::string& out, Finish& finish) const {
   out += text.ready;
   text.ready.clear();

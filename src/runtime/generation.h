@@ -15,7 +15,7 @@ namespace finermoe {
 
 struct GenerationOptions {
   SamplingOptions sampling;
-  size_t max_tokens = 0;  // 0: no limit but the context's
+  size_t max_tokens = 0;  // 0: limited only by the context
   size_t min_tokens = 0;
   std::vector<int32_t> stop_tokens;
   std::vector<std::string> stop_strings;
@@ -23,9 +23,9 @@ struct GenerationOptions {
   size_t top_logprobs = 0;
   bool show_special = false;
 
-  // Stop ids outside the vocabulary are left aside: what cannot be chosen cannot stop.
+  // Stop ids outside the vocabulary are ignored: what cannot be chosen cannot stop.
   static GenerationOptions from_defaults(const GenerationDefaults& defaults, uint64_t vocab_size);
-  // Stop tokens that cannot be chosen yet, after this many.
+  // Stop tokens that cannot be chosen yet after this many tokens.
   std::span<const int32_t> forbidden(size_t n_generated) const {
     return n_generated < min_tokens && !ignore_eos ? std::span(stop_tokens) : std::span<const int32_t>();
   }
@@ -40,7 +40,7 @@ enum class Finish : int32_t {
   max_tokens = FINERMOE_FINISH_MAX_TOKENS,
   context_full = FINERMOE_FINISH_CONTEXT_FULL,
   host = FINERMOE_FINISH_HOST,
-  error = FINERMOE_FINISH_ERROR  // of an event alone: the generation may be tried again
+  error = FINERMOE_FINISH_ERROR  // only in events: the generation can be retried
 };
 
 struct GenerationEvent {
@@ -52,18 +52,18 @@ struct GenerationEvent {
   std::vector<float> top_logprobs;
 };
 
-// The caller of every function holds `use`; those that say so hold the session's, too.
+// The caller of every function must hold `use`, and where noted also the session's.
 class Generation {
  public:
   // The prompt is appended to what the session holds. Every id is checked here; an error leaves the session as it was.
   // The caller holds the session's use.
   static Result<std::shared_ptr<Generation>> create(std::shared_ptr<Session> session, GenerationOptions options,
                                                     std::span<const int32_t> prompt);
-  // The prompt stands for the whole session: what the session holds of it is kept, the rest is forgotten.
+  // The prompt is the whole session: the prefix of it that the session holds is kept, the rest is removed.
   static Result<std::shared_ptr<Generation>> create_from_start(std::shared_ptr<Session> session,
                                                                GenerationOptions options,
                                                                std::span<const int32_t> prompt);
-  // Goes on where another one was saved, on a session that holds the same tokens, whose use the caller holds.
+  // Resumes a saved generation on a session that holds the same tokens. The caller holds the session's use.
   static Result<std::shared_ptr<Generation>> restore(std::shared_ptr<Session> session,
                                                      std::span<const std::byte> saved);
   // The caller holds the session's use.
@@ -72,19 +72,19 @@ class Generation {
   UseState use;
   uint64_t tag = 0;
 
-  // These take the session's use themselves. What they fail with is failure() until one of them succeeds.
+  // These acquire the session's use themselves. Their error is failure() until one of them succeeds.
   Status prepare(const CancelFlag* cancel);
-  // The event is the generation's until the next call.
+  // The event belongs to the generation and is valid until the next call.
   Result<const GenerationEvent*> next(const CancelFlag* cancel);
   // Tokens that the host chose.
   Status append(std::span<const int32_t> ids);
 
-  // Ends it, if it has not ended, and hands out what was held back.
+  // Ends it, if it has not ended, and returns held-back text.
   const GenerationEvent* end();
-  // The event of a failure, after which it can be tried again.
+  // The event of a failure, after which it can be retried.
   const GenerationEvent* fail(Status why);
 
-  // Whether the logits of the next token are there: of what the session holds at this moment.
+  // Whether the logits of the next token are computed, for what the session holds now.
   bool prepared() const { return finish_ == Finish::none && prepared_at_ == session_->revision(); }
   Finish finish() const { return finish_; }
   size_t n_prompt() const { return n_prompt_; }
@@ -93,7 +93,7 @@ class Generation {
   double prefill_seconds() const { return prefill_seconds_; }
   double decode_seconds() const { return decode_seconds_; }
   const Status& failure() const { return failure_; }
-  // Ok while it can go on or has finished, else what next() would answer, as far as that is known.
+  // Ok while it can go on or has finished, otherwise what next() would return, as far as that is known.
   Status check() const;
   const std::shared_ptr<Session>& session() const { return session_; }
 
@@ -101,14 +101,14 @@ class Generation {
   std::span<const float> logits() const { return changed_.empty() ? model_logits() : std::span<const float>(changed_); }
   void set_logits(std::span<const float> logits) { changed_.assign(logits.begin(), logits.end()); }
 
-  // For a step that several generations share; the callers hold the session's use.
-  // At least one token is uncomputed after it; else it is set aside, and this says why.
+  // For a step shared by several generations; the callers hold the session's use.
+  // Ensures that at least one token is uncomputed; otherwise sets the generation aside and returns the reason.
   Status ready_session();
-  // What came of a pass: the time that it took, and the logits of the last token, if all is computed now. May be told
-  // to several generations at once, by different threads.
+  // Records the result of a pass: the time it took, and the logits of the last token if everything is computed now. May
+  // be called for several generations at once, from different threads.
   void computed(size_t n_tokens, double seconds, std::span<const float> last_logits);
-  // What the session holds could not be computed, and not because of its company: it waits for prepare() or next() to
-  // try again, or for the session to hold something else.
+  // What the session holds could not be computed, for reasons of its own: the generation waits until prepare() or
+  // next() tries again, or the session holds something else.
   void set_aside(Status why) {
     failure_ = aside_ = std::move(why);
     aside_at_ = session_->revision();
@@ -116,16 +116,16 @@ class Generation {
   Status report_prefill() const;
 
  private:
-  // Text on its way out.
+  // Pending output text.
   struct Text {
     Utf8Stream utf8;    // the beginning of a character
-    std::string held;   // what may become a stop string
-    std::string ready;  // what the next event begins with
+    std::string held;   // what may become part of a stop string
+    std::string ready;  // what the next event's text begins with
   };
   struct State;  // what is saved (generation_file.cc)
 
   Generation() = default;
-  // What creating and restoring have in common: everything but the session's content and the counts.
+  // What creating and restoring share: everything but the session's content and the counts.
   static Result<std::shared_ptr<Generation>> make(std::shared_ptr<Session> session, GenerationOptions options);
   static Result<std::shared_ptr<Generation>> create_behind(std::shared_ptr<Session> session, size_t n_kept,
                                                            GenerationOptions options, std::span<const int32_t> prompt);
@@ -148,11 +148,11 @@ class Generation {
   Text text_;
 
   Buffer logits_;                        // [vocab]
-  std::optional<LogProbabilities> own_;  // of these, once prepared
-  std::vector<float> changed_;           // [vocab] what the host put in their place, or empty
-  uint64_t prepared_at_ = 0;             // the session's revision whose logits they are
+  std::optional<LogProbabilities> own_;  // of `logits_`, once prepared
+  std::vector<float> changed_;           // [vocab] the host's replacement, or empty
+  uint64_t prepared_at_ = 0;             // the session's revision that the logits belong to
   uint64_t aside_at_ = 0;                // the session's revision that could not be computed
-  size_t n_to_prefill_ = 0;              // tokens that waited when some were last appended
+  size_t n_to_prefill_ = 0;              // uncomputed tokens after some were last appended
   Status aside_, failure_;
   Finish finish_ = Finish::none;
   size_t n_prompt_ = 0, n_kept_ = 0, n_generated_ = 0;

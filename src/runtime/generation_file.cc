@@ -23,8 +23,8 @@ std::string digest_of(std::span<const std::byte> bytes) {
   return hash.hex();
 }
 
-// Numbers little-endian, strings and lists behind their length. Writer and reader have the same functions, so that one
-// description serves both ways.
+// Numbers are little-endian; strings and lists follow their length. Writer and reader have the same functions, so that
+// one description serves both.
 class Writer {
  public:
   template <class T>
@@ -71,7 +71,7 @@ class Reader {
     has_failed_ = true;
     in_ = {};
   }
-  // No more than there is room for.
+  // No more than the remaining bytes can hold.
   size_t length(size_t bytes_of_one) {
     uint64_t n = 0;
     value(n);
@@ -100,7 +100,7 @@ struct Generation::State {
   uint64_t random = 0;
   std::vector<int32_t> seen;
   std::vector<uint32_t> n_seen;
-  std::string pending, held, ready;  // of the text on its way out
+  std::string pending, held, ready;  // of the pending output text
   Finish finish = Finish::none;
   uint64_t n_prompt = 0, n_kept = 0, n_generated = 0;
 
@@ -135,7 +135,7 @@ struct Generation::State {
     archive.value(n_generated);
   }
 
-  // 8 bytes on every machine; one that cannot count so far stays at its end.
+  // 8 bytes on every machine; a narrower size_t saturates.
   template <class Archive>
   static void count(Archive& archive, size_t& n) {
     uint64_t wide = n;
@@ -143,7 +143,7 @@ struct Generation::State {
     n = static_cast<size_t>(std::min<uint64_t>(wide, SIZE_MAX));
   }
 
-  // What reading alone does not tell: the ids of the options are checked where a generation is made.
+  // Checks what reading alone does not; the ids of the options are checked when the generation is created.
   Status check(uint64_t vocab_size) const {
     for (const SamplingRange& range : sampling_ranges) {
       if (!range.holds(options.sampling.*range.number))
@@ -165,7 +165,7 @@ struct Generation::State {
     utf8.push(pending, complete);
     if (!complete.empty() || !is_utf8(held) || !is_utf8(ready)) return malformed("its text is not UTF-8");
     if (n_generated > SIZE_MAX / 2) return malformed("a count is out of its range");
-    if (finish < Finish::none || finish > Finish::host) return malformed("its finish is none that there is");
+    if (finish < Finish::none || finish > Finish::host) return malformed("its finish reason is unknown");
     return {};
   }
 };

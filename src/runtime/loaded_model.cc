@@ -9,7 +9,7 @@
 namespace finermoe {
 namespace {
 
-// Another time the system may have what it lacked: then an error says nothing of the files.
+// Errors that may not recur, as the system may have enough resources next time: they say nothing about the files.
 bool may_pass(Code code) { return code == FINERMOE_ERROR_OUT_OF_MEMORY || code == FINERMOE_ERROR_MEMORY_LIMIT; }
 
 Result<Placement> place(const Config& config, const Runtime& runtime, const std::string& expert_device) {
@@ -86,10 +86,10 @@ Result<std::vector<int32_t>> LoadedModel::padding_ids() {
 }
 
 Result<LoadedModel::Lease> LoadedModel::borrow_scratch(size_t n_rows, uint64_t n_positions, const StopSignals& stop) {
-  constexpr auto patience = std::chrono::milliseconds(20);  // between two looks at `stop`
+  constexpr auto patience = std::chrono::milliseconds(20);  // between two checks of `stop`
   std::unique_lock lock(scratch_mutex_);
   for (;;) {
-    free_scratch_.reserve(free_scratch_.size() + n_lent_ + 1);  // giving back must not need memory
+    free_scratch_.reserve(free_scratch_.size() + n_lent_ + 1);  // returning scratch must not allocate
     const auto is_large_enough = [&](const auto& s) {
       return s->n_rows() >= n_rows && s->n_positions() >= n_positions;
     };
@@ -100,7 +100,7 @@ Result<LoadedModel::Lease> LoadedModel::borrow_scratch(size_t n_rows, uint64_t n
       n_lent_++;
       return Lease(*this, std::move(scratch));
     }
-    // As large as the largest so far, so that all can take turns with it; else as large as it must be.
+    // As large as the largest so far, so that all can use it in turn; otherwise as large as necessary.
     const size_t most_rows = std::max(scratch_rows_, n_rows);
     const uint64_t most_positions = std::max(scratch_positions_, n_positions);
     auto made = make_scratch(most_rows, most_positions);
@@ -112,7 +112,7 @@ Result<LoadedModel::Lease> LoadedModel::borrow_scratch(size_t n_rows, uint64_t n
       return Lease(*this, std::move(*made));
     }
     if (n_lent_ == 0) {
-      scratch_returned_.notify_all();  // who waits for a step to end has nothing more to wait for
+      scratch_returned_.notify_all();  // those waiting for a step to end have nothing left to wait for
       return made.status();
     }
     scratch_returned_.wait_for(lock, patience);
@@ -120,7 +120,7 @@ Result<LoadedModel::Lease> LoadedModel::borrow_scratch(size_t n_rows, uint64_t n
   }
 }
 
-// Gives up the smaller ones that are free where that makes room. The lock is held.
+// Frees smaller unused ones if that makes room. The lock is held.
 Result<std::unique_ptr<Scratch>> LoadedModel::make_scratch(size_t n_rows, uint64_t n_positions) {
   const auto& account = runtime_->account();
   auto made = Scratch::make(model_, n_rows, n_positions, account);

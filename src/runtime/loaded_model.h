@@ -1,4 +1,4 @@
-// A model on a runtime: weights and device, its tokenizer, and the scratch that its sessions take turns with.
+// A model on a runtime: weights and device, its tokenizer, and the scratch that its sessions share.
 #pragma once
 
 #include <array>
@@ -32,8 +32,8 @@ class LoadedModel {
   const Model& model() const { return model_; }
   const Config& config() const { return model_.config; }
   const Backend& backend() const { return *model_.placement.devices[0].backend; }
-  // Finds out which head a tied model has that stores one all the same (Checkpoint::resolved_config), at the first
-  // call: before logits are computed. Tells the log.
+  // At the first call, which comes before logits are computed, determines which head to use for a tied model that
+  // stores one anyway (Checkpoint::resolved_config). Logs the result.
   Status settle_head();
   const std::shared_ptr<Runtime>& runtime() const { return runtime_; }
   std::atomic<bool> closed{false};
@@ -43,19 +43,19 @@ class LoadedModel {
     return stop;
   }
 
-  // Parsed at the first call; NO_TOKENIZER for a model without one, and what is wrong with one that cannot be used.
+  // Parsed at the first call; NO_TOKENIZER for a model without one, or the error of one that cannot be used.
   Result<std::shared_ptr<const Tokenizer>> tokenizer();
-  // The same, or null where the files have none that can be used: what needs no text goes on without.
+  // The same, or null if the files have no usable one: whatever needs no text works without it.
   Result<std::shared_ptr<const Tokenizer>> usable_tokenizer();
   // Ids that a generation must never choose: rows of the vocabulary without a token. Empty without a tokenizer.
   Result<std::vector<int32_t>> padding_ids();
 
-  // What a saved session must agree with: SHA-256 of the configuration, the tensor table, and the values of norms,
-  // biases and routers.
+  // What a saved session must match: SHA-256 of the configuration, the tensor table, and the values of norms, biases
+  // and routers.
   Result<std::string> fingerprint();
 
-  // Scratch for one step, given back at the end of the lease. If the memory limit allows no more, waits for a step that
-  // runs on another thread to end.
+  // Scratch for one step, returned at the end of the lease. If the memory limit allows no more, waits for a step on
+  // another thread to end.
   class Lease {
    public:
     Lease(LoadedModel& owner, std::unique_ptr<Scratch> scratch) : owner_(&owner), scratch_(std::move(scratch)) {}
@@ -91,7 +91,7 @@ class LoadedModel {
   std::condition_variable scratch_returned_;
   std::vector<std::unique_ptr<Scratch>> free_scratch_;
   size_t n_lent_ = 0;
-  size_t scratch_rows_ = 0;  // the largest sizes had so far: every new scratch has them, where there is room
+  size_t scratch_rows_ = 0;  // the largest sizes so far: every new scratch has them, if there is room
   uint64_t scratch_positions_ = 0;
 };
 

@@ -14,7 +14,7 @@ namespace finermoe {
 
 struct RuntimeOptions {
   uint32_t n_threads = 0;           // 0: as many as this process may use
-  int32_t isa = FINERMOE_ISA_AUTO;  // one that the machine has, when a runtime is made
+  int32_t isa = FINERMOE_ISA_AUTO;  // resolved to one that the machine supports before a runtime is created
   uint64_t memory_limit = 0;        // bytes; 0: none
   finermoe_log_fn log = nullptr;
   void* log_user = nullptr;
@@ -27,17 +27,18 @@ struct RuntimeOptions {
 
 class Runtime {
  public:
-  // On one of the built-in devices or of the module's.
+  // On one of the built-in devices or one of the module's.
   static Result<std::shared_ptr<Runtime>> create(const RuntimeOptions& options, DeviceList built_in);
 
   int32_t isa() const { return options_.isa; }
   const std::shared_ptr<ThreadPool>& pool() const { return pool_; }
   const OpenDevice& device() const { return device_; }
-  // One of those that the runtime could be on, its own as it is; UNSUPPORTED where there is none of this name.
+  // Opens one of the devices available to the runtime, or returns its own; UNSUPPORTED if there is none of this name.
   Result<OpenDevice> open_device(std::string_view name) const;
   const std::shared_ptr<MemoryAccount>& account() const { return account_; }
   const std::shared_ptr<Profile>& profile() const { return profile_; }  // null: nothing is measured
-  // STATE in a child of fork(): the threads are not there, and what other threads held at that moment is held for ever.
+  // STATE in a child of fork(): the threads do not exist there, and locks that other threads held at that moment stay
+  // held forever.
   Status check_process() const;
   void log(int32_t level, const std::string& message) const {
     if (options_.log != nullptr) options_.log(options_.log_user, level, printable(message).c_str());

@@ -33,7 +33,8 @@ Result<std::shared_ptr<Session>> Session::create(std::shared_ptr<LoadedModel> mo
   session->model_ = std::move(model);
   FM_ASSIGN(session->cache_, session->make_cache(session->options_.context_length, "the KV cache"));
   FM_ASSIGN(session->logits_, Buffer::allocate(account, config.vocab_size * sizeof(float), "logits"));
-  // Scratch for the largest chunk, now: a limit that is too low is an error here and not in the middle of a text.
+  // Allocates scratch for the largest chunk now, so that too low a limit is an error here and not in the middle of a
+  // text.
   LoadedModel& of = *session->model_;
   FM_ASSIGN(auto scratch,
             of.borrow_scratch(session->options_.chunk, session->options_.context_length, of.stop_signals()));
@@ -101,7 +102,7 @@ Status Session::compute(std::span<const size_t> rows, const Readout& wanted, con
     done += n;
     n_read += rows_of_chunk.size();
     Status wanted_on = total > 1 ? options_.progress.report("prefill", done, total) : Status();
-    if (done < total) FM_TRY(std::move(wanted_on));  // behind the last chunk there is nothing left to cancel
+    if (done < total) FM_TRY(std::move(wanted_on));  // after the last chunk there is nothing left to cancel
   }
   return {};
 }
@@ -115,7 +116,7 @@ StopSignals Session::stop_signals(const CancelFlag* cancel) const {
   return stop;
 }
 
-// Takes back the tokens that a call has appended and then fails, by a status or an exception.
+// Removes the tokens that a call appended if it then fails, by a status or an exception.
 struct Session::Undo {
   Session& session;
   size_t length = session.length();
@@ -132,7 +133,7 @@ struct Session::Undo {
 Status Session::append(std::span<const int32_t> ids, std::span<const size_t> rows, const CancelFlag* cancel) {
   FM_TRY(check_ids(ids, length()));
   FM_TRY(keep_rows(rows.size()));
-  std::vector<size_t> behind(rows.begin(), rows.end());  // what was not computed before
+  std::vector<size_t> behind(rows.begin(), rows.end());  // `rows`, counted after the tokens not computed before
   for (size_t& row : behind) row += uncomputed().size();
   reserve(ids.size());
   Undo undo{*this};
@@ -162,7 +163,7 @@ Status Session::score(std::span<const int32_t> ids, const CancelFlag* cancel, st
     logprobs[at] = own.of(ids[at]);
     likeliest[at] = static_cast<int32_t>(std::max_element(row.begin(), row.end()) - row.begin());
   };
-  // Each row of logits is that of the next token: those of ids[0] belong to the last token held.
+  // A row of logits predicts the next token: the row for ids[0] is that of the last token held.
   size_t n_first = 1;  // ids that need no row of this pass
   if (length() == 0) {
     logprobs[0] = std::numeric_limits<float>::quiet_NaN();
@@ -208,7 +209,7 @@ std::span<const float> Session::hidden(size_t row) const {
   return {hidden_.data<float>() + row * h, h};
 }
 
-// Room for what is kept of n rows; nothing is kept at first.
+// Makes room for what is kept of n rows; nothing is kept at first.
 Status Session::keep_rows(size_t n) {
   forget_rows();
   const Config& config = model_->config();
@@ -222,7 +223,7 @@ Status Session::keep_rows(size_t n) {
   return {};
 }
 
-// Keeps the room for one row of logits: a session has what its next token needs.
+// Keeps room for one row of logits, so that a session always has what its next token needs.
 void Session::forget_rows() {
   n_logits_ = n_hidden_ = 0;
   has_last_logits_ = false;

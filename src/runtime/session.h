@@ -1,4 +1,4 @@
-// A session: a sequence of tokens, the KV cache of those that are computed, and what was kept of the last append.
+// A session: a sequence of tokens, the KV cache of those that are computed, and the rows kept by the last append.
 #pragma once
 
 #include <algorithm>
@@ -31,7 +31,7 @@ struct SessionOptions {
   Result<SessionOptions> resolved(const Config& config) const;
 };
 
-// The caller of every function holds `use` (class ExclusiveUse), except where a function says otherwise.
+// The caller of every function must hold `use` (class ExclusiveUse), unless noted otherwise.
 class Session {
  public:
   static Result<std::shared_ptr<Session>> create(std::shared_ptr<LoadedModel> model, const SessionOptions& options);
@@ -39,28 +39,29 @@ class Session {
   UseState use;
   ~Session() { release_trace(); }
 
-  // Appends and computes; keeps what the options say of `rows`, ascending indices into ids.
+  // Appends and computes; keeps what the options say for `rows`, ascending indices into ids.
   Status append(std::span<const int32_t> ids, std::span<const size_t> rows, const CancelFlag* cancel);
-  // Row i of what was kept: [vocab] and [h].
+  // A kept row: [vocab] and [h].
   std::span<const float> logits(size_t row) const;
   std::span<const float> hidden(size_t row) const;
   size_t n_logits() const { return n_logits_; }
   size_t n_hidden() const { return n_hidden_; }
-  // Appends and computes. logprobs, likeliest [ids.size()] out: of each id behind all that comes before it, and the
-  // likeliest in its place; NaN and -1 where nothing comes before. On an error the session holds what it held.
+  // Appends and computes. logprobs, likeliest [ids.size()] out: of each id given all tokens before it, and the
+  // likeliest token in its place; NaN and -1 if nothing comes before it. On error the session holds what it held
+  // before.
   Status score(std::span<const int32_t> ids, const CancelFlag* cancel, std::span<float> logprobs,
                std::span<int32_t> likeliest);
 
   Status truncate(size_t length);
-  // How many tokens it has in common with `ids` from the start.
+  // The length of the longest common prefix with `ids`.
   size_t common_prefix(std::span<const int32_t> ids) const;
-  // Keeps these, and says how many.
+  // Keeps that prefix, and returns its length.
   size_t keep_prefix(std::span<const int32_t> ids);
-  // Forgets [begin, end), and moves what stands behind it down.
+  // Removes [begin, end), and moves what follows down.
   Status remove(size_t begin, size_t end);
   Status set_context_length(uint64_t n_tokens);  // 0: the default
   void set_progress(const Progress& progress) { options_.progress = asked_.progress = progress; }
-  // These compute first what is not computed yet, except for the size.
+  // These first compute what is not computed yet, except for saved_bytes().
   Result<std::shared_ptr<Session>> fork();
   Status save(const std::string& path);
   uint64_t saved_bytes() const;
@@ -70,37 +71,37 @@ class Session {
 
   const std::shared_ptr<LoadedModel>& model() const { return model_; }
   const SessionOptions& options() const { return options_; }  // resolved
-  Precision precision() const { return precision_; }          // the same for ever: may be asked without its use
+  Precision precision() const { return precision_; }          // constant: may be called without holding its use
   const std::vector<int32_t>& tokens() const { return tokens_; }
   size_t length() const { return tokens_.size(); }
   uint64_t capacity() const { return options_.context_length; }
   KvCache& cache() const { return *cache_; }
-  // Where what is computed is recorded; null: nowhere. STATE for a trace that another session has.
+  // Where to record what is computed; null: nowhere. STATE for a trace that another session has.
   Status set_trace(std::shared_ptr<Trace> trace);
   const std::shared_ptr<Trace>& trace() const { return trace_; }
-  // What ends a call on it: `cancel`, which may be null, and the closing of the session or its model.
+  // What can stop a call on it: `cancel`, which may be null, and closing the session or its model.
   StopSignals stop_signals(const CancelFlag* cancel) const;
-  // Another number whenever other tokens are held. May be asked without the session's use.
+  // Changes whenever the tokens held change. May be called without holding the session's use.
   uint64_t revision() const { return revision_.load(std::memory_order_relaxed); }
 
   // The tokens at the end that are not computed yet.
   size_t n_computed() const { return n_computed_; }
   std::span<const int32_t> uncomputed() const { return std::span(tokens_).subspan(n_computed_); }
-  // Room for n more tokens, so that hold() cannot fail.
+  // Reserves room for n more tokens, so that hold() cannot fail.
   void reserve(size_t n);
   // Appends tokens, to be computed later. The caller has checked them.
   void hold(std::span<const int32_t> ids);
-  // After a step: so many more are computed.
+  // After a step: records that n more tokens are computed.
   void computed(size_t n) { n_computed_ += n; }
-  // At least one token is computed anew by the next pass, for what is read out of it. Needs a token.
+  // Makes the next pass recompute at least the last token, so that it can be read out. Needs a token.
   void recompute_last() { n_computed_ = std::min(n_computed_, length() - 1); }
-  // Computes all that is not computed, in chunks. `wanted` of `rows`, ascending indices into uncomputed().
+  // Computes everything not computed yet, in chunks. `wanted` of `rows`, ascending indices into uncomputed().
   // own_status: if not null, receives StepPart::status of the last pass.
   Status compute(std::span<const size_t> rows, const Readout& wanted, const StopSignals& stop, Status* own_status);
-  // Whether so many more tokens fit behind the first n_before: CONTEXT_LENGTH. Asked before anything is copied or read
-  // that is there only because the caller says so.
+  // CONTEXT_LENGTH if n_more tokens do not fit after the first n_before. Called before anything is copied or read whose
+  // size only the caller vouches for.
   Status check_room(size_t n_more, size_t n_before) const;
-  // Whether ids can stand there: CONTEXT_LENGTH, TOKEN_OUT_OF_RANGE
+  // Whether ids can be placed there: CONTEXT_LENGTH, TOKEN_OUT_OF_RANGE
   Status check_ids(std::span<const int32_t> ids, size_t n_before) const;
 
  private:

@@ -14,8 +14,8 @@ constexpr std::array<char, 8> magic = {'F', 'R', 'M', 'O', 'E', 'S', 'E', 'S'};
 constexpr uint32_t version = 1;
 
 // All integers little-endian. After it: token ids int32 [length], then per layer keys [n_kv_heads, length] and values
-// of the same shape, each a vector on its own (KvShape::vector_bytes) of the cache's type, then the SHA-256 of all that
-// came before.
+// of the same shape, each an individual vector (KvShape::vector_bytes) of the cache's type, then the SHA-256 of
+// everything before it.
 struct Header {
   std::array<char, 8> file_magic = magic;
   uint32_t file_version = version;
@@ -25,7 +25,7 @@ struct Header {
 };
 static_assert(sizeof(Header) == 88);
 constexpr size_t digest_size = 64;  // hexadecimal
-constexpr size_t at_once = 128;     // vectors of the cache between two calls to the system
+constexpr size_t at_once = 128;     // vectors of the cache per system call
 
 Status malformed(const std::string& name, std::string_view what, std::string expected, std::string found) {
   return Status(FINERMOE_ERROR_SESSION_MALFORMED, format_text(name, " is not a usable saved session: ", what),
@@ -43,7 +43,7 @@ std::span<const std::byte> bytes_of(const void* data, size_t size) {
 
 }  // namespace
 
-// `sink` receives the whole, part by part. Everything is computed.
+// `sink` receives the file, part by part. All tokens must be computed.
 Status Session::write(FunctionRef<Status(std::span<const std::byte>)> sink) const {
   FM_ASSIGN(const std::string fingerprint, model_->fingerprint());
   const KvShape& shape = cache_->shape();
@@ -90,8 +90,8 @@ Status Session::save(std::span<std::byte> out) {
   });
 }
 
-// A saved session, file or memory, from its beginning to its digest, hashed as it is read. A file is read, not mapped:
-// what another process cuts off meanwhile is an error here, and would be a SIGBUS there.
+// A saved session, in a file or in memory, hashed as it is read up to its digest. A file is read, not mapped: if
+// another process truncates it meanwhile, reading fails with an error, where a mapping would raise SIGBUS.
 class Session::Saved {
  public:
   using Read = FunctionRef<Status(uint64_t offset, std::span<std::byte> out)>;
@@ -105,7 +105,7 @@ class Session::Saved {
     offset_ += out.size();
     return {};
   }
-  // Everything up to the digest, and whether that is the one of all that was read.
+  // Reads the rest up to the digest, and checks that against what was read.
   Status finish() {
     std::array<std::byte, 65536> skipped;
     for (const uint64_t end = size_ - digest_size; offset_ < end;) {
@@ -128,7 +128,7 @@ class Session::Saved {
 
 namespace {
 
-// Could a session have written this, were it whole?
+// Whether this could be the beginning of a file that a session wrote.
 Status check_fit(const Header& header, const std::string& name, uint64_t size, const std::string& fingerprint,
                  const Session& session) {
   if (!std::equal(fingerprint.begin(), fingerprint.end(), header.fingerprint.begin(), header.fingerprint.end())) {
@@ -168,10 +168,10 @@ Status Session::read(Saved& saved) {
   }
   FM_ASSIGN(const std::string fingerprint, model_->fingerprint());
   if (Status unfit = check_fit(header, name, saved.size(), fingerprint, *this); !unfit.ok()) {
-    FM_TRY(saved.finish());  // damage is the better explanation
+    FM_TRY(saved.finish());  // damage is the more helpful explanation
     return unfit;
   }
-  // In place only where there is nothing to lose.
+  // In place only if there is nothing to lose.
   std::unique_ptr<KvCache> fresh;
   if (length() != 0) {
     FM_ASSIGN(fresh, make_cache(capacity(), "a second KV cache, to restore into"));

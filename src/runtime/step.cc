@@ -6,7 +6,7 @@
 namespace finermoe {
 namespace {
 
-// The parts laid out as one ragged batch.
+// The parts, laid out as one ragged batch.
 struct Rows {
   std::vector<int32_t> tokens;
   std::vector<uint32_t> positions, sessions;
@@ -33,7 +33,7 @@ struct Rows {
   RaggedBatch batch() const { return {tokens, positions, sessions, caches}; }
 };
 
-// The traces of the sessions that take part; rolled back unless committed.
+// The traces of the participating sessions; rolled back unless committed.
 class Recording {
  public:
   Recording(const LoadedModel& model, std::span<StepPart> parts) : model_(model), parts_(parts) {}
@@ -59,7 +59,7 @@ class Recording {
   }
   std::span<const HostRoute> routes() const { return routes_; }
 
-  // What the routers of the pass decided. `first`: the parts' first rows.
+  // Records what the routers decided in the pass. `first`: the parts' first rows.
   void commit(std::span<const size_t> first) {
     for (size_t i = 0; i < parts_.size() && !begun_.empty(); i++) {
       Trace* trace = parts_[i].session->trace().get();
@@ -94,7 +94,7 @@ class Recording {
   std::deque<ExclusiveUse> uses_;
   std::vector<Trace*> begun_;
   Buffer memory_;
-  std::vector<HostRoute> routes_;  // of each MoE layer, where something is traced
+  std::vector<HostRoute> routes_;  // of each MoE layer, if anything is traced
 };
 
 }  // namespace

@@ -12,16 +12,16 @@ namespace finermoe {
 
 struct StepPart {
   Session* session;
-  size_t n;                      // of its tokens that are not computed: the first so many
-  std::span<const size_t> rows;  // of these, ascending: those that are read out
-  Status status = {};            // out: the error of this part alone
+  size_t n;                      // how many of its tokens not yet computed to compute
+  std::span<const size_t> rows;  // ascending indices into these: the rows to read out
+  Status status = {};            // out: the error of this part only
 };
 
-// Computes all parts together; on an error or a stop no session has computed any more than before. An error that some
-// parts have alone (a router logit that is not finite, a trace in use or without room) stands in their status, too; the
-// other parts can be computed without them.
-// No two parts share a session, and all sessions have one precision. `readout` says what is wanted of the rows of all
-// parts, in the order of the parts; its own rows are set here.
+// Computes all parts together; after an error or a stop no session has more computed tokens than before. An error of
+// some parts only (a non-finite router logit, a trace in use or without room) is also in their status; the other parts
+// can be computed without them.
+// No two parts share a session, and all sessions have one precision. `readout` says what to read out of the rows of all
+// parts, in the order of the parts; its own `rows` are set here.
 Status run_step(LoadedModel& model, std::span<StepPart> parts, Readout readout, const StopSignals& stop);
 
 }  // namespace finermoe

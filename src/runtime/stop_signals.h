@@ -10,7 +10,7 @@
 
 namespace finermoe {
 
-// Looked at between layers and chunks: the caller's cancel flag, and the closing of the objects that take part.
+// Checked between layers and chunks: the caller's cancel flag, and whether a participating object was closed.
 class StopSignals {
  public:
   explicit StopSignals(const CancelFlag* cancel) : cancel_(cancel) {}

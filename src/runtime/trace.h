@@ -14,19 +14,20 @@ namespace finermoe {
 
 class LoadedModel;
 
-// One thread at a time. A step records layer by layer and then commits, or rolls back: whole tokens only.
+// Used by one thread at a time. A step records layer by layer and then commits or rolls back, so that only complete
+// tokens are recorded.
 class Trace {
  public:
   static Result<std::shared_ptr<Trace>> create(const Config& config, uint32_t what,
                                                std::shared_ptr<MemoryAccount> account);
   ~Trace();
 
-  std::shared_ptr<const LoadedModel> model;  // the one whose sessions it may record
-  UseState use;                              // held by a step while it records, and by whoever reads
+  std::shared_ptr<const LoadedModel> model;  // the model whose sessions it may record
+  UseState use;                              // held by a step while it records, and by readers
   std::atomic<bool> is_recording{false};     // a session has it
 
-  // Room for n more tokens, those of a session from `position` on, counted against the memory limit. After an error,
-  // too, it can be rolled back.
+  // Makes room for n more tokens, those of a session from `position` on, counted against the memory limit. Can be
+  // rolled back even after an error.
   Status begin(size_t position, size_t n);
   // Rows [first, first + n) of a step's route in a MoE layer. Allocates nothing.
   void record(size_t moe_layer, const HostRoute& route, size_t first, size_t n);
@@ -46,12 +47,12 @@ class Trace {
     std::vector<float> logits;        // [tokens, N]
     std::vector<uint64_t> usage;      // [N] how often chosen
     std::vector<double> probability;  // [N] sum over tokens of softmax over all N logits
-    // of the step under way
+    // of the step in progress
     std::vector<uint64_t> step_usage;
     std::vector<double> step_probability;
   };
   const Layer& layer(size_t moe_layer) const { return recorded_[moe_layer]; }
-  // [n_tokens] in their session; empty where no rows are recorded.
+  // [n_tokens] positions in their session; empty if no rows are recorded.
   const std::vector<size_t>& positions() const { return positions_; }
   bool records_rows() const { return (what_ & (FINERMOE_TRACE_ROUTES | FINERMOE_TRACE_LOGITS)) != 0; }
 
@@ -66,7 +67,7 @@ class Trace {
   std::vector<Layer> recorded_;        // [n_moe_layers]
   std::vector<size_t> positions_;
   size_t n_tokens_ = 0, n_step_ = 0;
-  uint64_t reserved_ = 0;  // bytes counted on the account
+  uint64_t reserved_ = 0;  // bytes charged to the account
   std::shared_ptr<MemoryAccount> account_;
 };
 

@@ -13,7 +13,7 @@ namespace {
 
 constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
 
-// Numbers side by side: two, as every 64-bit processor can compute with them, or four. Results do not depend on it.
+// A SIMD vector: of two numbers, which every 64-bit processor supports, or of four. Results do not depend on the width.
 template <size_t N>
 struct Vector {
   typedef double Doubles __attribute__((vector_size(N * sizeof(double))));
@@ -23,12 +23,12 @@ struct Vector {
 using Lanes = Vector<2>::Doubles;
 constexpr size_t most_lanes = 4;
 
-// e^x for x <= 0 within ten ulp; 0 below -708, where powers end to be normal numbers.
+// e^x for x <= 0 within ten ulp; 0 below -708, where the result would become subnormal.
 template <size_t N>
 [[gnu::always_inline]] inline typename Vector<N>::Doubles exp_below_zero(typename Vector<N>::Doubles x) {
   using Doubles = typename Vector<N>::Doubles;
   using Words = typename Vector<N>::Words;
-  constexpr double round_by = 0x1.8p52, least = -708;  // the first added and taken away: rounds to a whole number
+  constexpr double round_by = 0x1.8p52, least = -708;  // adding and subtracting round_by rounds to an integer
   const Words is_zero = reinterpret_cast<Words>(x < least);
   x = reinterpret_cast<Doubles>((is_zero & std::bit_cast<uint64_t>(least)) | (~is_zero & reinterpret_cast<Words>(x)));
   const Doubles shifted = x * 0x1.71547652b82fep0 + round_by, n = shifted - round_by;
@@ -79,7 +79,7 @@ Lanes load(const double* x) {
   return lanes;
 }
 
-// The sum of n numbers, in the order of its blocks whatever n is.
+// The sum of n numbers, in blocks whose order does not depend on n.
 double sum_of(const double* x, size_t n) {
   Lanes sums[4]{};
   size_t i = 0;
@@ -98,29 +98,30 @@ uint32_t ordered_bits(float x) {
   return bits >> 31 != 0 ? ~bits : bits | 0x80000000u;
 }
 
-// Where a list that is ordered by ascending key, lower places first among equals, is cut: all smaller keys are kept,
-// and the first `n_equal` of those with this one.
+// Where to cut a list sorted by ascending key (ties by position): all smaller keys are kept, and the first `n_equal` of
+// those with this key.
 template <class Key>
 struct Cut {
   Key key;
   size_t n_equal;
 };
 
-// The shortest beginning of the ordered list whose weights reach `mass`; at least one, and all where they do not.
+// Finds the shortest prefix of the sorted list whose weights reach `mass`; at least one element, or all if they never
+// do.
 //   keys       [n]
 //   weight_of  place -> weight, equal for equal keys
-// Radix selection: a histogram over the highest bits in which the keys differ tells in which of its buckets the cut
-// lies, and only that one is looked at more closely.
+// Radix selection: a histogram over the highest bits in which the keys differ tells which bucket contains the cut, and
+// only that one is refined.
 template <class Key, class WeightOf>
 Cut<Key> find_cut(std::span<const Key> keys, WeightOf&& weight_of, double mass, RadixScratch& scratch) {
   constexpr int bits = 11;
-  constexpr size_t n_buckets = size_t{1} << bits, n_chains = 4;  // chains: neighbours often share a bucket
-  constexpr size_t few = 128;                                    // are sorted sooner than counted
-  std::vector<uint32_t>& undecided = scratch.undecided;          // once all of them are not
+  constexpr size_t n_buckets = size_t{1} << bits, n_chains = 4;  // separate chains, as neighbors often share a bucket
+  constexpr size_t few = 128;                                    // sorting this few is faster than counting
+  std::vector<uint32_t>& undecided = scratch.undecided;          // used once some are decided
   std::vector<double>& sums = scratch.sums;                      // [n_buckets, n_chains]
   bool is_first = true;
   size_t n = keys.size();
-  double before = 0;  // weight of the keys that are smaller than all undecided ones
+  double before = 0;  // total weight of the keys smaller than all undecided ones
   for (;;) {
     const auto place = [&](size_t i) { return is_first ? i : undecided[i]; };
     if (n <= few) {
@@ -194,10 +195,10 @@ void Distribution::assign(std::span<const float> logits, float largest, double t
     choose_largest(logits, top_k);
     logits = {scaled_.data(), n_};
   }
-  // The largest is subtracted before the division: however small the temperature, what comes of it is 0 for the largest
-  // and at worst -infinity for the others.
+  // The largest is subtracted before the division: however small the temperature, the result is 0 for the largest and
+  // at worst -infinity for the others.
   double factor = 1 / temperature;
-  if (std::isinf(largest) || std::isinf(factor)) {  // the largest takes all of the probability
+  if (std::isinf(largest) || std::isinf(factor)) {  // the largest gets all the probability
     for (size_t i = 0; i < n_; i++) scaled_[i] = logits[i] == largest ? 0 : minus_infinity;
     logits = {scaled_.data(), n_};
     largest = 0;
@@ -275,7 +276,7 @@ int32_t Distribution::draw(double u) const {
     sum += weights_[i];
     if (wanted < sum) return id_at(i);
   }
-  // Rounding: the last that has a probability.
+  // In case of rounding: the last candidate with a nonzero probability.
   size_t last = n_ - 1;
   while (last > 0 && weights_[last] == 0) last--;
   return id_at(last);

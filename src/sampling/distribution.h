@@ -1,4 +1,4 @@
-// A distribution over token ids on its way from logits to one token: what the sampler's filters keep of it.
+// A distribution over token ids, from logits to one token, that the sampler's filters narrow down.
 #pragma once
 
 #include <cstddef>
@@ -8,7 +8,7 @@
 
 namespace finermoe {
 
-// What a radix selection needs: the places that it has not decided about, and its histogram.
+// Scratch of a radix selection: the undecided positions, and the histogram.
 struct RadixScratch {
   std::vector<uint32_t> undecided;
   std::vector<double> sums;
@@ -16,23 +16,23 @@ struct RadixScratch {
 
 // scaled = (logit - largest) * factor, rounded, and weights = e^scaled.     logits [n]; scaled, weights [n + 3]
 using Weigh = void(const float* logits, size_t n, double largest, double factor, float* scaled, double* weights);
-// With 2 or 4 numbers at a time, to the same bits; null where this processor cannot.
+// The version for 2 or 4 numbers at a time, bit-identical; null if this processor does not support it.
 Weigh* weigh_with(size_t n_lanes);
 
-// Candidates in ascending order of their ids, with probabilities up to a common factor. Every filter is a few passes
-// over the candidates, whatever their distribution: none sorts more than a short run of them. Memory is kept from one
-// token to the next.
+// Candidates in ascending order of their ids, with unnormalized probabilities. Every filter takes a few passes over the
+// candidates, whatever their distribution: none sorts more than a short run of them. Memory is reused from token to
+// token.
 class Distribution {
  public:
-  // The softmax of (logit - largest) / temperature over the `top_k` largest logits and what ties with the last of them,
-  // or over all (0). `largest` is the largest logit, and not -infinity; no logit is NaN.
+  // Sets the softmax of (logit - largest) / temperature over the `top_k` largest logits and ties with the last of them,
+  // or over all (0). `largest` is the largest logit and must not be -infinity; no logit may be NaN.
   void assign(std::span<const float> logits, float largest, double temperature, uint64_t top_k);
 
-  // The likeliest whose probabilities together reach p, lower ids first among equals; at least one.
+  // Keeps the likeliest candidates whose probabilities sum to at least p, ties by lower id; at least one.
   void keep_top_p(double p);
-  // Those that are at least p times as likely as the likeliest.
+  // Keeps those that are at least p times as likely as the likeliest.
   void keep_min_p(double p);
-  // Those whose surprise is closest to the entropy until their probabilities reach p, and what ties with the last.
+  // Keeps those whose surprisal is closest to the entropy until their probabilities reach p, and ties with the last.
   void keep_typical(double p);
 
   // The first id at which the cumulative probability exceeds u, which is in [0, 1).
@@ -51,7 +51,7 @@ class Distribution {
   std::vector<int32_t> ids_;
   std::vector<float> scaled_;    // (logit - largest) / temperature: at most 0, and 0 for the likeliest at first
   std::vector<double> weights_;  // e^scaled
-  // What a filter orders by, and its scratch.
+  // A filter's sort keys, and its scratch.
   std::vector<uint32_t> keys_;
   std::vector<uint64_t> wide_keys_;
   RadixScratch radix_;

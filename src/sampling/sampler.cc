@@ -12,10 +12,10 @@ namespace {
 
 constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
 
-// Chains of a reduction over the vocabulary: independent, so that a compiler can use whatever vectors there are.
+// Independent chains of a reduction over the vocabulary, so that the compiler can vectorize it.
 constexpr size_t n_chains = 16;
 
-// The largest, NaN left out; minus infinity of none.
+// The largest, ignoring NaN; -infinity if there is none.
 float largest_of(std::span<const float> x) {
   float chains[n_chains];
   std::fill_n(chains, n_chains, minus_infinity);
@@ -33,13 +33,13 @@ bool has_nan(std::span<const float> x) {
   return found != 0;
 }
 
-// Four numbers side by side, as every 64-bit processor can compute with them.
+// A SIMD vector of four floats, which every 64-bit processor supports.
 using Lanes = float __attribute__((vector_size(16)));
 using Words = uint32_t __attribute__((vector_size(16)));
 
-// e^x for x <= 0 within 2 units in the last place; NaN stays NaN. Below -87 it is e^-87.
+// e^x for x <= 0 within 2 ulp; NaN stays NaN. Below -87 it is e^-87.
 Lanes exp_below_zero(Lanes x) {
-  constexpr float round_by = 0x1.8p23f, least = -87;  // the first added and taken away: rounds to a whole number
+  constexpr float round_by = 0x1.8p23f, least = -87;  // adding and subtracting round_by rounds to an integer
   const Words is_less = reinterpret_cast<Words>(x < least), is_nan = reinterpret_cast<Words>(x != x);
   x = reinterpret_cast<Lanes>((is_less & std::bit_cast<uint32_t>(least)) | (~is_less & reinterpret_cast<Words>(x)));
   const Lanes shifted = x * 1.44269504f + round_by, n = shifted - round_by;
@@ -56,7 +56,7 @@ Lanes exp_below_zero(Lanes x) {
 
 // The sum of exp(x - largest).
 double sum_of_exponentials(std::span<const float> x, float largest) {
-  constexpr size_t width = sizeof(Lanes) / sizeof(float), run = 64;  // so long, a float's sum loses nothing that shows
+  constexpr size_t width = sizeof(Lanes) / sizeof(float), run = 64;  // short enough for a float sum
   double total = 0;
   const auto add = [&](Lanes sums) { total += double{sums[0]} + double{sums[1]} + double{sums[2]} + double{sums[3]}; };
   Lanes sums{}, four;
@@ -80,7 +80,7 @@ void Sampler::saw_prompt(std::span<const int32_t> ids) {
   if (!has_penalties()) return;
   seen_.reserve(seen_.size() + ids.size());  // all or nothing
   for (int32_t id : ids) seen_.push_back({id, 0});
-  // Equal ids become neighbours, the one that has been counted before the others.
+  // Brings equal ids together, the one already counted first.
   std::sort(seen_.begin(), seen_.end(),
             [](const Seen& a, const Seen& b) { return a.id != b.id ? a.id < b.id : a.n_generated > b.n_generated; });
   const auto same = [](const Seen& a, const Seen& b) { return a.id == b.id; };
@@ -94,8 +94,8 @@ void Sampler::saw_generated(int32_t id) {
   place->n_generated++;
 }
 
-// Hugging Face's order: bias, repetition penalty, (frequency and presence, which it does not have), banned words,
-// minimum length.
+// Hugging Face's order: bias, repetition penalty, (frequency and presence penalty, which it does not have), banned
+// words, minimum length.
 void Sampler::process(std::span<const int32_t> forbidden) {
   auto at = [&](int32_t id) -> float& { return logits_[static_cast<size_t>(id)]; };
   for (auto [id, bias] : options_.logit_bias) at(id) += bias;

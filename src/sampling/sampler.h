@@ -1,4 +1,4 @@
-// From logits to a token: processors in Hugging Face's order, then one draw. docs/sampling.md is its description.
+// From logits to a token: logits processors in Hugging Face's order, then one draw. Described in docs/sampling.md.
 #pragma once
 
 #include <cmath>
@@ -46,13 +46,13 @@ class Sampler {
   Sampler(SamplingOptions options, std::vector<int32_t> never)
       : options_(std::move(options)), never_(std::move(never)), random_(options_.seed) {}
 
-  // Tokens of the prompt, and one that was generated: what the penalties count.
+  // Record tokens of the prompt, and one generated token, for the penalties.
   void saw_prompt(std::span<const int32_t> ids);
   void saw_generated(int32_t id);
-  // The largest id that the penalties count, or -1: choose() wants logits for it.
+  // The largest id recorded for the penalties, or -1: choose() needs logits for it.
   int32_t largest_seen() const { return seen_.empty() ? -1 : seen_.back().id; }
 
-  // What changes with the tokens: with the same options it goes on where another sampler stood.
+  // The state that changes with the tokens: with the same options, a sampler can resume where another one stopped.
   struct Seen {
     int32_t id;
     uint32_t n_generated;
@@ -66,15 +66,15 @@ class Sampler {
     random_.set_state(state.random);
     seen_ = std::move(state.seen);
   }
-  // Where its random stream stands: to take back what choose() took of it.
+  // The state of the random stream, to undo what choose() consumed.
   uint64_t random_state() const { return random_.state(); }
   void set_random_state(uint64_t state) { random_.set_state(state); }
-  // Room for one more token, so that saw_generated() cannot fail.
+  // Reserves room for one more token, so that saw_generated() cannot fail.
   void reserve() {
     if (seen_.size() == seen_.capacity()) seen_.reserve(2 * seen_.size() + 1);
   }
 
-  // logits [vocab] of the model; forbidden: more ids that cannot be chosen now.
+  // logits [vocab] of the model; forbidden: further ids that cannot be chosen now.
   Result<int32_t> choose(std::span<const float> logits, std::span<const int32_t> forbidden);
 
  private:
@@ -88,17 +88,17 @@ class Sampler {
   Pcg32 random_;
   std::vector<Seen> seen_;
   std::vector<float> logits_;  // [vocab] being processed
-  Distribution distribution_;  // of what is left of them
+  Distribution distribution_;  // of the remaining candidates
 };
 
 // Log-probabilities of a model's own distribution.
 class LogProbabilities {
  public:
   explicit LogProbabilities(std::span<const float> logits);
-  // Whether they are a distribution: no logit is NaN or +infinity, and not all are -infinity.
+  // Whether they form a distribution: no logit is NaN or +infinity, and not all are -infinity.
   bool are_finite() const { return std::isfinite(log_sum_); }
   float of(int32_t id) const { return static_cast<float>(logits_[static_cast<size_t>(id)] - log_sum_); }
-  // The n likeliest ids, likeliest first, lower ids first among equals.
+  // The n likeliest ids, likeliest first, ties by lower id.
   std::vector<int32_t> top(size_t n) const;
 
  private:

@@ -1,4 +1,4 @@
-// How a token is chosen, and what each number of it may be.
+// How a token is chosen, and the allowed range of each number.
 #pragma once
 
 #include <array>
@@ -16,7 +16,7 @@ struct SamplingOptions {
   std::unordered_map<int32_t, float> logit_bias;  // -infinity bans a token
 };
 
-// What a number among the sampling options may be.
+// The allowed range of a sampling option.
 struct SamplingRange {
   double SamplingOptions::*number;
   const char* name;

@@ -1,4 +1,4 @@
-// Text on its way out, held back as long as it might become a stop string. What is held back lies with the caller.
+// Holds back output text as long as it might become part of a stop string. The caller stores the held-back text.
 #pragma once
 
 #include <algorithm>
@@ -11,8 +11,8 @@ class StopStrings {
  public:
   explicit StopStrings(std::vector<std::string> strings) : strings_(std::move(strings)) {}
 
-  // Takes text in behind what is held, and appends to `out` what is safe to show. True: a stop string came; `out` ends
-  // before it and what follows is dropped. While `may_stop` is false everything passes.
+  // Appends text to what is held, and moves to `out` what is safe to show. True: a stop string was found; `out` ends
+  // before it and the rest is dropped. While `may_stop` is false everything passes.
   bool push(std::string& held, const std::string& text, bool may_stop, std::string& out) const {
     held += text;
     if (strings_.empty() || !may_stop) {
@@ -31,7 +31,7 @@ class StopStrings {
   }
 
  private:
-  // The longest end of the held text with which some stop string begins, widened to whole characters.
+  // The longest suffix of the held text that is a prefix of some stop string, extended to whole characters.
   size_t longest_beginning(const std::string& held) const {
     size_t longest = 0;
     for (const std::string& stop : strings_) {

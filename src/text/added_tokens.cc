@@ -7,7 +7,7 @@
 namespace finermoe {
 namespace {
 
-// Where the white space that ends at `end` begins, but not before `floor`.
+// Where the white space ending at `end` begins, but no earlier than `floor`.
 size_t begin_of_space(std::string_view text, size_t floor, size_t end) {
   while (end > floor) {
     const Decoded previous = decode_utf8_before(text, end);
@@ -44,7 +44,7 @@ void AddedTokens::finish() {
             [](const AddedToken& a, const AddedToken& b) { return a.content < b.content; });
 }
 
-// Narrows the sorted list, byte by byte, to the tokens that begin as the text does.
+// Narrows the sorted list, byte by byte, to the tokens that share a prefix with the text.
 const AddedToken* AddedTokens::longest_at(std::string_view text) const {
   const AddedToken* longest = nullptr;
   auto first = tokens_.begin(), last = tokens_.end();
@@ -72,7 +72,7 @@ AddedTokens::Match AddedTokens::find(std::string_view text, size_t from) const {
 Status AddedTokens::split(std::string_view text, bool parse_special,
                           FunctionRef<Status(size_t begin, size_t end, int32_t id)> part) const {
   size_t done = 0;
-  size_t space_end = 0;  // of the run of white space that was looked at last
+  size_t space_end = 0;  // of the run of white space examined last
   for (size_t from = 0; !empty() && from < text.size();) {
     const auto [token, found] = find(text, from);
     if (!token) break;
@@ -80,7 +80,7 @@ Status AddedTokens::split(std::string_view text, bool parse_special,
     from = end;
     if (token->special && !parse_special) continue;
     if (token->single_word && !stands_alone(text, begin, end)) continue;
-    // White space that the token before has taken is not taken again, but a token in it is still found.
+    // White space taken by the previous token is not taken again, but a token inside it is still found.
     if (token->lstrip) begin = begin_of_space(text, done, begin);
     if (token->rstrip) end = space_end = end < space_end ? space_end : end_of_space(text, end);
     end = std::max(begin, end);

@@ -1,4 +1,4 @@
-// Finds added tokens in text: the leftmost, and of those the longest, as Hugging Face does.
+// Finds added tokens in text: leftmost first, and the longest of those, as Hugging Face does.
 #pragma once
 
 #include <cstdint>
@@ -15,21 +15,21 @@ struct AddedToken {
   int32_t id = 0;
   std::string content;
   bool special = false;
-  bool normalized = false;   // looked for after normalisation, else before
-  bool single_word = false;  // only where no letter, number or mark stands beside it
-  bool lstrip = false;       // takes the white space before it
-  bool rstrip = false;       // takes the white space after it
+  bool normalized = false;   // matched after normalization, else before
+  bool single_word = false;  // only if no letter, number or mark is next to it
+  bool lstrip = false;       // consumes the white space before it
+  bool rstrip = false;       // consumes the white space after it
 };
 
 class AddedTokens {
  public:
-  // `content`: the token's, or what normalisation makes of it. Contents must differ.
+  // `content`: the token's, perhaps normalized. Contents must be distinct.
   void add(std::string content, const AddedToken& token);
   void finish();  // after the last add
   bool empty() const { return tokens_.empty(); }
-  // Calls part(begin, end, id) for the added tokens in the text, and with -1 for what is between them. A special token
-  // that is not asked for stays text, but nothing else is found in it: so does Hugging Face.
-  // Time: the text, times the longest token.
+  // Calls part(begin, end, id) for the added tokens in the text, and with -1 for the text between them. A special token
+  // that was not asked for stays text, but no other token is found inside it, as in Hugging Face.
+  // Time: length of the text times length of the longest token.
   Status split(std::string_view text, bool parse_special,
                FunctionRef<Status(size_t begin, size_t end, int32_t id)> part) const;
 
@@ -41,7 +41,7 @@ class AddedTokens {
   Match find(std::string_view text, size_t from) const;
   const AddedToken* longest_at(std::string_view text) const;
 
-  std::vector<AddedToken> tokens_;  // by content, which is what is looked for
+  std::vector<AddedToken> tokens_;  // sorted by content, which is what is matched
   bool begins_[256] = {};           // whether some token begins with the byte
 };
 

@@ -6,7 +6,7 @@
 namespace finermoe {
 namespace {
 
-constexpr size_t kShortWord = 48;  // up to here looking at all pairs is faster than a heap
+constexpr size_t kShortWord = 48;  // up to this length, scanning all pairs is faster than a heap
 
 uint64_t pair_of(int32_t left, int32_t right) {
   return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);

@@ -12,10 +12,10 @@ class Bpe {
  public:
   // The ids of the 256 bytes, and room for that many merges.
   Bpe(const std::array<int32_t, 256>& byte_ids, size_t n_merges);
-  // Merges are added by rank: the first is the one that is done first. False: this pair is there already.
+  // Merges are added in the order of their ranks, lowest (applied first) first. False: the pair was already added.
   bool add_merge(int32_t left, int32_t right, int32_t merged);
 
-  // What a thread needs while it encodes; reused from word to word.
+  // Per-thread scratch for encoding; reused from word to word.
   struct Scratch {
     struct Node {  // one token of the word; a list in the word's order
       int32_t id;
@@ -24,14 +24,14 @@ class Bpe {
     struct Candidate {
       uint32_t rank;
       int32_t node;         // the left one
-      int32_t left, right;  // the ids when it was found: a candidate is stale if they differ now
+      int32_t left, right;  // the ids when it was found; the candidate is stale if they have changed
       int32_t merged;
     };
     std::vector<Node> nodes;
     std::vector<Candidate> heap;
-    std::vector<int32_t> ids;  // the answer
+    std::vector<int32_t> ids;  // the result
   };
-  // Fills scratch.ids. Time: n log n in the word's bytes.
+  // Fills scratch.ids. Time: O(n log n) in the word's bytes.
   void encode(std::string_view word, Scratch& scratch) const;
 
  private:

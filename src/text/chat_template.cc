@@ -5,13 +5,13 @@
 namespace finermoe {
 namespace {
 
-// Where a family's templates differ from one another: the default system prompt.
+// Marks where templates of a family differ: the default system prompt.
 constexpr std::string_view kWildcard = "@default@";
 
-// The templates that are known. All give every message as "<|im_start|>ROLE\nTEXT<|im_end|>\n" and, if asked for,
+// The known templates. All render a message as "<|im_start|>ROLE\nTEXT<|im_end|>\n" and, if requested, add
 // "<|im_start|>assistant\n" at the end; they differ in whether a system message is put in front.
 constexpr std::string_view kFamily[] = {
-    // Qwen2.5, which also knows tools; messages as this library takes them never reach those branches.
+    // Qwen2.5, which also supports tools; the messages that this library accepts never reach those branches.
     R"jinja({%- if tools %}
     {{- '<|im_start|>system\n' }}
     {%- if messages[0]['role'] == 'system' %}
@@ -74,7 +74,7 @@ constexpr std::string_view kFamily[] = {
 {{- '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}
 {%- endfor %}
 {% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %})jinja",
-    // ChatML without a default; the first as the bundled models have it.
+    // ChatML without a default; the first is that of the bundled models.
     R"jinja({%- if messages[0]['role'] == 'system' %}
 {{- '<|im_start|>system\n' + messages[0]['content'] + '<|im_end|>\n' }}
 {%- endif %}
@@ -92,8 +92,8 @@ constexpr std::string_view kFamily[] = {
 constexpr std::string_view kSpace = " \t\r\n";
 constexpr char kQuote = '\1';  // encloses a string literal in the canonical form
 
-// Templates that are written differently and mean the same have the same canonical form: white space that Jinja drops
-// is gone, literals are unescaped, adjacent ones joined, and x['name'] is x.name.
+// Templates that are spelled differently but mean the same have the same canonical form: white space that Jinja ignores
+// is removed, literals are unescaped, adjacent ones joined, and x['name'] becomes x.name.
 class Canonical {
  public:
   explicit Canonical(std::string_view source) : source_(source) {}
@@ -126,7 +126,7 @@ class Canonical {
  private:
   static void strip_indent(std::string_view& text) {
     size_t line = text.find_last_not_of(" \t");
-    if (line == text.npos) return;  // within a line, or at a beginning, where the known templates have none
+    if (line == text.npos) return;  // within a line, or at the beginning, where the known templates have no indent
     if (text[line] == '\n') text = text.substr(0, line + 1);
   }
 
@@ -184,14 +184,14 @@ class Canonical {
   std::string out_;
 };
 
-// Whether `found` is the pattern with something in place of each wildcard; `value` becomes the last of them.
+// Whether `found` is the pattern with something in place of each wildcard; `value` is set to the last of these.
 bool matches(std::string_view pattern, std::string_view found, std::optional<std::string>& value) {
   size_t wildcard = pattern.find(kWildcard);
   if (wildcard == pattern.npos) return pattern == found;
   if (found.substr(0, wildcard) != pattern.substr(0, wildcard)) return false;
   pattern.remove_prefix(wildcard + kWildcard.size());
   found.remove_prefix(wildcard);
-  // The value ends where the literal does, or where the special token in it begins.
+  // The value ends at the end of the literal, or at the special token in it.
   size_t end = std::min(found.find(kQuote), found.find(kChatEnd));
   if (end == found.npos) return false;
   value = found.substr(0, end);

@@ -1,4 +1,4 @@
-// Chat templates of the ChatML family: recognised by their text, rendered without an engine.
+// Chat templates of the ChatML family: recognized by their text, rendered without a template engine.
 #pragma once
 
 #include <optional>
@@ -18,7 +18,7 @@ struct ChatTemplate {
   std::optional<std::string> default_system;  // what is put before messages that do not begin with a system message
 };
 
-// A part of a rendered prompt: one of the two special tokens, or text, as long as possible.
+// A part of a rendered prompt: one of the two special tokens, or a maximal run of text.
 struct ChatPart {
   std::string text;
   bool special = false;

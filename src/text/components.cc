@@ -10,7 +10,7 @@ Status unsupported(std::string_view component, std::string expected, std::string
   return unsupported_component(format_text("tokenizer.json: ", component), std::move(expected), std::move(found));
 }
 
-// A Sequence is its elements, also of other Sequences; null is none.
+// Flattens a Sequence, and Sequences within it, into its elements; null has none.
 void flatten(const Json& component, const char* elements, std::vector<const Json*>& into) {
   if (is(member(component, "type"), "Sequence") && member(component, elements).is_array()) {
     for (const Json& element : member(component, elements)) flatten(element, elements, into);
@@ -134,8 +134,8 @@ Status read_decoder(const Json& decoder) {
   return unsupported("decoder", "ByteLevel", elements.size() == 1 ? show(*elements[0]) : show(decoder));
 }
 
-// unk_token, fuse_unk and byte_fallback say what becomes of characters without a token: there are none, since the
-// vocabulary has to have all bytes.
+// unk_token, fuse_unk and byte_fallback say what happens to characters without a token: there are none, since the
+// vocabulary must contain all bytes.
 Status read_model_options(const Json& model, Components& into) {
   const Json& type = member(model, "type");  // old files have none
   if (!type.is_null() && !is(type, "BPE")) return unsupported("model", "BPE", show(model));

@@ -1,4 +1,4 @@
-// The components of tokenizer.json: what is supported of them, and as what.
+// The components of tokenizer.json: which are supported, and what they are mapped to.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,8 @@ namespace finermoe {
 struct Components {
   bool nfc = false;
   NumberWords numbers = NumberWords::one_digit;
-  bool ignore_merges = false;          // a word that is a token is not built from merges
-  std::vector<int32_t> before, after;  // the special tokens that the post-processor puts around a text
+  bool ignore_merges = false;          // a word that is a token is not split and merged
+  std::vector<int32_t> before, after;  // the special tokens that the post-processor adds around a text
 };
 
 // FINERMOE_ERROR_TOKENIZER_COMPONENT names what is not supported. `root` is the whole document.

@@ -9,10 +9,10 @@ namespace {
 
 constexpr size_t kMaxDepth = 64;
 
-// The events of nlohmann's parser. A false answer ends the parse; status() says why.
+// Handles the events of nlohmann's parser. Returning false ends the parse; status() says why.
 class Reader final : public JsonSax {
  public:
-  // In tokenizer.json the vocabulary is a part of the document; vocab.json is nothing else.
+  // In tokenizer.json the vocabulary is part of the document; vocab.json contains nothing else.
   Reader(std::string_view text, std::string_view name, bool is_vocab, TokenizerFile& lists)
       : text_(text), name_(name), is_vocab_(is_vocab), lists_(lists) {}
 
@@ -150,7 +150,7 @@ class Reader final : public JsonSax {
   Status status_;
   Json root_;
   std::vector<Json*> nodes_;       // the open containers; a parent does not grow while a child is open
-  std::vector<std::string> path_;  // the keys they stand under
+  std::vector<std::string> path_;  // the keys that lead to them
   std::vector<Kind> open_;
   std::string key_;
   size_t merge_parts_ = 0;

@@ -1,5 +1,5 @@
-// Reads tokenizer.json and vocab.json. Vocabulary and merges, of some 100,000 entries each, go to lists instead of the
-// document.
+// Reads tokenizer.json and vocab.json. Vocabulary and merges, with some 100,000 entries each, are stored in lists
+// instead of the document.
 #pragma once
 
 #include <string_view>

@@ -9,10 +9,10 @@
 
 namespace finermoe {
 
-// null if the value is no object or has no such member.
+// null if the value is not an object or has no such member.
 const Json& member(const Json& object, const char* key);
 bool is(const Json& value, std::string_view text);
-// A value as it is shown in messages; a component is shown by its name.
+// A value as shown in messages; a component is shown by its name.
 std::string show(const Json& value);
 
 Status malformed_tokenizer(std::string message);

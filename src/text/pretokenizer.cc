@@ -9,7 +9,7 @@
 namespace finermoe {
 namespace {
 
-// kQwenPattern, alternative by alternative, save for numbers. White space is [ 89], letters [1-5], numbers [06].
+// kQwenPattern, alternative by alternative, except for numbers. White space is [ 89], letters [1-5], numbers [06].
 constexpr std::string_view kClassPattern =
     "'(?:2|34|55)"
     "|[^90-6]?[1-5]+"
@@ -19,7 +19,7 @@ constexpr std::string_view kClassPattern =
     "|[ 89]+";
 constexpr std::string_view kNumbers = "|[06]", kUpToThree = "{1,3}";  // no other alternative begins with a number
 
-// A want of memory is no defect: compiling and matching name it differently.
+// Running out of memory is not a bug; compiling and matching have different codes for it.
 Status pcre2_error(int error) {
   if (error == PCRE2_ERROR_NOMEMORY || error == PCRE2_ERROR_HEAP_FAILED) throw std::bad_alloc();
   PCRE2_UCHAR8 text[256];
@@ -40,7 +40,7 @@ Result<Pretokenizer> Pretokenizer::create(NumberWords numbers, bool jit) {
                                    &error, &offset, nullptr),
                    pcre2_code_free_8);
   if (!made.code_) return pcre2_error(error);
-  if (jit) pcre2_jit_compile_8(made.code_.get(), PCRE2_JIT_COMPLETE);  // may fail: not every system allows it
+  if (jit) pcre2_jit_compile_8(made.code_.get(), PCRE2_JIT_COMPLETE);  // may fail: not every system allows JIT
   return made;
 }
 

@@ -1,4 +1,4 @@
-// Cuts text into the words that byte-pair encoding never crosses: the Split of Qwen2.5's or Llama 3's tokenizer.json.
+// Splits text into the words that byte-pair encoding never crosses: the Split of Qwen2.5's or Llama 3's tokenizer.json.
 #pragma once
 
 #include <memory>
@@ -14,18 +14,18 @@ struct pcre2_real_match_context_8;
 
 namespace finermoe {
 
-// The regular expressions that are supported, as tokenizer.json spells them. They differ in how numbers are cut.
+// The regular expressions that are supported, as tokenizer.json spells them. They differ in how numbers are split.
 constexpr std::string_view kQwenPattern =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 constexpr std::string_view kLlama3Pattern =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 enum class NumberWords { one_digit, three_digits };
 
-// The expression over class characters (unicode.h) instead of code points: PCRE2's release of Unicode does not matter,
-// and a character is a byte. Immutable; a Matcher belongs to one thread.
+// Matches the expression over class characters (unicode.h) instead of code points, so that PCRE2's Unicode version does
+// not matter and every character is one byte. Immutable; a Matcher belongs to one thread.
 class Pretokenizer {
  public:
-  // Without `jit` (or where the system has none) matching is interpreted: slower, with equal results.
+  // Without `jit` (or if the system has none) matching is interpreted: slower, with the same results.
   static Result<Pretokenizer> create(NumberWords numbers, bool jit = true);
 
   class Matcher {

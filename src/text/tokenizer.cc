@@ -17,14 +17,14 @@
 namespace finermoe {
 namespace {
 
-constexpr size_t kWindow = 16 << 10;  // bytes that are normalised at once: they stay in the cache
+constexpr size_t kWindow = 16 << 10;  // bytes that are normalized at a time, so that they stay in the cache
 
 Status malformed(const TokenizerFile& file, std::string_view message) {
   return Status(FINERMOE_ERROR_TOKENIZER_MALFORMED, format_text(file.name, ": ", message));
 }
 
-// The printable characters that stand for bytes in tokenizer.json: printable Latin-1 ones for themselves, the others
-// for U+0100 and up, in order.
+// The printable characters that represent bytes in tokenizer.json: printable Latin-1 bytes as themselves, the others as
+// U+0100 and up, in order.
 class ByteAlphabet {
  public:
   ByteAlphabet() {
@@ -34,7 +34,7 @@ class ByteAlphabet {
       byte_of_[printable ? byte : next++] = static_cast<int16_t>(byte);
     }
   }
-  // The bytes that a token's spelling means; false if it has other characters.
+  // The bytes that a token's spelling represents; false if it has other characters.
   bool decode(std::string_view spelling, std::string& bytes) const {
     bytes.clear();
     for (size_t at = 0; at < spelling.size();) {
@@ -91,11 +91,11 @@ class BpeTokenizer final : public Tokenizer {
   Pretokenizer pretokenizer_;
   std::optional<Bpe> bpe_;
   std::vector<TokenKind> kinds_;   // by id
-  std::vector<bool> whole_words_;  // by id: a word that is this token is not built from merges; empty: all are
+  std::vector<bool> whole_words_;  // by id: a word equal to this token is not split and merged; empty: all words are
   bool nfc_ = false;
-  std::vector<int32_t> before_, after_;  // what is put around a text
+  std::vector<int32_t> before_, after_;  // the tokens added around a text
   size_t n_added_ = 0;
-  AddedTokens raw_, normalized_;  // looked for in the text as it is, and after normalisation
+  AddedTokens raw_, normalized_;  // matched in the text as it is, and after normalization
   Status config_status_;
   int32_t bos_id_ = -1, eos_id_ = -1, pad_id_ = -1;
   int32_t chat_start_ = -1, chat_end_ = -1;
@@ -103,7 +103,7 @@ class BpeTokenizer final : public Tokenizer {
   Status chat_status_;
 };
 
-// One call's work: what it needs beside the tokenizer, which is shared.
+// The state of one encode call; the tokenizer itself is shared.
 class BpeTokenizer::Encoder {
  public:
   using Emit = FunctionRef<void(int32_t id, ByteRange range)>;
@@ -121,7 +121,7 @@ class BpeTokenizer::Encoder {
 
  private:
   Status encode_piece(std::string_view piece, uint64_t offset) {
-    // Tokens that are looked for after normalisation may reach over the end of a window.
+    // Tokens that are matched after normalization may cross the end of a window.
     const size_t window = tokenizer_.normalized_.empty() ? kWindow : piece.size();
     while (!piece.empty()) {
       size_t taken = normalize_window(piece, window, tokenizer_.nfc_, window_);
@@ -274,7 +274,7 @@ Result<std::shared_ptr<const Tokenizer>> BpeTokenizer::build(const TokenizerFile
 
 Status BpeTokenizer::build_vocabulary(const TokenizerFile& file, const ByteAlphabet& alphabet) {
   std::string bytes;
-  std::vector<size_t> others;  // spelled with other characters: nothing is merged into them, they can only be decoded
+  std::vector<size_t> others;  // spelled with other characters: no merge produces them, they can only be decoded
   for (size_t i = 0; i < file.tokens.size(); ++i) {
     std::string_view spelling = file.tokens[i];
     const int32_t id = file.ids[i];
@@ -325,7 +325,7 @@ Status BpeTokenizer::build_merges(const TokenizerFile& file, const ByteAlphabet&
       return format_text(file.name, ": merge ", i, " (\"", file.merges[2 * i], "\", \"", file.merges[2 * i + 1], "\")");
     };
     bool spelled = alphabet.decode(file.merges[2 * i], left) && alphabet.decode(file.merges[2 * i + 1], right);
-    // The result of a merge is longer than its parts, unless one of these is empty.
+    // The result of a merge is longer than either part, unless one of them is empty.
     if (left.empty() || right.empty()) {
       return Status(FINERMOE_ERROR_TOKENIZER_CYCLIC, format_text(name(), " gives one of its own parts"));
     }

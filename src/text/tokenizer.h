@@ -1,4 +1,4 @@
-// Byte-level BPE from tokenizer.json, or vocab.json and merges.txt, equal to Hugging Face's ids.
+// Byte-level BPE from tokenizer.json, or vocab.json and merges.txt, with the same ids as Hugging Face.
 #pragma once
 
 #include <cstdint>
@@ -22,23 +22,23 @@ enum class TokenKind : int32_t {
 };
 
 struct ByteRange {
-  uint64_t begin = 0, end = 0;  // in the text as it was given, before normalisation
+  uint64_t begin = 0, end = 0;  // in the original text, before normalization
 };
 
 struct ChatMessage {
   std::string role, text;
 };
 
-// What stands behind the last message of a rendered chat.
+// What follows the last message of a rendered chat.
 enum class ChatEnd { closed, generation_prompt, continue_last };
 
 struct EncodeOptions {
   bool parse_special = false;  // special tokens in the text become their ids
-  bool add_special = true;     // the tokens that the tokenizer puts around a text, if it does: BOS, EOS
+  bool add_special = true;     // the tokens that the tokenizer adds around a text, if any: BOS, EOS
 };
 
-// The texts that a tokenizer is read from: each nullopt where there is none, or the error of reading it, which counts
-// only where the text is needed.
+// The files that a tokenizer is read from: each nullopt if absent, or the error of reading it, which is reported only
+// if the text is needed.
 struct TokenizerTexts {
   using Text = Result<std::optional<std::string>>;
   Text tokenizer_json = std::optional<std::string>();
@@ -47,8 +47,8 @@ struct TokenizerTexts {
   Text added_tokens = std::optional<std::string>();
   Text config = std::optional<std::string>();  // tokenizer_config.json
   Text special_tokens_map = std::optional<std::string>();
-  Text model_config = std::optional<std::string>();   // config.json: its bos_token_id, where no BOS is named otherwise
-  Text chat_template = std::optional<std::string>();  // chat_template.jinja: before the one in tokenizer_config.json
+  Text model_config = std::optional<std::string>();   // config.json: its bos_token_id, if no BOS is named elsewhere
+  Text chat_template = std::optional<std::string>();  // chat_template.jinja, before that of tokenizer_config.json
 
   using Read = FunctionRef<Text(const std::string& file_name)>;
   static TokenizerTexts read(Read read_text);
@@ -57,7 +57,7 @@ struct TokenizerTexts {
 // Immutable; any number of threads may use it at once.
 class Tokenizer {
  public:
-  // `model` stands for where the texts come from in messages.
+  // `model` names the source of the texts in messages.
   static Result<std::shared_ptr<const Tokenizer>> parse(const TokenizerTexts& texts,
                                                         std::string_view model = "the model");
   static Result<std::shared_ptr<const Tokenizer>> open(std::string_view model, TokenizerTexts::Read read_text) {
@@ -65,10 +65,10 @@ class Tokenizer {
   }
   virtual ~Tokenizer() = default;
 
-  // Calls `emit` for each token in order; the range of one that is no part of the text is 0, 0.
+  // Calls `emit` for each token in order; the range of a token that is not part of the text is 0, 0.
   virtual Status encode(std::string_view text, EncodeOptions options,
                         FunctionRef<void(int32_t id, ByteRange range)> emit) const = 0;
-  // The bytes of a token as they stand in text (added tokens: their content); empty for an id without one.
+  // The bytes that a token stands for in text (added tokens: their content); empty for an id without a token.
   virtual std::string_view bytes(int32_t id) const = 0;
   virtual TokenKind kind(int32_t id) const = 0;
   virtual int32_t find(std::string_view bytes) const = 0;  // -1: none
@@ -76,7 +76,7 @@ class Tokenizer {
   virtual size_t n_added() const = 0;
   // FINERMOE_OK, or why tokenizer_config.json cannot be used: the next three are -1 then.
   virtual Status config_status() const = 0;
-  virtual int32_t bos_id() const = 0;  // -1: none; so the next two
+  virtual int32_t bos_id() const = 0;  // -1: none, like the next two
   virtual int32_t eos_id() const = 0;
   virtual int32_t pad_id() const = 0;
 
@@ -99,7 +99,7 @@ class Utf8Stream {
   std::string pending_;  // at most 3 bytes: the beginning of a character
 };
 
-// All ids at once: special tokens are left out unless asked for.
+// Decodes all ids at once; special tokens are omitted unless asked for.
 std::string decode(const Tokenizer& tokenizer, std::span<const int32_t> ids, bool show_special);
 
 }  // namespace finermoe

@@ -36,7 +36,7 @@ Result<std::optional<std::string>> chat_template_of(const TokenizerConfig& confi
   if (chat.is_null()) return std::optional<std::string>();
   const Json* text = &chat;
   if (chat.is_object()) text = &member(chat, "default");
-  if (chat.is_array()) {  // several, by name; of equal names the last counts
+  if (chat.is_array()) {  // several, by name; the last of equal names counts
     text = &member(Json::object(), "");
     for (const Json& entry : chat) {
       if (is(member(entry, "name"), "default")) text = &member(entry, "template");

@@ -13,7 +13,7 @@ namespace finermoe {
 
 struct TokenizerConfig {
   Json root = Json::object();                // of tokenizer_config.json
-  Json special_tokens_map = Json::object();  // read only where tokenizer_config.json has no added_tokens_decoder
+  Json special_tokens_map = Json::object();  // read only if tokenizer_config.json has no added_tokens_decoder
   Status roles;                              // or why special_tokens_map.json cannot be used
 
   // The token of a role such as "eos_token"; nullopt if none is named.
@@ -24,7 +24,7 @@ Result<TokenizerConfig> read_tokenizer_config(const TokenizerTexts& texts);
 // nullopt if there is none. FINERMOE_ERROR_CHAT_TEMPLATE if chat_template is neither text nor a list with a default.
 Result<std::optional<std::string>> chat_template_of(const TokenizerConfig& config);
 
-// bos_token_id of a config.json; nullopt where there is none. What is wrong with the file is not said here.
+// bos_token_id of a config.json; nullopt if there is none. Errors in the file are not reported here.
 std::optional<int32_t> bos_of_model(const TokenizerTexts::Text& model_config);
 
 }  // namespace finermoe

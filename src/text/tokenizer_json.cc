@@ -6,7 +6,7 @@
 namespace finermoe {
 namespace {
 
-constexpr size_t kMaxAddedBytes = 1024;  // bounds what matching looks at from any one place of a text
+constexpr size_t kMaxAddedBytes = 1024;  // bounds how far matching looks ahead from any position
 
 }  // namespace
 
@@ -25,7 +25,7 @@ Result<AddedToken> read_added_token(std::string_view file, const Json& id, const
   }
   token.content = content.get<std::string>();
   token.special = member(entry, "special") == true;
-  // As Hugging Face: what is not said is normalised, unless the token is special.
+  // As in Hugging Face: the default is normalized, unless the token is special.
   token.normalized = entry.contains("normalized") ? member(entry, "normalized") == true : !token.special;
   token.single_word = member(entry, "single_word") == true;
   token.lstrip = member(entry, "lstrip") == true;

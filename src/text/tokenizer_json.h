@@ -13,7 +13,7 @@
 
 namespace finermoe {
 
-// Short strings one after another in one piece of memory.
+// Short strings, stored back to back.
 class StringList {
  public:
   void add(std::string_view text) {
@@ -40,7 +40,7 @@ struct TokenizerFile {
   Components components;
 };
 
-constexpr int32_t kMaxTokenId = (1 << 22) - 1;  // what an id may make us allocate
+constexpr int32_t kMaxTokenId = (1 << 22) - 1;  // bounds what an id can make us allocate
 
 Result<TokenizerFile> read_tokenizer_json(std::string_view text);
 // The id and flags of an added token, as tokenizer.json and added_tokens_decoder write them.

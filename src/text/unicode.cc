@@ -16,11 +16,11 @@ bool is_letter_or_number(uint8_t code_class) { return code_class >= '0' && code_
 
 struct Scan {
   size_t size = 0;       // bytes of the window
-  bool changed = false;  // whether invalid bytes or NFC may change it
+  bool changed = false;  // whether invalid bytes or NFC may change the text
 };
 
-// Finds the window's end and the classes up to there. Words of the pre-tokenizer never reach across the end of a run of
-// letters and numbers, and look at nothing before it.
+// Finds the window's end and the classes up to there. Words of the pre-tokenizer never cross the end of a run of
+// letters and numbers, nor depend on anything before it.
 Scan scan_window(std::string_view text, size_t window, bool nfc, std::string& classes) {
   Scan scan;
   uint8_t previous = kFlags;
@@ -46,8 +46,8 @@ struct Mark {
   utf8proc_propval_t combining_class;
 };
 
-// The canonical composition of a sequence that begins at a boundary. utf8proc's own ordering takes quadratic time on
-// long runs of marks, so the marks are sorted here.
+// The canonical composition of a sequence that begins at a boundary. utf8proc's canonical ordering takes quadratic time
+// on long runs of combining marks, so they are sorted here.
 void compose(const std::vector<int32_t>& source, std::vector<int32_t>& out) {
   constexpr auto kOptions = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE);
   std::vector<Mark> marks;
@@ -65,7 +65,7 @@ void compose(const std::vector<int32_t>& source, std::vector<int32_t>& out) {
                                      static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE), &boundary);
     if (n < 0 || n > static_cast<utf8proc_ssize_t>(std::size(parts))) n = 1, parts[0] = code_point;
     for (utf8proc_ssize_t i = 0; i < n; ++i) {
-      // utf8proc may know marks that Hugging Face's release takes for letters or symbols.
+      // utf8proc may know combining marks that Hugging Face's Unicode version takes for letters or symbols.
       bool joins = unicode_class(static_cast<uint32_t>(parts[i])) & kNfcJoins;
       auto combining_class = joins ? utf8proc_get_property(parts[i])->combining_class : utf8proc_propval_t{0};
       if (combining_class == 0) flush();
@@ -78,8 +78,8 @@ void compose(const std::vector<int32_t>& source, std::vector<int32_t>& out) {
   if (n >= 0) out.resize(static_cast<size_t>(n));
 }
 
-// Normalises what is known to be a whole number of segments. A segment is what NFC looks at together: a code point and
-// those after it that may join it. All bytes of a segment that NFC changed stand for the whole of it.
+// Normalizes a whole number of segments. A segment is the unit that NFC works on: a code point and those after it that
+// may combine with it. In a segment that NFC changed, every byte maps to the whole original segment.
 class Normalizer {
  public:
   Normalizer(bool nfc, Normalized& into) : nfc_(nfc), into_(into) {

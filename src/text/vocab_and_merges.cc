@@ -11,7 +11,7 @@ namespace finermoe {
 namespace {
 
 constexpr const char* kRoles[] = {"bos_token", "eos_token", "unk_token", "sep_token",
-                                  "pad_token", "cls_token", "mask_token"};  // in the order in which ids are given
+                                  "pad_token", "cls_token", "mask_token"};  // in the order in which ids are assigned
 
 Status check_config(const Json& root) {
   const Json& type = member(root, "tokenizer_class");
@@ -24,7 +24,7 @@ Status check_config(const Json& root) {
   return unsupported_component("tokenizer_config.json: add_prefix_space", "false", show(prefix));
 }
 
-// A pair of tokens a line, by rank; "#version" lines and empty ones aside.
+// One pair of tokens per line, by rank; "#version" and empty lines are skipped.
 Status read_merges(std::string_view text, StringList& merges) {
   for (size_t line_number = 1; !text.empty(); ++line_number) {
     const size_t end = std::min(text.find('\n'), text.size());
@@ -43,7 +43,7 @@ Status read_merges(std::string_view text, StringList& merges) {
   return {};
 }
 
-// The added tokens while they are collected: by id at first, then those that have only a name.
+// Collects the added tokens: first those with an id, then those that have only a name.
 class Added {
  public:
   explicit Added(TokenizerFile& file) : file_(file) {
@@ -73,7 +73,7 @@ class Added {
     return {};
   }
 
-  int32_t id_of(const std::string& content) const { return id_of_.at(content); }  // of one that was named
+  int32_t id_of(const std::string& content) const { return id_of_.at(content); }  // of one that was added by name
 
   // Makes the token special; one that has no id yet gets the next.
   Status name(const std::string& content) {
@@ -124,7 +124,7 @@ void set_defaults(TokenizerConfig& config) {
   }
 }
 
-// add_bos_token and add_eos_token count here only: tokenizer.json has a post-processor, which says it.
+// add_bos_token and add_eos_token count only here: in tokenizer.json the post-processor decides.
 void add_around(const TokenizerConfig& config, const Added& added, Components& into) {
   auto id_if = [&](const char* flag, const char* role, std::vector<int32_t>& ids) {
     const std::optional<std::string> token = config.token(role);

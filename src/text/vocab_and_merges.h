@@ -8,8 +8,8 @@
 
 namespace finermoe {
 
-// What transformers' Qwen2Tokenizer makes of vocab.json, merges.txt and what the other files say of added tokens. Roles
-// that `config` leaves open get the tokens that this class gives them.
+// Does what transformers' Qwen2Tokenizer does with vocab.json, merges.txt and the added tokens of the other files.
+// Roles that `config` does not set get the default tokens of that class.
 Result<TokenizerFile> read_vocab_and_merges(const TokenizerTexts& texts, TokenizerConfig& config);
 
 }  // namespace finermoe

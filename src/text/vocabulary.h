@@ -14,7 +14,7 @@ class Vocabulary {
 
   bool has(int32_t id) const { return id >= 0 && static_cast<size_t>(id) < spans_.size() && spans_[id].used; }
   void set(int32_t id, std::string_view bytes);  // the id must be free
-  void index(int32_t id);                        // from now on find() knows it; its bytes must not be known yet
+  void index(int32_t id);                        // makes find() return it; its bytes must not be indexed yet
   int32_t find(std::string_view bytes) const;    // -1: none
   std::string_view bytes(int32_t id) const {
     return has(id) ? std::string_view(arena_).substr(spans_[id].begin, spans_[id].size) : std::string_view();

@@ -227,9 +227,9 @@ class Documents(unittest.TestCase):
 
     def test_c_example(self):
         readme = "```c\nint main(void) {\n  return 0;\n}\n```\n"
-        self.assertFalse(documents.check_c_example(readme, "/* x */\nint main(void) {\n\n    return 0;\n}\n"))
-        self.assertTrue(documents.check_c_example(readme, "int main(void) {\n  return 1;\n}\n"))
-        self.assertTrue(documents.check_c_example("none", ""))
+        self.assertFalse(documents.check_examples(readme, {"c": "/* x */\nint main(void) {\n\n    return 0;\n}\n"}))
+        self.assertTrue(documents.check_examples(readme, {"c": "int main(void) {\n  return 1;\n}\n"}))
+        self.assertTrue(documents.check_examples("none", {"c": ""}))
 
     def test_commands(self):
         both = "bash scripts/demo\nbash scripts/test\n"
@@ -259,6 +259,8 @@ class ClosingLine(unittest.TestCase):
         self.assertEqual(self.closing(result="OK"), "1 passed, 0 failed, 0 skipped")
         self.assertEqual(self.closing(result="SKIP", stdout="no swig here\n"),
                          "skipped  t: no swig here\n0 passed, 0 failed, 1 skipped")
+        self.assertEqual(self.closing(result="OK", stdout="a\nskipped: its window: no display\nb\n"),
+                         "skipped  t: its window: no display\n1 passed, 0 failed, 1 skipped")
         for result in ("FAIL", "TIMEOUT", "ERROR", "INTERRUPT"):
             self.assertIn("0 passed, 1 failed, 0 skipped", self.closing(result=result))
 

@@ -1,5 +1,5 @@
-"""The Markdown files: links lead somewhere, and so do citations in the source; the README's C example is the one that
-is compiled, its commands exist."""
+"""The Markdown files: links lead somewhere, and so do citations in the source; the README's blocks of code are excerpts
+of programs that the tests run, its commands exist."""
 
 import re
 import os.path
@@ -8,6 +8,9 @@ import tree
 
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
 CITATION = re.compile(r"\b(docs/[\w-]+\.md)(?:,\s+(?://\s*)?(section|step)s? (\d+(?:(?:, | to | and )\d+)*))?")
+EXAMPLES = {"c": "examples/generate.c", "python": "bindings/python/examples/define.py",
+            "java": "bindings/java/examples/Define.java", "go": "bindings/go/examples/define/main.go",
+            "rust": "bindings/rust/finermoe/examples/define.rs"}
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 
 
@@ -53,15 +56,19 @@ def check_index(index, names):
     return [f"docs/README.md: {name} is not linked" for name in names if name not in linked | {"README.md"}]
 
 
-def check_c_example(readme, source):
-    """Every line of the README's C block stands in the example, in the same order without a gap."""
-    blocks = [body for language, body in BLOCK.findall(readme) if language == "c"]
-    if not blocks:
-        return ["README.md: no C example"]
-    squeeze = lambda body: [" ".join(line.split()) for line in body.splitlines() if line.strip()]
-    program = "\n".join(squeeze(source))
-    return ["README.md: the C example is not what examples/generate.c does" for body in blocks
-            if "\n".join(squeeze(body)) not in program]
+def check_examples(readme, sources):
+    """Every line of the README's blocks in a language stands in its example, in the same order without a gap."""
+    findings = []
+    for language, source in sources.items():
+        blocks = [body for name, body in BLOCK.findall(readme) if name == language]
+        if not blocks:
+            findings.append(f"README.md: no example in {language}")
+        lines = [line.strip() for line in source.splitlines() if line.strip()]
+        for body in blocks:
+            wanted = [line.strip() for line in body.splitlines() if line.strip()]
+            if not any(lines[i:i + len(wanted)] == wanted for i in range(len(lines))):
+                findings.append(f"README.md: this is not an excerpt of its example: {wanted[0]}")
+    return findings
 
 
 def check_commands(readme, exists):
@@ -85,5 +92,6 @@ if __name__ == "__main__":
     pages = [name.removeprefix("docs/") for name in documents if name.startswith("docs/")]
     findings += check_index(tree.text("docs/README.md"), pages)
     readme = tree.text("README.md")
-    findings += check_c_example(readme, tree.text("examples/generate.c")) + check_commands(readme, exists)
+    findings += check_examples(readme, {language: tree.text(path) for language, path in EXAMPLES.items()})
+    findings += check_commands(readme, exists)
     tree.finish(findings, len(documents) + len(sources))

@@ -239,6 +239,10 @@ TEST_F(Residency, AFileThatBecomesShorterIsNoticed) {
     return finermoe_session_append(session.get(), &id, 1, FINERMOE_LOGITS_LAST, nullptr, e);
   });
   EXPECT_EQ(changed.code, FINERMOE_ERROR_FILE_CHANGED) << changed.message;
+  double similarity = 0;
+  const Failure compared = failure_of(
+      [&](finermoe_error** e) { return finermoe_model_expert_similarity(model.get(), 0, nullptr, &similarity, e); });
+  EXPECT_EQ(compared.code, FINERMOE_ERROR_FILE_CHANGED) << compared.message;
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// A copy of a checkpoint in a folder of its own, with files and single weights changed.
+// A copy of a checkpoint in its own folder, with files and individual weights changed.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ class ChangedModel {
     std::ofstream(folder_ / name, std::ios::binary) << text;
   }
   void remove(const std::string& name) const { std::filesystem::remove(folder_ / name); }
-  // Elements [first, first + n) of a tensor become `value`, in whatever file it lies; BF16 and F32.
+  // Sets elements [first, first + n) of a tensor, in whichever file it is, to `value`; BF16 and F32.
   void fill(const std::string& tensor, size_t first, size_t n, float value) const {
     for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
       if (entry.path().extension() != ".safetensors") continue;

@@ -1,4 +1,4 @@
-// How far logits are from those that are right.
+// How far logits are from the expected ones.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -14,7 +14,7 @@ inline float worst_difference(const std::vector<float>& a, const std::vector<flo
   float worst = 0;
   for (size_t i = 0; i < std::min(a.size(), b.size()); i++) {
     const float difference = std::abs(a[i] - b[i]);
-    if (!(difference <= worst)) worst = difference;  // a NaN is the worst
+    if (!(difference <= worst)) worst = difference;  // a NaN counts as the worst
   }
   return worst;
 }

@@ -1,4 +1,4 @@
-// The authors' outputs beside a checkpoint: expected.json and expected_logits.npz.
+// The outputs of the authors' code beside a checkpoint: expected.json and expected_logits.npz.
 #pragma once
 
 #include <cstdlib>

@@ -1,4 +1,4 @@
-// The C API with C++ manners, for tests: handles that free themselves, and calls that must succeed.
+// C++ wrappers of the C API for tests: handles that free themselves, and calls that must succeed.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -36,7 +36,7 @@ using GenerationHandle = std::unique_ptr<finermoe_generation, FreeWith<finermoe_
 using SamplerHandle = std::unique_ptr<finermoe_sampler, FreeWith<finermoe_sampler_free>>;
 using BatchHandle = std::unique_ptr<finermoe_batch, FreeWith<finermoe_batch_free>>;
 
-// What a failed call said.
+// What a failed call reported.
 struct Failure {
   int32_t code = FINERMOE_OK;
   std::string message, expected, found;
@@ -67,7 +67,7 @@ Handle make(Create&& create) {
     EXPECT_EQ(failure_here.code, FINERMOE_OK) << failure_here.message;           \
   } while (0)
 
-// Reads an array out by the (buffer, capacity, needed) convention.
+// Reads an array by the (buffer, capacity, needed) convention.
 template <class T, class Call>
 std::vector<T> read_array(Call&& call) {
   size_t needed = 0;
@@ -80,7 +80,7 @@ std::vector<T> read_array(Call&& call) {
   return out;
 }
 
-// The device that the tests are to use, and where the routed experts are to be: null for the CPU.
+// The device that the tests use, and the one for the routed experts; null for the CPU.
 inline const char* test_device() { return std::getenv("FINERMOE_TEST_DEVICE"); }
 inline const char* test_expert_device() { return std::getenv("FINERMOE_TEST_EXPERT_DEVICE"); }
 
@@ -102,7 +102,7 @@ inline RuntimeHandle open_runtime(uint32_t n_threads, int32_t isa = FINERMOE_ISA
   return create_runtime(options);
 }
 
-// Those that this machine has.
+// Those that this machine supports.
 inline std::vector<int32_t> instruction_sets() {
   finermoe_system_info info{};
   info.struct_size = sizeof info;
@@ -146,7 +146,7 @@ inline std::vector<float> session_logits(finermoe_session* session, size_t row) 
     return finermoe_session_logits(session, row, out, capacity, needed, e);
   });
 }
-// All rows that the last append kept, one after another.
+// All rows that the last append kept, concatenated.
 inline std::vector<float> all_logits(finermoe_session* session) {
   finermoe_session_info info{};
   info.struct_size = sizeof info;
@@ -175,7 +175,7 @@ inline GenerationHandle generate(finermoe_session* session, finermoe_generation_
   });
 }
 
-// What a generation gave until it finished.
+// What a generation produced until it finished.
 struct Generated {
   std::vector<int32_t> ids;
   std::string text;

@@ -1,4 +1,4 @@
-// Safetensors files taken apart and put together again, as other tools would have written them.
+// Takes safetensors files apart and reassembles them as other tools would have written them.
 #pragma once
 
 #include <algorithm>
@@ -39,7 +39,7 @@ struct Safetensors {
   }
   static Safetensors load(const std::string& path) { return parse(read(path)); }
 
-  // The data begin `past` bytes behind a multiple of 64.
+  // The data begins `past` bytes after a multiple of 64.
   std::string bytes(size_t past = 0) const {
     std::string text = header.dump();
     text.append((64 + past - (8 + text.size()) % 64) % 64, ' ');
@@ -60,7 +60,7 @@ struct Safetensors {
     header[to] = header.at(from);
     header.erase(from);
   }
-  // A tensor of `n` bytes in front of all others.
+  // Adds a tensor of `n` bytes before all others.
   void put_in_front(const std::string& dtype, uint64_t n) {
     for (auto& [name, tensor] : header.items()) {
       if (name == "__metadata__") continue;

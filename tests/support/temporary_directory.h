@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <string>
 
-// Gone with the object; it begins as a copy of another directory, or empty.
+// Removed with the object; starts as a copy of another directory, or empty.
 class TemporaryDirectory {
  public:
   explicit TemporaryDirectory(const std::string& source = "") {

@@ -4,7 +4,7 @@
 namespace finermoe::FINERMOE_KERNELS {
 namespace {
 
-// Few queries read the cache as it lies; for many it is converted once.
+// Few queries read the cache in place; for many it is converted once.
 template <DType D>
 void in_floats(const AttentionTask& t) {
   if constexpr (D != DType::q8) {

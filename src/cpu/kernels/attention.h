@@ -1,8 +1,8 @@
 // Attention with an online softmax over blocks of positions, in memory that does not grow with their number. The
 // kernels share this loop; each brings its own two products, queries times keys and probabilities times values.
 //
-// Keys and values lie as cpu/kv_layout.h says: a line of a panel is a vector of positions (keys) or columns (values).
-// Both products add up lines, each times one factor of every query.
+// Keys and values have the layout of cpu/kv_layout.h: a line of a panel is a vector of positions (keys) or columns
+// (values). Both products add up lines, each times one factor of every query.
 #pragma once
 
 #include <utility>
@@ -153,7 +153,7 @@ void attend(const AttentionTask& t) {
 }
 
 // Lines of keys or values, `stride` bytes apart. A line has a second vector `second` bytes from the first, unless that
-// is 0. Reading a line prefetches what lies `prefetch_distance` bytes behind it.
+// is 0. Reading a line prefetches what is `prefetch_distance` bytes after it.
 struct Tile {
   const char* lines;
   size_t stride, second, prefetch_distance;

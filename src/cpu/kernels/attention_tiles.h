@@ -1,4 +1,4 @@
-// Tiles of keys and values for attention: read where they lie, or converted once for many queries.
+// Tiles of keys and values for attention: read in place, or converted once for many queries.
 #pragma once
 
 #include "cpu/kernels/attention.h"
@@ -6,7 +6,7 @@
 namespace finermoe::FINERMOE_KERNELS {
 namespace {
 
-// Columns of a key or positions of a value that lie together.
+// Columns of a key or positions of a value that are contiguous.
 template <DType D>
 constexpr size_t neighbours = D == DType::q8     ? 4
                               : D == DType::bf16 ? 2

@@ -133,7 +133,7 @@ void dot_all(size_t n, const Matmul& m, const Panels& panels, Prefetch next, siz
 }
 
 // Two panels, or the last one. Many vectors multiply both at once; otherwise one panel follows the other, in memory
-// order. `next` is what lies behind them.
+// order. `next` is what follows them.
 template <bool Packed>
 void dot_panels(size_t n, const Matmul& m, const Panels& panels, Prefetch next, size_t first, size_t row,
                 const unsigned char* table) {

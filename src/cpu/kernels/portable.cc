@@ -14,7 +14,7 @@ float element(const void* data, DType dtype, size_t i) {
   return load_element(dtype, static_cast<const std::byte*>(data), i);
 }
 
-// Sixteen partial sums, so that a compiler can vectorise for any processor without changing the order.
+// Sixteen partial sums, so that a compiler can vectorize for any processor without changing the order.
 float dot(const float* x, const void* w, DType dtype, size_t offset, size_t n) {
   constexpr size_t lanes = 16;
   float sums[lanes] = {};

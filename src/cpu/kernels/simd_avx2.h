@@ -80,7 +80,7 @@ static inline Vec first_bf16(Vec v) { return _mm256_castsi256_ps(_mm256_slli_epi
 static inline Vec second_bf16(Vec v) { return _mm256_and_ps(v, _mm256_castsi256_ps(_mm256_set1_epi32(-65536))); }
 static inline Vec only_first_bf16(Vec v) { return _mm256_and_ps(v, _mm256_castsi256_ps(_mm256_set1_epi32(65535))); }
 
-// Codes of the block formats: 4 neighbouring columns of as many rows as there are lanes.
+// Codes of the block formats: 4 adjacent columns of as many rows as there are lanes.
 using Codes = __m256i;
 using Sums = __m256i;
 static inline Codes load_codes(const unsigned char* p) { return _mm256_loadu_si256(reinterpret_cast<const Codes*>(p)); }

@@ -66,7 +66,7 @@ static inline Vec first_bf16(Vec v) { return _mm512_castsi512_ps(_mm512_slli_epi
 static inline Vec second_bf16(Vec v) { return _mm512_and_ps(v, _mm512_castsi512_ps(_mm512_set1_epi32(-65536))); }
 static inline Vec only_first_bf16(Vec v) { return _mm512_and_ps(v, _mm512_castsi512_ps(_mm512_set1_epi32(65535))); }
 
-// Codes of the block formats: 4 neighbouring columns of as many rows as there are lanes.
+// Codes of the block formats: 4 adjacent columns of as many rows as there are lanes.
 using Codes = __m512i;
 using Sums = __m512i;
 static inline Codes load_codes(const unsigned char* p) { return _mm512_loadu_si512(p); }

@@ -1,0 +1,24 @@
+package finermoe;
+
+/** What is kept of the rows that an append names. */
+public enum Hidden {
+  /** Their logits. */
+  NONE(Native.HIDDEN_NONE),
+  /** Their logits and hidden states. */
+  KEEP(Native.HIDDEN_KEEP),
+  /** Their hidden states; no logits are computed. */
+  ONLY(Native.HIDDEN_ONLY);
+
+  final int value;
+
+  Hidden(int value) {
+    this.value = value;
+  }
+
+  static Hidden of(int value) {
+    for (Hidden one : values()) {
+      if (one.value == value) return one;
+    }
+    throw new IllegalStateException("not a value of Hidden: " + value);
+  }
+}

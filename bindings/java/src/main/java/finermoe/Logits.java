@@ -1,0 +1,24 @@
+package finermoe;
+
+/** Which rows of logits an append keeps. */
+public enum Logits {
+  /** None. */
+  NONE(Native.LOGITS_NONE),
+  /** The last token's. */
+  LAST(Native.LOGITS_LAST),
+  /** Every token's. */
+  ALL(Native.LOGITS_ALL);
+
+  final int value;
+
+  Logits(int value) {
+    this.value = value;
+  }
+
+  static Logits of(int value) {
+    for (Logits one : values()) {
+      if (one.value == value) return one;
+    }
+    throw new IllegalStateException("not a value of Logits: " + value);
+  }
+}

@@ -1,0 +1,68 @@
+package finermoe;
+
+/**
+ * What a host intends to run, for {@link Config#plan(PlanOptions)}.
+ *
+ * <p>A setter checks its value at once. Options may be used again and again, by one thread at a time; closing them
+ * early is allowed and not needed.
+ */
+public final class PlanOptions extends NativeObject {
+  private PlanOptions() {
+    super(NativeJNI::planOptionsFree);
+  }
+
+  /**
+   * One session with the defaults.
+   *
+   * @return new options
+   */
+  public static PlanOptions create() {
+    final PlanOptions options = new PlanOptions();
+    Native.planOptionsCreate(options);
+    return options;
+  }
+
+  /**
+   * Sets context length, cache type and chunk of every session.
+   *
+   * @param options copied; null: the defaults
+   * @return these options
+   */
+  public PlanOptions session(SessionOptions options) {
+    Native.planOptionsSetSession(this, options);
+    return this;
+  }
+
+  /**
+   * Sets how many sessions live at once.
+   *
+   * @param n 1 by default
+   * @return these options
+   */
+  public PlanOptions sessions(long n) {
+    Native.planOptionsSetSessions(this, n);
+    return this;
+  }
+
+  /**
+   * Sets how many threads compute, each with scratch of its own.
+   *
+   * @param n 0: as many processors as this process may use
+   * @return these options
+   */
+  public PlanOptions threads(int n) {
+    Native.planOptionsSetThreads(this, n);
+    return this;
+  }
+
+  /**
+   * Plans for the threads of a runtime that exists already.
+   *
+   * @param runtime looked at and not kept
+   * @return these options
+   */
+  public PlanOptions runtime(FinermoeRuntime runtime) {
+    Native.planOptionsSetRuntime(this, runtime);
+    return this;
+  }
+}

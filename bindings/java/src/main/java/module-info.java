@@ -1,0 +1,4 @@
+/** FineRMoE language models in this process. */
+module finermoe {
+  exports finermoe;
+}

@@ -1,0 +1,162 @@
+"""What can be known without weights: a model's shape, and the memory that it will take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from . import _lowlevel as low
+from ._values import Dtype, read
+from .runtime import Path, Runtime
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .session import PlanSessionOptions
+
+
+@dataclass(frozen=True)
+class ConfigInfo:
+    """The shape of a model, in the terms of the paper (arXiv 2603.13364) and of config.json."""
+
+    dtype: Dtype
+    """Of the bulk of the weights."""
+    model_type: str
+    """"finer_moe", "qwen2" or "qwen2_moe"."""
+    hidden_size: int
+    """h"""
+    intermediate_size: int
+    """H: width of a dense FFN."""
+    n_layers: int
+    n_moe_layers: int
+    n_heads: int
+    n_kv_heads: int
+    head_size: int
+    vocab_size: int
+    """Rows of the embedding; may exceed the tokenizer's ids."""
+    max_positions: int
+    granularity_inter: int
+    """G_I; 0 in a dense model, as all of the next eight."""
+    expansion_inter: int
+    """R_I"""
+    granularity_output: int
+    """G_O"""
+    expansion_output: int
+    """R_O"""
+    n_experts: int
+    """N = G_O R_O G_I R_I (Eq. 5)."""
+    n_experts_per_token: int
+    """G_O T_I"""
+    expert_width: int
+    """H_e"""
+    expert_output_width: int
+    """h_e = h / G_O"""
+    shared_expert_width: int
+    """0: no shared expert."""
+    has_concat_proj: bool
+    has_separate_router: bool
+    norm_topk_prob: bool
+    tied_embeddings: bool
+    rms_norm_eps: float
+    rope_theta: float
+    parameters_total: int
+    """In the checkpoint: embeddings and head counted as stored."""
+    parameters_active: int
+    """Of these, the ones that one token uses."""
+    rope_scaling: str
+    """"none", "linear", "yarn" or "llama3"."""
+    rope_factor: float
+    rope_original_positions: int
+    """Positions that the model was trained for ("yarn", "llama3"), else 0."""
+    rope_attention_factor: float
+    sliding_window: int
+    """Positions that a token sees in some layers, itself included; 0: all layers see all."""
+    n_sliding_layers: int
+
+
+class Config(ConfigInfo):
+    """A checked configuration, whose fields are those of :class:`ConfigInfo`. Immutable; any thread may use it.
+
+    :param path: a model directory, a config.json, or a single-file model
+    """
+
+    _handle: Any
+
+    def __init__(self, path: Path) -> None:
+        self._take(low.config_open(path))
+
+    @classmethod
+    def from_json(cls, json: str | bytes) -> Config:
+        """From the text of a config.json."""
+        self = cls.__new__(cls)
+        self._take(low.config_open_memory(json))
+        return self
+
+    @classmethod
+    def _of_model(cls, model: Any) -> Config:
+        self = cls.__new__(cls)
+        self._take(low.config_open_model(model._open_handle))
+        return self
+
+    def _take(self, handle: Any) -> None:
+        info = read(ConfigInfo, low.config_get_info(handle))
+        self.__dict__.update({one.name: getattr(info, one.name) for one in fields(info)}, _handle=handle)
+
+    @property
+    def json(self) -> str:
+        """The config.json that it was read from, as it stands there."""
+        text: str = low.config_get_json(self._handle)
+        return text
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Bytes that a model and its sessions take, before anything is loaded. Weights are mapped, not allocated."""
+
+    weights_embeddings: int
+    """Embedding and, where it is not tied, head."""
+    weights_attention: int
+    """With biases, and all norms."""
+    weights_dense: int
+    """FFNs of dense layers."""
+    weights_shared: int
+    """Shared experts, their gates, and concat projections."""
+    weights_routed: int
+    """Routed experts."""
+    weights_router: int
+    """Router matrices, concat gates included."""
+    weights_total: int
+    kv_cache: int
+    """Of all sessions."""
+    scratch: int
+    """Activations of the largest step, on all threads."""
+    allocated_total: int
+    """kv_cache + scratch: what a memory limit is compared with."""
+    bytes_per_token: int
+    """Weight bytes that decoding one token reads."""
+    weights_every_token: int
+    """Weights that every token reads, which should stay in memory."""
+    memory_available: int
+    """What this process could use at this moment."""
+
+
+def plan(model: Path | Config, *, sessions: int = 1, threads: int = 0, runtime: Runtime | None = None,
+         **session: Unpack[PlanSessionOptions]) -> Plan:
+    """Plans the memory of a model. Starts no thread and opens no device.
+
+    :param model: a configuration, or what :class:`Config` is made from
+    :param sessions: that live at once
+    :param threads: that compute; 0: as many processors as this process may use
+    :param runtime: plans for its threads instead
+    :param session: context_length, kv_dtype and chunk of every session
+    """
+    from .session import session_options
+
+    options = low.plan_options_create()
+    low.plan_options_set_session(options, session_options(**session))
+    low.plan_options_set_sessions(options, sessions)
+    low.plan_options_set_threads(options, threads)
+    if runtime is not None:
+        low.plan_options_set_runtime(options, runtime._handle)
+    config = model if isinstance(model, Config) else Config(model)
+    return read(Plan, low.plan_compute(config._handle, options))
