@@ -63,6 +63,39 @@ TEST_P(OperationsTest, LinearOfAnyNumberOfRows) {
   }
 }
 
+// Few rows and many, columns that end within a block, rows that do not begin at multiples of 16 bytes.
+TEST_P(OperationsTest, MatricesOfEveryType) {
+  auto backend = device();
+  for (DType dtype : {DType::f32, DType::f16, DType::bf16, DType::q8, DType::q4}) {
+    for (auto [rows, columns] : {std::pair<uint64_t, uint64_t>{70, 280}, {33, 77}, {16, 1000}}) {
+      const RandomMatrix weight(dtype, rows, columns, 1);
+      for (size_t n : {1, 3, 4, 9, 40}) {
+        SCOPED_TRACE(format_text(name_of(dtype), " ", rows, " x ", columns, ", ", n, " rows"));
+        Config config = config_of(columns, 8, {}, 0);
+        config.vocab_size = rows;
+        Operations on(*backend, config, n);
+        std::vector<int32_t> tokens(n);
+        for (size_t i = 0; i < n; i++) tokens[i] = int32_t(i * 7 % rows);
+        const std::vector<uint32_t> positions(n), sessions(n);
+        on.begin({tokens, positions, sessions, {}}, Precision::exact);
+        const std::vector<float> x = random_floats(n * columns, 2);
+        const DevicePtr<float> product = on.put(std::vector<float>(n * rows, 1));
+        const DevicePtr<float> taken = on.put(std::vector<float>(n * columns));
+        on->linear(on.put(x), on.bind(weight), n, true, product);
+        on->embed(on.bind(weight), taken);
+        const std::vector<float> out = on.get(product, n * rows), embedded = on.get(taken, n * columns);
+        for (size_t i = 0; i < n; i++) {
+          std::vector<double> expected = weight.times(&x[i * columns]);
+          for (double& value : expected) value += 1;
+          expect_close(&out[i * rows], expected, 3e-6);
+          ASSERT_EQ(0, std::memcmp(&embedded[i * columns], &weight.values()[size_t(tokens[i]) * columns],
+                                   columns * sizeof(float)));
+        }
+      }
+    }
+  }
+}
+
 TEST_P(OperationsTest, EmbedTakesRowsOfAnyType) {
   for (DType dtype : {DType::f32, DType::f16, DType::bf16}) {
     const RandomMatrix table(dtype, 50, 37, 3);

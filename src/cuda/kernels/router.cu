@@ -77,8 +77,8 @@ __device__ unsigned first_not_finite(const float* numbers, unsigned n, SharedArr
   return first;
 }
 
-// A block decides for one row.
-__global__ void __launch_bounds__(n_threads) choose_experts(ChooseExperts task) {
+// A block decides for one row. One block at least on a multiprocessor: for more, nvcc would spill registers.
+__global__ void __launch_bounds__(n_threads, 1) choose_experts(ChooseExperts task) {
   __shared__ SharedArray<unsigned, 1> found;
   __shared__ SharedArray<float, n_threads / warp_size> maxima;
   const unsigned row = blockIdx.x, thread = threadIdx.x, n_experts = task.n_groups * task.group_size;

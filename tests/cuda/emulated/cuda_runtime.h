@@ -13,7 +13,7 @@
 #define __global__
 #define __device__
 #define __host__
-#define __launch_bounds__(n)
+#define __launch_bounds__(...)
 // One thread of the host runs a block, and its blocks one after the other.
 #define __shared__ static thread_local
 
