@@ -88,20 +88,34 @@ class CudaDevice final : public Device {
   const std::string name_;
 };
 
+// As NVIDIA's own tools write it.
+std::string text_of(const Uuid& uuid) {
+  constexpr const char* digits = "0123456789abcdef";
+  std::string text = "GPU";
+  for (size_t i = 0; i < sizeof uuid.bytes; i++) {
+    if (i == 0 || i == 4 || i == 6 || i == 8 || i == 10) text += '-';
+    text += digits[uuid.bytes[i] / 16];
+    text += digits[uuid.bytes[i] % 16];
+  }
+  return text;
+}
+
 // How much of its memory is free, a driver tells in a context alone: as if it were none.
 DeviceInfo CudaDevice::info() const {
   const auto bit = [](DType dtype) { return 1u << static_cast<uint32_t>(dtype); };
   const uint32_t kv_dtypes = bit(DType::f32) | bit(DType::f16) | bit(DType::bf16) | bit(DType::q8);
-  char description[128] = "";
+  char model[80] = "";
+  Uuid uuid{};
   size_t memory = 0;
   int version = 0, major = 0, minor = 0;
-  driver_->device_name(description, sizeof description, device_);
+  driver_->device_name(model, sizeof model, device_);
+  driver_->device_uuid(&uuid, device_);
   driver_->device_memory(&memory, device_);
   driver_->driver_version(&version);
   driver_->device_attribute(&major, attribute_compute_major, device_);
   driver_->device_attribute(&minor, attribute_compute_minor, device_);
   return {.kind = FINERMOE_DEVICE_GPU,
-          .description = description,
+          .description = format_text(static_cast<const char*>(model), ", ", text_of(uuid)),
           .version = format_text("CUDA ", version / 1000, ".", version % 1000 / 10, ", compute capability ", major, ".",
                                  minor),
           .memory = memory,

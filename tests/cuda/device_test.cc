@@ -33,7 +33,7 @@ TEST_F(CudaDevice, IsDescribedWithoutAContext) {
   EXPECT_STREQ("cuda:2", (*devices)[2]->name());
   const DeviceInfo info = (*devices)[2]->info();
   EXPECT_EQ(FINERMOE_DEVICE_GPU, info.kind);
-  EXPECT_EQ("emulated", info.description);
+  EXPECT_EQ("emulated, GPU-00000000-0000-0000-0000-000000000002", info.description);
   EXPECT_EQ("CUDA 13.0, compute capability 9.0", info.version);
   EXPECT_EQ(uint64_t{16} << 30, info.memory);
   EXPECT_EQ(before, emulated::n_contexts_made());
@@ -77,6 +77,23 @@ TEST_F(CudaDevice, OldOnesAndLargeHeadsAreRefused) {
   Config config = small_config();
   config.head_size = 512;
   EXPECT_EQ(FINERMOE_ERROR_UNSUPPORTED, emulated_cuda()->make_step(config, 1, 64, no_limit()).status().code());
+}
+
+// There is little room for the logits of a step of one row: a large vocabulary takes several goes.
+TEST_F(CudaDevice, LogitsOfOneRowComeInParts) {
+  auto backend = emulated_cuda();
+  Config config = small_config();
+  config.vocab_size = 100;
+  for (const DType dtype : {DType::bf16, DType::q8}) {
+    const RandomMatrix head(dtype, 301, 64, 1);
+    const std::vector<float> x = random_floats(64, 2);
+    Operations on(*backend, config, 1);
+    on.begin();
+    std::vector<float> out(301);
+    on->logits(on.put(x), on.bind(head), 1, out.data());
+    ASSERT_TRUE(on->wait().ok());
+    expect_close(out.data(), head.times(x.data()), 2e-6);
+  }
 }
 
 // An error of a kernel is that of the wait after it, and stays: the device is lost.
