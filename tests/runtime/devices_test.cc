@@ -94,6 +94,23 @@ TEST(Devices, WhatIsNotThereIsNamed) {
       FINERMOE_ERROR_UNSUPPORTED);
 }
 
+// NVIDIA's: as many devices as there are, or the reason why there is none, and the CPU is there as ever.
+TEST(Devices, TheCudaModuleSaysWhatIsThere) {
+  const char* const cuda = std::getenv("FINERMOE_TEST_CUDA_MODULE");
+  if (cuda == nullptr) GTEST_SKIP() << "libfinermoe_cuda was not built: there is no nvcc";
+  size_t n = 0;
+  const Failure failure = failure_of([&](finermoe_error** e) { return finermoe_device_count(cuda, &n, e); });
+  if (failure.code == FINERMOE_OK) {
+    ASSERT_GT(n, count(nullptr));
+    EXPECT_STREQ(info_of(cuda, count(nullptr)).name, "cuda:0");
+  } else {
+    EXPECT_EQ(failure.code, FINERMOE_ERROR_UNSUPPORTED);
+    EXPECT_NE(failure.message.find("NVIDIA driver"), std::string::npos) << failure.message;
+    EXPECT_EQ(failure_with("cuda:0", cuda).code, FINERMOE_ERROR_UNSUPPORTED);
+  }
+  EXPECT_EQ(info_of(nullptr, 0).kind, FINERMOE_DEVICE_CPU);
+}
+
 TEST(Devices, WhatIsNoModuleIsRefused) {
   const TemporaryDirectory directory;
   const std::string text = directory.path + "/text.so";
