@@ -1,6 +1,6 @@
 """The closing of a test run: what was skipped and why, what failed, and the line "N passed, N failed, N skipped".
 
-    summary.py [BUILD_FOLDER[=LABEL] | NAME:passed | NAME:failed | NAME:skipped] ...
+    summary.py [BUILD_FOLDER[=LABEL] | NAME:passed | NAME:failed] ...
 
 Reads the log that `meson test` leaves in each folder. A GoogleTest program counts as many tests as it ran cases,
 any other program as one. Exit status 1 if anything failed, or if nothing ran."""
@@ -68,8 +68,6 @@ if __name__ == "__main__":
             summary.passed += 1
         elif argument.endswith(":failed"):
             summary.failed.append(argument.removesuffix(":failed"))
-        elif argument.endswith(":skipped"):
-            summary.skipped.append((argument.removesuffix(":skipped"), ""))
         else:
             summary.add_folder(*argument.split("=", 1))
     print("\n" + summary.text())

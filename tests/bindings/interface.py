@@ -12,12 +12,21 @@ import sys
 SOURCE = pathlib.Path(os.environ["FINERMOE_SOURCE"])
 
 
+def without_comments(code):
+    return re.sub(r"/\*.*?\*/", "", code, flags=re.S)
+
+
+def functions_in(code):
+    """The functions that code without comments declares, in their order."""
+    return re.findall(r"^FINERMOE_API [^;(]*?(finermoe_\w+)\(", code, re.M)
+
+
 class Header:
     """The names that finermoe.h declares."""
 
     def __init__(self):
-        code = re.sub(r"/\*.*?\*/", "", (SOURCE / "include/finermoe.h").read_text(), flags=re.S)
-        self.functions = set(re.findall(r"^FINERMOE_API [^;(]*?(finermoe_\w+)\(", code, re.M))
+        code = without_comments((SOURCE / "include/finermoe.h").read_text())
+        self.functions = set(functions_in(code))
         self.objects = {name[:-len("_free")] for name in self.functions if name.endswith("_free")}
         self.structs = {name: re.findall(r"(\w+);", body)
                         for name, body in re.findall(r"typedef struct (\w+) {(.*?)}", code, re.S)}

@@ -9,7 +9,7 @@ import subprocess
 
 import interface
 
-from support import BINDINGS, MODEL, SOURCE, Missing, check_table, main, need, run, work_folder
+from support import BINDINGS, MODEL, SOURCE, Missing, check_table, main, need, offer_bench, run, work_folder
 
 JAVA = BINDINGS / "java"
 MODELS = SOURCE / "examples/models"
@@ -39,7 +39,7 @@ def test(library, compiler):
     run(home / "bin/javac", "-Xlint:all", "-Werror", "-cp", jar, "-d", classes, *sources)
     java += ["-cp", f"{jar}:{classes}"]
     check_examples(java, work)
-    check_bench(java, work)
+    check_bench(java)
     check_window(java, work)
 
 
@@ -140,10 +140,10 @@ def expected_definition():
         return json.load(file)["prompts"][0]["greedy_text"]
 
 
-def check_bench(java, work):
+def check_bench(java):
     """The program for bench/bindings.py, and how it is started."""
     command = [str(word) for word in (*java, "Bench")]
-    (work / "bench.json").write_text(json.dumps({"command": command, "env": {}}), encoding="utf-8")
+    offer_bench("java", command, {})
     figures = json.loads(run(*command, MODEL, 16, 2))
     assert all(len(figures[name]) == 2 and min(figures[name]) > 0
                for name in ("seconds_per_token", "seconds_per_logits_row")), figures

@@ -21,8 +21,7 @@ def sections():
     text = (interface.SOURCE / "include/finermoe.h").read_text(encoding="utf-8")
     parts = re.split(r"^/\* -{20,}\n \* (\d+\. [^\n*]*?)(?: \*/)?\n", text, flags=re.M)
     for title, code in zip(["Version", *parts[1::2]], parts[0::2], strict=True):
-        code = re.sub(r"/\*.*?\*/", "", code, flags=re.S)
-        yield title, re.findall(r"^FINERMOE_API [^;(]*?(finermoe_\w+)\(", code, re.M)
+        yield title, interface.functions_in(interface.without_comments(code))
 
 
 def table(names):

@@ -38,25 +38,11 @@ def swig(work, outputs, *options):
         BINDINGS / "finermoe.i")
 
 
-def extension(work, name, library, compiler, *includes):
-    run(*compiler, "-O1", "-Wall", "-Werror", "-shared", "-fPIC", *(f"-I{folder}" for folder in (INCLUDE, *includes)),
-        work / "wrap.c", "-o", work / name, f"-L{library}", "-lfinermoe")
-
-
 def work_folder(language):
     """Where everything that is built for a language goes."""
     work = BUILD / "bindings" / language
     work.mkdir(parents=True, exist_ok=True)
     return work
-
-
-def check_program(program, env, library):
-    """Runs the program of a language and compares what it prints."""
-    with open(MODEL / "expected.json", encoding="utf-8") as file:
-        definition = json.load(file)["prompts"][0]["greedy_text"]
-    expected = [definition, "error FINERMOE_ERROR_FILE_NOT_FOUND", "cancelled FINERMOE_ERROR_CANCELLED", "closed"]
-    found = run(*program, MODEL, env={**env, "LD_LIBRARY_PATH": library}, timeout=120).splitlines()
-    assert found == expected, f"expected {expected}, found {found}"
 
 
 def offer_bench(language, command, env):
