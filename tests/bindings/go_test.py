@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import zlib
 
@@ -16,7 +15,9 @@ DEFINITION = "A tower with a light that gives warning of shoals to passing ships
 
 def environment(work, library, compiler):
     """Go finds the library of this build, and changes nothing in the source tree. Its cache does not look into headers
-    of C: the flag makes it compile again where the header has changed."""
+    of C: the flag makes it compile again where the header has changed. It takes the first word of CC for the compiler
+    where it asks what flags that has, and with a ccache there does not find -no-pie, which the race detector needs."""
+    compiler = compiler[1:] if compiler[0].endswith("ccache") else compiler
     (work / "finermoe.pc").write_text(f"Name: finermoe\nDescription: the library in the build folder\nVersion: 0\n"
                                       f"Libs: -L{library} -lfinermoe\nCflags: -I{INCLUDE}\n")
     header = zlib.crc32((INCLUDE / "finermoe.h").read_bytes())
@@ -57,11 +58,7 @@ def check_tests(env):
     assert not unformatted, f"gofmt would change {unformatted}"
     run("go", "vet", "./...", cwd=MODULE, env=env)
     run("go", "doc", "-all", ".", cwd=MODULE, env=env)
-    # The race detector's shadow memory cannot share the address space with every randomised layout.
-    fixed_layout = ["setarch", "-R"]
-    if shutil.which("setarch") is None or subprocess.run([*fixed_layout, "true"], capture_output=True).returncode != 0:
-        fixed_layout = []
-    run(*fixed_layout, "go", "test", "-race", "-count=1", "./...", cwd=MODULE, env={**env, "GODEBUG": "cgocheck=1"})
+    run("go", "test", "-race", "-count=1", "./...", cwd=MODULE, env={**env, "GODEBUG": "cgocheck=1"})
 
 
 def check_conformance(work, env):
