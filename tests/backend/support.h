@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <ostream>
@@ -13,11 +14,13 @@
 #include <string>
 #include <vector>
 
+#include "../support/sanitizers.h"
 #include "backend/backend.h"
 #include "base/cpu_features.h"
 #include "cpu/cpu_device.h"
 #include "deferred_device.h"
 #include "emulated_device.h"
+#include "placement/devices.h"
 
 namespace finermoe {
 
@@ -64,13 +67,26 @@ inline std::shared_ptr<Backend> open_cpu(const KernelSet& set, uint32_t n_thread
 }
 
 // The emulated GPU's fibers: one sanitizer does not know them, another makes them take minutes.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool runs_fibers = false;
-#else
-constexpr bool runs_fibers = true;
-#endif
+constexpr bool runs_fibers = !address_sanitizer && !thread_sanitizer;
 
-// Every instruction set of the processor, a device whose memory is not the host's, and a GPU, emulated.
+// The device that `scripts/test --device` names; null without it.
+inline std::shared_ptr<const Device> named_device() {
+  const char *const name = std::getenv("FINERMOE_TEST_DEVICE"), *const module = std::getenv("FINERMOE_TEST_DEVICE_MODULE");
+  if (name == nullptr || module == nullptr) return nullptr;
+  const auto devices = list_devices({}, module);
+  EXPECT_TRUE(devices.ok()) << devices.status().message();
+  if (!devices.ok()) return nullptr;
+  const auto device = find_device(*devices, name);
+  EXPECT_TRUE(device.ok()) << device.status().message();
+  return device.ok() ? *device : nullptr;
+}
+inline std::shared_ptr<Backend> open_named(const KernelSet&, uint32_t) {
+  auto opened = named_device()->open({});
+  EXPECT_TRUE(opened.ok()) << opened.status().message();
+  return *opened;
+}
+
+// Every instruction set of the processor, a device whose memory is not the host's, a GPU, emulated, and the named one.
 inline std::vector<DeviceCase> device_cases() {
   std::vector<DeviceCase> cases;
   for (const KernelSet& set : kernel_sets()) cases.push_back({set.name, set.exists, open_cpu, set, cpu_device});
@@ -81,6 +97,7 @@ inline std::vector<DeviceCase> device_cases() {
   cases.push_back({"deferred", true, open_deferred, portable_set, deferred_device});
   const auto open_emulated = [](const KernelSet&, uint32_t) { return emulated_cuda(); };
   cases.push_back({"cuda_emulated", runs_fibers, open_emulated, portable_set, emulated_cuda_device, false});
+  if (named_device() != nullptr) cases.push_back({"named", true, open_named, portable_set, named_device, false});
   return cases;
 }
 

@@ -64,15 +64,21 @@ class Forward : public testing::TestWithParam<Where> {
   std::unique_ptr<KvCache> cache;
   std::unique_ptr<Scratch> scratch;
 };
-INSTANTIATE_TEST_SUITE_P(Placements, Forward,
-                         testing::Values(Where{"cpu", cpu_device, deferred_device, nowhere},
-                                         Where{"deferred", deferred_device, cpu_device, nowhere},
-                                         Where{"experts_on_cpu", deferred_device, cpu_device, everywhere},
-                                         Where{"experts_on_deferred", cpu_device, deferred_device, everywhere},
-                                         Where{"experts_on_both", cpu_device, deferred_device, every_third},
-                                         Where{"cuda_emulated", emulated_cuda_device, cpu_device, nowhere},
-                                         Where{"cuda_emulated_and_cpu", emulated_cuda_device, cpu_device, every_third}),
-                         name_of_where);
+std::vector<Where> placements() {
+  std::vector<Where> all = {{"cpu", cpu_device, deferred_device, nowhere},
+                            {"deferred", deferred_device, cpu_device, nowhere},
+                            {"experts_on_cpu", deferred_device, cpu_device, everywhere},
+                            {"experts_on_deferred", cpu_device, deferred_device, everywhere},
+                            {"experts_on_both", cpu_device, deferred_device, every_third},
+                            {"cuda_emulated", emulated_cuda_device, cpu_device, nowhere},
+                            {"cuda_emulated_and_cpu", emulated_cuda_device, cpu_device, every_third}};
+  if (named_device() != nullptr) {
+    all.push_back({"named", named_device, cpu_device, nowhere});
+    all.push_back({"named_and_cpu", named_device, cpu_device, every_third});
+  }
+  return all;
+}
+INSTANTIATE_TEST_SUITE_P(Placements, Forward, testing::ValuesIn(placements()), name_of_where);
 
 const auto go_on = [] { return Status(); };
 

@@ -15,31 +15,12 @@
 
 #include "../support/golden.h"
 #include "../support/handles.h"
+#include "../support/sanitizers.h"
 
 namespace {
 
-#if defined(__SANITIZE_THREAD__)
-constexpr bool thread_sanitizer = true;
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-constexpr bool thread_sanitizer = true;
-#else
-constexpr bool thread_sanitizer = false;
-#endif
-#else
-constexpr bool thread_sanitizer = false;
-#endif
-#if defined(__SANITIZE_ADDRESS__)
-constexpr bool address_sanitizer = true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-constexpr bool address_sanitizer = true;
-#else
-constexpr bool address_sanitizer = false;
-#endif
-#else
-constexpr bool address_sanitizer = false;
-#endif
+using finermoe::address_sanitizer;
+using finermoe::thread_sanitizer;
 
 const std::vector<int32_t> prompt = {17, 250, 3, 99, 120, 7, 7, 301, 42, 5, 64, 11};
 

@@ -13,17 +13,14 @@
 
 #include "../support/golden.h"
 #include "../support/handles.h"
+#include "../support/sanitizers.h"
 
 namespace {
 
 namespace fs = std::filesystem;
 
 // The sanitizers' mlock does nothing and says that it succeeded.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool locks_are_ignored = true;
-#else
-constexpr bool locks_are_ignored = false;
-#endif
+constexpr bool locks_are_ignored = finermoe::address_sanitizer || finermoe::thread_sanitizer;
 
 struct How {
   int32_t lock = FINERMOE_LOCK_NONE, prefetch = FINERMOE_PREFETCH_AUTO;
