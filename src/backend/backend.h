@@ -135,8 +135,8 @@ class Step {
   virtual void route(DevicePtr<const float> x, const RouterWeights& weights, const RouterShape& shape, size_t n,
                      const Route& route) = 0;
 
-  // out = concatenation over components of the sum over its experts of weight * expert(x) (step 6), or out += that if
-  // `accumulate`; of the chosen experts that are in `subset`, ascending indices into `experts`. Other experts are not
+  // For each component, the sum over its chosen experts of weight * expert(x); the components concatenated (step 6) are
+  // out, or added to it if `accumulate`. Only experts in `subset`, ascending indices into `experts`, are used and
   // touched.
   //                                                                       x, out [n, h]
   virtual void moe_ffn(DevicePtr<const float> x, std::span<const FfnWeights> experts, std::span<const uint32_t> subset,
@@ -183,7 +183,7 @@ class Step {
   const uint64_t n_positions_;
 };
 
-// Memory of a device, freed on destruction, when no operation may be using it any more.
+// Memory of a device, freed on destruction; no operation may still be using it.
 class DeviceMemory {
  public:
   virtual ~DeviceMemory() = default;

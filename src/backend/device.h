@@ -36,9 +36,9 @@ class Device {
 };
 using DeviceList = std::vector<std::shared_ptr<const Device>>;
 
-// What a shared library with devices exports as device_module_entry. C++ objects cross this boundary, so it must be
-// built from the same sources by the same compiler as the libfinermoe that opens it: `build` is compared with that
-// library's FINERMOE_BUILD_ID before anything else is read.
+// What a device module provides: a shared library that exports a function named device_module_entry which returns this.
+// C++ objects cross this boundary, so it must be built from the same headers by the same compiler as the libfinermoe
+// that opens it: `build` is compared with that library's FINERMOE_BUILD_ID before anything else is read.
 struct DeviceModule {
   const char* build;
   Result<DeviceList> (*devices)();

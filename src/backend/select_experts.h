@@ -18,8 +18,7 @@ namespace finermoe {
 void select_experts(const RouterShape& shape, const float* logits, const float* group_scores, int32_t* experts,
                     float* weights, int32_t* groups);
 
-// The index of a token's first non-finite logit: of an expert, or, counting on from those, of a group. -1: none.
-// Null group scores are ignored.
+// A token's first non-finite logit: i for expert i, N + g for group g; -1: none. Null group scores are ignored.
 int32_t find_not_finite(const RouterShape& shape, const float* logits, const float* group_scores);
 // Its error, FINERMOE_ERROR_NOT_FINITE.
 Status not_finite(const RouterShape& shape, size_t row, int32_t logit);

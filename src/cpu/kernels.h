@@ -51,7 +51,7 @@ struct AttentionTask {
   const size_t* visible;                 // [n] positions up to the last one that each query sees
   size_t window = SIZE_MAX;              // positions that a query sees at most
   size_t n;                              // at most attention_max_queries
-  size_t head_size, width, panel_bytes;  // of backend/kv_cache.h
+  size_t head_size, width, panel_bytes;  // of cpu/kv_layout.h
   const void *keys, *values;             // of one head, in panels
   DType dtype;
   size_t begin, end;  // begin is a multiple of attention_key_block

@@ -375,6 +375,11 @@ const Tensor* Checkpoint::find(std::string_view name) const {
   return place == index_.end() ? nullptr : &tensors_[place->second];
 }
 
+FileRange Checkpoint::range_of(const Tensor& tensor) const {
+  const auto begin = static_cast<uint64_t>(tensor.data - files_[tensor.file]->data());
+  return {tensor.file, begin, begin + tensor.bytes()};
+}
+
 namespace {
 
 // Compares values, whatever their types; for a block format, bytes.

@@ -35,6 +35,13 @@ struct Tensor {
   uint64_t bytes() const { return matrix_bytes(dtype, rows, columns); }
 };
 
+// Bytes of one of a checkpoint's files.
+struct FileRange {
+  uint32_t file = 0;  // index into Checkpoint::files()
+  uint64_t begin = 0, end = 0;
+  uint64_t size() const { return end - begin; }
+};
+
 class Checkpoint {
  public:
   struct Options {
@@ -54,6 +61,7 @@ class Checkpoint {
   const Result<GenerationDefaults>& generation_defaults() const { return generation_defaults_; }
   const std::vector<Tensor>& tensors() const { return tensors_; }
   const Tensor* find(std::string_view name) const;  // null if absent
+  FileRange range_of(const Tensor& tensor) const;   // where its bytes are
   const std::vector<std::shared_ptr<const FileBytes>>& files() const { return files_; }
 
   // If config.json ties the head to the embeddings and the files hold an lm_head.weight anyway, a head that differs is

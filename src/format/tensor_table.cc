@@ -128,6 +128,13 @@ Status for_each_tensor(const Config& config, FunctionRef<Status(const TensorSpec
   return Visitor(config, visit).all();
 }
 
+void visit_tensors(const Config& config, FunctionRef<void(const TensorSpec&)> visit) {
+  static_cast<void>(for_each_tensor(config, [&](const TensorSpec& spec) {
+    visit(spec);
+    return Status();
+  }));
+}
+
 std::string ffn_tensor_name(TensorKind kind, TensorRole role, int64_t layer, int64_t expert) {
   return format_text(ffn_prefix(kind, layer, expert), ffn_ending(role));
 }

@@ -78,6 +78,8 @@ struct TensorSpec {
 // Every tensor of a checkpoint of this configuration, in the order of the forward pass. A tied head is not visited.
 // Stops at the first error.
 Status for_each_tensor(const Config& config, FunctionRef<Status(const TensorSpec&)> visit);
+// The same for a visitor without errors.
+void visit_tensors(const Config& config, FunctionRef<void(const TensorSpec&)> visit);
 
 // The name of an FFN's matrix; `kind` is dense, shared or routed, and only routed ones have an expert.
 std::string ffn_tensor_name(TensorKind kind, TensorRole role, int64_t layer, int64_t expert = -1);

@@ -84,14 +84,11 @@ Result<Weights> Weights::bind(const Checkpoint& checkpoint, const Placement& pla
     }
   }
   std::vector<DeviceTensors> of_devices(placement.devices.size());
-  Status visited = for_each_tensor(config, [&](const TensorSpec& spec) {
-    const bool is_routed = spec.kind == TensorKind::routed;
-    DeviceTensors& on = of_devices[is_routed ? placement.device_of(static_cast<size_t>(spec.expert_of_all)) : 0];
+  visit_tensors(config, [&](const TensorSpec& spec) {
+    DeviceTensors& on = of_devices[placement.device_of(spec)];
     on.tensors.push_back(checkpoint.find(spec.name));
     on.places.push_back(place_of(spec, weights));
-    return Status();
   });
-  static_cast<void>(visited);  // the visitor has no errors
   for (size_t device = 0; device < of_devices.size(); device++) {
     const DeviceTensors& on = of_devices[device];
     FM_ASSIGN(BoundWeights bound, placement.devices[device].backend->bind(on.tensors, account, progress));

@@ -14,7 +14,7 @@ Result<DeviceList> list_devices(DeviceList built_in, const std::string& module) 
   }
   const DeviceModule* const found = reinterpret_cast<DeviceModuleEntry>(entry)();
   if (std::string_view(found->build) != FINERMOE_BUILD_ID) {
-    return Status(FINERMOE_ERROR_UNSUPPORTED, format_text(module, " was built with another libfinermoe"),
+    return Status(FINERMOE_ERROR_UNSUPPORTED, format_text(module, " was built for a different build of libfinermoe"),
                   FINERMOE_BUILD_ID, found->build);
   }
   FM_ASSIGN(const DeviceList of_module, found->devices());

@@ -11,7 +11,7 @@ namespace {
 constexpr uint64_t fault_around = 64 << 10;
 // The bytes that one worker requests at a time.
 constexpr uint64_t piece = 1 << 20;
-// The bytes of experts that are prefetched while as many are in use, unless the budget allows less.
+// The most bytes of experts to prefetch at a time; while they are read, as many are in use.
 constexpr uint64_t longest_run = 64 << 20;
 
 }  // namespace
@@ -21,16 +21,14 @@ ExpertPages::ExpertPages(std::shared_ptr<const Checkpoint> checkpoint, const Opt
     : checkpoint_(std::move(checkpoint)), options_(options), pool_(std::move(pool)) {
   const Config& config = checkpoint_->config();
   experts_.resize(config.n_moe_layers() * config.router.n_experts());
-  Status added = for_each_tensor(config, [&](const TensorSpec& spec) {
+  visit_tensors(config, [&](const TensorSpec& spec) {
     if (spec.kind == TensorKind::routed) {
-      add(static_cast<uint32_t>(spec.expert_of_all), *checkpoint_->find(spec.name));
+      add(static_cast<uint32_t>(spec.expert_of_all), checkpoint_->range_of(*checkpoint_->find(spec.name)));
     }
-    return Status();
   });
-  static_cast<void>(added);  // the visitor has no errors
   for (Expert& expert : experts_) {
     expert.place = recent_.end();
-    for (const Extent& extent : expert.extents) {
+    for (const FileRange& extent : expert.extents) {
       expert.bytes += mapped_by(extent).size();
       if (options_.budget != 0) {
         checkpoint_->files()[extent.file]->map_by_small_pages(extent.begin, extent.size());
@@ -41,12 +39,10 @@ ExpertPages::ExpertPages(std::shared_ptr<const Checkpoint> checkpoint, const Opt
 }
 
 // Matrices of an expert that share a page become one extent.
-void ExpertPages::add(uint32_t expert, const Tensor& tensor) {
-  const auto begin = static_cast<uint64_t>(tensor.data - checkpoint_->files()[tensor.file]->data());
-  Extent extent = {tensor.file, begin, begin + tensor.bytes()};
-  std::vector<Extent>& extents = experts_[expert].extents;
+void ExpertPages::add(uint32_t expert, FileRange extent) {
+  std::vector<FileRange>& extents = experts_[expert].extents;
   for (auto other = extents.begin(); other != extents.end();) {
-    const Extent a = mapped_by(*other), b = mapped_by(extent);
+    const FileRange a = mapped_by(*other), b = mapped_by(extent);
     const bool touches = a.file == b.file && a.begin <= b.end && b.begin <= a.end;
     if (touches) {
       extent.begin = std::min(extent.begin, other->begin);
@@ -57,15 +53,10 @@ void ExpertPages::add(uint32_t expert, const Tensor& tensor) {
   extents.push_back(extent);
 }
 
-ExpertPages::Extent ExpertPages::mapped_by(const Extent& used) const {
+FileRange ExpertPages::mapped_by(const FileRange& used) const {
   return {
       used.file, used.begin / fault_around * fault_around,
       std::min((used.end + fault_around - 1) / fault_around * fault_around, checkpoint_->files()[used.file]->size())};
-}
-
-uint64_t ExpertPages::resident() const {
-  std::lock_guard lock(mutex_);
-  return resident_;
 }
 
 size_t ExpertPages::run_length(std::span<const uint32_t> chosen) const {
@@ -78,7 +69,7 @@ size_t ExpertPages::run_length(std::span<const uint32_t> chosen) const {
   return std::max<size_t>(length, 1);
 }
 
-std::vector<ExpertPages::Extent> ExpertPages::make_room(std::span<const uint32_t> experts) {
+std::vector<FileRange> ExpertPages::make_room(std::span<const uint32_t> experts) {
   std::lock_guard lock(mutex_);
   for (uint32_t index : experts) {
     Expert& expert = experts_[index];
@@ -89,13 +80,13 @@ std::vector<ExpertPages::Extent> ExpertPages::make_room(std::span<const uint32_t
       resident_ += expert.bytes;
     }
   }
-  std::vector<Extent> released;
+  std::vector<FileRange> released;
   while (resident_ > options_.budget && recent_.size() > experts.size()) {
     Expert& last = experts_[recent_.back()];
     recent_.pop_back();
     last.place = recent_.end();
     resident_ -= last.bytes;
-    for (const Extent& extent : last.extents) released.push_back(mapped_by(extent));
+    for (const FileRange& extent : last.extents) released.push_back(mapped_by(extent));
   }
   return released;
 }
@@ -103,14 +94,14 @@ std::vector<ExpertPages::Extent> ExpertPages::make_room(std::span<const uint32_t
 void ExpertPages::will_use(std::span<const uint32_t> experts) {
   const auto& files = checkpoint_->files();
   if (options_.budget != 0) {
-    const std::vector<Extent> released = make_room(experts);
+    const std::vector<FileRange> released = make_room(experts);
     pool_->run(released.size(),
                [&](size_t i, size_t) { files[released[i].file]->release(released[i].begin, released[i].size()); });
   }
   if (!options_.prefetch) return;
-  std::vector<Extent> pieces;
+  std::vector<FileRange> pieces;
   for (uint32_t expert : experts) {
-    for (Extent rest : experts_[expert].extents) {
+    for (FileRange rest : experts_[expert].extents) {
       for (; rest.begin < rest.end; rest.begin += piece) {
         pieces.push_back({rest.file, rest.begin, std::min(rest.begin + piece, rest.end)});
       }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "backend/device.h"
+#include "format/tensor_table.h"
 
 namespace finermoe {
 
@@ -27,6 +28,9 @@ struct Placement {
             std::vector<uint8_t>(config.n_moe_layers() * config.router.n_experts(), 1)};
   }
   size_t device_of(size_t expert) const { return device_of_expert.empty() ? 0 : device_of_expert[expert]; }
+  size_t device_of(const TensorSpec& tensor) const {
+    return tensor.kind == TensorKind::routed ? device_of(static_cast<size_t>(tensor.expert_of_all)) : 0;
+  }
 };
 
 }  // namespace finermoe

@@ -8,28 +8,21 @@
 namespace finermoe {
 namespace {
 
-struct Range {
-  uint32_t file;
-  uint64_t begin, end;  // bytes
-};
-
-// The ranges of the tensors to lock, ascending, adjacent ones joined.
-std::vector<Range> ranges_to_lock(const Checkpoint& checkpoint, const Config& config, Lock lock) {
+// The ranges of the tensors to lock, ascending, adjacent ones joined. Devices that have copies read no mapping.
+std::vector<FileRange> ranges_to_lock(const Checkpoint& checkpoint, const Config& config, const Placement& placement,
+                                      Lock lock) {
   constexpr uint64_t page = 4096;  // smaller gaps are not worth splitting a range
-  std::vector<Range> ranges;
-  Status visited = for_each_tensor(config, [&](const TensorSpec& spec) {
-    if (lock == Lock::all || is_read_by_every_token(config, spec.kind)) {
-      const Tensor& tensor = *checkpoint.find(spec.name);
-      const auto begin = static_cast<uint64_t>(tensor.data - checkpoint.files()[tensor.file]->data());
-      ranges.push_back({tensor.file, begin, begin + tensor.bytes()});
-    }
-    return Status();
+  std::vector<FileRange> ranges;
+  visit_tensors(config, [&](const TensorSpec& spec) {
+    const bool is_wanted = lock == Lock::all || is_read_by_every_token(config, spec.kind);
+    const bool is_copied = placement.devices[placement.device_of(spec)].device->copies_weights();
+    if (is_wanted && !is_copied) ranges.push_back(checkpoint.range_of(*checkpoint.find(spec.name)));
   });
-  static_cast<void>(visited);  // the visitor has no errors
-  std::sort(ranges.begin(), ranges.end(),
-            [](const Range& a, const Range& b) { return std::pair(a.file, a.begin) < std::pair(b.file, b.begin); });
-  std::vector<Range> joined;
-  for (const Range& range : ranges) {
+  std::sort(ranges.begin(), ranges.end(), [](const FileRange& a, const FileRange& b) {
+    return std::pair(a.file, a.begin) < std::pair(b.file, b.begin);
+  });
+  std::vector<FileRange> joined;
+  for (const FileRange& range : ranges) {
     const bool near = !joined.empty() && joined.back().file == range.file && range.begin < joined.back().end + page;
     if (near) {
       joined.back().end = range.end;
@@ -52,21 +45,21 @@ bool is_read_by_every_token(const Config& config, TensorKind kind) {
   return kind != TensorKind::routed && (kind != TensorKind::embedding || config.tied_embeddings);
 }
 
-Status lock_weights(const Checkpoint& checkpoint, Lock lock, const Progress& progress) {
+Status lock_weights(const Checkpoint& checkpoint, const Placement& placement, Lock lock, const Progress& progress) {
   if (lock == Lock::none) return {};
   constexpr uint64_t piece = 64 << 20;  // bytes between two progress reports
   FM_ASSIGN(const Config config, checkpoint.resolved_config());
-  const std::vector<Range> ranges = ranges_to_lock(checkpoint, config, lock);
+  const std::vector<FileRange> ranges = ranges_to_lock(checkpoint, config, placement, lock);
   uint64_t total = 0, done = 0;
-  for (const Range& range : ranges) total += range.end - range.begin;
+  for (const FileRange& range : ranges) total += range.size();
   // A cgroup that runs out of memory kills the process instead of failing the call.
   if (const uint64_t available = available_memory(); total > available) {
     return Status(
         FINERMOE_ERROR_OUT_OF_MEMORY,
-        format_text(total, " bytes of weights are to be locked in memory, and ", available, " bytes are available"),
+        format_text("cannot lock ", total, " bytes of weights in memory: only ", available, " bytes are available"),
         format_text("at most ", available, " bytes"), format_text(total, " bytes"));
   }
-  for (const Range& range : ranges) {
+  for (const FileRange& range : ranges) {
     const FileBytes& file = *checkpoint.files()[range.file];
     for (uint64_t begin = range.begin, end; begin < range.end; begin = end) {
       FM_TRY(progress.report("lock", done, total));
@@ -83,8 +76,7 @@ Result<std::shared_ptr<ExpertPages>> manage_experts(std::shared_ptr<const Checkp
                                                     std::shared_ptr<ThreadPool> pool) {
   const uint64_t budget = options.expert_budget, mapped = device_copies_weights ? 0 : mapped_bytes(*checkpoint);
   if (budget != 0 && (mapped == 0 || options.lock == Lock::all)) {
-    return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
-                  "a budget for experts asks for weights that are mapped and not locked",
+    return Status(FINERMOE_ERROR_INVALID_ARGUMENT, "an expert budget needs weights that are mapped and not locked",
                   "mapped weights, experts not locked", mapped == 0 ? "weights in memory" : "all weights locked");
   }
   const bool wanted = options.prefetch == Prefetch::on ||
@@ -100,7 +92,7 @@ Result<std::shared_ptr<ExpertPages>> manage_experts(std::shared_ptr<const Checkp
   if (budget != 0 && budget < least) {
     return Status(
         FINERMOE_ERROR_INVALID_ARGUMENT,
-        format_text("a budget for experts of ", budget, " bytes is too small: ", n_together, " experts take ", least),
+        format_text("an expert budget of ", budget, " bytes is too small: ", n_together, " experts take ", least),
         format_text("at least ", least, " bytes"), format_text(budget, " bytes"));
   }
   return pages;

@@ -9,6 +9,7 @@
 #include "format/checkpoint.h"
 #include "format/tensor_table.h"
 #include "placement/expert_pages.h"
+#include "placement/placement.h"
 
 namespace finermoe {
 
@@ -32,8 +33,9 @@ struct ResidencyOptions {
 // Whether every token reads a tensor: all but routed experts and an embedding that is not also the head.
 bool is_read_by_every_token(const Config& config, TensorKind kind);
 
-// Locks the weights that `lock` selects (phase "lock", in bytes); OUT_OF_MEMORY if the system refuses.
-Status lock_weights(const Checkpoint& checkpoint, Lock lock, const Progress& progress);
+// Locks the weights that `lock` selects and that a device uses in the mapping (phase "lock", in bytes). OUT_OF_MEMORY
+// if the system refuses.
+Status lock_weights(const Checkpoint& checkpoint, const Placement& placement, Lock lock, const Progress& progress);
 
 // Null if the experts need no management: a dense model, files that are not mapped, a device with its own copies, or,
 // unless requested, files that fit into memory. INVALID_ARGUMENT for a budget that cannot be met.

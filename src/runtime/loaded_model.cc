@@ -31,7 +31,7 @@ Result<std::shared_ptr<LoadedModel>> LoadedModel::load(std::shared_ptr<const Che
   const Device& of_experts = *model.placement.devices.back().device;
   FM_ASSIGN(model.expert_pages,
             manage_experts(checkpoint, options.residency, of_experts.copies_weights(), runtime->pool()));
-  FM_TRY(lock_weights(*checkpoint, options.residency.lock, progress));
+  FM_TRY(lock_weights(*checkpoint, model.placement, options.residency.lock, progress));
   FM_ASSIGN(model.weights, Weights::bind(*checkpoint, model.placement, runtime->account(), progress));
   model.checkpoint = std::move(checkpoint);
   loaded->runtime_ = std::move(runtime);

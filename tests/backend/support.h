@@ -71,7 +71,8 @@ constexpr bool runs_fibers = !address_sanitizer && !thread_sanitizer;
 
 // The device that `scripts/test --device` names; null without it.
 inline std::shared_ptr<const Device> named_device() {
-  const char *const name = std::getenv("FINERMOE_TEST_DEVICE"), *const module = std::getenv("FINERMOE_TEST_DEVICE_MODULE");
+  const char *const name = std::getenv("FINERMOE_TEST_DEVICE"), *const module =
+                                                                    std::getenv("FINERMOE_TEST_DEVICE_MODULE");
   if (name == nullptr || module == nullptr) return nullptr;
   const auto devices = list_devices({}, module);
   EXPECT_TRUE(devices.ok()) << devices.status().message();
