@@ -188,10 +188,7 @@ class CheckpointReader {
 
   bool needs(const std::string& name) {
     if (needed_.empty()) {
-      static_cast<void>(for_each_tensor(checkpoint_->config_, [&](const TensorSpec& spec) {
-        needed_.emplace(spec.name);
-        return Status();
-      }));
+      visit_tensors(checkpoint_->config_, [&](const TensorSpec& spec) { needed_.emplace(spec.name); });
     }
     return needed_.contains(name);
   }
