@@ -135,7 +135,13 @@ enum {
   /* Saved sessions, checksums */
   FINERMOE_ERROR_SESSION_MALFORMED = -80, /**< not a session file, another version, truncated, wrong checksum */
   FINERMOE_ERROR_SESSION_MISMATCH = -81,  /**< saved from another model, or with another cache type */
-  FINERMOE_ERROR_CHECKSUM = -82           /**< a file's SHA-256 is not the one expected */
+  FINERMOE_ERROR_CHECKSUM = -82,          /**< a file's SHA-256 is not the one expected */
+  /* Devices other than the CPU, which works as ever after each of these */
+  FINERMOE_ERROR_NO_DRIVER = -90,      /**< the device's driver is not installed, or does not start */
+  FINERMOE_ERROR_DRIVER_TOO_OLD = -91, /**< the message says which version it is, and which is needed */
+  FINERMOE_ERROR_NO_DEVICE = -92,      /**< the driver finds no device, or not the one that was named */
+  FINERMOE_ERROR_DEVICE_MEMORY = -93,  /**< the device has not enough free memory; the message says for what */
+  FINERMOE_ERROR_DEVICE_LOST = -94     /**< the device failed while it was used: this process cannot use it again */
 };
 
 /** What a function that can fail returns: FINERMOE_OK or one of the codes above. */
@@ -238,7 +244,10 @@ typedef struct finermoe_device_info {
 
 /** The number of devices on this machine; the first is the CPU. Opens none of them.
  *  @param module  path of a device module (a shared library from the same build as this libfinermoe), whose devices
- *                 count too; it stays loaded. FINERMOE_ERROR_UNSUPPORTED for one from another build. NULL: none */
+ *                 count too; it stays loaded. FINERMOE_ERROR_UNSUPPORTED for one from another build; a module without
+ *                 a device says why, as by FINERMOE_ERROR_NO_DRIVER. NULL: libfinermoe_cuda.so, if it is in the
+ *                 folder that libfinermoe was loaded from or in the one that it was built to be installed in; if it
+ *                 is not there, or has no device, that is no error. */
 FINERMOE_API finermoe_status finermoe_device_count(const char* module, size_t* count, finermoe_error** error);
 /** @param module  as in finermoe_device_count
  *  @param index   below that count, else FINERMOE_ERROR_INVALID_ARGUMENT */
@@ -276,11 +285,14 @@ FINERMOE_API finermoe_status finermoe_runtime_options_set_executor(finermoe_runt
 FINERMOE_API finermoe_status finermoe_runtime_options_set_profile(finermoe_runtime_options* options, int32_t profile,
                                                                   finermoe_error** error);
 
-/** @param name  of the device that models run on (finermoe_device_info); NULL (default): the CPU.
- *               finermoe_runtime_create returns FINERMOE_ERROR_UNSUPPORTED if the machine has no such device. */
+/** @param name  of the device that models run on (finermoe_device_info); NULL (default): the CPU. An NVIDIA GPU is
+ *               "cuda:0", or "cuda:GPU-" and so much of its UUID that no other GPU's begins like it.
+ *               finermoe_runtime_create returns FINERMOE_ERROR_UNSUPPORTED for a name that is no device's here,
+ *               FINERMOE_ERROR_NO_DEVICE for one more than there are, or what a device module says. */
 FINERMOE_API finermoe_status finermoe_runtime_options_set_device(finermoe_runtime_options* options, const char* name,
                                                                  finermoe_error** error);
-/** @param path  a device module, whose devices can then be selected too; NULL (default): none */
+/** @param path  a device module, whose devices can then be selected too; NULL (default): libfinermoe_cuda.so, sought
+ *               as by finermoe_device_count, and only when a device "cuda:…" is named */
 FINERMOE_API finermoe_status finermoe_runtime_options_set_device_module(finermoe_runtime_options* options,
                                                                         const char* path, finermoe_error** error);
 

@@ -74,6 +74,12 @@ const (
 	ErrSessionMalformed Code = C.FINERMOE_ERROR_SESSION_MALFORMED
 	ErrSessionMismatch  Code = C.FINERMOE_ERROR_SESSION_MISMATCH
 	ErrChecksum         Code = C.FINERMOE_ERROR_CHECKSUM
+
+	ErrNoDriver     Code = C.FINERMOE_ERROR_NO_DRIVER
+	ErrDriverTooOld Code = C.FINERMOE_ERROR_DRIVER_TOO_OLD
+	ErrNoDevice     Code = C.FINERMOE_ERROR_NO_DEVICE
+	ErrDeviceMemory Code = C.FINERMOE_ERROR_DEVICE_MEMORY
+	ErrDeviceLost   Code = C.FINERMOE_ERROR_DEVICE_LOST
 )
 
 // Error is the code's name, such as "FINERMOE_ERROR_BUSY".

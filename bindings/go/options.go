@@ -140,7 +140,8 @@ func Profile(profile bool) RuntimeOption {
 	})
 }
 
-// Device is the name of the device that models compute on; "" (default): the CPU.
+// Device is the name of the device that models compute on, such as "cuda:0", or "cuda:GPU-" and the beginning of its UUID;
+// "" (default): the CPU.
 func Device(name string) RuntimeOption {
 	return runtimeOption(func(s *runtimeSetup) error {
 		if err := checkPaths(name); err != nil {
@@ -150,7 +151,8 @@ func Device(name string) RuntimeOption {
 	})
 }
 
-// DeviceModule is the path of a device module, whose devices can be chosen too.
+// DeviceModule is the path of a device module, whose devices can be chosen too; "" (default): libfinermoe_cuda, where it is
+// installed and a device of it is named.
 func DeviceModule(path string) RuntimeOption {
 	return runtimeOption(func(s *runtimeSetup) error {
 		if err := checkPaths(path); err != nil {

@@ -56,7 +56,8 @@ type DeviceInfo struct {
 
 // Devices lists the devices of this machine; the first is the CPU. It opens none of them.
 //
-// module is the path of a device module, whose devices count too and which stays loaded; "" for none.
+// module is the path of a device module, whose devices count too and which stays loaded; "" for libfinermoe_cuda, where it
+// is installed.
 func Devices(module string) ([]DeviceInfo, error) {
 	if err := checkPaths(module); err != nil {
 		return nil, err

@@ -20,7 +20,10 @@ constexpr char compiler[] = "GCC " __VERSION__;
 constexpr char compiler[] = "unknown";
 #endif
 
-Result<DeviceList> devices_of(const char* module) { return list_devices({cpu_device()}, module ? module : ""); }
+Result<DeviceList> devices_of(const char* module) {
+  if (module == nullptr || *module == 0) return list_found_devices({cpu_device()});
+  return list_devices({cpu_device()}, module);
+}
 
 }  // namespace
 

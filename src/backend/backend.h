@@ -204,7 +204,8 @@ struct BoundWeights {
 };
 
 // An open device. Every function is thread-safe: several steps may run at once. All allocations are charged to
-// `account`; errors are MEMORY_LIMIT or OUT_OF_MEMORY.
+// `account`; errors are MEMORY_LIMIT, OUT_OF_MEMORY, or those of a device with memory of its own: DEVICE_MEMORY,
+// DEVICE_LOST.
 class Backend {
  public:
   virtual ~Backend() = default;

@@ -26,6 +26,8 @@ class Device {
  public:
   virtual ~Device() = default;
   virtual const char* name() const = 0;  // static
+  // What names this device wherever it stands in the list, "GPU-…"; empty where there is no such thing.
+  virtual std::string uuid() const { return {}; }
   virtual bool copies_weights() const = 0;
   virtual DeviceInfo info() const = 0;  // current values: queries the system
   virtual Result<std::shared_ptr<Backend>> open(const DeviceOptions& options) const = 0;

@@ -55,7 +55,7 @@ Result<Memory> Memory::allocate(std::shared_ptr<const Context> context, Where wh
   if (bytes == 0) return memory;
   memory.where_ = where;
   const Driver& driver = context->driver();
-  FM_TRY(context->status(context->with([&] {
+  const Code answer = context->with([&] {
     if (where == Where::host) {
       void* address = nullptr;
       const Code code = driver.allocate_host(&address, bytes, 0);
@@ -66,8 +66,12 @@ Result<Memory> Memory::allocate(std::shared_ptr<const Context> context, Where wh
     const Code code = driver.allocate(&address, bytes);
     memory.address_ = static_cast<uintptr_t>(address);
     return code;
-  }),
-                         format_text(bytes, " bytes for ", what)));
+  });
+  const std::string wanted = format_text(bytes, " bytes for ", what);
+  if (where == Where::host && answer == error_out_of_memory) {
+    return Status(FINERMOE_ERROR_OUT_OF_MEMORY, format_text("the system refused pinned memory: ", wanted));
+  }
+  FM_TRY(context->status(answer, wanted));
   memory.context_ = std::move(context);
   if (where == Where::device) FM_TRY(memory.context_->set_zero(memory.address_, bytes));
   return memory;

@@ -71,6 +71,7 @@ class CudaDevice final : public Device {
       : driver_(std::move(driver)), device_(device), name_(std::move(name)) {}
 
   const char* name() const override { return name_.c_str(); }
+  std::string uuid() const override;
   bool copies_weights() const override { return true; }
   DeviceInfo info() const override;
   Result<std::shared_ptr<Backend>> open(const DeviceOptions&) const override {
@@ -89,7 +90,9 @@ class CudaDevice final : public Device {
 };
 
 // As NVIDIA's own tools write it.
-std::string text_of(const Uuid& uuid) {
+std::string CudaDevice::uuid() const {
+  Uuid uuid{};
+  driver_->device_uuid(&uuid, device_);
   constexpr const char* digits = "0123456789abcdef";
   std::string text = "GPU";
   for (size_t i = 0; i < sizeof uuid.bytes; i++) {
@@ -105,17 +108,15 @@ DeviceInfo CudaDevice::info() const {
   const auto bit = [](DType dtype) { return 1u << static_cast<uint32_t>(dtype); };
   const uint32_t kv_dtypes = bit(DType::f32) | bit(DType::f16) | bit(DType::bf16) | bit(DType::q8);
   char model[80] = "";
-  Uuid uuid{};
   size_t memory = 0;
   int version = 0, major = 0, minor = 0;
   driver_->device_name(model, sizeof model, device_);
-  driver_->device_uuid(&uuid, device_);
   driver_->device_memory(&memory, device_);
   driver_->driver_version(&version);
   driver_->device_attribute(&major, attribute_compute_major, device_);
   driver_->device_attribute(&minor, attribute_compute_minor, device_);
   return {.kind = FINERMOE_DEVICE_GPU,
-          .description = format_text(static_cast<const char*>(model), ", ", text_of(uuid)),
+          .description = format_text(static_cast<const char*>(model), ", ", uuid()),
           .version = format_text("CUDA ", version / 1000, ".", version % 1000 / 10, ", compute capability ", major, ".",
                                  minor),
           .memory = memory,

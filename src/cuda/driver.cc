@@ -8,7 +8,7 @@ namespace {
 std::string version_text(int version) { return format_text(version / 1000, ".", version % 1000 / 10); }
 
 Status without_driver(const std::string& library, std::string_view why) {
-  return Status(FINERMOE_ERROR_UNSUPPORTED, format_text("there is no NVIDIA driver: ", why), library, "no such driver");
+  return Status(FINERMOE_ERROR_NO_DRIVER, format_text("there is no NVIDIA driver: ", why), library, "no such driver");
 }
 
 // The names are those that cuda.h gives the newest form of each function.
@@ -46,21 +46,65 @@ const char* find_all(Driver& driver, const Find& find) {
   return missing;
 }
 
+// What an error of the driver, or of the runtime that launches kernels, means to the caller. The numbers are those of
+// CUresult in cuda.h, which cudaError_t has as well.
+int32_t kind_of(Code code) {
+  switch (code) {
+    case error_out_of_memory:
+      return FINERMOE_ERROR_DEVICE_MEMORY;
+    case 35:   // the runtime in the module is newer than the driver
+    case 36:   // a call that the driver lacks
+    case 222:  // PTX of a newer toolkit
+      return FINERMOE_ERROR_DRIVER_TOO_OLD;
+    case 46:  // another process has it for itself
+    case error_no_device:
+    case 101:  // an index without a device
+      return FINERMOE_ERROR_NO_DEVICE;
+    case 209:  // the module has no code for the device
+      return FINERMOE_ERROR_UNSUPPORTED;
+    case 214:  // memory that ECC cannot correct
+    case 220:  // a link that it cannot
+    case 226:  // an error of the hardware that ends all work of the process
+    case 700:  // an illegal address
+    case 702:  // a kernel that took too long
+    case 709:  // a context that was destroyed
+    case 710:  // an assertion
+    case 714:  // and other faults of kernels: of the stack, an instruction, an alignment, …
+    case 715:
+    case 716:
+    case 717:
+    case 718:
+    case error_launch_failed:
+    case 721:  // memory of tensors that a kernel kept
+    case 999:  // what has no name: a device that is no longer on its bus
+      return FINERMOE_ERROR_DEVICE_LOST;
+    default:
+      return FINERMOE_ERROR_INTERNAL;
+  }
+}
+
+std::string name_of(const Driver& driver, Code code) {
+  const char* name = nullptr;
+  if (driver.error_name(code, &name) != success || name == nullptr) name = "an unknown error";
+  return format_text(name, " (", code, ")");
+}
+
 }  // namespace
 
 Status status_of(const Driver& driver, Code code, std::string_view what) {
   if (code == success) return {};
-  const char* name = nullptr;
-  if (driver.error_name(code, &name) != success || name == nullptr) name = "an unknown error";
-  return Status(code == error_out_of_memory ? FINERMOE_ERROR_OUT_OF_MEMORY : FINERMOE_ERROR_INTERNAL,
-                format_text("CUDA: ", what, ": ", name, " (", code, ")"));
+  const std::string name = name_of(driver, code);
+  const int32_t kind = kind_of(code);
+  const std::string_view consequence =
+      kind == FINERMOE_ERROR_DEVICE_LOST ? "; the device is lost, and this process cannot use it again" : "";
+  return Status(kind, format_text("CUDA: ", what, ": ", name, consequence));
 }
 
 Status start_driver(const Driver& driver) {
   int version = 0, count = 0;
   // Asked first: an old driver may fail in other ways.
   if (driver.driver_version(&version) == success && version < least_driver_version) {
-    return Status(FINERMOE_ERROR_UNSUPPORTED,
+    return Status(FINERMOE_ERROR_DRIVER_TOO_OLD,
                   format_text("the NVIDIA driver is too old: it supports CUDA ", version_text(version), ", and ",
                               version_text(least_driver_version), " is needed"),
                   version_text(least_driver_version), version_text(version));
@@ -68,11 +112,12 @@ Status start_driver(const Driver& driver) {
   Code code = driver.init(0);
   if (code == success) code = driver.device_count(&count);
   if (code == error_no_device || (code == success && count == 0)) {
-    return Status(FINERMOE_ERROR_UNSUPPORTED, "the NVIDIA driver finds no device", "a device", "none");
+    return Status(FINERMOE_ERROR_NO_DEVICE, "the NVIDIA driver finds no device", "a device", "none");
   }
   if (code == success) return {};
-  const Status failed = status_of(driver, code, "the driver cannot be used");
-  return Status(FINERMOE_ERROR_UNSUPPORTED, failed.message(), "a driver that starts", format_text(code));
+  const std::string name = name_of(driver, code);
+  return Status(FINERMOE_ERROR_NO_DRIVER, format_text("the NVIDIA driver does not start: ", name),
+                "a driver that starts", name);
 }
 
 Result<std::shared_ptr<const Driver>> load_driver(const std::string& library) {
@@ -86,7 +131,7 @@ Result<std::shared_ptr<const Driver>> load_driver(const std::string& library) {
   dlclose(opened);  // it stays, as it was opened to
   if (missing != nullptr) {
     // Before that function there was none of the versions that we need.
-    return Status(FINERMOE_ERROR_UNSUPPORTED, format_text("the NVIDIA driver is too old: it lacks ", missing),
+    return Status(FINERMOE_ERROR_DRIVER_TOO_OLD, format_text("the NVIDIA driver is too old: it lacks ", missing),
                   version_text(least_driver_version), missing);
   }
   FM_TRY(start_driver(*driver));

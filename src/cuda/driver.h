@@ -55,18 +55,19 @@ struct Driver {
   Code (*fill)(Address to, unsigned char value, size_t bytes, StreamHandle stream) = nullptr;
 };
 
-constexpr Code success = 0, error_out_of_memory = 2, error_no_device = 100;
+constexpr Code success = 0, error_out_of_memory = 2, error_no_device = 100, error_launch_failed = 719;
 constexpr int attribute_compute_major = 75, attribute_compute_minor = 76;  // of device_attribute
 constexpr unsigned stream_non_blocking = 1;
 constexpr int least_driver_version = 13000, least_compute = 75;  // what the kernels are compiled with and for
 
-// What libcuda.so.1, or the library of that name or path, offers, ready to be used. UNSUPPORTED with the reason: no
-// driver, an older one, no device.
+// What libcuda.so.1, or the library of that name or path, offers, ready to be used. NO_DRIVER, DRIVER_TOO_OLD or
+// NO_DEVICE.
 Result<std::shared_ptr<const Driver>> load_driver(const std::string& library = "libcuda.so.1");
 // Any table, looked at and initialised in the same way.
 Status start_driver(const Driver& driver);
 
-// An error of the driver as a status; OUT_OF_MEMORY for want of memory, otherwise INTERNAL. `what` was being done.
+// An error of the driver as a status: DEVICE_MEMORY, DEVICE_LOST, …, or INTERNAL for what our own calls should not
+// bring about. `what` was being done.
 Status status_of(const Driver& driver, Code code, std::string_view what);
 
 }  // namespace finermoe::cuda

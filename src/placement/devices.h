@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "backend/device.h"
 
@@ -12,7 +13,19 @@ namespace finermoe {
 // FILE_NOT_FOUND, FILE_UNREADABLE for something other than a shared library, UNSUPPORTED for one that is not a module,
 // or that comes from another build.
 Result<DeviceList> list_devices(DeviceList built_in, const std::string& module);
-// UNSUPPORTED if there is none of this name. An empty name means the first.
+// Where a module is that nobody has named: libfinermoe_cuda.so in the first of these folders that has it, or nothing.
+std::string find_module(const std::vector<std::string>& folders);
+// The folder that this code was loaded from, and the one that it was built to be installed in.
+std::vector<std::string> module_folders();
+// The devices, and those of that module. A module that is not there, or that has no device, adds none.
+DeviceList list_found_devices(DeviceList devices);
+// The same if `name` is that of one of the module's devices, and none of them is among the devices yet; but then a
+// module that has no device is an error. Nobody else has the module opened, and a driver started.
+Result<DeviceList> list_devices_for(DeviceList devices, std::string_view name);
+
+// The device of this name, or of this UUID or the beginning of it: "cuda:GPU-1b4e28ba". An empty name means the first.
+// NO_DEVICE for a name like another's, UNSUPPORTED for any other; UNSUPPORTED for several names, INVALID_ARGUMENT for
+// what several UUIDs begin with.
 Result<std::shared_ptr<const Device>> find_device(const DeviceList& devices, std::string_view name);
 
 }  // namespace finermoe

@@ -22,7 +22,7 @@ struct RuntimeOptions {
   void* executor_user = nullptr;
   bool profile = false;
   std::string device;         // its name; empty: the first
-  std::string device_module;  // a path, or empty
+  std::string device_module;  // a path; empty: the one that is found, if `device` needs it
 };
 
 class Runtime {
@@ -33,7 +33,7 @@ class Runtime {
   int32_t isa() const { return options_.isa; }
   const std::shared_ptr<ThreadPool>& pool() const { return pool_; }
   const OpenDevice& device() const { return device_; }
-  // Opens one of the devices available to the runtime, or returns its own; UNSUPPORTED if there is none of this name.
+  // Opens one of the devices available to the runtime, or returns its own; errors are those of find_device().
   Result<OpenDevice> open_device(std::string_view name) const;
   const std::shared_ptr<MemoryAccount>& account() const { return account_; }
   const std::shared_ptr<Profile>& profile() const { return profile_; }  // null: nothing is measured
@@ -46,6 +46,8 @@ class Runtime {
 
  private:
   Runtime() = default;
+  // Those among which a device of this name is to be found: the module that nobody named is opened for it alone.
+  Result<DeviceList> devices_for(std::string_view name) const;
   RuntimeOptions options_;
   DeviceList devices_;
   std::shared_ptr<ThreadPool> pool_;

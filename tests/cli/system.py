@@ -3,10 +3,13 @@
 import os
 import pathlib
 import resource
+import shutil
 import subprocess
+import tempfile
 import unittest
+from unittest import mock
 
-from support import TRAINED, arguments, error, main, text, value
+from support import TRAINED, arguments, error, main, run, text, value
 
 
 class System(unittest.TestCase):
@@ -69,6 +72,65 @@ class System(unittest.TestCase):
         measured = value("system", "--bandwidth", "--threads", 1, "--json")
         self.assertGreater(measured["read_gb_per_second"], 0)
         self.assertEqual(measured["read_threads"], 1)
+
+
+class FoundModule(unittest.TestCase):
+    """libfinermoe_cuda.so beside the library that the command is run with."""
+
+    PROMPT = ("generate", TRAINED, "-p", "a word", "-n", 3, "--temp", 0)
+
+    def setUp(self):
+        self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        shutil.copy(os.environ["FINERMOE_TEST_LIBRARY"], self.folder / "libfinermoe.so.0")
+        self.enterContext(mock.patch.dict(os.environ, {"LD_LIBRARY_PATH": str(self.folder)}))
+
+    def put(self, variable):
+        shutil.copy(os.environ[variable], self.folder / "libfinermoe_cuda.so")
+
+    def names(self):
+        return [device["name"] for device in value("system", "--json")["devices"]]
+
+    def test_its_devices_are_there(self):
+        self.put("FINERMOE_TEST_EMULATED_MODULE")
+        self.assertEqual(self.names(), ["cpu", "cuda-emulated:0"])
+        expected = text(*self.PROMPT)
+        for name in ("cuda-emulated:0", "cuda-emulated:GPU-00000000-0000-0000-0000-000000000000", "cuda-emulated:GPU-0"):
+            self.assertEqual(text(*self.PROMPT, "--device", name), expected)
+        self.assertEqual(text(*self.PROMPT, "--expert-device", "cuda-emulated:0"), expected)
+        for name in ("cuda-emulated:1", "cuda-emulated:GPU-", "cuda-emulated:GPU-1", "cuda-emulated:"):
+            self.assertIn(f'no device "{name}"', error(*self.PROMPT, "--device", name, code=1))
+        self.assertIn('2 are named: "cuda-emulated:0", "cuda-emulated:1"',
+                      error(*self.PROMPT, "--device", "cuda-emulated:0,cuda-emulated:1", code=1))
+        # A module that is named is the only one.
+        named = value("system", "--device-module", os.environ["FINERMOE_TEST_DEVICE_MODULE"], "--json")["devices"]
+        self.assertEqual([device["name"] for device in named], ["cpu", "deferred"])
+
+    def test_it_is_opened_for_those_alone_who_ask(self):
+        self.put("FINERMOE_TEST_EMULATED_MODULE")
+        with mock.patch.dict(os.environ, {"LD_DEBUG": "files"}):
+            opened = lambda *parts: b"libfinermoe_cuda.so" in run(*parts)[1]
+            self.assertFalse(opened(*self.PROMPT))
+            self.assertFalse(opened(*self.PROMPT, "--device", "cpu"))
+            self.assertTrue(opened(*self.PROMPT, "--device", "cuda-emulated:0"))
+            self.assertTrue(opened("system"))
+
+    def test_one_that_cannot_be_used(self):
+        self.assertIn("libfinermoe_cuda.so is not beside libfinermoe, nor in /",
+                      error(*self.PROMPT, "--device", "cuda:0", code=1))
+        (self.folder / "libfinermoe_cuda.so").write_text("not a library")
+        self.assertEqual(self.names(), ["cpu"])
+        self.assertIn("libfinermoe_cuda.so cannot be loaded", error(*self.PROMPT, "--device", "cuda:0", code=1))
+
+    def test_nvidias(self):
+        if "FINERMOE_TEST_CUDA_MODULE" not in os.environ:
+            self.skipTest("libfinermoe_cuda was not built: there is no nvcc")
+        self.put("FINERMOE_TEST_CUDA_MODULE")
+        names = self.names()
+        self.assertEqual(names[0], "cpu")
+        if len(names) == 1:
+            self.assertIn("NVIDIA driver", error(*self.PROMPT, "--device", "cuda:0", code=1))
+        else:
+            self.assertEqual(names[1], "cuda:0")
 
 
 if __name__ == "__main__":

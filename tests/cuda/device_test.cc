@@ -62,12 +62,16 @@ TEST_F(CudaDevice, TooLittleMemoryIsSaid) {
   emulated::settings().memory = 100'000;
   auto backend = emulated_cuda();
   auto account = no_limit();
-  EXPECT_EQ(FINERMOE_ERROR_OUT_OF_MEMORY, backend->make_step(small_config(), 64, 64, account).status().code());
+  EXPECT_EQ(FINERMOE_ERROR_DEVICE_MEMORY, backend->make_step(small_config(), 64, 64, account).status().code());
   const Status status = backend->allocate(200'000, account, "a test").status();
-  EXPECT_EQ(FINERMOE_ERROR_OUT_OF_MEMORY, status.code());
+  EXPECT_EQ(FINERMOE_ERROR_DEVICE_MEMORY, status.code());
   EXPECT_NE(std::string::npos, status.message().find("200000 bytes for a test")) << status.message();
   EXPECT_EQ(0u, account->used());
   EXPECT_TRUE(backend->allocate(50'000, account, "a test").ok());
+  // Pinned memory is the host's.
+  emulated::settings() = {.pinned_answers = cuda::error_out_of_memory};
+  EXPECT_EQ(FINERMOE_ERROR_OUT_OF_MEMORY, backend->make_step(small_config(), 1, 64, account).status().code());
+  EXPECT_EQ(0u, account->used());
 }
 
 TEST_F(CudaDevice, OldOnesAndLargeHeadsAreRefused) {
@@ -106,7 +110,7 @@ TEST_F(CudaDevice, AFaultIsThatOfThePass) {
     const WeightView nowhere{DevicePtr<const std::byte>::at(4096), DType::bf16, 32, 64};
     on->linear(x, nowhere, 1, false, x);
     const Status status = on->wait();
-    EXPECT_EQ(FINERMOE_ERROR_INTERNAL, status.code());
+    EXPECT_EQ(FINERMOE_ERROR_DEVICE_LOST, status.code());
     EXPECT_NE(std::string::npos, status.message().find("outside of every allocation")) << status.message();
     EXPECT_FALSE(on->wait().ok());
     EXPECT_FALSE(backend->allocate(64, no_limit(), "a test").ok());

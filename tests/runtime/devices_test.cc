@@ -54,8 +54,8 @@ TEST(Devices, TheCpuIsAlwaysThere) {
 
 TEST(Devices, AModuleAddsItsOwn) {
   ASSERT_NE(module, nullptr);
-  ASSERT_EQ(count(module), count(nullptr) + 1);
-  const finermoe_device_info added = info_of(module, count(nullptr));
+  ASSERT_EQ(count(module), 2u);
+  const finermoe_device_info added = info_of(module, 1);
   EXPECT_STREQ(added.name, "deferred");
   EXPECT_EQ(added.kind, FINERMOE_DEVICE_OTHER);
   EXPECT_EQ(added.copies_weights, 1);
@@ -107,16 +107,19 @@ TEST(Devices, WeightsThatAreCopiedAreNotLocked) {
 }
 
 TEST(Devices, WhatIsNotThereIsNamed) {
-  const Failure unknown = failure_with("cuda:7", nullptr);
+  const Failure unknown = failure_with("gpu:7", nullptr);
   EXPECT_EQ(unknown.code, FINERMOE_ERROR_UNSUPPORTED);
-  EXPECT_NE(unknown.message.find("cuda:7"), std::string::npos) << unknown.message;
+  EXPECT_NE(unknown.message.find("gpu:7"), std::string::npos) << unknown.message;
   EXPECT_EQ(unknown.expected, "cpu");
   EXPECT_EQ(failure_with("deferred", nullptr).code, FINERMOE_ERROR_UNSUPPORTED);
+  const Failure several = failure_with("cuda:0,cuda:1,cpu", nullptr);
+  EXPECT_EQ(several.code, FINERMOE_ERROR_UNSUPPORTED);
+  EXPECT_NE(several.message.find("3 are named: \"cuda:0\", \"cuda:1\", \"cpu\""), std::string::npos) << several.message;
 
   auto runtime = open_runtime(1);
   auto options = make<ModelOptions>([](auto** out, auto** e) { return finermoe_model_options_create(out, e); });
   EXPECT_DONE(finermoe_model_options_set_runtime(options.get(), runtime.get(), e));
-  EXPECT_DONE(finermoe_model_options_set_expert_device(options.get(), "cuda:7", e));
+  EXPECT_DONE(finermoe_model_options_set_expert_device(options.get(), "gpu:7", e));
   const std::string path = golden::trained("tiny-wordnet-finermoe");
   finermoe_model* none = nullptr;
   EXPECT_EQ(
@@ -131,12 +134,14 @@ TEST(Devices, TheCudaModuleSaysWhatIsThere) {
   size_t n = 0;
   const Failure failure = failure_of([&](finermoe_error** e) { return finermoe_device_count(cuda, &n, e); });
   if (failure.code == FINERMOE_OK) {
-    ASSERT_GT(n, count(nullptr));
-    EXPECT_STREQ(info_of(cuda, count(nullptr)).name, "cuda:0");
+    ASSERT_GT(n, 1u);
+    EXPECT_STREQ(info_of(cuda, 1).name, "cuda:0");
   } else {
-    EXPECT_EQ(failure.code, FINERMOE_ERROR_UNSUPPORTED);
+    EXPECT_TRUE(failure.code == FINERMOE_ERROR_NO_DRIVER || failure.code == FINERMOE_ERROR_DRIVER_TOO_OLD ||
+                failure.code == FINERMOE_ERROR_NO_DEVICE)
+        << failure.code;
     EXPECT_NE(failure.message.find("NVIDIA driver"), std::string::npos) << failure.message;
-    EXPECT_EQ(failure_with("cuda:0", cuda).code, FINERMOE_ERROR_UNSUPPORTED);
+    EXPECT_EQ(failure_with("cuda:0", cuda).code, failure.code);
   }
   EXPECT_EQ(info_of(nullptr, 0).kind, FINERMOE_DEVICE_CPU);
 }

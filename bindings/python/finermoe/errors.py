@@ -18,7 +18,8 @@ __all__ = [
     "IndexMalformedError", "ConfigMalformedError", "ConfigMissingError", "ConfigValueError", "ConfigInconsistentError",
     "ModelTypeError", "SlidingWindowError", "RopeScalingError", "TokenizerMalformedError", "TokenizerMergesError",
     "TokenizerCyclicError", "TokenizerComponentError", "ChatTemplateError", "SessionMalformedError",
-    "SessionMismatchError", "ChecksumError",
+    "SessionMismatchError", "ChecksumError", "NoDriverError", "DriverTooOldError", "NoDeviceError", "DeviceMemoryError",
+    "DeviceLostError",
 ]
 
 
@@ -348,6 +349,36 @@ class ChecksumError(Error):
     """A file's SHA-256 is not the one expected."""
 
     code = -82
+
+
+class NoDriverError(Error):
+    """The device's driver is not installed, or does not start."""
+
+    code = -90
+
+
+class DriverTooOldError(Error):
+    """The message says which version the driver is, and which is needed."""
+
+    code = -91
+
+
+class NoDeviceError(Error):
+    """The driver finds no device, or not the one that was named."""
+
+    code = -92
+
+
+class DeviceMemoryError(Error, MemoryError):
+    """The device has not enough free memory; the message says for what."""
+
+    code = -93
+
+
+class DeviceLostError(Error):
+    """The device failed while it was used: this process cannot use it again."""
+
+    code = -94
 
 
 _CLASSES = {cls.code: cls for cls in Error.__subclasses__()}

@@ -117,7 +117,7 @@ class DeviceInfo:
 def devices(module: Path | None = None) -> list[DeviceInfo]:
     """The devices of this machine, the CPU first.
 
-    :param module: path of a device module, whose devices count too
+    :param module: path of a device module, whose devices count too; None: libfinermoe_cuda, where it is installed
     """
     return [read(DeviceInfo, low.device_get_info(module, i)) for i in range(low.device_count(module))]
 
@@ -170,8 +170,10 @@ class Runtime:
         With an executor: how many tasks that can run at once.
     :param isa: one that the machine lacks is an :class:`~finermoe.UnsupportedError`
     :param memory_limit: bytes that models, sessions and their scratch may allocate together; 0: no limit
-    :param device: name of the device that models compute on; None: the CPU
-    :param device_module: path of a shared library whose devices can be chosen too
+    :param device: name of the device that models compute on, such as "cuda:0", or "cuda:GPU-" and the beginning of its
+        UUID; None: the CPU
+    :param device_module: path of a shared library whose devices can be chosen too; None: libfinermoe_cuda, where it is
+        installed and a device of it is named
     :param log: receives the library's messages
     :param executor: threads of the program's own instead of the library's
     :param profile: measure the operations of the models' steps

@@ -41,12 +41,12 @@ __device__ void bring(const KvLayout& layout, const std::byte* head, unsigned fr
     const unsigned loads = d / per_load;
     for (unsigned i = threadIdx.x; i < n * loads; i += n_threads) {
       const unsigned p = i / loads, first = i % loads * per_load;
-      const uint4 bits = *reinterpret_cast<const uint4*>(head + (from + p) * layout.vector_bytes() + first * element);
+      const uint4 bits = load_128(head + (from + p) * layout.vector_bytes() + first * element);
       const uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
       float scale = 1;
       if (layout.dtype == DType::q8) {
-        scale = from_f16(reinterpret_cast<const uint16_t*>(head + layout.scales_at() +
-                                                           (from + p) * layout.scale_bytes())[first / block_columns]);
+        const std::byte* const scales = head + layout.scales_at() + (from + p) * layout.scale_bytes();
+        scale = from_f16(__ldg(reinterpret_cast<const unsigned short*>(scales) + first / block_columns));
       }
 #pragma unroll
       for (unsigned w = 0; w < 4; w++) {

@@ -8,7 +8,7 @@ namespace {
 
 constexpr unsigned n_threads = 256, n_warps = n_threads / warp_size;
 
-__global__ void embed(const int32_t* tokens, Matrix table, float* out) {
+__global__ void __launch_bounds__(n_threads) embed(const int32_t* tokens, Matrix table, float* out) {
   const unsigned row = blockIdx.x;
   for (unsigned c = 4 * threadIdx.x; c < table.columns; c += 4 * n_threads) {
     float four[4];
@@ -17,7 +17,7 @@ __global__ void embed(const int32_t* tokens, Matrix table, float* out) {
   }
 }
 
-__global__ void rms_norm(const float* x, Matrix weight, float eps, float* out) {
+__global__ void __launch_bounds__(n_threads) rms_norm(const float* x, Matrix weight, float eps, float* out) {
   __shared__ SharedArray<float, n_warps> parts;
   const float* const row = x + size_t{blockIdx.x} * weight.rows;
   float* const to = out + size_t{blockIdx.x} * weight.rows;
@@ -34,12 +34,12 @@ __global__ void rms_norm(const float* x, Matrix weight, float eps, float* out) {
   }
 }
 
-__global__ void add(const float* x, uint64_t n, float* out) {
+__global__ void __launch_bounds__(n_threads) add(const float* x, uint64_t n, float* out) {
   const uint64_t i = uint64_t{blockIdx.x} * n_threads + threadIdx.x;
   if (i < n) out[i] += x[i];
 }
 
-__global__ void apply_sigmoid(uint32_t n, float* x) {
+__global__ void __launch_bounds__(n_threads) apply_sigmoid(uint32_t n, float* x) {
   const unsigned i = blockIdx.x * n_threads + threadIdx.x;
   if (i < n) x[i] = sigmoid(x[i]);
 }

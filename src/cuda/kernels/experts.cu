@@ -6,7 +6,7 @@
 namespace finermoe::cuda {
 namespace {
 
-constexpr unsigned group_threads = 1024;
+constexpr unsigned group_threads = 1024, combine_threads = 256;
 
 __device__ float activate(float gate, float up, float factor) { return factor * (gate * sigmoid(gate)) * up; }
 
@@ -75,9 +75,10 @@ __global__ void __launch_bounds__(group_threads) group_by_expert(FfnTask task) {
   }
 }
 
-// Few rows: a block computes 16 columns of one assignment, or of up to N rows of one FFN.
+// Few rows: a block computes 16 columns of one assignment, or of up to N rows of one FFN. The second bound, blocks that
+// a multiprocessor has room for, stands here and below since nvcc spills registers for some architectures without it.
 template <unsigned N>
-__global__ void __launch_bounds__(panel_threads) activate_few(FfnTask task) {
+__global__ void __launch_bounds__(panel_threads, N == 1 ? 4 : 0) activate_few(FfnTask task) {
   const unsigned first_row = blockIdx.x * panel_rows, first = blockIdx.y * N;
   const bool is_routed = task.experts != nullptr;
   const Ffn& ffn = is_routed ? task.experts[task.chosen[first]] : task.single;
@@ -92,7 +93,7 @@ __global__ void __launch_bounds__(panel_threads) activate_few(FfnTask task) {
 }
 
 // A block computes 16 columns of one component of one row: the sum over the component's experts, in their order.
-__global__ void __launch_bounds__(panel_threads) project_few(FfnTask task) {
+__global__ void __launch_bounds__(panel_threads, 2) project_few(FfnTask task) {
   const unsigned first_row = blockIdx.x * panel_rows, component = blockIdx.y, token = blockIdx.z;
   const unsigned slots = task.experts_per_token / (task.hidden / task.out_width);
   const unsigned first_slot = token * task.experts_per_token + component * slots;
@@ -152,8 +153,8 @@ __global__ void __launch_bounds__(tile_threads) project_many(FfnTask task) {
 }
 
 // A thread adds the products of one element's experts, in their order.
-__global__ void combine(FfnTask task) {
-  const unsigned token = blockIdx.y, at = blockIdx.x * blockDim.x + threadIdx.x;
+__global__ void __launch_bounds__(combine_threads) combine(FfnTask task) {
+  const unsigned token = blockIdx.y, at = blockIdx.x * combine_threads + threadIdx.x;
   if (at >= task.hidden) return;
   const unsigned component = at / task.out_width, column = at % task.out_width;
   const unsigned slots = task.experts_per_token / (task.hidden / task.out_width);
@@ -197,7 +198,7 @@ int enqueue_project(void* stream, const FfnTask& task) {
   const int code =
       launch(stream, dim3(grid_of_tiles(task), ceil_div(task.out_width, tile_rows)), tile_threads, project_many, task);
   if (code != 0) return code;
-  return launch(stream, dim3(ceil_div(task.hidden, 256), task.n), 256, combine, task);
+  return launch(stream, dim3(ceil_div(task.hidden, combine_threads), task.n), combine_threads, combine, task);
 }
 
 }  // namespace finermoe::cuda

@@ -17,9 +17,10 @@ namespace {
 using finermoe::cuda::Address;
 using finermoe::cuda::Code;
 using finermoe::cuda::Driver;
+using finermoe::cuda::error_launch_failed;
 using finermoe::cuda::success;
 
-constexpr Code error_invalid_value = 1, error_invalid_context = 201, error_launch_failed = 719;
+constexpr Code error_invalid_value = 1, error_invalid_context = 201;
 constexpr uint64_t page = 4096, alignment = 256;
 
 struct Allocation {
@@ -287,6 +288,7 @@ void add_memory(Driver& driver) {
   };
   driver.allocate_host = [](void** address, size_t bytes, unsigned) {
     if (const Code code = check(); code != success) return code;
+    if (machine().settings.pinned_answers != success) return machine().settings.pinned_answers;
     uintptr_t mapped = 0;
     const Code code = map(machine().pinned, bytes, &mapped);
     *address = reinterpret_cast<void*>(mapped);
@@ -355,6 +357,11 @@ int n_contexts_made() { return machine().n_contexts_made; }
 void* current_context() { return contexts().empty() ? nullptr : contexts().back(); }
 void push_context(void* context) { contexts().push_back(context); }
 void pop_context() { contexts().pop_back(); }
+void lose_device() {
+  const std::lock_guard lock(machine().fault_mutex);
+  machine().fault = "a test has taken the device away";
+  machine().lost = error_launch_failed;
+}
 void forget_faults() { machine().lost = success; }
 std::string last_fault() {
   const std::lock_guard lock(machine().fault_mutex);

@@ -18,8 +18,8 @@ std::shared_ptr<const finermoe::cuda::Driver> driver();
 struct Settings {
   uint64_t memory = uint64_t{16} << 30;  // bytes of the device
   int n_devices = 1, driver_version = 13000, compute_major = 9;
-  finermoe::cuda::Code init_answers = 0;
-  std::optional<Order> order;  // of all launches; otherwise each launch has the next
+  finermoe::cuda::Code init_answers = 0, pinned_answers = 0;  // of init() and allocate_host()
+  std::optional<Order> order = {};                            // of all launches; otherwise each launch has the next
 };
 Settings& settings();
 uint64_t allocated();     // bytes of the device
@@ -28,7 +28,8 @@ int n_contexts_made();    // ever
 void* current_context();  // of this thread
 void push_context(void* context);
 void pop_context();
-// After a fault every call fails, as on a device, until this.
+// After a fault, or once the device is lost, every call fails, as on a device, until forget_faults().
+void lose_device();
 void forget_faults();
 std::string last_fault();
 

@@ -1,9 +1,19 @@
-// The emulated device as a module, for tests through finermoe.h.
+// Emulated devices as a module, for tests through finermoe.h.
 #include "base/build_id.h"
-#include "emulated_device.h"
+#include "cuda/cuda_device.h"
+#include "emulated_driver.h"
 
 extern "C" __attribute__((visibility("default"))) const finermoe::DeviceModule* finermoe_device_module() {
-  static const finermoe::DeviceModule module{
-      FINERMOE_BUILD_ID, [] { return finermoe::Result<finermoe::DeviceList>({finermoe::emulated_cuda_device()}); }};
+  static const finermoe::DeviceModule module{FINERMOE_BUILD_ID, []() -> finermoe::Result<finermoe::DeviceList> {
+                                               FM_TRY(finermoe::cuda::start_driver(*emulated::driver()));
+                                               return finermoe::cuda::list_devices(emulated::driver(), "cuda-emulated");
+                                             }};
   return &module;
 }
+
+// For a test that finds them with dlsym.
+extern "C" __attribute__((visibility("default"))) emulated::Settings* emulated_settings() {
+  return &emulated::settings();
+}
+extern "C" __attribute__((visibility("default"))) void emulated_lose_device() { emulated::lose_device(); }
+extern "C" __attribute__((visibility("default"))) void emulated_forget_faults() { emulated::forget_faults(); }

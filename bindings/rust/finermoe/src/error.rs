@@ -187,6 +187,16 @@ c_enum! {
         SessionMismatch = FINERMOE_ERROR_SESSION_MISMATCH,
         /// A file whose SHA-256 is not the one expected.
         Checksum = FINERMOE_ERROR_CHECKSUM,
+        /// The device's driver is not installed, or does not start.
+        NoDriver = FINERMOE_ERROR_NO_DRIVER,
+        /// The message says which version the driver is, and which is needed.
+        DriverTooOld = FINERMOE_ERROR_DRIVER_TOO_OLD,
+        /// The driver finds no device, or not the one that was named.
+        NoDevice = FINERMOE_ERROR_NO_DEVICE,
+        /// The device has not enough free memory; the message says for what.
+        DeviceMemory = FINERMOE_ERROR_DEVICE_MEMORY,
+        /// The device failed while it was used: this process cannot use it again.
+        DeviceLost = FINERMOE_ERROR_DEVICE_LOST,
     }
 }
 

@@ -16,7 +16,7 @@ pub fn system_info() -> Result<SystemInfo> {
 /// The devices of this machine; the first is the processor. Opens none of them.
 ///
 /// `module` is the path of a device module, a shared library built with this libfinermoe, whose devices count too. It
-/// stays loaded.
+/// stays loaded. `None`: libfinermoe_cuda, where it is installed.
 pub fn devices(module: Option<&Path>) -> Result<Vec<DeviceInfo>> {
     let module = module.map(raw::c_path).transpose()?;
     let module = module.as_deref();
@@ -99,12 +99,14 @@ impl RuntimeBuilder {
         self.with(|options| options.set_profile(profile.into()))
     }
 
-    /// Name of the device that models compute on; `"cpu"` by default.
+    /// Name of the device that models compute on, such as `"cuda:0"`, or `"cuda:GPU-"` and the beginning of its UUID;
+    /// `"cpu"` by default.
     pub fn device(self, name: &str) -> Self {
         self.with(|options| options.set_device(name))
     }
 
-    /// A device module, whose devices can be chosen too.
+    /// A device module, whose devices can be chosen too; by default libfinermoe_cuda, where it is installed and a device
+    /// of it is named.
     pub fn device_module(self, path: impl AsRef<Path>) -> Self {
         self.with(|options| options.set_device_module(path.as_ref()))
     }

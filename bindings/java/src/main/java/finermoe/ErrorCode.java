@@ -100,6 +100,16 @@ public enum ErrorCode {
   SESSION_MISMATCH(Native.ERROR_SESSION_MISMATCH),
   /** A file's SHA-256 is not the one expected. */
   CHECKSUM(Native.ERROR_CHECKSUM),
+  /** The device's driver is not installed, or does not start. */
+  NO_DRIVER(Native.ERROR_NO_DRIVER),
+  /** The message says which version the driver is, and which is needed. */
+  DRIVER_TOO_OLD(Native.ERROR_DRIVER_TOO_OLD),
+  /** The driver finds no device, or not the one that was named. */
+  NO_DEVICE(Native.ERROR_NO_DEVICE),
+  /** The device has not enough free memory; the message says for what. */
+  DEVICE_MEMORY(Native.ERROR_DEVICE_MEMORY),
+  /** The device failed while it was used: this process cannot use it again. */
+  DEVICE_LOST(Native.ERROR_DEVICE_LOST),
   /** A number that this version does not know. */
   UNKNOWN(Integer.MIN_VALUE);
 

@@ -39,7 +39,7 @@ public final class Finermoe {
   }
 
   /**
-   * Devices of this machine; opens none of them.
+   * Devices of this machine, those of libfinermoe_cuda too, where it is installed; opens none of them.
    *
    * @return the first is the CPU
    */
@@ -50,7 +50,8 @@ public final class Finermoe {
   /**
    * Devices of this machine, those of a device module too; opens none of them.
    *
-   * @param module a shared library built with this version; it stays loaded; null: none
+   * @param module a shared library built with this version; it stays loaded; null: libfinermoe_cuda, where it is
+   *     installed
    * @return the first is the CPU
    */
   public static List<DeviceInfo> devices(Path module) {

@@ -22,7 +22,8 @@ public final class FinermoeRuntime extends NativeObject {
    *
    * @param options null: the defaults
    * @return a new one
-   * @throws FinermoeException {@link ErrorCode#UNSUPPORTED} for a device that the machine lacks
+   * @throws FinermoeException {@link ErrorCode#UNSUPPORTED} for a name that is no device's here, {@link
+   *     ErrorCode#NO_DEVICE} and others where the device or its driver is missing
    */
   public static FinermoeRuntime create(RuntimeOptions options) {
     final FinermoeRuntime runtime = options == null ? new FinermoeRuntime(null, null)

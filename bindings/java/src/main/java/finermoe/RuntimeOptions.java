@@ -103,7 +103,7 @@ public final class RuntimeOptions extends NativeObject {
   /**
    * Chooses the device that models compute on.
    *
-   * @param name of a {@link DeviceInfo}; null: the CPU
+   * @param name of a {@link DeviceInfo}, such as "cuda:0", or "cuda:GPU-" and the beginning of its UUID; null: the CPU
    * @return these options
    */
   public RuntimeOptions device(String name) {
@@ -114,7 +114,7 @@ public final class RuntimeOptions extends NativeObject {
   /**
    * Adds a device module, whose devices can be chosen too.
    *
-   * @param path of a shared library; null: none
+   * @param path of a shared library; null: libfinermoe_cuda, where it is installed and a device of it is named
    * @return these options
    */
   public RuntimeOptions deviceModule(Path path) {
