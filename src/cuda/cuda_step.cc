@@ -67,6 +67,7 @@ Status CudaStep::begin(const RaggedBatch& batch, Precision) {
                     format_text("0 to ", vocab_size_ - 1), format_text(token));
     }
   }
+  if (code_ != success) std::fill(tables_.begin(), tables_.end(), Table{});  // not all that was enqueued was copied
   code_ = success;
   n_ = batch.n();
   const PassArrays& host = memory_.on_host;

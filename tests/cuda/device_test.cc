@@ -119,11 +119,60 @@ TEST_F(CudaDevice, AFaultIsThatOfThePass) {
   EXPECT_TRUE(backend->allocate(64, no_limit(), "a test").ok());
 }
 
+// Experts of random weights on a device, and a layer of them on some rows.
+class SmallLayer {
+ public:
+  SmallLayer(Operations& on, const Config& config, DType dtype) : on_(on), shape_(config.router) {
+    router_ = on.bind(RandomMatrix(DType::f32, shape_.n_experts(), 64, 3));
+    for (uint32_t e = 0; e < shape_.n_experts(); e++) {
+      experts_.push_back({on.bind(RandomMatrix(dtype, 40, 64, 5 * e, 0.2f)),
+                          on.bind(RandomMatrix(dtype, 40, 64, 5 * e + 1, 0.2f)),
+                          on.bind(RandomMatrix(dtype, 32, 40, 5 * e + 2, 0.2f))});
+      all_.push_back(e);
+    }
+  }
+  // Enqueued; the result is on the device.
+  DevicePtr<float> run(size_t n) {
+    const DevicePtr<float> x = on_.put(random_floats(n * 64, 9)), out = on_.put(std::vector<float>(n * 64));
+    const Route& route = on_->activations().route;
+    on_->route(x, {router_, {}}, shape_, n, route);
+    on_->moe_ffn(x, experts_, all_, shape_, route, n, false, out);
+    return out;
+  }
+
+ private:
+  Operations& on_;
+  const RouterShape shape_;
+  WeightView router_;
+  std::vector<FfnWeights> experts_;
+  std::vector<uint32_t> all_;
+};
+
+// What a failed pass has not brought to the device, the next one brings.
+TEST_F(CudaDevice, APassAfterAFailedOneHasItsExperts) {
+  auto backend = emulated_cuda();
+  const Config config = small_config();
+  Operations on(*backend, config, 4);
+  SmallLayer layer(on, config, DType::bf16);
+  on.begin();
+  const DevicePtr<float> x = on.put(random_floats(64, 2));
+  on->linear(x, {DevicePtr<const std::byte>::at(4096), DType::bf16, 32, 64}, 1, false, x);
+  layer.run(2);
+  EXPECT_EQ(FINERMOE_ERROR_DEVICE_LOST, on->wait().code());
+  emulated::forget_faults();
+  on.begin();
+  const std::vector<float> found = on.get(layer.run(2), 2 * 64);
+
+  Operations others(*backend, config, 4);
+  SmallLayer same(others, config, DType::bf16);
+  others.begin();
+  EXPECT_EQ(others.get(same.run(2), 2 * 64), found);
+}
+
 // The same bits in whatever order threads run.
 TEST_F(CudaDevice, TheOrderOfThreadsMakesNoDifference) {
   auto backend = emulated_cuda();
   const Config config = small_config();
-  const RandomMatrix router(DType::f32, config.router.n_experts(), 64, 3);
   for (const DType dtype : {DType::bf16, DType::f16, DType::f32, DType::q8, DType::q4}) {
     for (const size_t n : {3, 20}) {
       std::vector<std::vector<float>> found;
@@ -132,19 +181,8 @@ TEST_F(CudaDevice, TheOrderOfThreadsMakesNoDifference) {
         emulated::settings().order = order;
         Operations on(*backend, config, n);
         on.begin();
-        std::vector<FfnWeights> experts;
-        for (uint32_t e = 0; e < config.router.n_experts(); e++) {
-          experts.push_back({on.bind(RandomMatrix(dtype, 40, 64, 5 * e, 0.2f)),
-                             on.bind(RandomMatrix(dtype, 40, 64, 5 * e + 1, 0.2f)),
-                             on.bind(RandomMatrix(dtype, 32, 40, 5 * e + 2, 0.2f))});
-        }
-        std::vector<uint32_t> all(experts.size());
-        for (uint32_t e = 0; e < all.size(); e++) all[e] = e;
-        const DevicePtr<float> x = on.put(random_floats(n * 64, 9)), out = on.put(std::vector<float>(n * 64));
-        const Route& route = on->activations().route;
-        on->route(x, {on.bind(router), {}}, config.router, n, route);
-        on->moe_ffn(x, experts, all, config.router, route, n, false, out);
-        found.push_back(on.get(out, n * 64));
+        SmallLayer layer(on, config, dtype);
+        found.push_back(on.get(layer.run(n), n * 64));
       }
       EXPECT_EQ(found[0], found[1]) << name_of(dtype);
       EXPECT_EQ(found[0], found[2]) << name_of(dtype);
