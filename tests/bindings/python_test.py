@@ -76,7 +76,7 @@ def check_tests(package):
 def check_conformance(package):
     table = package.work / "conformance.txt"
     table.unlink(missing_ok=True)
-    subprocess.run([sys.executable, HERE / "tests/conformance.py", "--table", table], timeout=600,
+    subprocess.run([sys.executable, "-m", "conformance", "--table", table], timeout=600, cwd=HERE / "tests",
                    env={**os.environ, **{name: str(value) for name, value in package.env.items()}},
                    stdout=subprocess.DEVNULL)
     check_table(table)
