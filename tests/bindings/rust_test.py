@@ -25,12 +25,11 @@ MESSAGES_OF = "rustc 1.95."
 class Cargo:
     """cargo with the environment that finds the library, offline, in a target folder of the build."""
 
-    def __init__(self, library, target, toolchain=None, **env):
-        self.command = ["cargo", *([f"+{toolchain}"] if toolchain else [])]
+    def __init__(self, library, target, **env):
         self.env = {"FINERMOE_INCLUDE_DIR": INCLUDE, "FINERMOE_LIB_DIR": library, "LD_LIBRARY_PATH": library,
                     "LIBCLANG_PATH": libclang(), "CARGO_TARGET_DIR": target, "CARGO_TERM_COLOR": "never",
                     "FINERMOE_SOURCE": SOURCE, **env}
-        fetch = subprocess.run([*self.command, "fetch", "--locked", "--manifest-path", RUST / "Cargo.toml"],
+        fetch = subprocess.run(["cargo", "fetch", "--locked", "--manifest-path", RUST / "Cargo.toml"],
                                capture_output=True, text=True, env=self.whole_env())
         if fetch.returncode != 0:
             why = [line for line in fetch.stderr.splitlines() if line.startswith("error")] or [fetch.stderr.strip()]
@@ -41,7 +40,7 @@ class Cargo:
         return {**os.environ, **{name: str(value) for name, value in self.env.items()}}
 
     def run(self, *arguments, **env):
-        return run(*self.command, *arguments, env={**self.env, **env}, cwd=RUST)
+        return run("cargo", *arguments, env={**self.env, **env}, cwd=RUST)
 
 
 def libclang():
@@ -58,10 +57,12 @@ def test(library, compiler):
     need("cargo")
     work = work_folder("rust")
     cargo = Cargo(library, work / "target")
+    # The whole workspace with the same features each time: so nothing is compiled for one step and again for another.
     print(cargo.run("test", "--locked", "--workspace", *FEATURES))
+    cargo.run("build", "--locked", "--workspace", "--lib", "--bins", "--examples", *FEATURES)
     check_module(work)
     check_names(cargo, work)
-    check_misuse(cargo)
+    check_misuse(work)
     check_conformance(cargo, work)
     check_examples(cargo, work)
     check_style(cargo)
@@ -96,7 +97,7 @@ WITHOUT_A_NAME = {"FINERMOE_TEXT_DEFAULT"}
 
 def check_names(cargo, work):
     """The documentation builds without a warning, and has every name of names.json."""
-    cargo.run("doc", "--no-deps", "-p", "finermoe-sys", "-p", "finermoe", *FEATURES, RUSTDOCFLAGS="-D warnings")
+    cargo.run("doc", "--locked", "--no-deps", "--workspace", "--lib", *FEATURES, RUSTDOCFLAGS="-D warnings")
     doc = work / "target/doc/finermoe"
     names = json.loads((RUST / "names.json").read_text(encoding="utf-8"))
     wrong = interface.Header().functions ^ names.keys()
@@ -110,16 +111,45 @@ def check_names(cargo, work):
     assert not wrong, f"names.json and the crate differ in {sorted(wrong)}"
 
 
-def check_misuse(cargo):
+def check_misuse(work):
+    """What must not compile does not, and the compiler says why: `misuse` has programs and what is said about each. The
+    compiler is called itself, with the crate that the tests were built with: under Cargo, each would need a project."""
     if not run("rustc", "--version").startswith(MESSAGES_OF):
         print(f"skipped: what must not compile: the messages expected are those of {MESSAGES_OF}x")
         return
-    cargo.run("test", "--locked", "-p", "misuse", "--", "--include-ignored")
+    debug, out = work / "target/debug", work / "misuse"
+    out.mkdir(exist_ok=True)
+    command = ["rustc", "--edition", "2024", "--emit", "metadata", "--out-dir", out, "--color", "never",
+               "--extern", f"finermoe={debug / 'libfinermoe.rlib'}", "-L", f"dependency={debug / 'deps'}"]
+    for program in sorted((RUST / "misuse").glob("*.rs")):
+        done = subprocess.run([*command, f"misuse/{program.name}"], capture_output=True, encoding="utf-8", cwd=RUST)
+        assert done.returncode == 1, f"{program} compiles\n{done.stderr}"
+        found = out / f"{program.stem}.stderr"
+        found.write_text(without_places(done.stderr), encoding="utf-8")
+        expected = program.with_suffix(".stderr")
+        assert found.read_text(encoding="utf-8") == expected.read_text(encoding="utf-8"), \
+            f"the compiler said {found}, expected was {expected}"
     print("misuse: nothing compiles that must not")
 
 
+def without_places(messages):
+    """The compiler's messages without what depends on the machine and on lines that other changes move: folders, and
+    line numbers in files that are not the program itself."""
+    messages = re.sub(r"/\S*/library/", "$RUST/", messages)
+    lines, elsewhere = [], False
+    for line in messages.split("\n\nerror: aborting")[0].splitlines():
+        if "--> " in line:
+            elsewhere = "--> misuse/" not in line
+            line = re.sub(r":\d+:\d+$", "", line) if elsewhere else line
+        number, gutter, rest = re.fullmatch(r" *(\d*)( *(?:\||=|-->|::: )|)(.*)", line).groups()
+        if gutter:
+            line = f"{'' if elsewhere else number} {gutter.strip()}{rest}"
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
 def check_conformance(cargo, work):
-    table = cargo.run("run", "--locked", "--quiet", "-p", "conformance")
+    table = run(work / "target/debug/conformance", env=cargo.env)
     (work / "conformance.txt").write_text(table, encoding="utf-8")
     check_table(work / "conformance.txt")
     print(f"conformance: {len(table.splitlines())} rows")
@@ -127,7 +157,6 @@ def check_conformance(cargo, work):
 
 def check_examples(cargo, work):
     """Each example says how it is used, and does what it is for."""
-    cargo.run("build", "--locked", "--examples", "-p", "finermoe", *FEATURES)
     examples = work / "target/debug/examples"
     dense = MODEL.parent / "tiny-wordnet-dense"
 
@@ -155,6 +184,9 @@ def check_examples(cargo, work):
     assert "32 experts in each of" in example("upcycle", dense, out, "--granularity-inter", "8")
     shutil.rmtree(out)
 
+    # The bench measures the crate itself, beside a library that is optimised: it alone is compiled so.
+    cargo.run("build", "--locked", "--workspace", "--example", "bench", *FEATURES,
+              "--config", "profile.dev.package.finermoe.opt-level=2")
     seconds = json.loads(example("bench", dense, "4", "2"))
     assert all(len(values) == 2 and min(values) > 0 for values in seconds.values()), seconds
     offer_bench("rust", [examples / "bench"], {"LD_LIBRARY_PATH": cargo.env["LD_LIBRARY_PATH"]})
@@ -189,13 +221,12 @@ def check_miri(cargo):
 
 def test_with_asan(library, compiler):
     """The tests and the conformance suite in programs that the address sanitizer watches: what they do, and what is
-    allocated, freed and copied in the library. The compiler's flag for it is a nightly one."""
+    allocated, freed and copied in the library. The compiler's flag for it is a nightly one, which RUSTC_BOOTSTRAP lets a
+    stable compiler take; the library has to be built with `address` alone, whose runtime is the only one that Rust has."""
     need("cargo")
-    if not has_nightly("--version"):
-        raise Missing("a nightly Rust, which has the address sanitizer")
     host = re.search(r"host: (\S+)", run("rustc", "-vV"))[1]
     target = work_folder("rust") / "target-asan"
-    cargo = Cargo(library, target, toolchain="nightly", RUSTFLAGS="-Zsanitizer=address",
+    cargo = Cargo(library, target, RUSTC_BOOTSTRAP=1, RUSTFLAGS="-Zsanitizer=address",
                   ASAN_OPTIONS="detect_stack_use_after_return=0")
     print(cargo.run("test", "--locked", "--target", host, "-p", "finermoe", "--lib", "--tests", *FEATURES, "--",
                     "--skip", "forgotten"))  # what is forgotten on purpose is a leak

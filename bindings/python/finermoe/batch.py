@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from . import _lowlevel as low
+from ._closing import Closing
 from .errors import Cancelled, ClosedError
 from .generation import Event, Generation, GenerationOptions, Options, event_of, in_thread
 from .runtime import Cancel
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 
-class Batch(Iterator[tuple[Any, Event]], AsyncIterator[tuple[Any, Event]]):
+class Batch(Closing, Iterator[tuple[Any, Event]], AsyncIterator[tuple[Any, Event]]):
     """Generations of one model that advance together: an iterator, and an async iterator, of (tag, event).
 
     Members may join and leave between any two events; one leaves with its last event, and one that fails has the
@@ -131,9 +132,3 @@ class Batch(Iterator[tuple[Any, Event]], AsyncIterator[tuple[Any, Event]]):
         if handle is not None:
             low.batch_close(handle)
             self._members = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

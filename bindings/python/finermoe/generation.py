@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _lowlevel as low
+from ._closing import Closing
 from ._values import FinishReason, name_of, read
 from .errors import Cancelled, ClosedError, Error
 from .runtime import Cancel
@@ -201,7 +202,7 @@ class GenerationInfo:
     """The same for passes over generated tokens, and the time of choosing."""
 
 
-class Generation(Iterator[Event], AsyncIterator[Event]):
+class Generation(Closing, Iterator[Event], AsyncIterator[Event]):
     """A request on a session: an iterator, and an async iterator, of events; the last one has a `finish_reason`.
 
     The session is in use only during calls, and may be used otherwise between them. One thread at a time; any thread
@@ -328,12 +329,6 @@ class Generation(Iterator[Event], AsyncIterator[Event]):
         handle, self._handle = self._handle, None
         if handle is not None:
             low.generation_close(handle)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 _Result = TypeVar("_Result")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _lowlevel as low
 from ._progress import receiver
+from ._closing import Closing
 from ._values import Lock, Prefetch, Progress, number_of
 from .batch import Batch
 from .chat import Chat, Messages
@@ -18,10 +19,10 @@ from .tokenizer import Ids, Text, Tokenizer
 from .trace import Trace
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer, Self, Unpack
+    from typing_extensions import Buffer, Unpack
 
 
-class Model:
+class Model(Closing):
     """An open checkpoint. Opening reads headers only; weights are read when they are first used. Any thread may use it.
 
     :param path: a Hugging Face directory or a single .safetensors file
@@ -143,15 +144,3 @@ class Model:
         handle, self._handle = self._handle, None
         if handle is not None:
             low.model_close(handle)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close()

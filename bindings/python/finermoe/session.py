@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from . import _lowlevel as low
 from ._progress import receiver
+from ._closing import Closing
 from ._values import Hidden, KvDtype, Logits, Precision, Progress, number_of, read
 from .chat import Chat, Messages, as_chat, chat_flags
 from .errors import Cancelled, ClosedError
@@ -20,7 +21,7 @@ from .tokenizer import Ids, Text, text_flags
 from .trace import Trace
 
 if TYPE_CHECKING:
-    from typing_extensions import Self, Unpack
+    from typing_extensions import Unpack
 
     from .model import Model
 
@@ -90,7 +91,7 @@ class Scores(NamedTuple):
     """[n] the token that was likeliest in its place; -1 for the first of a session."""
 
 
-class Session:
+class Session(Closing):
     """A sequence of tokens and its KV cache, made by :meth:`finermoe.Model.session`.
 
     It holds every token that was appended to it, given to it as a prompt, or shown by a generation on it. One thread at
@@ -363,15 +364,3 @@ class Session:
         handle, self._handle = self._handle, None
         if handle is not None:
             low.session_close(handle)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close()

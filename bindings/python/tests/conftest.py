@@ -8,6 +8,7 @@ import pathlib
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 
 import finermoe
@@ -29,7 +30,6 @@ def model() -> Iterator[finermoe.Model]:
 
 @pytest.fixture(scope="session")
 def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[finermoe.Model]:
-    """A prompt of 2000 tokens takes it seconds."""
     folder = tmp_path_factory.mktemp("slow")
     config = json.loads((DENSE / "config.json").read_text())
     config.update(hidden_size=512, intermediate_size=2048, num_hidden_layers=8, num_attention_heads=8)
@@ -37,6 +37,19 @@ def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[finermoe.Mo
     finermoe.synthesize(folder / "config.json", folder / "model.safetensors")
     with finermoe.Model(folder / "model.safetensors", threads=1) as model:
         yield model
+
+
+@pytest.fixture(scope="session")
+def long_prompt(slow_model: finermoe.Model) -> list[int]:
+    """A prompt that takes about five seconds of processor time, on a slow machine or with a sanitizer too."""
+    n, seconds = 50, 0.0
+    while seconds < 0.25 and n < 2000:
+        n *= 2
+        with slow_model.session(chunk=2000) as session:
+            begin = time.process_time()
+            session.append([5] * n)
+            seconds = time.process_time() - begin
+    return [5] * min(2000, int(n * 5 / seconds))
 
 
 @pytest.fixture

@@ -1,1 +1,0 @@
-//! Programs that must not compile are in `cases`.
