@@ -8,19 +8,19 @@ Result<std::shared_ptr<const Context>> Context::open(std::shared_ptr<const Drive
   int major = 0, minor = 0;
   Code code = driver->device_attribute(&major, attribute_compute_major, device);
   if (code == success) code = driver->device_attribute(&minor, attribute_compute_minor, device);
-  FM_TRY(status_of(*driver, code, "what the device can do"));
+  FM_TRY(status_of(*driver, code, "querying the compute capability"));
   if (major * 10 + minor < least_compute) {
     return Status(
         FINERMOE_ERROR_UNSUPPORTED,
-        format_text("the device is too old: compute capability ", major, ".", minor, ", and 7.5 is the least"), "7.5",
-        format_text(major, ".", minor));
+        format_text("the device is too old: it has compute capability ", major, ".", minor, "; at least 7.5 is needed"),
+        "7.5", format_text(major, ".", minor));
   }
   ContextHandle handle = nullptr;
-  FM_TRY(status_of(*driver, driver->retain_context(&handle, device), "a context of the device"));
+  FM_TRY(status_of(*driver, driver->retain_context(&handle, device), "retaining the context"));
   const std::shared_ptr<Context> context(new Context(std::move(driver), device, handle));
   FM_TRY(context->status(
       context->with([&] { return context->driver_->create_stream(&context->stream_, stream_non_blocking); }),
-      "a stream"));
+      "creating a stream"));
   return std::shared_ptr<const Context>(context);
 }
 
@@ -31,15 +31,15 @@ Context::~Context() {
 
 Status Context::upload(Address to, const void* from, size_t bytes) const {
   if (bytes == 0) return {};
-  return run("a copy to the device", [&](StreamHandle s) { return driver_->copy_to_device(to, from, bytes, s); });
+  return run("copying to the device", [&](StreamHandle s) { return driver_->copy_to_device(to, from, bytes, s); });
 }
 Status Context::download(void* to, Address from, size_t bytes) const {
   if (bytes == 0) return {};
-  return run("a copy to the host", [&](StreamHandle s) { return driver_->copy_to_host(to, from, bytes, s); });
+  return run("copying to the host", [&](StreamHandle s) { return driver_->copy_to_host(to, from, bytes, s); });
 }
 Status Context::copy(Address to, Address from, size_t bytes) const {
   if (bytes == 0) return {};
-  return run("a copy on the device", [&](StreamHandle s) { return driver_->copy_on_device(to, from, bytes, s); });
+  return run("copying on the device", [&](StreamHandle s) { return driver_->copy_on_device(to, from, bytes, s); });
 }
 Status Context::set_zero(Address to, size_t bytes) const {
   if (bytes == 0) return {};
@@ -67,7 +67,7 @@ Result<Memory> Memory::allocate(std::shared_ptr<const Context> context, Where wh
     memory.address_ = static_cast<uintptr_t>(address);
     return code;
   });
-  const std::string wanted = format_text(bytes, " bytes for ", what);
+  const std::string wanted = format_text("allocating ", bytes, " bytes for ", what);
   if (where == Where::host && answer == error_out_of_memory) {
     return Status(FINERMOE_ERROR_OUT_OF_MEMORY, format_text("the system refused pinned memory: ", wanted));
   }
@@ -98,7 +98,7 @@ void Memory::swap(Memory& other) noexcept {
 Result<Stream> Stream::make(std::shared_ptr<const Context> context) {
   StreamHandle handle = nullptr;
   FM_TRY(context->status(context->with([&] { return context->driver().create_stream(&handle, stream_non_blocking); }),
-                         "a stream"));
+                         "creating a stream"));
   return Stream(std::move(context), handle);
 }
 

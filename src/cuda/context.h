@@ -11,7 +11,7 @@
 
 namespace finermoe::cuda {
 
-// Thread-safe. Each of its functions makes the context current for itself alone.
+// Thread-safe. Each function makes the context current only while it runs.
 class Context : public std::enable_shared_from_this<Context> {
  public:
   // Retains the primary context of a device; UNSUPPORTED for a device that the kernels are not compiled for.
@@ -21,7 +21,7 @@ class Context : public std::enable_shared_from_this<Context> {
 
   const Driver& driver() const { return *driver_; }
 
-  // Runs a function that answers a code of the driver, in the context.
+  // Calls a function that returns a code of the driver, with the context current.
   template <class Call>
   Code with(const Call& call) const {
     const Code pushed = driver_->push_context(context_);
@@ -33,7 +33,7 @@ class Context : public std::enable_shared_from_this<Context> {
   }
   Status status(Code code, std::string_view what) const { return status_of(*driver_, code, what); }
 
-  // Copies, and fills with zeros, before it returns. One thread at a time, on a stream of the context's own.
+  // Complete when they return; one at a time, on the context's own stream.
   Status upload(Address to, const void* from, size_t bytes) const;
   Status download(void* to, Address from, size_t bytes) const;
   Status copy(Address to, Address from, size_t bytes) const;
@@ -86,7 +86,7 @@ class Memory {
   std::shared_ptr<MemoryAccount> account_;
 };
 
-// A stream that waits for no other.
+// A non-blocking stream.
 class Stream {
  public:
   static Result<Stream> make(std::shared_ptr<const Context> context);

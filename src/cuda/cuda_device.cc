@@ -103,7 +103,7 @@ std::string CudaDevice::uuid() const {
   return text;
 }
 
-// How much of its memory is free, a driver tells in a context alone: as if it were none.
+// A driver reports free memory only in a context, so memory_available is 0: unknown.
 DeviceInfo CudaDevice::info() const {
   const auto bit = [](DType dtype) { return 1u << static_cast<uint32_t>(dtype); };
   const uint32_t kv_dtypes = bit(DType::f32) | bit(DType::f16) | bit(DType::bf16) | bit(DType::q8);

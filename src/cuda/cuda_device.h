@@ -6,8 +6,7 @@
 
 namespace finermoe::cuda {
 
-// Those of a driver that is ready to be used, in its order: "cuda:0", "cuda:1" … for the prefix "cuda". Makes no
-// context.
+// The devices of a started driver, in its order, named "cuda:0", "cuda:1" … for the prefix "cuda". Creates no context.
 Result<DeviceList> list_devices(std::shared_ptr<const Driver> driver, const std::string& prefix);
 
 }  // namespace finermoe::cuda

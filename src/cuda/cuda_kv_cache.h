@@ -9,7 +9,7 @@ namespace finermoe::cuda {
 
 class CudaKvCache final : public KvCache {
  public:
-  static uint64_t bytes(const KvShape& shape);  // UINT64_MAX where they are more than that
+  static uint64_t bytes(const KvShape& shape);  // UINT64_MAX on overflow
   static Result<std::unique_ptr<CudaKvCache>> make(std::shared_ptr<const Context> context, const KvShape& shape,
                                                    std::shared_ptr<MemoryAccount> account, std::string_view what);
 
@@ -23,7 +23,7 @@ class CudaKvCache final : public KvCache {
 
  private:
   CudaKvCache(std::shared_ptr<const Context> context, const KvShape& shape, Memory memory);
-  // Of the elements, or codes, and of the scales of a position.
+  // Addresses of a position's elements (Q8: codes), and of its scales.
   Address vectors_at(uint64_t head, uint64_t position) const {
     return memory_.address() + head * layout_.head_bytes() + position * layout_.vector_bytes();
   }

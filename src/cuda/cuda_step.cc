@@ -38,9 +38,10 @@ Result<std::unique_ptr<CudaStep>> CudaStep::make(const std::shared_ptr<const Con
                                                  size_t n_rows, uint64_t n_positions,
                                                  std::shared_ptr<MemoryAccount> account) {
   if (config.head_size > most_head_size) {
-    return Status(FINERMOE_ERROR_UNSUPPORTED,
-                  format_text("CUDA: a head size of ", config.head_size, "; ", most_head_size, " is the most"),
-                  format_text("up to ", most_head_size), format_text(config.head_size));
+    return Status(
+        FINERMOE_ERROR_UNSUPPORTED,
+        format_text("CUDA: head size ", config.head_size, " is not supported; the largest is ", most_head_size),
+        format_text("up to ", most_head_size), format_text(config.head_size));
   }
   FM_ASSIGN(auto memory, StepMemory::make(context, config, n_rows, n_positions, std::move(account)));
   FM_ASSIGN(Stream stream, Stream::make(context));
@@ -117,22 +118,22 @@ void CudaStep::qkv(DevicePtr<const float> x, const QkvWeights& weights, const At
   project(weights.q, q_out.address());
   project(weights.k, memory_.k);
   project(weights.v, memory_.v);
-  const StoreKeys task{.q = q_out.address(),
-                       .k = memory_.k,
-                       .v = memory_.v,
-                       .q_bias = matrix_of(weights.q_bias),
-                       .k_bias = matrix_of(weights.k_bias),
-                       .v_bias = matrix_of(weights.v_bias),
-                       .cos = memory_.pass.cos,
-                       .sin = memory_.pass.sin,
-                       .positions = memory_.pass.positions,
-                       .caches = memory_.pass.caches,
-                       .n = n,
-                       .n_heads = narrow(shape.n_heads),
-                       .n_kv_heads = narrow(shape.n_kv_heads),
-                       .head_size = narrow(shape.head_size),
-                       .layer = narrow(layer)};
-  enqueue([&](StreamHandle s) { return enqueue_store_keys(s, task); });
+  const StoreKv task{.q = q_out.address(),
+                     .k = memory_.k,
+                     .v = memory_.v,
+                     .q_bias = matrix_of(weights.q_bias),
+                     .k_bias = matrix_of(weights.k_bias),
+                     .v_bias = matrix_of(weights.v_bias),
+                     .cos = memory_.pass.cos,
+                     .sin = memory_.pass.sin,
+                     .positions = memory_.pass.positions,
+                     .caches = memory_.pass.caches,
+                     .n = n,
+                     .n_heads = narrow(shape.n_heads),
+                     .n_kv_heads = narrow(shape.n_kv_heads),
+                     .head_size = narrow(shape.head_size),
+                     .layer = narrow(layer)};
+  enqueue([&](StreamHandle s) { return enqueue_store_kv(s, task); });
 }
 
 void CudaStep::attention(DevicePtr<const float> q, const AttentionShape& shape, uint64_t layer, DevicePtr<float> out) {

@@ -43,16 +43,16 @@ class CudaStep final : public Step {
   CudaStep(std::shared_ptr<const Context> context, const Config& config, size_t n_rows, uint64_t n_positions,
            StepMemory memory, Stream stream);
 
-  // Enqueues something, `call(stream)`, unless an earlier call failed: that is what wait() answers.
+  // Calls `call(stream)`, unless an earlier call failed; wait() returns that first error.
   template <class Call>
   void enqueue(const Call& call) {
     if (code_ == success) code_ = context_->with([&] { return call(stream_.handle()); });
   }
   void put_attention_rows(const RaggedBatch& batch);
-  // The experts of a layer on the device, those outside of the subset without data.
+  // A layer's experts on the device; those outside the subset have null data.
   const Ffn* table_of(std::span<const FfnWeights> experts, std::span<const uint32_t> subset);
 
-  // A layer's experts as they were when a table was last written.
+  // The key of a table: the host's arrays that it was made from.
   struct Table {
     const FfnWeights* experts = nullptr;
     const uint32_t* subset = nullptr;
@@ -61,7 +61,7 @@ class CudaStep final : public Step {
   const std::shared_ptr<const Context> context_;
   const RouterShape router_;
   const uint64_t head_size_, vocab_size_;
-  const uint32_t queries_per_key_;  // heads of queries that share one of keys
+  const uint32_t queries_per_key_;  // query heads that share a key-value head
   const float attention_factor_;    // of the rotary cosines and sines
   const StepMemory memory_;
   const Stream stream_;

@@ -128,9 +128,9 @@ Result<std::shared_ptr<const Driver>> load_driver(const std::string& library) {
   }
   auto driver = std::make_shared<Driver>();
   const char* const missing = find_all(*driver, [&](const char* name) { return dlsym(opened, name); });
-  dlclose(opened);  // it stays, as it was opened to
+  dlclose(opened);  // it stays loaded: RTLD_NODELETE
   if (missing != nullptr) {
-    // Before that function there was none of the versions that we need.
+    // A driver that lacks it is older than the version that we need.
     return Status(FINERMOE_ERROR_DRIVER_TOO_OLD, format_text("the NVIDIA driver is too old: it lacks ", missing),
                   version_text(least_driver_version), missing);
   }

@@ -1,5 +1,5 @@
-// The functions of NVIDIA's driver that we call, as a table: filled from libcuda.so.1 when a device is first asked for,
-// and by the tests with ones of their own. Nothing of CUDA is needed to build this.
+// The functions of NVIDIA's driver that we call, as a table: filled from libcuda.so.1 when the module's devices are
+// listed, or by the tests with their own. Building this needs nothing from CUDA.
 #pragma once
 
 #include <cstddef>

@@ -16,8 +16,8 @@ bool is_equal(const Ffn& a, const Ffn& b) {
 
 }  // namespace
 
-// A table is found again by where the host has the experts and the subset, and written only if they have changed: for
-// that, the copies of earlier ones have to be over.
+// A table is found again by the addresses of the host's arrays. It is written again only if an expert has changed,
+// after waiting for earlier copies from the same host memory.
 const Ffn* CudaStep::table_of(std::span<const FfnWeights> experts, std::span<const uint32_t> subset) {
   size_t at = 0;
   while (at < tables_.size() && (tables_[at].experts != experts.data() || tables_[at].subset != subset.data())) at++;
@@ -63,7 +63,7 @@ void CudaStep::moe_ffn(DevicePtr<const float> x, std::span<const FfnWeights> exp
                      .chosen = route.experts.address(),
                      .weights = route.weights.address(),
                      .activated = memory_.activated,
-                     .expert_ends = memory_.expert_ends,
+                     .expert_begins = memory_.expert_begins,
                      .assignments = memory_.assignments,
                      .places = memory_.places,
                      .tiles = memory_.tiles,
@@ -98,7 +98,7 @@ void CudaStep::gated_ffn(DevicePtr<const float> x, const FfnWeights& weights, co
                      .chosen = nullptr,
                      .weights = scale ? memory_.gate_scale : nullptr,
                      .activated = memory_.activated,
-                     .expert_ends = nullptr,
+                     .expert_begins = nullptr,
                      .assignments = nullptr,
                      .places = nullptr,
                      .tiles = nullptr,

@@ -66,7 +66,7 @@ int enqueue_add(void* stream, const float* x, uint64_t n, float* out);
 int enqueue_linear(void* stream, const float* x, const Matrix& weight, uint32_t n, bool accumulate,
                    bool batch_invariant, float* out);
 
-struct StoreKeys {
+struct StoreKv {
   float *q, *k, *v;  // [n, n_heads * d], [n, n_kv_heads * d], the same; q and k are rotated in place
   Matrix q_bias, k_bias, v_bias;
   const float *cos, *sin;     // [n, d / 2]
@@ -75,7 +75,7 @@ struct StoreKeys {
   uint32_t n, n_heads, n_kv_heads, head_size, layer;
 };
 // Adds biases, rotates queries and keys, and puts keys and values into the rows' caches.
-int enqueue_store_keys(void* stream, const StoreKeys& task);
+int enqueue_store_kv(void* stream, const StoreKv& task);
 
 struct Attend {
   const float* q;             // [n, n_heads * d]
@@ -89,7 +89,7 @@ struct Attend {
   float *partial_out, *partial_max, *partial_sum;  // [n, n_heads, most_splits, d], [n, n_heads, most_splits], the same
   float* out;                                      // [n, n_heads * d]
 };
-// Splits of a row that sees so many positions; and the positions of each.
+// Into how many splits a row that sees this many positions is divided.
 constexpr uint32_t splits_of(uint32_t n_positions) {
   const uint32_t n = (n_positions + 255) / 256;
   return n < most_splits ? n : most_splits;
@@ -106,7 +106,7 @@ struct ChooseExperts {
   int32_t* experts;           // [n, k]
   float* weights;             // [n, k]
   int32_t* groups;            // [n, G_O], or null
-  int32_t* not_finite;        // [n] the first logit that is not finite is put where there was -1
+  int32_t* not_finite;        // [n] in: -1; out: the row's first non-finite logit, if any
   uint32_t n;
 };
 int enqueue_choose_experts(void* stream, const ChooseExperts& task);
@@ -123,7 +123,7 @@ struct FfnTask {
   const float* weights;   // [n, experts_per_token]; of `single`: [n], or null for 1
   float* activated;       // [assignments, width]
   // Of more than most_few_rows rows
-  uint32_t* expert_ends;    // [n_experts, 2] scratch
+  uint32_t* expert_begins;  // [2, n_experts] scratch: the first assignment and the first tile of each
   Assignment* assignments;  // [n * experts_per_token] sorted by expert
   int32_t* places;          // [n * experts_per_token] of a token's slot among them; -1: left out
   Tile* tiles;              // [tiles_at_most()]

@@ -56,7 +56,7 @@ StepMemory::Bytes StepMemory::place(uintptr_t device, uintptr_t host, const Conf
   on_device.put(products, has_tiles ? n_chosen * config.expert_output_width() : 0);
   on_device.put(assignments, n_sorted);
   on_device.put(places, n_sorted);
-  on_device.put(expert_ends, has_tiles ? 2 * n_experts : 0);
+  on_device.put(expert_begins, has_tiles ? 2 * n_experts : 0);
   on_device.put(tiles, has_tiles ? n_chosen / tile_vectors + std::min(n_chosen, n_experts) : 0);
   on_device.put(n_tiles, has_tiles ? 1 : 0);
 

@@ -41,7 +41,7 @@ class StepMemory {
   float* products = nullptr;          // [assignments, h_e]
   Assignment* assignments = nullptr;  // [assignments]
   int32_t* places = nullptr;          // [assignments]
-  uint32_t* expert_ends = nullptr;    // [N, 2]
+  uint32_t* expert_begins = nullptr;  // [2, N]
   Tile* tiles = nullptr;              // of any route
   uint32_t* n_tiles = nullptr;        // [1]
   uint32_t n_splits = 1;              // that there is room for

@@ -73,7 +73,7 @@ __device__ void bring(const KvLayout& layout, const std::byte* head, unsigned fr
   }
 }
 
-// Probabilities of a tile, relative to the largest score so far; factors for what has been summed up before.
+// Probabilities of a tile relative to the running maximum, and factors that rescale the sums so far.
 template <unsigned D>
 __device__ void score(const Attend& task, const Work& work, const AttentionRows& rows, unsigned from, unsigned n,
                       Arrays<D>& shared) {
@@ -134,7 +134,7 @@ __device__ void add_values(const Work& work, unsigned n, unsigned d, Arrays<D>& 
   }
 }
 
-// Which positions of a block's rows a split has.
+// The queries and positions of one block.
 __device__ Work work_of(const Attend& task, const AttentionRows& rows, unsigned split) {
   const unsigned group = task.n_heads / task.n_kv_heads, per_row = ceil_div(group, attention_queries);
   const unsigned part = blockIdx.y % per_row;  // of the queries of one row, where there are too many

@@ -13,7 +13,7 @@ __device__ float with_bias(float x, const Matrix& bias, unsigned index) {
 }
 
 // A block has one head of one row: of the queries, then of the keys, then of the values.
-__global__ void __launch_bounds__(n_threads) store_keys(StoreKeys task) {
+__global__ void __launch_bounds__(n_threads) store_kv(StoreKv task) {
   __shared__ SharedArray<float, most_head_size> vector;
   const unsigned row = blockIdx.y, d = task.head_size, half = d / 2;
   const bool is_query = blockIdx.x < task.n_heads;
@@ -72,8 +72,8 @@ __global__ void __launch_bounds__(n_threads) move_down(MoveDown task) {
 
 }  // namespace
 
-int enqueue_store_keys(void* stream, const StoreKeys& task) {
-  return launch(stream, dim3(task.n_heads + 2 * task.n_kv_heads, task.n), n_threads, store_keys, task);
+int enqueue_store_kv(void* stream, const StoreKv& task) {
+  return launch(stream, dim3(task.n_heads + 2 * task.n_kv_heads, task.n), n_threads, store_kv, task);
 }
 
 int enqueue_move_down(void* stream, const MoveDown& task) {

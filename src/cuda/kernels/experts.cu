@@ -12,7 +12,7 @@ __device__ float activate(float gate, float up, float factor) { return factor * 
 
 __device__ bool is_left_out(const Ffn& ffn) { return ffn.gate.data == nullptr; }
 
-// Sums of two numbers before this lane's, over a warp.
+// Exclusive prefix sums of two numbers over a warp.
 struct Pair {
   unsigned first, second;
 };
@@ -31,8 +31,8 @@ __device__ Pair sums_before(Pair own) {
 // thread puts them there, tokens ascending.
 __global__ void __launch_bounds__(group_threads) group_by_expert(FfnTask task) {
   const unsigned n = task.n_assignments(), thread = threadIdx.x;
-  uint32_t* const begins = task.expert_ends;
-  uint32_t* const tile_begins = task.expert_ends + task.n_experts;
+  uint32_t* const begins = task.expert_begins;
+  uint32_t* const tile_begins = task.expert_begins + task.n_experts;
   for (unsigned i = thread; i < n; i += group_threads) task.places[i] = -1;
   for (unsigned expert = thread; expert < task.n_experts; expert += group_threads) {
     unsigned count = 0;

@@ -9,7 +9,7 @@ constexpr unsigned warp_size = 32, all_lanes = 0xffffffffu;
 
 __host__ __device__ constexpr unsigned ceil_div(unsigned a, unsigned b) { return (a + b - 1) / b; }
 
-// In the current context. Answers a code of the driver: those of the runtime are the same.
+// In the current context. Returns a code of the driver: those of the runtime are the same.
 template <class... Parameters, class... Arguments>
 int launch(void* stream, dim3 grid, unsigned n_threads, void (*kernel)(Parameters...), const Arguments&... arguments) {
   cudaLaunchConfig_t config{};
