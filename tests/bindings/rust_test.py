@@ -7,6 +7,7 @@
 import glob
 import json
 import os
+import pathlib
 import re
 import shutil
 import subprocess
@@ -67,6 +68,7 @@ def test(library, compiler):
     check_examples(cargo, work)
     check_style(cargo)
     check_without_features(cargo)
+    check_other_libraries(cargo, work)
     check_miri(cargo)
 
 
@@ -206,6 +208,23 @@ def check_without_features(cargo):
     cargo.run("check", "--locked", "-p", "finermoe")
 
 
+def check_other_libraries(cargo, work):
+    """The library's other ways in: linked statically, and found by pkg-config."""
+    library = cargo.env["LD_LIBRARY_PATH"]
+    (work / "finermoe.pc").write_text(f"Name: finermoe\nDescription: the library in the build folder\nVersion: 99\n"
+                                      f"Libs: -L{library} -lfinermoe\nCflags: -I{INCLUDE}\n", encoding="utf-8")
+    ways = {"pkg-config": {"FINERMOE_LIB_DIR": "", "FINERMOE_INCLUDE_DIR": "", "PKG_CONFIG_PATH": work},
+            "a static library": {"FINERMOE_STATIC": "1", "LD_LIBRARY_PATH": ""}}
+    for name, env in ways.items():
+        here = shutil.which(name) if name == "pkg-config" else pathlib.Path(library, "libfinermoe.a").exists()
+        if not here:
+            print(f"skipped: {name}, which is not here")
+            continue
+        cargo.run("build", "--locked", "--workspace", "--lib", "--bins", "--examples", *FEATURES, **env)
+        told = run(work / "target/debug/examples/define", MODEL, "compass", env={**cargo.env, **env})
+        assert told == "Navigational instrument for finding directions.\n", (name, told)
+
+
 def has_nightly(*command):
     return subprocess.run(["cargo", "+nightly", *command], capture_output=True, check=False).returncode == 0
 
@@ -221,8 +240,8 @@ def check_miri(cargo):
 
 def test_with_asan(library, compiler):
     """The tests and the conformance suite in programs that the address sanitizer watches: what they do, and what is
-    allocated, freed and copied in the library. The compiler's flag for it is a nightly one, which RUSTC_BOOTSTRAP lets a
-    stable compiler take; the library has to be built with `address` alone, whose runtime is the only one that Rust has."""
+    allocated, freed and copied in the library. The compiler's flag for it is a nightly one, which RUSTC_BOOTSTRAP lets
+    a stable compiler take. Rust has the runtime of this sanitizer alone, so the library is built with no other one."""
     need("cargo")
     host = re.search(r"host: (\S+)", run("rustc", "-vV"))[1]
     target = work_folder("rust") / "target-asan"
