@@ -14,7 +14,7 @@
  *   7. Session                a KV cache: append tokens, read logits          finermoe_session
  *   8. Trace                  what the router did                             finermoe_trace
  *   9. Generation, batch      one request; many at once      finermoe_generation, finermoe_batch
- *  10. Writers and checks     upcycle, synthesize, verify
+ *  10. Writers and checks     upcycle, quantize, synthesize, verify
  *
  * HOW A PROGRAM FLOWS
  *   finermoe_model_open -> finermoe_session_create -> finermoe_generation_create_text
@@ -425,7 +425,7 @@ typedef struct finermoe_plan {
   uint64_t weights_router;     /**< router matrices, concat gates included */
   uint64_t weights_total;
   uint64_t kv_cache;            /**< of all sessions */
-  uint64_t scratch;             /**< activations of the largest step, on all threads */
+  uint64_t scratch;             /**< activations of the largest step on all threads, and each session's row of logits */
   uint64_t allocated_total;     /**< kv_cache + scratch: what counts against a memory limit */
   uint64_t bytes_per_token;     /**< weight bytes that decoding one token reads */
   uint64_t weights_every_token; /**< weights that every token reads and that should stay in memory; routed experts and
@@ -449,7 +449,7 @@ FINERMOE_API finermoe_status finermoe_plan_options_set_sessions(finermoe_plan_op
  *                    may use, which is also the default of a runtime */
 FINERMOE_API finermoe_status finermoe_plan_options_set_threads(finermoe_plan_options* options, uint32_t n_threads,
                                                                finermoe_error** error);
-/** Plans for the threads of an existing runtime. @param runtime  read, not kept */
+/** Plans for the threads and the device of an existing runtime. @param runtime  read, not kept */
 FINERMOE_API finermoe_status finermoe_plan_options_set_runtime(finermoe_plan_options* options,
                                                                const finermoe_runtime* runtime, finermoe_error** error);
 
