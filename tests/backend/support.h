@@ -81,8 +81,8 @@ inline std::shared_ptr<const Device> named_device() {
   EXPECT_TRUE(device.ok()) << device.status().message();
   return device.ok() ? *device : nullptr;
 }
-inline std::shared_ptr<Backend> open_named(const KernelSet&, uint32_t) {
-  auto opened = named_device()->open({});
+inline std::shared_ptr<Backend> open_named(const KernelSet&, uint32_t n_threads) {
+  auto opened = named_device()->open({.pool = std::make_shared<ThreadPool>(n_threads)});
   EXPECT_TRUE(opened.ok()) << opened.status().message();
   return *opened;
 }
