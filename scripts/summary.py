@@ -22,7 +22,8 @@ class Summary:
 
     def add(self, test):
         """One line of meson's testlog.json."""
-        name, result = test["name"].replace("libfinermoe:", ""), test["result"]
+        # A test in several suites is "libfinermoe:first+second / name".
+        name, result = re.sub(r"libfinermoe:([^+ ]*)\S*", r"\1", test["name"]), test["result"]
         output = test.get("stdout") or ""
         ran = CASES.findall(output)
         if ran:
