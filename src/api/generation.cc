@@ -200,8 +200,6 @@ int32_t finermoe_generation_get_error(const finermoe_generation* generation, fin
 int32_t finermoe_generation_save_memory(const finermoe_generation* generation, void* data, size_t capacity,
                                         size_t* needed, finermoe_error** error) {
   return on_generation(generation, error, [&](Generation& g) -> Status {
-    const ExclusiveUse session_use(g.session()->use, "session");
-    FM_TRY(session_use.check());
     FM_ASSIGN(const std::vector<std::byte> saved, g.save());
     return put<std::byte>(saved, static_cast<std::byte*>(data), capacity, needed);
   });

@@ -13,7 +13,9 @@ struct UseState {
   std::atomic<bool> closed{false};
 };
 
-// Holds an object for the duration of a call. check() says whether it could be acquired.
+// Holds an object for the duration of a call. check() says whether it could be acquired. The object that a C function
+// names is held in `api`; what else takes part, which only `runtime` knows (the session of a request, the members of a
+// batch that compute, their traces), is held there.
 class ExclusiveUse {
  public:
   ExclusiveUse(UseState& state, const char* what) : state_(state), what_(what) {

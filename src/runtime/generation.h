@@ -66,13 +66,13 @@ class Generation {
   // Resumes a saved generation on a session that holds the same tokens. The caller holds the session's use.
   static Result<std::shared_ptr<Generation>> restore(std::shared_ptr<Session> session,
                                                      std::span<const std::byte> saved);
-  // The caller holds the session's use.
-  Result<std::vector<std::byte>> save() const;
 
   UseState use;
   uint64_t tag = 0;
 
-  // These acquire the session's use themselves. Their error is failure() until one of them succeeds.
+  // These acquire the session's use themselves.
+  Result<std::vector<std::byte>> save() const;
+  // Their error is failure() until one of them succeeds.
   Status prepare(const CancelFlag* cancel);
   // The event belongs to the generation and is valid until the next call.
   Result<const GenerationEvent*> next(const CancelFlag* cancel);

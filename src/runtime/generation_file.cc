@@ -171,6 +171,8 @@ struct Generation::State {
 };
 
 Result<std::vector<std::byte>> Generation::save() const {
+  const ExclusiveUse session_use(session_->use, "session");
+  FM_TRY(session_use.check());
   State state;
   FM_ASSIGN(state.fingerprint, session_->model()->fingerprint());
   state.tokens = digest_of(std::as_bytes(std::span(session_->tokens())));
