@@ -135,7 +135,8 @@ struct FfnTask {
   constexpr uint32_t n_assignments() const { return n * experts_per_token; }
 };
 // Of any route of so many assignments.
-constexpr uint32_t tiles_at_most(uint32_t n_assignments, uint32_t n_experts) {
+template <class N>
+constexpr N tiles_at_most(N n_assignments, N n_experts) {
   return n_assignments / tile_vectors + (n_assignments < n_experts ? n_assignments : n_experts);
 }
 // Sorts the assignments of a route by expert, and cuts them into tiles.

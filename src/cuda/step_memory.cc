@@ -57,7 +57,7 @@ StepMemory::Bytes StepMemory::place(uintptr_t device, uintptr_t host, const Conf
   on_device.put(assignments, n_sorted);
   on_device.put(places, n_sorted);
   on_device.put(expert_begins, has_tiles ? 2 * n_experts : 0);
-  on_device.put(tiles, has_tiles ? n_chosen / tile_vectors + std::min(n_chosen, n_experts) : 0);
+  on_device.put(tiles, has_tiles ? tiles_at_most(n_chosen, n_experts) : 0);
   on_device.put(n_tiles, has_tiles ? 1 : 0);
 
   n_splits = splits_of(static_cast<uint32_t>(std::min<uint64_t>(n_positions, UINT32_MAX - 255)));
