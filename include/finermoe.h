@@ -413,7 +413,7 @@ FINERMOE_API finermoe_status finermoe_config_get_json(const finermoe_config* con
 typedef struct finermoe_session_options finermoe_session_options;
 
 /** The bytes that a model and its sessions will take, known before anything is loaded. Weights are mapped, not
- * allocated. */
+ * allocated, except those that a device with memory of its own copies (device_…: all 0 for another device). */
 typedef struct finermoe_plan {
   uint32_t struct_size;
   uint32_t reserved;
@@ -426,11 +426,21 @@ typedef struct finermoe_plan {
   uint64_t weights_total;
   uint64_t kv_cache;            /**< of all sessions */
   uint64_t scratch;             /**< activations of the largest step on all threads, and each session's row of logits */
-  uint64_t allocated_total;     /**< kv_cache + scratch: what counts against a memory limit */
+  uint64_t allocated_total;     /**< kv_cache + scratch + device_weights: what counts against a memory limit */
   uint64_t bytes_per_token;     /**< weight bytes that decoding one token reads */
   uint64_t weights_every_token; /**< weights that every token reads and that should stay in memory; routed experts and
                                      an untied embedding can be paged in and out */
   uint64_t memory_available;    /**< what this process could use right now, within the limits of its cgroups */
+  uint64_t device_memory;       /**< of the device that is planned for: what was given, or all it has */
+  uint64_t device_weights;      /**< copies on the device, for finermoe_model_options_set_device_weights */
+  uint64_t device_total;        /**< device_weights, and what the device has of kv_cache and scratch; if it is more than
+                                     device_memory, not even one layer fits */
+  uint64_t device_layers;       /**< layers on the device, from the last, with the head; the CPU computes the others */
+  uint64_t device_moe_layers; /**< of these, MoE layers whose routed experts are there too, from the last: some only if
+                                   all layers are on the device */
+  uint64_t device_routed;     /**< of weights_routed, the experts of these MoE layers */
+  uint64_t device_bytes_per_token; /**< of bytes_per_token, what the device reads; the CPU reads the rest */
+  uint64_t host_weights;           /**< of weights_total, what the CPU uses, mapped; all of it without such a device */
 } finermoe_plan;
 
 /** The workload to plan for. */
@@ -449,6 +459,15 @@ FINERMOE_API finermoe_status finermoe_plan_options_set_sessions(finermoe_plan_op
  *                    may use, which is also the default of a runtime */
 FINERMOE_API finermoe_status finermoe_plan_options_set_threads(finermoe_plan_options* options, uint32_t n_threads,
                                                                finermoe_error** error);
+/** Plans for a device, which need not be here: its module is enough. Replaces that of set_runtime.
+ * @param module  as in finermoe_device_count
+ * @param name    as in finermoe_runtime_options_set_device; for a device that is not here as in "cuda:0"
+ * @param memory  bytes of the device's own memory that the model and its sessions may take; 0: all it has
+ * @return FINERMOE_ERROR_INVALID_ARGUMENT for 0 if the device is not here, and for anything else if it uses the
+ *         machine's memory */
+FINERMOE_API finermoe_status finermoe_plan_options_set_device(finermoe_plan_options* options, const char* module,
+                                                              const char* name, uint64_t memory,
+                                                              finermoe_error** error);
 /** Plans for the threads and the device of an existing runtime. @param runtime  read, not kept */
 FINERMOE_API finermoe_status finermoe_plan_options_set_runtime(finermoe_plan_options* options,
                                                                const finermoe_runtime* runtime, finermoe_error** error);
@@ -501,10 +520,20 @@ enum {
 /** @param prefetch  FINERMOE_PREFETCH_…; does not change results */
 FINERMOE_API finermoe_status finermoe_model_options_set_prefetch(finermoe_model_options* options, int32_t prefetch,
                                                                  finermoe_error** error);
-/** @param name  of the device that holds and computes the routed experts, one of those available to the runtime;
- *               NULL (default): the runtime's device. The sum over experts on another device is added last. */
+/** @param name  of the device that holds and computes routed experts, one of those available to the runtime: all of
+ *               them, or those that set_device_weights leaves no room for on the runtime's device. NULL (default): the
+ *               runtime's device, or "cpu" for those without room. The sum over experts on another device is added
+ *               last. */
 FINERMOE_API finermoe_status finermoe_model_options_set_expert_device(finermoe_model_options* options, const char* name,
                                                                       finermoe_error** error);
+/** @param bytes  the most that weights may take of the runtime's device, such as a plan's device_weights; 0 (default):
+ *                no limit. The head goes there, then layers without their routed experts, from the last, and, if there
+ *                is room for all of them, routed experts, layer by layer from the last. The rest goes to the expert
+ *                device, with the KV caches of its layers. Opening returns FINERMOE_ERROR_DEVICE_MEMORY if there is no
+ *                room for the head and a layer, FINERMOE_ERROR_INVALID_ARGUMENT if the device uses the machine's
+ *                memory. */
+FINERMOE_API finermoe_status finermoe_model_options_set_device_weights(finermoe_model_options* options, uint64_t bytes,
+                                                                       finermoe_error** error);
 FINERMOE_API finermoe_status finermoe_model_options_set_progress(finermoe_model_options* options,
                                                                  finermoe_progress_fn progress, void* user,
                                                                  finermoe_error** error);

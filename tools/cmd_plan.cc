@@ -29,43 +29,83 @@ void declare(CLI::App& app, PlanFlags& flags) {
   app.add_flag("--json", flags.json, "a JSON object");
   add_threads(app, flags.compute);
   add_session(app, flags.compute);
+  add_device(app, flags.compute);
   add_memory_limit(app, flags.compute);
   add_expert_budget(app, flags.compute);
 }
 
-// Which part of the weights will be in memory after a while.
+// Whether the memory limit and the device's memory suffice.
+struct Fit {
+  bool limit, device;
+
+  Fit(const finermoe_plan& plan, uint64_t memory_limit)
+      : limit(memory_limit == 0 || plan.allocated_total <= memory_limit),
+        device(plan.device_total <= plan.device_memory) {}
+  int exit_code() const { return limit && device ? kOk : kFound; }
+};
+
+// Whether weights are copied to a device.
+bool has_device(const finermoe_plan& plan) { return plan.device_memory != 0; }
+
+// Which part of the weights will be in the machine's memory after a while.
 struct Residency {
-  uint64_t every_token, experts;
-  bool larger_than_memory;
+  uint64_t experts, every_token;
+  bool has_all_experts = true, larger_than_memory;
 
   Residency(const finermoe_plan& plan, uint64_t budget)
-      : every_token(plan.weights_every_token),
-        experts(budget == 0 ? plan.weights_routed : std::min(budget, plan.weights_routed)),
-        larger_than_memory(plan.weights_total > plan.memory_available) {}
+      : experts(plan.weights_routed - plan.device_routed),
+        every_token(std::min(plan.host_weights - experts, plan.weights_every_token)),
+        larger_than_memory(plan.host_weights > plan.memory_available) {
+    if (budget == 0 || budget >= experts) return;
+    experts = budget;
+    has_all_experts = false;
+  }
 };
 
 std::string for_a_person(const Residency& residency, const finermoe_plan& plan) {
-  std::string text = "in memory after a while: " + format_bytes(residency.every_token) + " that every token reads";
-  if (plan.weights_routed > 0) {
-    text += residency.experts < plan.weights_routed ? ", experts within a budget of " : ", experts as they are used: ";
+  if (residency.every_token == 0 && residency.experts == 0) return {};
+  std::string text = "in memory after a while:";
+  if (residency.every_token > 0) text += " " + format_bytes(residency.every_token) + " that every token reads";
+  if (residency.every_token > 0 && residency.experts > 0) text += ",";
+  if (residency.experts > 0) {
+    text += residency.has_all_experts ? " experts as they are used: " : " experts within a budget of ";
     text += format_bytes(residency.experts);
   }
   text += "\n";
   if (residency.larger_than_memory) {
     text += "the weights are larger than the memory available: ";
-    text += plan.weights_routed > 0 && residency.every_token < plan.memory_available
+    text += residency.experts > 0 && residency.every_token < plan.memory_available
                 ? "chosen experts will be read from the disk (--lock every-token keeps the rest in memory)\n"
                 : "every token will read from the disk\n";
   }
   return text;
 }
 
-std::string for_a_person(const finermoe_plan& plan, const Json& attention, const PlanFlags& flags, bool fits) {
-  const auto row = [](const std::string& name, uint64_t bytes) {
-    return name + std::string(22 - name.size(), ' ') + format_bytes(bytes) + "\n";
-  };
-  std::string text = row("weights (mapped)", plan.weights_total) + row("  embeddings", plan.weights_embeddings) +
-                     row("  attention", plan.weights_attention);
+std::string row(std::string name, const std::string& text) {
+  if (!text.empty()) name.resize(std::max<size_t>(22, name.size() + 1), ' ');
+  return name + text + "\n";
+}
+std::string row(const std::string& name, uint64_t bytes) { return row(name, format_bytes(bytes)); }
+
+// What goes to the device, and what the CPU keeps.
+std::string device_rows(const finermoe_plan& plan, const finermoe_config_info& info, const std::string& name) {
+  const auto of = [](const std::string& part, const std::string& all) { return part + " of " + all; };
+  std::string text = row("on " + name, of(format_bytes(plan.device_total), format_bytes(plan.device_memory)));
+  text += row("  layers", of(std::to_string(plan.device_layers), std::to_string(info.n_layers)));
+  if (info.n_moe_layers > 0) {
+    text += row("  with their experts", of(std::to_string(plan.device_moe_layers), std::to_string(info.n_moe_layers)));
+  }
+  text += row("  weights", plan.device_weights) + row("  read per token", plan.device_bytes_per_token);
+  if (plan.host_weights == 0) return text;
+  return text + row("on the CPU", "") + row("  weights (mapped)", plan.host_weights) +
+         row("  read per token", plan.bytes_per_token - plan.device_bytes_per_token);
+}
+
+std::string for_a_person(const finermoe_plan& plan, const finermoe_config_info& info, const PlanFlags& flags,
+                         const Fit& fit) {
+  const Json attention = describe_attention(info);
+  std::string text = row(has_device(plan) ? "weights" : "weights (mapped)", plan.weights_total) +
+                     row("  embeddings", plan.weights_embeddings) + row("  attention", plan.weights_attention);
   if (plan.weights_dense > 0) text += row("  dense FFN", plan.weights_dense);
   if (plan.weights_routed > 0) {
     text += row("  shared experts", plan.weights_shared) + row("  routed experts", plan.weights_routed) +
@@ -73,17 +113,31 @@ std::string for_a_person(const finermoe_plan& plan, const Json& attention, const
   }
   text += row("allocated", plan.allocated_total) + row("  KV cache", plan.kv_cache) + row("  scratch", plan.scratch);
   text += row("read per token", plan.bytes_per_token) + row("memory available", plan.memory_available);
-  text += "head size" + std::string(13, ' ') + attention["head_size"].dump() + "\n";
-  for (const auto& [name, value] : attention_rows(attention)) {
-    text.append(name).append(22 - name.size(), ' ').append(value).append("\n");
-  }
+  text += row("head size", attention["head_size"].dump());
+  for (const auto& [name, value] : attention_rows(attention)) text += row(name, value);
+  if (has_device(plan)) text += device_rows(plan, info, flags.compute.device);
   text += for_a_person(Residency(plan, flags.compute.expert_budget), plan);
   if (flags.compute.memory_limit > 0) {
     text += row("memory limit", flags.compute.memory_limit);
-    text += fits ? "fits: what is allocated stays under the limit\n"
-                 : "does not fit: what is allocated is more than the limit\n";
+    text += fit.limit ? "fits: what is allocated stays under the limit\n"
+                      : "does not fit: what is allocated is more than the limit\n";
+  }
+  if (!fit.device) {
+    text += "does not fit: the head and one layer are more than " + flags.compute.device + " has\n";
   }
   return text;
+}
+
+Json describe_device(const finermoe_plan& plan, const std::string& name, bool fits) {
+  return {{"name", name},
+          {"memory", plan.device_memory},
+          {"total", plan.device_total},
+          {"weights", plan.device_weights},
+          {"routed", plan.device_routed},
+          {"layers", plan.device_layers},
+          {"moe_layers", plan.device_moe_layers},
+          {"bytes_per_token", plan.device_bytes_per_token},
+          {"fits", fits}};
 }
 
 // If config.json ties the head, only the weights tell whether there is a separate one anyway. A plan needs no weights:
@@ -108,11 +162,11 @@ int run_plan(const PlanFlags& flags) {
   const Config config = open_config(flags.model.empty() ? flags.config : flags.model, !flags.model.empty());
   const finermoe_plan plan = compute_plan(config, flags.compute, flags.sessions);
   const uint64_t limit = flags.compute.memory_limit;
-  const bool fits = limit == 0 || plan.allocated_total <= limit;
-  const Json attention = describe_attention(read_info<finermoe_config_info>(finermoe_config_get_info, config.get()));
+  const Fit fit(plan, limit);
+  const auto info = read_info<finermoe_config_info>(finermoe_config_get_info, config.get());
   if (!flags.json) {
-    print(for_a_person(plan, attention, flags, fits));
-    return fits ? kOk : kFound;
+    print(for_a_person(plan, info, flags, fit));
+    return fit.exit_code();
   }
   Json json = {{"weights", describe_weights(plan)},
                {"kv_cache", plan.kv_cache},
@@ -120,17 +174,18 @@ int run_plan(const PlanFlags& flags) {
                {"allocated_total", plan.allocated_total},
                {"bytes_per_token", plan.bytes_per_token},
                {"sessions", flags.sessions},
-               {"attention", attention}};
+               {"attention", describe_attention(info)}};
   const Residency residency(plan, flags.compute.expert_budget);
   json["resident"] = {{"every_token", residency.every_token}, {"experts", residency.experts}};
   json["memory_available"] = plan.memory_available;
   json["larger_than_memory"] = residency.larger_than_memory;
   if (limit > 0) {
     json["memory_limit"] = limit;
-    json["fits"] = fits;
+    json["fits"] = fit.limit;
   }
+  if (has_device(plan)) json["device"] = describe_device(plan, flags.compute.device, fit.device);
   print(dump(json, 2));
-  return fits ? kOk : kFound;
+  return fit.exit_code();
 }
 
 }  // namespace
@@ -138,7 +193,8 @@ int run_plan(const PlanFlags& flags) {
 void add_plan(CommandLine& line) {
   add_command<PlanFlags>(line, "plan", "the memory that a model and its sessions take, before anything is loaded",
                          "  finermoe plan MODEL --sessions 4 --context 8192\n"
-                         "  finermoe plan --config config.json --memory-limit 24GB --json\n",
+                         "  finermoe plan --config config.json --memory-limit 24GB --json\n"
+                         "  finermoe plan MODEL --device cuda:0 --device-memory 8GB\n",
                          declare, run_plan);
 }
 

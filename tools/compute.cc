@@ -51,17 +51,26 @@ void add_device_module(CLI::App& app, ComputeFlags& flags) {
       ->group("Computing");
 }
 
+void add_device(CLI::App& app, ComputeFlags& flags) {
+  app.add_option("--device", flags.device, "device that computes: a name of `finermoe system` (default cpu)")
+      ->type_name("NAME")
+      ->group("Computing");
+  add_size(app, "--device-memory", flags.device_memory,
+           "most that the model and one session may take of it, such as 8GB: experts for which that has no room are "
+           "computed by the CPU (default: all weights are there)")
+      ->group("Computing");
+  add_device_module(app, flags);
+}
+
 void add_compute(CLI::App& app, ComputeFlags& flags, ComputeParts parts) {
   add_threads(app, flags);
   add_choice(app, "--isa", flags.isa, {"auto", "portable", "avx2", "avx512"}, "instruction set (default auto)")
       ->group("Computing");
-  app.add_option("--device", flags.device, "device that computes: a name of `finermoe system` (default cpu)")
+  add_device(app, flags);
+  app.add_option("--expert-device", flags.expert_device,
+                 "device that has the routed experts, or those without room (default: the same, or cpu)")
       ->type_name("NAME")
       ->group("Computing");
-  app.add_option("--expert-device", flags.expert_device, "device that has the routed experts (default: the same)")
-      ->type_name("NAME")
-      ->group("Computing");
-  add_device_module(app, flags);
   add_memory_limit(app, flags);
   if (parts == kThreadsOnly) return;
   add_session(app, flags);
@@ -70,6 +79,39 @@ void add_compute(CLI::App& app, ComputeFlags& flags, ComputeParts parts) {
       "activations in float32, or rounded to what the weights multiply fastest (default " + flags.precision + ")")
       ->group("Computing");
   add_residency(app, flags);
+}
+
+namespace {
+
+const char* or_null(const std::string& text) { return text.empty() ? nullptr : text.c_str(); }
+
+// The bytes of weights that leave room for a session within --device-memory; 0: no limit.
+uint64_t device_weights(const std::string& path, const ComputeFlags& flags) {
+  if (flags.device_memory == 0) return 0;
+  Config config;
+  call(finermoe_config_open, path.c_str(), config.out());
+  const finermoe_plan plan = compute_plan(config, flags, 1);
+  if (plan.device_total <= plan.device_memory) return plan.device_weights;
+  // Too little for any share, which the library says of what is left for weights.
+  const uint64_t besides_weights = plan.device_total - plan.device_weights;
+  return plan.device_memory > besides_weights ? plan.device_memory - besides_weights : 1;
+}
+
+}  // namespace
+
+finermoe_plan compute_plan(const Config& config, const ComputeFlags& flags, size_t n_sessions) {
+  const SessionOptions session = session_options(flags, 0);
+  PlanOptions options;
+  call(finermoe_plan_options_create, options.out());
+  call(finermoe_plan_options_set_session, options.get(), session.get());
+  call(finermoe_plan_options_set_sessions, options.get(), n_sessions);
+  call(finermoe_plan_options_set_threads, options.get(), flags.threads);
+  call(finermoe_plan_options_set_device, options.get(), or_null(flags.device_module), or_null(flags.device),
+       flags.device_memory);
+  finermoe_plan plan{};
+  plan.struct_size = sizeof plan;
+  call(finermoe_plan_compute, config.get(), options.get(), &plan);
+  return plan;
 }
 
 Model open_model(const std::string& path, const ComputeFlags& flags, finermoe_cancel* cancel) {
@@ -81,7 +123,6 @@ Model open_model(const std::string& path, const ComputeFlags& flags, finermoe_ca
                       : flags.isa == "avx512" ? FINERMOE_ISA_AVX512
                                               : FINERMOE_ISA_AUTO;
   call(finermoe_runtime_options_set_isa, runtime_options.get(), isa);
-  const auto or_null = [](const std::string& text) { return text.empty() ? nullptr : text.c_str(); };
   call(finermoe_runtime_options_set_device, runtime_options.get(), or_null(flags.device));
   call(finermoe_runtime_options_set_device_module, runtime_options.get(), or_null(flags.device_module));
   call(finermoe_runtime_options_set_memory_limit, runtime_options.get(), flags.memory_limit);
@@ -92,6 +133,7 @@ Model open_model(const std::string& path, const ComputeFlags& flags, finermoe_ca
   call(finermoe_model_options_create, options.out());
   call(finermoe_model_options_set_runtime, options.get(), runtime.get());
   call(finermoe_model_options_set_expert_device, options.get(), or_null(flags.expert_device));
+  call(finermoe_model_options_set_device_weights, options.get(), device_weights(path, flags));
   call(finermoe_model_options_set_copy, options.get(), flags.copy ? 1 : 0);
   call(finermoe_model_options_set_lock, options.get(),
        flags.lock == "every-token" ? FINERMOE_LOCK_EVERY_TOKEN

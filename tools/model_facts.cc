@@ -24,19 +24,6 @@ bool unties_head(const std::string& path, const Model& model) {
   return is_tied && model_info(model).tied_embeddings == 0;
 }
 
-finermoe_plan compute_plan(const Config& config, const ComputeFlags& flags, size_t n_sessions) {
-  const SessionOptions session = session_options(flags, 0);
-  PlanOptions options;
-  call(finermoe_plan_options_create, options.out());
-  call(finermoe_plan_options_set_session, options.get(), session.get());
-  call(finermoe_plan_options_set_sessions, options.get(), n_sessions);
-  call(finermoe_plan_options_set_threads, options.get(), flags.threads);
-  finermoe_plan plan{};
-  plan.struct_size = sizeof plan;
-  call(finermoe_plan_compute, config.get(), options.get(), &plan);
-  return plan;
-}
-
 Json describe_weights(const finermoe_plan& plan) {
   return {{"total", plan.weights_total},         {"embeddings", plan.weights_embeddings},
           {"attention", plan.weights_attention}, {"dense", plan.weights_dense},

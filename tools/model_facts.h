@@ -20,7 +20,6 @@ constexpr const char* kUntiedHead =
 // The smaller of `wanted` and what the model's positions allow.
 uint64_t clamp_context(const Model& model, uint64_t wanted);
 
-finermoe_plan compute_plan(const Config& config, const ComputeFlags& flags, size_t n_sessions);
 Json describe_weights(const finermoe_plan& plan);
 // Head size, RoPE scaling and sliding window; null if there is none.
 Json describe_attention(const finermoe_config_info& info);

@@ -130,7 +130,8 @@ func (c *Config) JSON() (json []byte, err error) {
 	return json, err
 }
 
-// Plan is the bytes that a model and its sessions take, before anything is loaded. Weights are mapped, not allocated.
+// Plan is the bytes that a model and its sessions take, before anything is loaded. Weights are mapped, not allocated,
+// except those that a device copies.
 type Plan struct {
 	WeightsEmbeddings uint64 // embedding and, where it is not tied, head
 	WeightsAttention  uint64 // with biases, and all norms
@@ -141,10 +142,21 @@ type Plan struct {
 	WeightsTotal      uint64
 	KVCache           uint64 // of all sessions
 	Scratch           uint64 // activations of the largest step, on all threads
-	AllocatedTotal    uint64 // KVCache + Scratch: what a memory limit is compared with
+	AllocatedTotal    uint64 // KVCache + Scratch + DeviceWeights: what a memory limit is compared with
 	BytesPerToken     uint64 // weight bytes that decoding one token reads
 	WeightsEveryToken uint64 // the weights that every token reads, which should stay in memory
 	MemoryAvailable   uint64 // what this process could use at this moment
+
+	// Of the device planned for: what was given, or all it has. 0 for one that uses the machine's memory, as are the
+	// next six.
+	DeviceMemory        uint64
+	DeviceWeights       uint64 // copies on the device, for [DeviceWeights]
+	DeviceTotal         uint64 // these, its KV caches and scratch; more than DeviceMemory if not even one layer fits
+	DeviceLayers        uint64 // layers on the device, from the last; the CPU computes the others
+	DeviceMoELayers     uint64 // of these, MoE layers whose routed experts are there too, from the last
+	DeviceRouted        uint64 // of WeightsRouted, the experts of these MoE layers
+	DeviceBytesPerToken uint64 // of BytesPerToken, what the device reads; the CPU reads the rest
+	HostWeights         uint64 // of WeightsTotal, what the CPU uses, mapped
 }
 
 type planSetup struct {
@@ -161,7 +173,19 @@ func Sessions(n int) PlanOption {
 	return planOption(func(s *planSetup) error { return check(low.PlanOptionsSetSessions(s.options, n)) })
 }
 
-// Plan says what memory the model takes: with [Sessions], [Threads] or [WithRuntime], and the options of a session.
+// PlanDevice plans for a device, which need not be here, such as "cuda:0", and for so many bytes of its memory; 0: all it
+// has. The module is the shared library that has it; "": it is found.
+func PlanDevice(module, name string, memory uint64) PlanOption {
+	return planOption(func(s *planSetup) error {
+		if err := checkPaths(module, name); err != nil {
+			return err
+		}
+		return check(low.PlanOptionsSetDevice(s.options, module, name, memory))
+	})
+}
+
+// Plan says what memory the model takes: with [Sessions], [Threads] or [WithRuntime], [PlanDevice], and the options of a
+// session.
 func (c *Config) Plan(opts ...PlanOption) (Plan, error) {
 	options, err := create(low.PlanOptionsCreate)
 	if err != nil {
@@ -201,5 +225,14 @@ func (c *Config) Plan(opts ...PlanOption) (Plan, error) {
 		BytesPerToken:     plan.GetBytesPerToken(),
 		WeightsEveryToken: plan.GetWeightsEveryToken(),
 		MemoryAvailable:   plan.GetMemoryAvailable(),
+
+		DeviceMemory:        plan.GetDeviceMemory(),
+		DeviceWeights:       plan.GetDeviceWeights(),
+		DeviceTotal:         plan.GetDeviceTotal(),
+		DeviceLayers:        plan.GetDeviceLayers(),
+		DeviceMoELayers:     plan.GetDeviceMoeLayers(),
+		DeviceRouted:        plan.GetDeviceRouted(),
+		DeviceBytesPerToken: plan.GetDeviceBytesPerToken(),
+		HostWeights:         plan.GetHostWeights(),
 	}, nil
 }

@@ -300,7 +300,15 @@ func (p Prefetch) applyModel(s *modelSetup) error {
 	return check(low.ModelOptionsSetPrefetch(s.options, int32(p)))
 }
 
-// ExpertDevice is the name of the device that holds and computes the routed experts; "" (default): the runtime's.
+// DeviceWeights is the most bytes that weights may take of the runtime's device, as a [Plan] says; 0 (default): no limit.
+func DeviceWeights(bytes uint64) ModelOption {
+	return modelOption(func(s *modelSetup) error {
+		return check(low.ModelOptionsSetDeviceWeights(s.options, bytes))
+	})
+}
+
+// ExpertDevice is the name of the device that holds and computes the routed experts, or what [DeviceWeights] leaves no
+// room for; "" (default): the runtime's, or the CPU.
 func ExpertDevice(name string) ModelOption {
 	return modelOption(func(s *modelSetup) error {
 		if err := checkPaths(name); err != nil {

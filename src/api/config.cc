@@ -3,6 +3,7 @@
 #include "base/system_memory.h"
 #include "cpu/cpu_device.h"
 #include "format/checkpoint.h"
+#include "placement/devices.h"
 
 using namespace finermoe;
 using namespace finermoe::api;
@@ -138,6 +139,29 @@ int32_t finermoe_plan_options_set_runtime(finermoe_plan_options* options, const 
     FM_TRY(runtime->runtime->check_process());
     options->n_threads = runtime->runtime->pool()->n_threads();
     options->device = runtime->runtime->device().device;
+    options->device_memory = 0;
+    return {};
+  });
+}
+
+int32_t finermoe_plan_options_set_device(finermoe_plan_options* options, const char* module, const char* name,
+                                         uint64_t memory, finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(options, "options"));
+    FM_ASSIGN(const auto device, find_device_to_plan_for({cpu_device()}, module ? module : "", name ? name : ""));
+    if (memory != 0 && !device->copies_weights()) {
+      return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
+                    format_text("memory of a device, ", memory,
+                                " bytes, is for one with memory of its own: ", device->name(), " uses the machine's"),
+                    "0", format_text(memory));
+    }
+    if (memory == 0 && device->copies_weights() && device->info().memory == 0) {
+      return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
+                    format_text("how much memory ", device->name(), " has is not known here: give a number of bytes"),
+                    "a number of bytes", "0");
+    }
+    options->device = device;
+    options->device_memory = memory;
     return {};
   });
 }
@@ -150,9 +174,9 @@ int32_t finermoe_plan_compute(const finermoe_config* config, const finermoe_plan
     FM_ASSIGN(const SessionOptions session, intended.session.resolved(config->config));
     const auto device = intended.device ? intended.device : cpu_device();
     const uint32_t n_threads = intended.n_threads != 0 ? intended.n_threads : available_processors();
-    FM_ASSIGN(const Plan p,
-              make_plan(config->config, *device,
-                        {session.context_length, session.kv_dtype, session.chunk, intended.n_sessions, n_threads}));
+    FM_ASSIGN(const Plan p, make_plan(config->config, *device, *cpu_device(),
+                                      {session.context_length, session.kv_dtype, session.chunk, intended.n_sessions,
+                                       n_threads, intended.device_memory}));
     finermoe_plan out{};
     out.weights_embeddings = p.embeddings;
     out.weights_attention = p.attention;
@@ -163,10 +187,18 @@ int32_t finermoe_plan_compute(const finermoe_config* config, const finermoe_plan
     out.weights_total = p.weights();
     out.kv_cache = p.kv_cache;
     out.scratch = p.scratch;
-    out.allocated_total = p.kv_cache + p.scratch;
+    out.allocated_total = p.kv_cache + p.scratch + p.share.weights;
     out.bytes_per_token = p.bytes_per_token;
     out.weights_every_token = p.every_token;
     out.memory_available = available_memory();
+    out.device_memory = p.device_memory;
+    out.device_weights = p.share.weights;
+    out.device_total = p.device_total;
+    out.device_layers = p.share.n_layers;
+    out.device_moe_layers = p.share.n_moe_layers;
+    out.device_routed = p.share.routed;
+    out.device_bytes_per_token = p.share.bytes_per_token;
+    out.host_weights = p.weights() - p.share.stored;
     return put_struct(out, plan);
   });
 }

@@ -197,6 +197,12 @@ class DeviceMemory {
   const DevicePtr<std::byte> begin_;
 };
 
+// What a tensor takes of the memory of a device that copies weights: it begins at a multiple of 256 bytes.
+constexpr uint64_t copied_bytes(uint64_t tensor_bytes) {
+  constexpr uint64_t alignment = 256;
+  return (tensor_bytes + alignment - 1) / alignment * alignment;
+}
+
 // Tensors, as views for a device's operations.
 struct BoundWeights {
   std::vector<WeightView> views;         // in the order in which the tensors were given

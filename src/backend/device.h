@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "backend/backend.h"
@@ -44,6 +45,9 @@ using DeviceList = std::vector<std::shared_ptr<const Device>>;
 struct DeviceModule {
   const char* build;
   Result<DeviceList> (*devices)();
+  // A device of this name that need not be here, for a plan: it counts bytes, and opening it is NO_DEVICE. Null for a
+  // name that the module would give to none.
+  std::shared_ptr<const Device> (*device_to_plan_for)(std::string_view name);
 };
 using DeviceModuleEntry = const DeviceModule* (*)();
 constexpr const char* device_module_entry = "finermoe_device_module";

@@ -8,8 +8,6 @@
 namespace finermoe::cuda {
 namespace {
 
-constexpr uint64_t tensor_alignment = 256;  // that of an allocation
-
 class CudaMemory final : public DeviceMemory {
  public:
   explicit CudaMemory(Memory memory)
@@ -47,11 +45,8 @@ class CudaBackend final : public Backend {
 
 Result<BoundWeights> CudaBackend::bind(std::span<const Tensor* const> tensors, std::shared_ptr<MemoryAccount> account,
                                        const Progress& progress) const {
-  const auto place = [](const Tensor& tensor) {
-    return (tensor.bytes() + tensor_alignment - 1) / tensor_alignment * tensor_alignment;
-  };
   uint64_t total = 0, done = 0;
-  for (const Tensor* tensor : tensors) total += place(*tensor);
+  for (const Tensor* tensor : tensors) total += copied_bytes(tensor->bytes());
   BoundWeights bound;
   FM_ASSIGN(bound.memory, allocate(total, std::move(account), "the weights on the device"));
   for (const Tensor* tensor : tensors) {
@@ -59,29 +54,66 @@ Result<BoundWeights> CudaBackend::bind(std::span<const Tensor* const> tensors, s
     const DevicePtr<std::byte> to = bound.memory->begin() + done;
     FM_TRY(context_->upload(to.number(), tensor->data, tensor->bytes()));
     bound.views.push_back({to, tensor->dtype, tensor->rows, tensor->columns});
-    done += place(*tensor);
+    done += copied_bytes(tensor->bytes());
   }
   FM_TRY(progress.report("upload", total, total));
   return bound;
 }
 
-class CudaDevice final : public Device {
+// What is known of every device, here or elsewhere.
+class AnyCudaDevice : public Device {
+ public:
+  bool copies_weights() const override { return true; }
+  uint64_t step_bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t) const override {
+    return StepMemory::bytes(config, n_rows, n_positions);
+  }
+  uint64_t kv_cache_bytes(const KvShape& shape) const override { return CudaKvCache::bytes(shape); }
+};
+
+uint32_t weight_dtypes() {
+  uint32_t bits = 0;
+  for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::q8, DType::q4}) {
+    bits |= 1u << static_cast<uint32_t>(dtype);
+  }
+  return bits;
+}
+uint32_t kv_dtypes() { return weight_dtypes() & ~(1u << static_cast<uint32_t>(DType::q4)); }
+
+// A device of another machine.
+class DeviceElsewhere final : public AnyCudaDevice {
+ public:
+  explicit DeviceElsewhere(std::string_view name) : name_(name) {}
+
+  const char* name() const override { return name_.c_str(); }
+  DeviceInfo info() const override {
+    return {.kind = FINERMOE_DEVICE_GPU,
+            .description = "not on this machine",
+            .version = {},
+            .memory = 0,
+            .memory_available = 0,
+            .weight_dtypes = weight_dtypes(),
+            .kv_dtypes = kv_dtypes()};
+  }
+  Result<std::shared_ptr<Backend>> open(const DeviceOptions&) const override {
+    return Status(FINERMOE_ERROR_NO_DEVICE, format_text(name_, " is not on this machine"), "a device", "none");
+  }
+
+ private:
+  const std::string name_;
+};
+
+class CudaDevice final : public AnyCudaDevice {
  public:
   CudaDevice(std::shared_ptr<const Driver> driver, DeviceHandle device, std::string name)
       : driver_(std::move(driver)), device_(device), name_(std::move(name)) {}
 
   const char* name() const override { return name_.c_str(); }
   std::string uuid() const override;
-  bool copies_weights() const override { return true; }
   DeviceInfo info() const override;
   Result<std::shared_ptr<Backend>> open(const DeviceOptions&) const override {
     FM_ASSIGN(auto context, Context::open(driver_, device_));
     return std::shared_ptr<Backend>(std::make_shared<CudaBackend>(std::move(context)));
   }
-  uint64_t step_bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t) const override {
-    return StepMemory::bytes(config, n_rows, n_positions);
-  }
-  uint64_t kv_cache_bytes(const KvShape& shape) const override { return CudaKvCache::bytes(shape); }
 
  private:
   const std::shared_ptr<const Driver> driver_;
@@ -105,8 +137,6 @@ std::string CudaDevice::uuid() const {
 
 // A driver reports free memory only in a context, so memory_available is 0: unknown.
 DeviceInfo CudaDevice::info() const {
-  const auto bit = [](DType dtype) { return 1u << static_cast<uint32_t>(dtype); };
-  const uint32_t kv_dtypes = bit(DType::f32) | bit(DType::f16) | bit(DType::bf16) | bit(DType::q8);
   char model[80] = "";
   size_t memory = 0;
   int version = 0, major = 0, minor = 0;
@@ -121,8 +151,8 @@ DeviceInfo CudaDevice::info() const {
                                  minor),
           .memory = memory,
           .memory_available = 0,
-          .weight_dtypes = kv_dtypes | bit(DType::q4),
-          .kv_dtypes = kv_dtypes};
+          .weight_dtypes = weight_dtypes(),
+          .kv_dtypes = kv_dtypes()};
 }
 
 }  // namespace
@@ -137,6 +167,14 @@ Result<DeviceList> list_devices(std::shared_ptr<const Driver> driver, const std:
     devices.push_back(std::make_shared<CudaDevice>(driver, handle, format_text(prefix, ":", i)));
   }
   return devices;
+}
+
+std::shared_ptr<const Device> device_elsewhere(std::string_view name, std::string_view prefix) {
+  if (!name.starts_with(prefix) || !name.substr(prefix.size()).starts_with(':')) return nullptr;
+  const std::string_view which = name.substr(prefix.size() + 1);
+  const bool is_index = !which.empty() && which.find_first_not_of("0123456789") == which.npos;
+  if (!is_index && !which.starts_with("GPU-")) return nullptr;
+  return std::make_shared<DeviceElsewhere>(name);
 }
 
 }  // namespace finermoe::cuda

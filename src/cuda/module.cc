@@ -9,9 +9,13 @@ finermoe::Result<finermoe::DeviceList> devices() {
   return finermoe::cuda::list_devices(std::move(driver), "cuda");
 }
 
+std::shared_ptr<const finermoe::Device> device_to_plan_for(std::string_view name) {
+  return finermoe::cuda::device_elsewhere(name, "cuda");
+}
+
 }  // namespace
 
 extern "C" __attribute__((visibility("default"))) const finermoe::DeviceModule* finermoe_device_module() {
-  static const finermoe::DeviceModule module{FINERMOE_BUILD_ID, devices};
+  static const finermoe::DeviceModule module{FINERMOE_BUILD_ID, devices, device_to_plan_for};
   return &module;
 }

@@ -1,8 +1,10 @@
 #include "model/forward.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "model/moe_layer.h"
+#include "model/split_kv_cache.h"
 
 namespace finermoe {
 namespace {
@@ -10,35 +12,59 @@ namespace {
 // A pass on every participating device; the destructor ends it whatever happens.
 class Pass {
  public:
-  explicit Pass(Scratch& scratch) : scratch_(scratch) {}
+  Pass(const Model& model, Scratch& scratch)
+      : scratch_(scratch), has_layers_(scratch.n_devices()), device_(model.placement.of_embedding()) {
+    for (const LayerWeights& layer : model.weights.layers) has_layers_[layer.device] = true;
+  }
   Pass(const Pass&) = delete;
   ~Pass() {
     for (size_t device = 0; device < scratch_.n_devices(); device++) scratch_.step(device).end();
   }
-  Status begin(const RaggedBatch& batch, Precision precision) {
-    FM_TRY(scratch_.main().begin(batch, precision));
-    for (size_t device = 1; device < scratch_.n_devices(); device++) {
-      FM_TRY(scratch_.step(device).begin({}, precision));
+  Status begin(const Model& model, const RaggedBatch& batch, Precision precision) {
+    for (size_t device = 0; device < scratch_.n_devices(); device++) {
+      RaggedBatch of_device;  // without layers, there are no rows: operations get theirs as arguments
+      if (has_layers_[device]) of_device = batch;
+      std::vector<KvCache*> caches;
+      if (has_layers_[device] && !model.placement.device_of_layer.empty()) {
+        for (KvCache* cache : batch.caches) caches.push_back(&static_cast<SplitKvCache*>(cache)->of_device(device));
+        of_device.caches = caches;
+      }
+      FM_TRY(scratch_.step(device).begin(of_device, precision));
     }
+    return {};
+  }
+  // The step of the device that has the residual stream.
+  Step& step() { return scratch_.step(device_); }
+  // Brings n_values of the residual stream to the device that computes next.
+  Status move_to(size_t device, size_t n_values) {
+    if (device == device_) return {};
+    step().download<float>(step().activations().x, {scratch_.hidden, n_values});
+    FM_TRY(step().wait());
+    device_ = device;
+    step().upload<float>({scratch_.hidden, n_values}, step().activations().x);
     return {};
   }
   // Waits until all is done; returns the error of the first of n rows that has one.
   Status wait(size_t n) {
-    FM_TRY(scratch_.main().wait());
-    for (size_t row = 0; row < n; row++) FM_TRY(scratch_.main().row_error(row));
+    for (size_t device = 0; device < scratch_.n_devices(); device++) {
+      if (has_layers_[device]) FM_TRY(scratch_.step(device).wait());
+    }
+    for (size_t row = 0; row < n; row++) FM_TRY(scratch_.row_error(row));
     return {};
   }
 
  private:
   Scratch& scratch_;
+  std::vector<bool> has_layers_;  // [devices]
+  size_t device_;
 };
 
 void attention_layer(const Model& model, const LayerWeights& layer, size_t index, size_t n, Step& step) {
   const Activations& a = step.activations();
   const AttentionShape shape = model.attention_shape(index);
   step.rms_norm(a.x, layer.input_norm, model.config.rms_norm_eps, n, a.normed);
-  step.qkv(a.normed, layer.qkv, shape, index, a.q);
-  step.attention(a.q, shape, index, a.attended);
+  step.qkv(a.normed, layer.qkv, shape, layer.index_on_device, a.q);
+  step.attention(a.q, shape, layer.index_on_device, a.attended);
   step.linear(a.attended, layer.o, n, true, a.x);
 }
 
@@ -51,8 +77,8 @@ void copy_to_host(const Route& route, const RouterShape& shape, size_t n, const 
 }
 
 // Final norm, for runs of adjacent rows at a time, and head.
-Status read_out(const Model& model, const Readout& readout, const ForwardHooks& hooks, size_t n, Pass& pass,
-                Step& step) {
+Status read_out(const Model& model, const Readout& readout, const ForwardHooks& hooks, size_t n, Pass& pass) {
+  Step& step = pass.step();
   const uint64_t h = model.config.hidden_size;
   const Activations& a = step.activations();
   const std::span<const size_t> rows = readout.rows;
@@ -80,27 +106,28 @@ Status read_out(const Model& model, const Readout& readout, const ForwardHooks& 
 Status forward(const Model& model, const RaggedBatch& batch, Precision precision, const Readout& readout,
                Scratch& scratch, const ForwardHooks& hooks) {
   const size_t n = batch.n();
-  Step& step = scratch.main();
-  const Activations& a = step.activations();
-  Pass pass(scratch);
-  FM_TRY(pass.begin(batch, precision));
-  step.embed(model.weights.embedding, a.x);
+  Pass pass(model, scratch);
+  FM_TRY(pass.begin(model, batch, precision));
+  pass.step().embed(model.weights.embedding, pass.step().activations().x);
   size_t n_moe_layers = 0;
   for (size_t index = 0; index < model.weights.layers.size(); index++) {
     FM_TRY(hooks.go_on());
     const LayerWeights& layer = model.weights.layers[index];
+    FM_TRY(pass.move_to(layer.device, n * model.config.hidden_size));
+    Step& step = pass.step();
+    const Activations& a = step.activations();
     attention_layer(model, layer, index, n, step);
     step.rms_norm(a.x, layer.post_attention_norm, model.config.rms_norm_eps, n, a.normed);
     if (!layer.is_moe) {
       step.gated_ffn(a.normed, layer.dense, {}, n, a.x);
       continue;
     }
-    FM_TRY(moe_layer(model, layer.moe, n, scratch));
+    FM_TRY(moe_layer(model, layer, n, scratch));
     if (!hooks.routes.empty()) {
       copy_to_host(a.route, model.config.router, n, hooks.routes[n_moe_layers++], step);
     }
   }
-  return read_out(model, readout, hooks, n, pass, step);
+  return read_out(model, readout, hooks, n, pass);
 }
 
 }  // namespace finermoe

@@ -29,7 +29,7 @@ struct Readout {
 };
 
 // Computes all rows, and writes their keys and values into the caches. NOT_FINITE for a non-finite router logit: then
-// scratch.main().row_error() tells which rows failed, and what was read out is meaningless.
+// scratch.row_error() tells which rows failed, and what was read out is meaningless.
 Status forward(const Model& model, const RaggedBatch& batch, Precision precision, const Readout& readout,
                Scratch& scratch, const ForwardHooks& hooks);
 

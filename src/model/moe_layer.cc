@@ -65,10 +65,23 @@ class ExpertParts {
 
 using DeviceSet = std::bitset<256>;
 
-// Hands a layer's input and route to the other devices that have some of its experts.
-void send_to_other_devices(const MoeWeights& weights, size_t n_values, size_t n_choices, Scratch& s) {
+// Whether a device other than the layer's has some of its experts.
+bool has_other_devices(const LayerWeights& layer) {
+  return layer.moe.parts.front().device != layer.device || layer.moe.parts.back().device != layer.device;
+}
+
+// The pages of a layer's experts; null if none of them is used in the mapping.
+ExpertPages* pages_of(const MoeWeights& weights, const Model& model) {
   for (const DeviceExperts& part : weights.parts) {
-    if (part.device == 0) continue;
+    if (!model.placement.devices[part.device].device->copies_weights()) return model.expert_pages.get();
+  }
+  return nullptr;
+}
+
+// Hands a layer's input and route to the other devices that have some of its experts.
+void send_to_other_devices(const LayerWeights& layer, size_t n_values, size_t n_choices, Scratch& s) {
+  for (const DeviceExperts& part : layer.moe.parts) {
+    if (part.device == layer.device) continue;
     Step& step = s.step(part.device);
     const Activations& a = step.activations();
     step.upload<float>({s.hidden, n_values}, a.normed);
@@ -78,15 +91,16 @@ void send_to_other_devices(const MoeWeights& weights, size_t n_values, size_t n_
 }
 
 // out += the sums from the other devices that computed some experts, in device order
-Status add_from_other_devices(const DeviceSet& have_sums, size_t n_values, DevicePtr<float> out, Scratch& s) {
-  for (size_t device = 1; device < s.n_devices(); device++) {
-    if (!have_sums[device]) continue;
+Status add_from_other_devices(const DeviceSet& have_sums, size_t main, size_t n_values, DevicePtr<float> out,
+                              Scratch& s) {
+  for (size_t device = 0; device < s.n_devices(); device++) {
+    if (!have_sums[device] || device == main) continue;
     Step& step = s.step(device);
     step.download<float>(step.activations().x, {s.hidden, n_values});
     FM_TRY(step.wait());
-    const DevicePtr<float> sums = s.main().activations().normed;  // no longer needed
-    s.main().upload<float>({s.hidden, n_values}, sums);
-    s.main().add(sums, n_values, out);
+    const DevicePtr<float> sums = s.step(main).activations().normed;  // no longer needed
+    s.step(main).upload<float>({s.hidden, n_values}, sums);
+    s.step(main).add(sums, n_values, out);
   }
   return {};
 }
@@ -94,27 +108,28 @@ Status add_from_other_devices(const DeviceSet& have_sums, size_t n_values, Devic
 }  // namespace
 
 // The steps are those of docs/finermoe-layer.md.
-Status moe_layer(const Model& model, const MoeWeights& weights, size_t n, Scratch& s) {
-  Step& step = s.main();
+Status moe_layer(const Model& model, const LayerWeights& layer, size_t n, Scratch& s) {
+  const MoeWeights& weights = layer.moe;
+  Step& step = s.step(layer.device);
   const Activations& a = step.activations();
   const RouterShape& shape = model.config.router;
   const size_t n_choices = n * shape.n_experts_per_token(), n_values = n * model.config.hidden_size;
-  const bool has_other_devices = model.placement.devices.size() > 1;
+  ExpertPages* const pages = pages_of(weights, model);
 
   // Steps 1 to 5: logits, the kept experts of each group, the winning groups, one softmax over the survivors.
   step.route(a.normed, weights.router, shape, n, a.route);
   std::span<int32_t> chosen;
-  if (has_other_devices || model.expert_pages) {
+  if (has_other_devices(layer) || pages != nullptr) {
     chosen = {s.experts, n_choices};
     step.download<int32_t>(a.route.experts, chosen);
-    if (has_other_devices) {
+    if (has_other_devices(layer)) {
       step.download<float>(a.route.weights, {s.weights, n_choices});
       step.download<float>(a.normed, {s.hidden, n_values});
     }
     FM_TRY(step.wait());
   }
-  ExpertParts parts(model.expert_pages.get(), weights, chosen);
-  send_to_other_devices(weights, n_values, n_choices, s);
+  ExpertParts parts(pages, weights, chosen);
+  send_to_other_devices(layer, n_values, n_choices, s);
 
   // Step 8: the shared expert, gated by a sigmoid; meanwhile the chosen experts are read from disk.
   if (weights.shared.gate) step.gated_ffn(a.normed, weights.shared, weights.shared_gate, n, a.x);
@@ -122,16 +137,16 @@ Status moe_layer(const Model& model, const MoeWeights& weights, size_t n, Scratc
   // Steps 6 and 7: the weighted sum inside each output component, the concatenation across them, and its projection.
   const DevicePtr<float> out = weights.concat_proj ? a.routed : a.x;
   DeviceSet have_sums;
-  have_sums[0] = !weights.concat_proj;
+  have_sums[layer.device] = !weights.concat_proj;
   for (ExpertPart part = parts.advance(); !part.experts.empty(); part = parts.advance()) {
     Step& on = s.step(part.device);
     const Activations& b = on.activations();
     on.moe_ffn(b.normed, weights.experts, part.experts, shape, b.route, n, have_sums[part.device],
-               part.device == 0 ? out : b.x);
+               part.device == layer.device ? out : b.x);
     have_sums.set(part.device);
   }
-  if (!have_sums[0]) step.moe_ffn(a.normed, weights.experts, {}, shape, a.route, n, false, out);  // zeros
-  FM_TRY(add_from_other_devices(have_sums, n_values, out, s));
+  if (!have_sums[layer.device]) step.moe_ffn(a.normed, weights.experts, {}, shape, a.route, n, false, out);  // zeros
+  FM_TRY(add_from_other_devices(have_sums, layer.device, n_values, out, s));
   if (weights.concat_proj) step.linear(a.routed, weights.concat_proj, n, true, a.x);
   return {};
 }

@@ -4,7 +4,8 @@
 
 namespace finermoe {
 
-// One MoE layer (docs/finermoe-layer.md, section 3): x += moe(normed), n rows of the first device's activations.
-Status moe_layer(const Model& model, const MoeWeights& weights, size_t n, Scratch& scratch);
+// One MoE layer (docs/finermoe-layer.md, section 3): x += moe(normed), n rows of the activations of the
+// layer's device.
+Status moe_layer(const Model& model, const LayerWeights& layer, size_t n, Scratch& scratch);
 
 }  // namespace finermoe

@@ -3,22 +3,19 @@
 namespace finermoe {
 namespace {
 
-// Elements of 4 bytes in the host's arrays.
-struct HostArrays {
-  uint64_t choices = 0, hidden = 0;
-
-  HostArrays(const Model& model, size_t n_rows) {
-    const bool has_other_devices = model.placement.devices.size() > 1;
-    if (has_other_devices || model.expert_pages) choices = n_rows * model.config.router.n_experts_per_token();
-    if (has_other_devices) hidden = n_rows * model.config.hidden_size;
-  }
-  uint64_t bytes() const { return (2 * choices + hidden) * 4; }
-};
+// Those that the host needs: for experts that are read from disk, the choices alone.
+ExchangeArrays host_arrays(const Model& model, size_t n_rows) {
+  const bool has_other_devices = model.placement.devices.size() > 1;
+  if (!has_other_devices && !model.expert_pages) return {};
+  ExchangeArrays arrays(model.config, n_rows);
+  if (!has_other_devices) arrays.hidden = 0;
+  return arrays;
+}
 
 }  // namespace
 
 uint64_t Scratch::bytes(const Model& model, size_t n_rows, uint64_t n_positions, size_t n_threads) {
-  uint64_t sum = HostArrays(model, n_rows).bytes();
+  uint64_t sum = host_arrays(model, n_rows).bytes();
   for (const OpenDevice& device : model.placement.devices) {
     sum += device.device->step_bytes(model.config, n_rows, n_positions, n_threads);
   }
@@ -32,13 +29,18 @@ Result<std::unique_ptr<Scratch>> Scratch::make(const Model& model, size_t n_rows
     FM_ASSIGN(auto step, device.backend->make_step(model.config, n_rows, n_positions, account));
     scratch->steps_.push_back(std::move(step));
   }
-  const HostArrays arrays(model, n_rows);
+  const ExchangeArrays arrays = host_arrays(model, n_rows);
   if (arrays.bytes() == 0) return scratch;
   FM_ASSIGN(scratch->host_, Buffer::allocate(std::move(account), arrays.bytes(), "scratch"));
   scratch->experts = scratch->host_.data<int32_t>();
   scratch->weights = scratch->host_.data<float>() + arrays.choices;
   scratch->hidden = scratch->weights + arrays.choices;
   return scratch;
+}
+
+Status Scratch::row_error(size_t row) const {
+  for (const auto& step : steps_) FM_TRY(step->row_error(row));
+  return {};
 }
 
 }  // namespace finermoe

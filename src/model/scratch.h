@@ -16,14 +16,15 @@ class Scratch {
   static Result<std::unique_ptr<Scratch>> make(const Model& model, size_t n_rows, uint64_t n_positions,
                                                std::shared_ptr<MemoryAccount> account);
 
-  // The step of a device of the placement; the first one's is the main step of the pass.
+  // The step of a device of the placement.
   Step& step(size_t device) { return *steps_[device]; }
-  Step& main() { return *steps_[0]; }
   size_t n_devices() const { return steps_.size(); }
   size_t n_rows() const { return steps_[0]->n_rows(); }
   uint64_t n_positions() const { return steps_[0]->n_positions(); }
+  // Step::row_error() of the first device that has one.
+  Status row_error(size_t row) const;
 
-  // On the host; used if the route's experts must be known there, or are on another device.
+  // On the host; used if the route's experts must be known there, or if anything is on another device.
   int32_t* experts = nullptr;  // [n_rows, k]
   float* weights = nullptr;    // [n_rows, k]
   float* hidden = nullptr;     // [n_rows, h]

@@ -69,7 +69,10 @@ Result<Weights> Weights::bind(const Checkpoint& checkpoint, const Placement& pla
   Weights weights;
   weights.layers.resize(config.n_layers);
   weights.experts.resize(config.n_moe_layers() * n_experts);
+  std::vector<size_t> n_layers(placement.devices.size());  // of each device
   for (size_t layer = 0; layer < config.n_layers; layer++) {
+    weights.layers[layer].device = placement.of_layer(layer);
+    weights.layers[layer].index_on_device = n_layers[placement.of_layer(layer)]++;
     weights.layers[layer].is_moe = config.is_moe_layer[layer];
     if (!config.is_moe_layer[layer]) continue;
     MoeWeights& moe = weights.layers[layer].moe;
@@ -78,31 +81,37 @@ Result<Weights> Weights::bind(const Checkpoint& checkpoint, const Placement& pla
     for (size_t device = 0; device < placement.devices.size(); device++) {
       DeviceExperts part{device, {}};
       for (uint32_t expert = 0; expert < n_experts; expert++) {
-        if (placement.device_of(moe.first_expert + expert) == device) part.experts.push_back(expert);
+        if (placement.of_expert(moe.first_expert + expert) == device) part.experts.push_back(expert);
       }
       if (!part.experts.empty()) moe.parts.push_back(std::move(part));
     }
   }
   std::vector<DeviceTensors> of_devices(placement.devices.size());
   visit_tensors(config, [&](const TensorSpec& spec) {
-    DeviceTensors& on = of_devices[placement.device_of(spec)];
+    DeviceTensors& on = of_devices[placement.of(spec)];
     on.tensors.push_back(checkpoint.find(spec.name));
     on.places.push_back(place_of(spec, weights));
   });
+  if (config.tied_embeddings && placement.of_head() != placement.of_embedding()) {
+    DeviceTensors& on = of_devices[placement.of_head()];
+    on.tensors.push_back(checkpoint.find(embedding_name));
+    on.places.push_back(&weights.head);
+  }
   for (size_t device = 0; device < of_devices.size(); device++) {
     const DeviceTensors& on = of_devices[device];
     FM_ASSIGN(BoundWeights bound, placement.devices[device].backend->bind(on.tensors, account, progress));
     for (size_t i = 0; i < on.places.size(); i++) *on.places[i] = bound.views[i];
     if (bound.memory) weights.memory_.push_back(std::move(bound.memory));
   }
-  if (config.tied_embeddings) weights.head = weights.embedding;
+  if (!weights.head) weights.head = weights.embedding;
   return weights;
 }
 
 Status Weights::bind_head(const Checkpoint& checkpoint, const Placement& placement,
                           std::shared_ptr<MemoryAccount> account) {
   const Tensor* const tensor = checkpoint.find(head_name);
-  FM_ASSIGN(BoundWeights bound, placement.devices[0].backend->bind({&tensor, 1}, std::move(account), {}));
+  FM_ASSIGN(BoundWeights bound,
+            placement.devices[placement.of_head()].backend->bind({&tensor, 1}, std::move(account), {}));
   head = bound.views[0];
   if (bound.memory) memory_.push_back(std::move(bound.memory));
   return {};

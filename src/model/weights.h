@@ -29,6 +29,8 @@ struct MoeWeights {
 };
 
 struct LayerWeights {
+  size_t device = 0;                           // index into Placement::devices, but for routed experts
+  size_t index_on_device = 0;                  // among the layers of that device: the layer of its KV caches
   WeightView input_norm, post_attention_norm;  // [h]
   QkvWeights qkv;
   WeightView o;  // [h, n_heads * d]

@@ -37,20 +37,38 @@ Status several(std::string_view names) {
                 "one device", std::string(names));
 }
 
-}  // namespace
-
-Result<DeviceList> list_devices(DeviceList built_in, const std::string& module) {
-  if (module.empty()) return built_in;
-  FM_ASSIGN(void* const entry, find_in_library(module, device_module_entry));
+Result<const DeviceModule*> open_module(const std::string& path) {
+  FM_ASSIGN(void* const entry, find_in_library(path, device_module_entry));
   if (entry == nullptr) {
-    return Status(FINERMOE_ERROR_UNSUPPORTED, format_text(module, " is not a device module of libfinermoe"),
+    return Status(FINERMOE_ERROR_UNSUPPORTED, format_text(path, " is not a device module of libfinermoe"),
                   device_module_entry, "a library without it");
   }
   const DeviceModule* const found = reinterpret_cast<DeviceModuleEntry>(entry)();
   if (std::string_view(found->build) != FINERMOE_BUILD_ID) {
-    return Status(FINERMOE_ERROR_UNSUPPORTED, format_text(module, " was built for a different build of libfinermoe"),
+    return Status(FINERMOE_ERROR_UNSUPPORTED, format_text(path, " was built for a different build of libfinermoe"),
                   FINERMOE_BUILD_ID, found->build);
   }
+  return found;
+}
+
+bool is_of_found_module(std::string_view name) { return name.starts_with("cuda") && !names_several(name); }
+
+// The module that has a device of this name, if nobody has named it.
+Result<std::string> module_for(std::string_view name, const DeviceList& devices) {
+  const std::vector<std::string> folders = module_folders();
+  std::string module = find_module(folders);
+  if (!module.empty()) return module;
+  return Status(FINERMOE_ERROR_UNSUPPORTED,
+                format_text("there is no device \"", name, "\" here: ", found_module,
+                            " is not beside libfinermoe, nor in ", folders.back()),
+                names_of(devices), std::string(name));
+}
+
+}  // namespace
+
+Result<DeviceList> list_devices(DeviceList built_in, const std::string& module) {
+  if (module.empty()) return built_in;
+  FM_ASSIGN(const DeviceModule* const found, open_module(module));
   FM_ASSIGN(const DeviceList of_module, found->devices());
   built_in.insert(built_in.end(), of_module.begin(), of_module.end());
   return built_in;
@@ -75,18 +93,12 @@ DeviceList list_found_devices(DeviceList devices) {
 }
 
 Result<DeviceList> list_devices_for(DeviceList devices, std::string_view name) {
-  const auto is_of_module = [](std::string_view one) { return one.starts_with("cuda"); };
-  if (!is_of_module(name) || names_several(name)) return devices;
+  if (!is_of_found_module(name)) return devices;
   for (const auto& device : devices) {
-    if (is_of_module(device->name())) return devices;
+    if (is_of_found_module(device->name())) return devices;
   }
-  const std::vector<std::string> folders = module_folders();
-  const std::string module = find_module(folders);
-  if (!module.empty()) return list_devices(std::move(devices), module);
-  return Status(FINERMOE_ERROR_UNSUPPORTED,
-                format_text("there is no device \"", name, "\" here: ", found_module,
-                            " is not beside libfinermoe, nor in ", folders.back()),
-                names_of(devices), std::string(name));
+  FM_ASSIGN(const std::string module, module_for(name, devices));
+  return list_devices(std::move(devices), module);
 }
 
 Result<std::shared_ptr<const Device>> find_device(const DeviceList& devices, std::string_view name) {
@@ -112,6 +124,22 @@ Result<std::shared_ptr<const Device>> find_device(const DeviceList& devices, std
   }
   return Status(is_known ? FINERMOE_ERROR_NO_DEVICE : FINERMOE_ERROR_UNSUPPORTED,
                 format_text("there is no device \"", name, "\" here"), names_of(devices), std::string(name));
+}
+
+Result<std::shared_ptr<const Device>> find_device_to_plan_for(const DeviceList& built_in, std::string module,
+                                                              std::string_view name) {
+  if (module.empty() && is_of_found_module(name)) {
+    FM_ASSIGN(module, module_for(name, built_in));
+  }
+  const auto find_here = [&]() -> Result<std::shared_ptr<const Device>> {
+    FM_ASSIGN(const DeviceList devices, list_devices(built_in, module));
+    return find_device(devices, name);
+  };
+  auto here = find_here();
+  if (here.ok() || module.empty()) return here;
+  FM_ASSIGN(const DeviceModule* const opened, open_module(module));
+  auto elsewhere = opened->device_to_plan_for(name);
+  return elsewhere ? std::move(elsewhere) : here;
 }
 
 }  // namespace finermoe

@@ -28,4 +28,9 @@ Result<DeviceList> list_devices_for(DeviceList devices, std::string_view name);
 // what several UUIDs begin with.
 Result<std::shared_ptr<const Device>> find_device(const DeviceList& devices, std::string_view name);
 
+// The same among the built-in devices and those of a module, which is found if the name needs one and none is given.
+// The device may be on another machine: then it is one that only a plan can use.
+Result<std::shared_ptr<const Device>> find_device_to_plan_for(const DeviceList& built_in, std::string module,
+                                                              std::string_view name);
+
 }  // namespace finermoe

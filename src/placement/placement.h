@@ -1,12 +1,14 @@
 // Which device holds and computes which part of a model.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
 #include "backend/device.h"
 #include "format/tensor_table.h"
+#include "placement/device_share.h"
 
 namespace finermoe {
 
@@ -15,22 +17,50 @@ struct OpenDevice {
   std::shared_ptr<const Backend> backend;
 };
 
+// What devices exchange through the host's memory, in elements of 4 bytes.
+struct ExchangeArrays {
+  uint64_t choices = 0;  // [n_rows, k] chosen experts; as many weights
+  uint64_t hidden = 0;   // [n_rows, h] a layer's input, or sums over experts
+  ExchangeArrays() = default;
+  ExchangeArrays(const Config& config, size_t n_rows)
+      : choices(n_rows * config.router.n_experts_per_token()), hidden(n_rows * config.hidden_size) {}
+  uint64_t bytes() const { return (2 * choices + hidden) * 4; }
+};
+
 struct Placement {
-  // The first one has everything, including the KV caches, except routed experts that others have.
   std::vector<OpenDevice> devices;
-  // The device index of every routed expert, numbered through all layers. Empty: all are on the first.
+  // The device index of every layer, which has the layer's KV caches and everything of its weights but routed experts.
+  // The first layer's has the embedding too, the last one's the final norm and the head. Empty: all are on the first
+  // device.
+  std::vector<uint8_t> device_of_layer;
+  // That of every routed expert, numbered through all layers. Empty: all are on the first.
   std::vector<uint8_t> device_of_expert;
 
-  static Placement on(OpenDevice device) { return {{std::move(device)}, {}}; }
-  // Routed experts on one device, everything else on another.
-  static Placement with_experts_on(OpenDevice main, OpenDevice of_experts, const Config& config) {
-    return {{std::move(main), std::move(of_experts)},
-            std::vector<uint8_t>(config.n_moe_layers() * config.router.n_experts(), 1)};
+  static Placement on(OpenDevice device) { return {{std::move(device)}, {}, {}}; }
+  // A device's share on it, the rest on another.
+  static Placement shared(OpenDevice device, const DeviceShare& share, OpenDevice other, const Config& config) {
+    Placement placement{{std::move(device), std::move(other)}, {}, {}};
+    if (share.n_layers < config.n_layers) {
+      placement.device_of_layer.assign(config.n_layers, 0);
+      std::fill_n(placement.device_of_layer.begin(), config.n_layers - share.n_layers, 1);
+    }
+    const size_t n_elsewhere = config.n_moe_layers() - share.n_moe_layers, n_experts = config.router.n_experts();
+    placement.device_of_expert.assign(config.n_moe_layers() * n_experts, 0);
+    std::fill_n(placement.device_of_expert.begin(), n_elsewhere * n_experts, 1);
+    return placement;
   }
-  size_t device_of(size_t expert) const { return device_of_expert.empty() ? 0 : device_of_expert[expert]; }
-  size_t device_of(const TensorSpec& tensor) const {
-    return tensor.kind == TensorKind::routed ? device_of(static_cast<size_t>(tensor.expert_of_all)) : 0;
+
+  size_t of_layer(size_t layer) const { return device_of_layer.empty() ? 0 : device_of_layer[layer]; }
+  size_t of_embedding() const { return device_of_layer.empty() ? 0 : device_of_layer.front(); }
+  size_t of_head() const { return device_of_layer.empty() ? 0 : device_of_layer.back(); }
+  size_t of_expert(size_t expert) const { return device_of_expert.empty() ? 0 : device_of_expert[expert]; }
+  size_t of(const TensorSpec& tensor) const {
+    if (tensor.kind == TensorKind::routed) return of_expert(static_cast<size_t>(tensor.expert_of_all));
+    if (tensor.layer >= 0) return of_layer(static_cast<size_t>(tensor.layer));
+    return tensor.kind == TensorKind::embedding ? of_embedding() : of_head();
   }
+  // Whether a tensor is used where the checkpoint has it.
+  bool is_in_place(const TensorSpec& tensor) const { return !devices[of(tensor)].device->copies_weights(); }
 };
 
 }  // namespace finermoe

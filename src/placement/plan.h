@@ -2,6 +2,7 @@
 #pragma once
 
 #include "backend/device.h"
+#include "placement/device_share.h"
 
 namespace finermoe {
 
@@ -12,6 +13,7 @@ struct PlanOptions {
   size_t chunk = 0;         // rows of the largest pass
   uint64_t n_sessions = 1;  // that exist at the same time
   uint32_t n_threads = 1;
+  uint64_t device_memory = 0;  // bytes of a device that copies weights; 0: all it has
 };
 
 struct Plan {
@@ -20,10 +22,14 @@ struct Plan {
   uint64_t scratch = 0;          // of one step on all threads, plus each session's row of logits
   uint64_t bytes_per_token = 0;  // weight bytes that decoding one token reads
   uint64_t every_token = 0;      // weights that every token reads
+  // Of a device that copies weights
+  DeviceShare share;
+  uint64_t device_memory = 0, device_total = 0;  // that the plan may take, and takes
   uint64_t weights() const { return embeddings + attention + dense + shared + routed + router; }
 };
 
-// INVALID_ARGUMENT if a number of bytes overflows 64 bits.
-Result<Plan> make_plan(const Config& config, const Device& device, const PlanOptions& options);
+// For a model on `device`, with what has no room there on the CPU. INVALID_ARGUMENT if a number of
+// bytes overflows 64 bits.
+Result<Plan> make_plan(const Config& config, const Device& device, const Device& cpu, const PlanOptions& options);
 
 }  // namespace finermoe

@@ -15,8 +15,7 @@ std::vector<FileRange> ranges_to_lock(const Checkpoint& checkpoint, const Config
   std::vector<FileRange> ranges;
   visit_tensors(config, [&](const TensorSpec& spec) {
     const bool is_wanted = lock == Lock::all || is_read_by_every_token(config, spec.kind);
-    const bool is_copied = placement.devices[placement.device_of(spec)].device->copies_weights();
-    if (is_wanted && !is_copied) ranges.push_back(checkpoint.range_of(*checkpoint.find(spec.name)));
+    if (is_wanted && placement.is_in_place(spec)) ranges.push_back(checkpoint.range_of(*checkpoint.find(spec.name)));
   });
   std::sort(ranges.begin(), ranges.end(), [](const FileRange& a, const FileRange& b) {
     return std::pair(a.file, a.begin) < std::pair(b.file, b.begin);
@@ -33,10 +32,18 @@ std::vector<FileRange> ranges_to_lock(const Checkpoint& checkpoint, const Config
   return joined;
 }
 
-uint64_t mapped_bytes(const Checkpoint& checkpoint) {
+// Weights that are used in a mapping; 0 if there are routed experts, but none is used there.
+uint64_t mapped_bytes(const Checkpoint& checkpoint, const Placement& placement) {
   uint64_t bytes = 0;
-  for (const auto& file : checkpoint.files()) bytes += file->is_mapped() ? file->size() : 0;
-  return bytes;
+  bool has_experts = !checkpoint.config().is_moe();
+  visit_tensors(checkpoint.config(), [&](const TensorSpec& spec) {
+    if (!placement.is_in_place(spec)) return;
+    const FileRange range = checkpoint.range_of(*checkpoint.find(spec.name));
+    if (!checkpoint.files()[range.file]->is_mapped()) return;
+    bytes += range.size();
+    has_experts |= spec.kind == TensorKind::routed;
+  });
+  return has_experts ? bytes : 0;
 }
 
 }  // namespace
@@ -72,9 +79,9 @@ Status lock_weights(const Checkpoint& checkpoint, const Placement& placement, Lo
 }
 
 Result<std::shared_ptr<ExpertPages>> manage_experts(std::shared_ptr<const Checkpoint> checkpoint,
-                                                    const ResidencyOptions& options, bool device_copies_weights,
+                                                    const Placement& placement, const ResidencyOptions& options,
                                                     std::shared_ptr<ThreadPool> pool) {
-  const uint64_t budget = options.expert_budget, mapped = device_copies_weights ? 0 : mapped_bytes(*checkpoint);
+  const uint64_t budget = options.expert_budget, mapped = mapped_bytes(*checkpoint, placement);
   if (budget != 0 && (mapped == 0 || options.lock == Lock::all)) {
     return Status(FINERMOE_ERROR_INVALID_ARGUMENT, "an expert budget needs weights that are mapped and not locked",
                   "mapped weights, experts not locked", mapped == 0 ? "weights in memory" : "all weights locked");

@@ -37,10 +37,10 @@ bool is_read_by_every_token(const Config& config, TensorKind kind);
 // if the system refuses.
 Status lock_weights(const Checkpoint& checkpoint, const Placement& placement, Lock lock, const Progress& progress);
 
-// Null if the experts need no management: a dense model, files that are not mapped, a device with its own copies, or,
-// unless requested, files that fit into memory. INVALID_ARGUMENT for a budget that cannot be met.
+// Null if the experts need no management: a dense model, files that are not mapped, devices with copies of all experts,
+// or, unless requested, weights that fit into memory. INVALID_ARGUMENT for a budget that cannot be met.
 Result<std::shared_ptr<ExpertPages>> manage_experts(std::shared_ptr<const Checkpoint> checkpoint,
-                                                    const ResidencyOptions& options, bool device_copies_weights,
+                                                    const Placement& placement, const ResidencyOptions& options,
                                                     std::shared_ptr<ThreadPool> pool);
 
 }  // namespace finermoe

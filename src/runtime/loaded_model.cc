@@ -5,6 +5,7 @@
 
 #include "base/sha256.h"
 #include "format/tensor_table.h"
+#include "model/split_kv_cache.h"
 
 namespace finermoe {
 namespace {
@@ -12,11 +13,44 @@ namespace {
 // Errors that may not recur, as the system may have enough resources next time: they say nothing about the files.
 bool may_pass(Code code) { return code == FINERMOE_ERROR_OUT_OF_MEMORY || code == FINERMOE_ERROR_MEMORY_LIMIT; }
 
-Result<Placement> place(const Config& config, const Runtime& runtime, const std::string& expert_device) {
-  if (expert_device.empty()) return Placement::on(runtime.device());
-  FM_ASSIGN(OpenDevice of_experts, runtime.open_device(expert_device));
-  if (of_experts.device == runtime.device().device || !config.is_moe()) return Placement::on(runtime.device());
-  return Placement::with_experts_on(runtime.device(), std::move(of_experts), config);
+// What the runtime's device has of the weights, if they are limited.
+Result<DeviceShare> share_within(const Checkpoint& checkpoint, const Device& device, uint64_t limit) {
+  if (!device.copies_weights()) {
+    return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
+                  format_text("a limit of weights on a device, ", limit, " bytes, is for one with memory of its own: ",
+                              device.name(), " uses them where they are"),
+                  "no limit", format_text(limit));
+  }
+  FM_ASSIGN(const Config config, checkpoint.resolved_config());  // a head of its own takes room too
+  const DeviceShare share = DeviceShare::within(config, limit, 0);
+  if (share.weights <= limit) return share;
+  return Status(FINERMOE_ERROR_DEVICE_MEMORY,
+                format_text("the head and one layer take ", share.weights, " bytes of ", device.name(),
+                            ", more than the limit of ", limit),
+                format_text("at least ", share.weights, " bytes"), format_text(limit, " bytes"));
+}
+
+Result<Placement> place(const Checkpoint& checkpoint, const Runtime& runtime, const LoadOptions& options) {
+  const Config& config = checkpoint.config();
+  const OpenDevice& device = runtime.device();
+  const std::string_view other = options.expert_device;
+  DeviceShare share;
+  share.n_layers = config.n_layers;
+  share.n_moe_layers = other.empty() ? config.n_moe_layers() : 0;
+  if (options.device_weights != 0) {
+    FM_ASSIGN(share, share_within(checkpoint, *device.device, options.device_weights));
+  }
+  const bool is_whole = share.n_layers == config.n_layers && share.n_moe_layers == config.n_moe_layers();
+  if (is_whole && other.empty()) return Placement::on(device);
+  FM_ASSIGN(OpenDevice of_rest, runtime.open_device(other.empty() ? "cpu" : other));
+  if (is_whole || (of_rest.device == device.device && options.device_weights == 0)) return Placement::on(device);
+  if (of_rest.device == device.device) {
+    return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
+                  format_text("what has no room within the limit of weights on ", other,
+                              " cannot be there, but it is named as the device of the experts"),
+                  "another device", std::string(other));
+  }
+  return Placement::shared(device, share, std::move(of_rest), config);
 }
 
 }  // namespace
@@ -27,15 +61,21 @@ Result<std::shared_ptr<LoadedModel>> LoadedModel::load(std::shared_ptr<const Che
   std::shared_ptr<LoadedModel> loaded(new LoadedModel);
   Model& model = loaded->model_;
   model.config = checkpoint->config();
-  FM_ASSIGN(model.placement, place(model.config, *runtime, options.expert_device));
-  const Device& of_experts = *model.placement.devices.back().device;
-  FM_ASSIGN(model.expert_pages,
-            manage_experts(checkpoint, options.residency, of_experts.copies_weights(), runtime->pool()));
+  FM_ASSIGN(model.placement, place(*checkpoint, *runtime, options));
+  FM_ASSIGN(model.expert_pages, manage_experts(checkpoint, model.placement, options.residency, runtime->pool()));
   FM_TRY(lock_weights(*checkpoint, model.placement, options.residency.lock, progress));
   FM_ASSIGN(model.weights, Weights::bind(*checkpoint, model.placement, runtime->account(), progress));
   model.checkpoint = std::move(checkpoint);
   loaded->runtime_ = std::move(runtime);
   return loaded;
+}
+
+Result<std::unique_ptr<KvCache>> LoadedModel::make_kv_cache(uint64_t capacity, DType dtype,
+                                                            std::string_view what) const {
+  const KvShape shape = KvShape::of(config(), capacity, dtype);
+  const Placement& placement = model_.placement;
+  if (!placement.device_of_layer.empty()) return SplitKvCache::make(placement, shape, runtime_->account(), what);
+  return placement.devices[0].backend->make_kv_cache(shape, runtime_->account(), what);
 }
 
 Status LoadedModel::settle_head() {

@@ -20,7 +20,8 @@ namespace finermoe {
 
 struct LoadOptions {
   ResidencyOptions residency;
-  std::string expert_device;  // its name; empty: the runtime's
+  std::string expert_device;    // its name; empty: the runtime's, or the CPU for what has no room there
+  uint64_t device_weights = 0;  // bytes of the runtime's device; 0: no limit
 };
 
 class LoadedModel {
@@ -31,7 +32,8 @@ class LoadedModel {
 
   const Model& model() const { return model_; }
   const Config& config() const { return model_.config; }
-  const Backend& backend() const { return *model_.placement.devices[0].backend; }
+  // The KV cache of a session of `capacity` positions; `what` names it in errors.
+  Result<std::unique_ptr<KvCache>> make_kv_cache(uint64_t capacity, DType dtype, std::string_view what) const;
   // At the first call, which comes before logits are computed, determines which head to use for a tied model that
   // stores one anyway (Checkpoint::resolved_config). Logs the result.
   Status settle_head();

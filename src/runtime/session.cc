@@ -42,8 +42,7 @@ Result<std::shared_ptr<Session>> Session::create(std::shared_ptr<LoadedModel> mo
 }
 
 Result<std::unique_ptr<KvCache>> Session::make_cache(uint64_t context_length, std::string_view what) const {
-  const KvShape shape = KvShape::of(model_->config(), context_length, options_.kv_dtype);
-  return model_->backend().make_kv_cache(shape, model_->runtime()->account(), what);
+  return model_->make_kv_cache(context_length, options_.kv_dtype, what);
 }
 
 Status Session::check_room(size_t n_more, size_t n_before) const {

@@ -115,7 +115,7 @@ Status run_step(LoadedModel& model, std::span<StepPart> parts, Readout readout, 
   if (status.code() == FINERMOE_ERROR_NOT_FINITE) {
     for (size_t i = 0; i < parts.size(); i++) {
       for (size_t row = rows.first[i]; row < rows.first[i] + parts[i].n; row++) {
-        if (parts[i].status.ok()) parts[i].status = (*scratch).main().row_error(row);
+        if (parts[i].status.ok()) parts[i].status = (*scratch).row_error(row);
       }
     }
   }

@@ -260,9 +260,8 @@ class DeferredBackend final : public Backend {
   }
   Result<BoundWeights> bind(std::span<const Tensor* const> tensors, std::shared_ptr<MemoryAccount> account,
                             const Progress& progress) const override {
-    const auto places = [](const Tensor& tensor) { return (tensor.bytes() + 63) / 64 * 64; };
     uint64_t total = 0, done = 0;
-    for (const Tensor* tensor : tensors) total += places(*tensor);
+    for (const Tensor* tensor : tensors) total += copied_bytes(tensor->bytes());
     BoundWeights bound;
     FM_ASSIGN(bound.memory, allocate(total, std::move(account), "the weights on the device"));
     for (const Tensor* tensor : tensors) {
@@ -270,7 +269,7 @@ class DeferredBackend final : public Backend {
       const DevicePtr<std::byte> to = bound.memory->begin() + done;
       std::memcpy(real(to).address(), tensor->data, tensor->bytes());
       bound.views.push_back({to, tensor->dtype, tensor->rows, tensor->columns});
-      done += places(*tensor);
+      done += copied_bytes(tensor->bytes());
     }
     FM_TRY(progress.report("upload", total, total));
     return bound;

@@ -4,6 +4,7 @@
 
 extern "C" __attribute__((visibility("default"))) const finermoe::DeviceModule* finermoe_device_module() {
   static const finermoe::DeviceModule module{
-      FINERMOE_BUILD_ID, [] { return finermoe::Result<finermoe::DeviceList>({finermoe::deferred_device()}); }};
+      FINERMOE_BUILD_ID, [] { return finermoe::Result<finermoe::DeviceList>({finermoe::deferred_device()}); },
+      [](std::string_view) { return std::shared_ptr<const finermoe::Device>(); }};
   return &module;
 }

@@ -2,6 +2,6 @@
 #include "backend/device.h"
 
 extern "C" __attribute__((visibility("default"))) const finermoe::DeviceModule* finermoe_device_module() {
-  static const finermoe::DeviceModule module{"another build", nullptr};
+  static const finermoe::DeviceModule module{"another build", nullptr, nullptr};
   return &module;
 }

@@ -68,6 +68,25 @@ class System(unittest.TestCase):
                                              "--expert-device", "cpu"))
         self.assertIn('no device "cuda:0"', error(*prompt, "--device", "cuda:0", code=1))
 
+    def test_device_memory(self):
+        device = ("--device-module", os.environ["FINERMOE_TEST_DEVICE_MODULE"], "--device", "deferred")
+        whole = value("plan", TRAINED, *device, "--device-memory", "1TB", "--json")["device"]
+        self.assertEqual((whole["layers"], whole["moe_layers"], whole["fits"]), (4, 4, True))
+        half = value("plan", TRAINED, *device, "--device-memory", whole["total"] // 2, "--json")["device"]
+        self.assertLessEqual(half["total"], half["memory"])
+        self.assertLess(half["moe_layers"], 4)
+        words = text("plan", TRAINED, *device, "--device-memory", whole["total"] // 2)
+        self.assertRegex(words, r"(?m)^on deferred +[\d.]+ MB of [\d.]+ MB$")
+        self.assertRegex(words, rf"(?m)^  with their experts +{half['moe_layers']} of 4$")
+        self.assertIn("does not fit: the head and one layer",
+                      text("plan", TRAINED, *device, "--device-memory", "1MB", code=3))
+        self.assertIn("cpu uses the machine's", error("plan", TRAINED, "--device-memory", "1GB", code=1))
+
+        prompt = ("generate", TRAINED, "-p", "a word", "-n", 8, "--temp", 0)
+        for memory in whole["total"] * 9 // 10, whole["total"] // 2:
+            self.assertEqual(text(*prompt), text(*prompt, *device, "--device-memory", memory))
+        self.assertIn("FINERMOE_ERROR_DEVICE_MEMORY", error(*prompt, *device, "--device-memory", "1MB", code=1))
+
     def test_bandwidth(self):
         measured = value("system", "--bandwidth", "--threads", 1, "--json")
         self.assertGreater(measured["read_gb_per_second"], 0)
@@ -127,6 +146,8 @@ class FoundModule(unittest.TestCase):
         self.put("FINERMOE_TEST_CUDA_MODULE")
         names = self.names()
         self.assertEqual(names[0], "cpu")
+        planned = value("plan", TRAINED, "--device", "cuda:0", "--device-memory", "1GB", "--json")["device"]
+        self.assertEqual((planned["layers"], planned["fits"]), (4, True))  # with or without a GPU
         if len(names) == 1:
             self.assertIn("NVIDIA driver", error(*self.PROMPT, "--device", "cuda:0", code=1))
         else:

@@ -1,10 +1,12 @@
-// The forward pass itself, beside the authors' logits: on each device, and with a layer's experts on several.
+// The forward pass itself, beside the authors' logits: on each device, and with layers, or a layer's experts, on
+// several.
 #include "model/forward.h"
 
 #include <numeric>
 
 #include "../backend/support.h"
 #include "../support/golden.h"
+#include "model/split_kv_cache.h"
 
 namespace finermoe {
 namespace {
@@ -15,11 +17,15 @@ struct Where {
   std::shared_ptr<const Device> (*other)();
   // Of an expert of all layers: whether it is on the other device.
   bool (*is_elsewhere)(size_t expert);
+  // Of a layer likewise. Where it is, its experts are on the device above, or on this one if `is_elsewhere` says so.
+  bool (*is_layer_elsewhere)(size_t layer) = nullptr;
 };
 std::string name_of_where(const testing::TestParamInfo<Where>& info) { return info.param.name; }
 constexpr auto nowhere = [](size_t) { return false; };
 constexpr auto everywhere = [](size_t) { return true; };
 constexpr auto every_third = [](size_t expert) { return expert % 3 == 0; };
+constexpr auto even = [](size_t layer) { return layer % 2 == 0; };
+constexpr auto odd = [](size_t layer) { return layer % 2 == 1; };
 
 OpenDevice open(const std::shared_ptr<const Device>& device) {
   auto backend = device->open({FINERMOE_ISA_PORTABLE, std::make_shared<ThreadPool>(2)});
@@ -35,17 +41,22 @@ class Forward : public testing::TestWithParam<Where> {
     ASSERT_TRUE(opened.ok()) << opened.status().message();
     model.checkpoint = *opened;
     model.config = model.checkpoint->config();
-    model.placement.devices = {open(GetParam().main()), open(GetParam().other())};
+    model.placement = {{open(GetParam().main()), open(GetParam().other())}, {}, {}};
     const size_t n_experts =
         model.config.n_moe_layers() * (model.config.is_moe() ? model.config.router.n_experts() : 0);
     for (size_t expert = 0; expert < n_experts; expert++) {
       model.placement.device_of_expert.push_back(GetParam().is_elsewhere(expert));
     }
+    for (size_t layer = 0; GetParam().is_layer_elsewhere && layer < model.config.n_layers; layer++) {
+      model.placement.device_of_layer.push_back(GetParam().is_layer_elsewhere(layer));
+    }
     auto weights = Weights::bind(*model.checkpoint, model.placement, no_limit(), {});
     ASSERT_TRUE(weights.ok());
     model.weights = std::move(*weights);
-    auto made = model.placement.devices[0].backend->make_kv_cache(KvShape::of(model.config, 64, DType::f32), no_limit(),
-                                                                  "a test");
+    const KvShape shape = KvShape::of(model.config, 64, DType::f32);
+    auto made = model.placement.device_of_layer.empty()
+                    ? model.placement.devices[0].backend->make_kv_cache(shape, no_limit(), "a test")
+                    : SplitKvCache::make(model.placement, shape, no_limit(), "a test");
     ASSERT_TRUE(made.ok());
     cache = std::move(*made);
     auto scratch_made = Scratch::make(model, 64, 64, no_limit());
@@ -70,7 +81,10 @@ std::vector<Where> placements() {
                             {"experts_on_cpu", deferred_device, cpu_device, everywhere},
                             {"experts_on_deferred", cpu_device, deferred_device, everywhere},
                             {"experts_on_both", cpu_device, deferred_device, every_third},
+                            {"even_layers_on_cpu", deferred_device, cpu_device, nowhere, even},
+                            {"odd_layers_on_deferred", cpu_device, deferred_device, every_third, odd},
                             {"cuda_emulated", emulated_cuda_device, cpu_device, nowhere},
+                            {"cuda_emulated_last_layer", emulated_cuda_device, cpu_device, everywhere, even},
                             {"cuda_emulated_and_cpu", emulated_cuda_device, cpu_device, every_third}};
   if (named_device() != nullptr) {
     all.push_back({"named", named_device, cpu_device, nowhere});
@@ -170,7 +184,7 @@ TEST_P(Forward, ARowThatFailsLeavesTheOthers) {
                       .columns = model.config.hidden_size,
                       .data = reinterpret_cast<const std::byte*>(table.data())};
   const Tensor* const of = &tensor;
-  auto bound = model.placement.devices[0].backend->bind({&of, 1}, no_limit(), {});
+  auto bound = model.placement.devices[model.placement.of_embedding()].backend->bind({&of, 1}, no_limit(), {});
   ASSERT_TRUE(bound.ok());
   model.weights.embedding = bound->views[0];
   const std::vector<size_t> rows{1};
@@ -178,10 +192,45 @@ TEST_P(Forward, ARowThatFailsLeavesTheOthers) {
   const Status status = run({1, 2, 7}, {.rows = rows, .logits = logits.data()}, {go_on});
   EXPECT_EQ(status.code(), FINERMOE_ERROR_NOT_FINITE);
   EXPECT_NE(status.message().find("row 2"), std::string::npos) << status.message();
-  EXPECT_TRUE(scratch->main().row_error(0).ok());
-  EXPECT_TRUE(scratch->main().row_error(1).ok());
-  EXPECT_FALSE(scratch->main().row_error(2).ok());
+  EXPECT_TRUE(scratch->row_error(0).ok());
+  EXPECT_TRUE(scratch->row_error(1).ok());
+  EXPECT_FALSE(scratch->row_error(2).ok());
   EXPECT_TRUE(run({1, 2, 3}, {.rows = rows, .logits = logits.data()}, {go_on}).ok());
+}
+
+// The parts' heads are those of the whole, whichever layer a device has.
+TEST_P(Forward, ACacheIsReadWrittenCopiedAndMovedByHead) {
+  load(golden::source_root() + "/tests/data/shapes/finermoe-32-1-2-2");
+  const std::vector<size_t> rows{5};
+  std::vector<float> logits(model.config.vocab_size), again(logits.size());
+  ASSERT_TRUE(run({3, 1, 4, 1, 5, 9}, {.rows = rows, .logits = logits.data()}, {go_on}).ok());
+  const KvShape& shape = cache->shape();
+  std::vector<std::vector<std::byte>> vectors(shape.n_heads(), std::vector<std::byte>(6 * shape.vector_bytes()));
+  for (uint64_t head = 0; head < shape.n_heads(); head++) ASSERT_TRUE(cache->read(head, 0, 6, vectors[head]).ok());
+  EXPECT_NE(vectors.front(), vectors.back());
+
+  const std::unique_ptr<KvCache> first = std::move(cache);
+  load(golden::source_root() + "/tests/data/shapes/finermoe-32-1-2-2");
+  ASSERT_TRUE(run({7, 7, 7, 7, 7, 7}, {.rows = rows, .logits = again.data()}, {go_on}).ok());
+  for (uint64_t head = 0; head < shape.n_heads(); head++) ASSERT_TRUE(cache->write(head, 0, 6, vectors[head]).ok());
+  std::vector<std::byte> read(vectors[0].size());
+  for (uint64_t head = 0; head < shape.n_heads(); head++) {
+    ASSERT_TRUE(cache->read(head, 0, 6, read).ok());
+    EXPECT_EQ(read, vectors[head]) << head;
+  }
+  ASSERT_TRUE(cache->move_down(1, 6, 1, model.config.rope).ok());
+  for (uint64_t head = 0; head < shape.n_heads(); head++) {
+    ASSERT_TRUE(cache->read(head, 0, 1, std::span(read).first(shape.vector_bytes())).ok());
+    if (shape.kind_of(head) == KvKind::key) continue;  // keys are rotated too
+    const std::byte* const second = vectors[head].data() + shape.vector_bytes();
+    EXPECT_TRUE(std::equal(second, second + shape.vector_bytes(), read.data())) << head;
+  }
+  ASSERT_TRUE(cache->copy_prefix(*first, 6).ok());
+  for (uint64_t head = 0; head < shape.n_heads(); head++) {
+    ASSERT_TRUE(cache->read(head, 0, 6, read).ok());
+    EXPECT_EQ(read, vectors[head]) << head;
+  }
+  EXPECT_EQ(cache->bytes(), first->bytes());
 }
 
 }  // namespace

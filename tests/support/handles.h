@@ -115,6 +115,25 @@ inline std::vector<int32_t> instruction_sets() {
   return sets;
 }
 
+// Whether half the layers of models are on the CPU.
+inline bool test_divides_layers() { return std::getenv("FINERMOE_TEST_HALF_THE_LAYERS") != nullptr; }
+
+// A limit of weights with which about half of a model's layers, without their experts, are on the tests' device.
+inline uint64_t weights_of_half_the_layers(const std::string& path) {
+  auto config = make<ConfigHandle>([&](auto** out, auto** e) { return finermoe_config_open(path.c_str(), out, e); });
+  auto options = make<PlanOptions>([](auto** out, auto** e) { return finermoe_plan_options_create(out, e); });
+  const auto plan_for = [&](uint64_t memory) {
+    EXPECT_DONE(finermoe_plan_options_set_device(options.get(), std::getenv("FINERMOE_TEST_DEVICE_MODULE"),
+                                                 test_device(), memory, e));
+    finermoe_plan plan{};
+    plan.struct_size = sizeof plan;
+    EXPECT_DONE(finermoe_plan_compute(config.get(), options.get(), &plan, e));
+    return plan;
+  };
+  const finermoe_plan least = plan_for(1), most = plan_for(uint64_t{1} << 50);
+  return (least.device_weights + most.device_weights - most.device_routed) / 2;
+}
+
 // With the expert device of the tests.
 inline ModelOptions model_options(finermoe_runtime* runtime) {
   auto options = make<ModelOptions>([](auto** out, auto** e) { return finermoe_model_options_create(out, e); });
@@ -127,6 +146,9 @@ inline ModelHandle open_model(const std::string& path, finermoe_runtime* runtime
   if (runtime == nullptr && test_device() != nullptr) own = create_runtime(runtime_options());
   auto options = model_options(runtime != nullptr ? runtime : own.get());
   EXPECT_DONE(finermoe_model_options_set_copy(options.get(), copy, e));
+  if (test_divides_layers()) {
+    EXPECT_DONE(finermoe_model_options_set_device_weights(options.get(), weights_of_half_the_layers(path), e));
+  }
   return make<ModelHandle>(
       [&](auto** out, auto** e) { return finermoe_model_open(path.c_str(), options.get(), out, e); });
 }

@@ -111,7 +111,8 @@ class Config(ConfigInfo):
 
 @dataclass(frozen=True)
 class Plan:
-    """Bytes that a model and its sessions take, before anything is loaded. Weights are mapped, not allocated."""
+    """Bytes that a model and its sessions take, before anything is loaded. Weights are mapped, not allocated, except
+    those that a device copies."""
 
     weights_embeddings: int
     """Embedding and, where it is not tied, head."""
@@ -131,23 +132,45 @@ class Plan:
     scratch: int
     """Activations of the largest step, on all threads."""
     allocated_total: int
-    """kv_cache + scratch: what a memory limit is compared with."""
+    """kv_cache + scratch + device_weights: what a memory limit is compared with."""
     bytes_per_token: int
     """Weight bytes that decoding one token reads."""
     weights_every_token: int
     """Weights that every token reads, which should stay in memory."""
     memory_available: int
     """What this process could use at this moment."""
+    device_memory: int
+    """Of the device planned for: what was given, or all it has. 0 for one that uses the machine's memory, as are the
+    next six."""
+    device_weights: int
+    """Copies on the device: the device_weights of :class:`finermoe.Model`."""
+    device_total: int
+    """device_weights, and what the device has of kv_cache and scratch; more than device_memory if not even one layer
+    fits."""
+    device_layers: int
+    """Layers on the device, from the last; the CPU computes the others."""
+    device_moe_layers: int
+    """Of these, MoE layers whose routed experts are there too, from the last."""
+    device_routed: int
+    """Of weights_routed, the experts of these MoE layers."""
+    device_bytes_per_token: int
+    """Of bytes_per_token, what the device reads; the CPU reads the rest."""
+    host_weights: int
+    """Of weights_total, what the CPU uses, mapped."""
 
 
 def plan(model: Path | Config, *, sessions: int = 1, threads: int = 0, runtime: Runtime | None = None,
+         device: str | None = None, device_memory: int = 0, device_module: Path | None = None,
          **session: Unpack[PlanSessionOptions]) -> Plan:
     """Plans the memory of a model. Starts no thread and opens no device.
 
     :param model: a configuration, or what :class:`Config` is made from
     :param sessions: that live at once
     :param threads: that compute; 0: as many processors as this process may use
-    :param runtime: plans for its threads instead
+    :param runtime: plans for its threads and its device instead
+    :param device: plans for this device, which need not be here: "cuda:0"
+    :param device_memory: bytes of the device that the model and its sessions may take; 0: all it has
+    :param device_module: the shared library that has the device; None: it is found
     :param session: context_length, kv_dtype and chunk of every session
     """
     from .session import session_options
@@ -158,5 +181,7 @@ def plan(model: Path | Config, *, sessions: int = 1, threads: int = 0, runtime: 
     low.plan_options_set_threads(options, threads)
     if runtime is not None:
         low.plan_options_set_runtime(options, runtime._handle)
+    if device is not None:
+        low.plan_options_set_device(options, device_module, device, device_memory)
     config = model if isinstance(model, Config) else Config(model)
     return read(Plan, low.plan_compute(config._handle, options))

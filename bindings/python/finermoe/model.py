@@ -34,7 +34,10 @@ class Model(Closing):
     :param lock: weights that stay in memory while the model lives
     :param expert_budget: bytes of mapped routed experts that are in memory at most; 0: no limit
     :param prefetch: reading the chosen experts while the shared expert computes
-    :param expert_device: name of the device that holds and computes the routed experts; None: the runtime's
+    :param expert_device: name of the device that holds and computes the routed experts, or what device_weights leaves no
+        room for; None: the runtime's, or the CPU
+    :param device_weights: bytes of weights on the runtime's device at most, as a :class:`finermoe.Plan` says; 0: no
+        limit
     :param progress: True shows a bar; or a callable (phase, done, total)
     :param cancel: ends the opening
     """
@@ -42,7 +45,7 @@ class Model(Closing):
     def __init__(self, path: Path | None = None, *, fd: int | None = None, data: Buffer | None = None,
                  runtime: Runtime | None = None, copy: bool = False, verify: bool = False, lock: Lock = "none",
                  expert_budget: int = 0, prefetch: Prefetch = "auto", expert_device: str | None = None,
-                 progress: bool | Progress | None = None, cancel: Cancel | None = None,
+                 device_weights: int = 0, progress: bool | Progress | None = None, cancel: Cancel | None = None,
                  **options: Unpack[RuntimeOptions]) -> None:
         if (path is not None) + (fd is not None) + (data is not None) != 1:
             raise TypeError("a model is opened by one of path, fd and data")
@@ -57,6 +60,7 @@ class Model(Closing):
         low.model_options_set_expert_budget(settings, expert_budget)
         low.model_options_set_prefetch(settings, number_of("PREFETCH", prefetch))
         low.model_options_set_expert_device(settings, expert_device)
+        low.model_options_set_device_weights(settings, device_weights)
         low.model_options_set_progress(settings, called)
         low.model_options_set_cancel(settings, None if cancel is None else cancel._handle)
         self._data = data if data is None else memoryview(data)  # outlives all that is made from the model

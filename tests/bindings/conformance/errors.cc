@@ -44,6 +44,17 @@ bool do_before_a_session(const std::string& what, const Json& row) {
     call([&](auto** e) {
       return finermoe_upcycle_run(model_path(row).c_str(), out.c_str(), options.get(), nullptr, e);
     });
+  } else if (what == "plan_device") {
+    const auto options = create<PlanOptions>([](auto** out, auto** e) { return finermoe_plan_options_create(out, e); });
+    const std::string device = row["device"];
+    call([&](auto** e) {
+      return finermoe_plan_options_set_device(options.get(), nullptr, device.c_str(), row["bytes"], e);
+    });
+  } else if (what == "device_weights") {
+    const auto options =
+        create<ModelOptions>([](auto** out, auto** e) { return finermoe_model_options_create(out, e); });
+    call([&](auto** e) { return finermoe_model_options_set_device_weights(options.get(), row["bytes"], e); });
+    open(model_path(row), options.get());
   } else {
     return false;
   }

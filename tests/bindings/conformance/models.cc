@@ -76,11 +76,24 @@ Json plan(const Json& row) {
   call([&](auto** e) { return finermoe_plan_options_set_threads(options.get(), row["threads"], e); });
   const auto p = get<finermoe_plan>(
       [&](auto* out, auto** e) { return finermoe_plan_compute(config.get(), options.get(), out, e); });
-  return {{"weights_embeddings", p.weights_embeddings}, {"weights_attention", p.weights_attention},
-          {"weights_dense", p.weights_dense},           {"weights_shared", p.weights_shared},
-          {"weights_routed", p.weights_routed},         {"weights_router", p.weights_router},
-          {"weights_total", p.weights_total},           {"kv_cache", p.kv_cache},
-          {"bytes_per_token", p.bytes_per_token},       {"weights_every_token", p.weights_every_token}};
+  return {{"weights_embeddings", p.weights_embeddings},
+          {"weights_attention", p.weights_attention},
+          {"weights_dense", p.weights_dense},
+          {"weights_shared", p.weights_shared},
+          {"weights_routed", p.weights_routed},
+          {"weights_router", p.weights_router},
+          {"weights_total", p.weights_total},
+          {"kv_cache", p.kv_cache},
+          {"bytes_per_token", p.bytes_per_token},
+          {"weights_every_token", p.weights_every_token},
+          {"device_memory", p.device_memory},
+          {"device_weights", p.device_weights},
+          {"device_total", p.device_total},
+          {"device_layers", p.device_layers},
+          {"device_moe_layers", p.device_moe_layers},
+          {"device_routed", p.device_routed},
+          {"host_weights", p.host_weights},
+          {"device_bytes_per_token", p.device_bytes_per_token}};
 }
 
 Json system(const Json&) {

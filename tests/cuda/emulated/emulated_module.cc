@@ -3,11 +3,21 @@
 #include "cuda/cuda_device.h"
 #include "emulated_driver.h"
 
+namespace {
+
+finermoe::Result<finermoe::DeviceList> devices() {
+  FM_TRY(finermoe::cuda::start_driver(*emulated::driver()));
+  return finermoe::cuda::list_devices(emulated::driver(), "cuda-emulated");
+}
+
+std::shared_ptr<const finermoe::Device> device_to_plan_for(std::string_view name) {
+  return finermoe::cuda::device_elsewhere(name, "cuda-emulated");
+}
+
+}  // namespace
+
 extern "C" __attribute__((visibility("default"))) const finermoe::DeviceModule* finermoe_device_module() {
-  static const finermoe::DeviceModule module{FINERMOE_BUILD_ID, []() -> finermoe::Result<finermoe::DeviceList> {
-                                               FM_TRY(finermoe::cuda::start_driver(*emulated::driver()));
-                                               return finermoe::cuda::list_devices(emulated::driver(), "cuda-emulated");
-                                             }};
+  static const finermoe::DeviceModule module{FINERMOE_BUILD_ID, devices, device_to_plan_for};
   return &module;
 }
 

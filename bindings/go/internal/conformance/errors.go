@@ -43,6 +43,14 @@ func (r *runner) provoke(line *row) (err error) {
 			finermoe.GranularityInter(line.GI))
 	case "device":
 		_, err = finermoe.NewRuntime(finermoe.Device(line.Device))
+	case "plan_device":
+		err = r.planForDevice(line)
+	case "device_weights":
+		var limit uint64
+		if err := json.Unmarshal(line.Bytes, &limit); err != nil {
+			return err
+		}
+		_, err = finermoe.Open(r.modelPath(line), finermoe.DeviceWeights(limit))
 	case "isa":
 		_, err = finermoe.NewRuntime(finermoe.ISA(line.Value))
 	case "threads_of_executor":
@@ -50,6 +58,20 @@ func (r *runner) provoke(line *row) (err error) {
 	default:
 		return r.provokeWithModel(line)
 	}
+	return err
+}
+
+func (r *runner) planForDevice(line *row) error {
+	var memory uint64
+	if err := json.Unmarshal(line.Bytes, &memory); err != nil {
+		return err
+	}
+	config, err := finermoe.OpenConfig(r.modelPath(line))
+	if err != nil {
+		return err
+	}
+	defer config.Close()
+	_, err = config.Plan(finermoe.PlanDevice("", line.Device, memory))
 	return err
 }
 

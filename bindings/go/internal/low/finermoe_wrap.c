@@ -2082,6 +2082,110 @@ long long _wrap_Plan_MemoryAvailable_get_finermoe(struct finermoe_plan *_swig_go
 }
 
 
+long long _wrap_Plan_DeviceMemory_get_finermoe(struct finermoe_plan *_swig_go_0) {
+  struct finermoe_plan *arg1 = (struct finermoe_plan *) 0 ;
+  uint64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct finermoe_plan **)&_swig_go_0; 
+  
+  result = (uint64_t) ((arg1)->device_memory);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+long long _wrap_Plan_DeviceWeights_get_finermoe(struct finermoe_plan *_swig_go_0) {
+  struct finermoe_plan *arg1 = (struct finermoe_plan *) 0 ;
+  uint64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct finermoe_plan **)&_swig_go_0; 
+  
+  result = (uint64_t) ((arg1)->device_weights);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+long long _wrap_Plan_DeviceTotal_get_finermoe(struct finermoe_plan *_swig_go_0) {
+  struct finermoe_plan *arg1 = (struct finermoe_plan *) 0 ;
+  uint64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct finermoe_plan **)&_swig_go_0; 
+  
+  result = (uint64_t) ((arg1)->device_total);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+long long _wrap_Plan_DeviceLayers_get_finermoe(struct finermoe_plan *_swig_go_0) {
+  struct finermoe_plan *arg1 = (struct finermoe_plan *) 0 ;
+  uint64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct finermoe_plan **)&_swig_go_0; 
+  
+  result = (uint64_t) ((arg1)->device_layers);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+long long _wrap_Plan_DeviceMoeLayers_get_finermoe(struct finermoe_plan *_swig_go_0) {
+  struct finermoe_plan *arg1 = (struct finermoe_plan *) 0 ;
+  uint64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct finermoe_plan **)&_swig_go_0; 
+  
+  result = (uint64_t) ((arg1)->device_moe_layers);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+long long _wrap_Plan_DeviceRouted_get_finermoe(struct finermoe_plan *_swig_go_0) {
+  struct finermoe_plan *arg1 = (struct finermoe_plan *) 0 ;
+  uint64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct finermoe_plan **)&_swig_go_0; 
+  
+  result = (uint64_t) ((arg1)->device_routed);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+long long _wrap_Plan_DeviceBytesPerToken_get_finermoe(struct finermoe_plan *_swig_go_0) {
+  struct finermoe_plan *arg1 = (struct finermoe_plan *) 0 ;
+  uint64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct finermoe_plan **)&_swig_go_0; 
+  
+  result = (uint64_t) ((arg1)->device_bytes_per_token);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+long long _wrap_Plan_HostWeights_get_finermoe(struct finermoe_plan *_swig_go_0) {
+  struct finermoe_plan *arg1 = (struct finermoe_plan *) 0 ;
+  uint64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct finermoe_plan **)&_swig_go_0; 
+  
+  result = (uint64_t) ((arg1)->host_weights);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
 struct finermoe_plan *_wrap_new_Plan_finermoe() {
   struct finermoe_plan *result = 0 ;
   struct finermoe_plan *_swig_go_result;
@@ -2187,6 +2291,46 @@ char *_wrap_PlanOptionsSetThreads_finermoe(finermoe_plan_options *_swig_go_0, in
   
   result = (finermoe_status)finermoe_plan_options_set_threads(arg1,arg2,arg3);
   _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
+  return _swig_go_result;
+}
+
+
+char *_wrap_PlanOptionsSetDevice_finermoe(finermoe_plan_options *_swig_go_0, _gostring_ _swig_go_1, _gostring_ _swig_go_2, long long _swig_go_3) {
+  finermoe_plan_options *arg1 = (finermoe_plan_options *) 0 ;
+  char *arg2 = (char *) 0 ;
+  char *arg3 = (char *) 0 ;
+  uint64_t arg4 ;
+  finermoe_error **arg5 = (finermoe_error **) 0 ;
+  finermoe_status result;
+  char *_swig_go_result;
+  
+  
+  finermoe_error *fm_error = NULL;
+  arg5 = &fm_error;
+  
+  arg1 = (finermoe_plan_options *)_swig_go_0;
+  
+  arg2 = NULL;
+  if (_swig_go_1.n > 0) {
+    arg2 = (char *)malloc((size_t)_swig_go_1.n + 1);
+    memcpy((char *)arg2, _swig_go_1.p, (size_t)_swig_go_1.n);
+    ((char *)arg2)[_swig_go_1.n] = 0;
+  }
+  
+  
+  arg3 = NULL;
+  if (_swig_go_2.n > 0) {
+    arg3 = (char *)malloc((size_t)_swig_go_2.n + 1);
+    memcpy((char *)arg3, _swig_go_2.p, (size_t)_swig_go_2.n);
+    ((char *)arg3)[_swig_go_2.n] = 0;
+  }
+  
+  arg4 = (uint64_t)_swig_go_3; 
+  
+  result = (finermoe_status)finermoe_plan_options_set_device(arg1,(char const *)arg2,(char const *)arg3,arg4,arg5);
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
+  free((void *)arg2);
+  free((void *)arg3);
   return _swig_go_result;
 }
 
@@ -2405,6 +2549,26 @@ char *_wrap_ModelOptionsSetExpertDevice_finermoe(finermoe_model_options *_swig_g
   result = (finermoe_status)finermoe_model_options_set_expert_device(arg1,(char const *)arg2,arg3);
   _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   free((void *)arg2);
+  return _swig_go_result;
+}
+
+
+char *_wrap_ModelOptionsSetDeviceWeights_finermoe(finermoe_model_options *_swig_go_0, long long _swig_go_1) {
+  finermoe_model_options *arg1 = (finermoe_model_options *) 0 ;
+  uint64_t arg2 ;
+  finermoe_error **arg3 = (finermoe_error **) 0 ;
+  finermoe_status result;
+  char *_swig_go_result;
+  
+  
+  finermoe_error *fm_error = NULL;
+  arg3 = &fm_error;
+  
+  arg1 = (finermoe_model_options *)_swig_go_0;
+  arg2 = (uint64_t)_swig_go_1; 
+  
+  result = (finermoe_status)finermoe_model_options_set_device_weights(arg1,arg2,arg3);
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 

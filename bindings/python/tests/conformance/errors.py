@@ -47,6 +47,8 @@ ACTIONS: dict[str, Callable[[Row, pathlib.Path], object]] = {
     "quantize_existing": quantize_existing,
     "upcycle": lambda row, folder: finermoe.upcycle(model_path(row), folder / "out", g_i=row["g_i"]),
     "device": lambda row, folder: open_model(row, device=row["device"]),
+    "plan_device": lambda row, folder: finermoe.plan(model_path(row), device=row["device"], device_memory=row["bytes"]),
+    "device_weights": lambda row, folder: open_model(row, device_weights=row["bytes"]),
     "isa": lambda row, folder: open_model(row, isa=row["value"]),
     "threads_of_executor": lambda row, folder: finermoe.Runtime(executor=lambda n, task: None, threads=0),
     "similarity": lambda row, folder: open_model(row).expert_similarity(row["layer"]),

@@ -31,6 +31,15 @@ fn act(row: &Value) -> Result<()> {
     match field::<String>(row, "do")?.as_str() {
         "open" | "open_file" | "config" | "tokenizer" | "role" | "quantize_existing" | "upcycle" => act_on_files(row),
         "device" | "isa" | "threads_of_executor" | "memory_limit" => act_on_runtime(row),
+        "plan_device" => {
+            let plan = Config::open(model_path(row)?)?.plan();
+            plan.device(None, &field::<String>(row, "device")?, field(row, "bytes")?).compute()?;
+            Ok(())
+        }
+        "device_weights" => {
+            Model::builder(model_path(row)?).device_weights(field(row, "bytes")?).open()?;
+            Ok(())
+        }
         "encode_without_tokenizer" | "similarity" | "trace" | "option" | "stop" => act_on_model(row),
         _ => act_on_session(row),
     }

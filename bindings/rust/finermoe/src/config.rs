@@ -85,7 +85,13 @@ impl PlanBuilder {
         self.with(|options| options.set_threads(n_threads))
     }
 
-    /// The threads of a runtime that exists already.
+    /// A device, which need not be here, such as "cuda:0", and how many bytes of it the model and its sessions may take; 0:
+    /// all it has. `module` is the shared library that has it; `None`: it is found.
+    pub fn device(self, module: Option<&Path>, name: &str, memory: u64) -> Self {
+        self.with(|options| options.set_device(module, name, memory))
+    }
+
+    /// The threads and the device of a runtime that exists already.
     pub fn runtime(self, runtime: &Runtime) -> Self {
         self.with(|options| options.set_runtime(runtime.raw()))
     }

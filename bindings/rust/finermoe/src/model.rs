@@ -178,7 +178,13 @@ impl<'a> ModelBuilder<'a> {
         self.with(|options| options.set_prefetch(prefetch.to_c()))
     }
 
-    /// Name of the device that holds and computes the routed experts; the runtime's device by default.
+    /// Bytes of weights on the runtime's device at most, as a [`Plan`](crate::Plan) says; 0 (default): no limit.
+    pub fn device_weights(self, bytes: u64) -> Self {
+        self.with(|options| options.set_device_weights(bytes))
+    }
+
+    /// Name of the device that holds and computes the routed experts, or what `device_weights` leaves no room for; by
+    /// default the runtime's, or the CPU.
     pub fn expert_device(self, name: &str) -> Self {
         self.with(|options| options.set_expert_device(name))
     }

@@ -317,6 +317,24 @@ infos! {
         weights_every_token: u64,
         /// What this process could use at this moment, limits of its control groups included.
         memory_available: u64,
+        /// Of the device planned for: what was given, or all it has. 0 for one that uses the machine's memory, as are
+        /// the next six.
+        device_memory: u64,
+        /// Copies on the device, for [`device_weights`](crate::ModelBuilder::device_weights).
+        device_weights: u64,
+        /// `device_weights`, and what the device has of `kv_cache` and `scratch`; more than `device_memory` if not even
+        /// one layer fits.
+        device_total: u64,
+        /// Layers on the device, from the last; the CPU computes the others.
+        device_layers: u64,
+        /// Of these, MoE layers whose routed experts are there too, from the last.
+        device_moe_layers: u64,
+        /// Of `weights_routed`, the experts of these MoE layers.
+        device_routed: u64,
+        /// Of `bytes_per_token`, what the device reads; the CPU reads the rest.
+        device_bytes_per_token: u64,
+        /// Of `weights_total`, what the CPU uses, mapped.
+        host_weights: u64,
     }
 
     /// A tokenizer's special ids and size.

@@ -14,6 +14,7 @@ impl ModelOptions {
         set_verify(i32) = finermoe_model_options_set_verify;
         set_lock(i32) = finermoe_model_options_set_lock;
         set_expert_budget(u64) = finermoe_model_options_set_expert_budget;
+        set_device_weights(u64) = finermoe_model_options_set_device_weights;
         set_prefetch(i32) = finermoe_model_options_set_prefetch;
     }
 

@@ -144,6 +144,20 @@ impl PlanOptions {
     pub fn set_runtime(&mut self, runtime: &Runtime) -> Result<()> {
         check(|error| unsafe { sys::finermoe_plan_options_set_runtime(self.ptr(), runtime.ptr(), error) })
     }
+
+    pub fn set_device(&mut self, module: Option<&Path>, name: &str, memory: u64) -> Result<()> {
+        let module = module.map(c_path).transpose()?;
+        let name = c_text(name)?;
+        check(|error| unsafe {
+            sys::finermoe_plan_options_set_device(
+                self.ptr(),
+                text_pointer(module.as_deref()),
+                name.as_ptr(),
+                memory,
+                error,
+            )
+        })
+    }
 }
 
 impl Plan {

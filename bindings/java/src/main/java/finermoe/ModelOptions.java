@@ -109,9 +109,21 @@ public final class ModelOptions extends NativeObject {
   }
 
   /**
-   * Chooses the device that holds and computes the routed experts.
+   * Limits the weights on the runtime's device, as a {@link Plan} says; what has no room is computed by the expert
+   * device.
    *
-   * @param name null: the runtime's device
+   * @param bytes 0: no limit
+   * @return these options
+   */
+  public ModelOptions deviceWeights(long bytes) {
+    Native.modelOptionsSetDeviceWeights(this, bytes);
+    return this;
+  }
+
+  /**
+   * Chooses the device that holds and computes the routed experts, or what has no room on the runtime's device.
+   *
+   * @param name null: the runtime's device, or the CPU for what has no room there
    * @return these options
    */
   public ModelOptions expertDevice(String name) {

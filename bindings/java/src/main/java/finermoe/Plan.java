@@ -1,7 +1,8 @@
 package finermoe;
 
 /**
- * Bytes that a model and its sessions take, before anything is loaded. Weights are mapped, not allocated.
+ * Bytes that a model and its sessions take, before anything is loaded. Weights are mapped, not allocated, except those
+ * that a device copies.
  *
  * @param weightsEmbeddings embedding and, where it is not tied, head
  * @param weightsAttention with biases, and all norms
@@ -12,11 +13,21 @@ package finermoe;
  * @param weightsTotal all weights
  * @param kvCache the KV caches of all sessions
  * @param scratch activations of the largest step, on all threads
- * @param allocatedTotal kvCache + scratch: what a memory limit is compared with
+ * @param allocatedTotal kvCache + scratch + deviceWeights: what a memory limit is compared with
  * @param bytesPerToken weight bytes that decoding one token reads
  * @param weightsEveryToken the weights that every token reads, which should stay in memory; routed experts and
  *     an untied embedding may come and go
  * @param memoryAvailable what this process could use at this moment, limits of its control groups included
+ * @param deviceMemory of the device planned for: what was given, or all it has; 0 for one that uses the machine's
+ *     memory, as are the next six
+ * @param deviceWeights copies on the device, for {@link ModelOptions#deviceWeights(long)}
+ * @param deviceTotal deviceWeights, and what the device has of kvCache and scratch; more than deviceMemory if not even
+ *     one layer fits
+ * @param deviceLayers layers on the device, from the last; the CPU computes the others
+ * @param deviceMoeLayers of these, MoE layers whose routed experts are there too, from the last
+ * @param deviceRouted of weightsRouted, the experts of these MoE layers
+ * @param deviceBytesPerToken of bytesPerToken, what the device reads; the CPU reads the rest
+ * @param hostWeights of weightsTotal, what the CPU uses, mapped
  */
 public record Plan(
     long weightsEmbeddings,
@@ -31,7 +42,15 @@ public record Plan(
     long allocatedTotal,
     long bytesPerToken,
     long weightsEveryToken,
-    long memoryAvailable) {
+    long memoryAvailable,
+    long deviceMemory,
+    long deviceWeights,
+    long deviceTotal,
+    long deviceLayers,
+    long deviceMoeLayers,
+    long deviceRouted,
+    long deviceBytesPerToken,
+    long hostWeights) {
 
   static Plan of(NativePlan info) {
     return new Plan(
@@ -47,6 +66,14 @@ public record Plan(
         info.getAllocatedTotal(),
         info.getBytesPerToken(),
         info.getWeightsEveryToken(),
-        info.getMemoryAvailable());
+        info.getMemoryAvailable(),
+        info.getDeviceMemory(),
+        info.getDeviceWeights(),
+        info.getDeviceTotal(),
+        info.getDeviceLayers(),
+        info.getDeviceMoeLayers(),
+        info.getDeviceRouted(),
+        info.getDeviceBytesPerToken(),
+        info.getHostWeights());
   }
 }

@@ -1,5 +1,7 @@
 package finermoe;
 
+import java.nio.file.Path;
+
 /**
  * What a host intends to run, for {@link Config#plan(PlanOptions)}.
  *
@@ -56,7 +58,20 @@ public final class PlanOptions extends NativeObject {
   }
 
   /**
-   * Plans for the threads of a runtime that exists already.
+   * Plans for a device, which need not be here.
+   *
+   * @param module the shared library that has it; null: it is found
+   * @param name such as "cuda:0"
+   * @param memory bytes of it that the model and its sessions may take; 0: all it has
+   * @return these options
+   */
+  public PlanOptions device(Path module, String name, long memory) {
+    Native.planOptionsSetDevice(this, module, name, memory);
+    return this;
+  }
+
+  /**
+   * Plans for the threads and the device of a runtime that exists already.
    *
    * @param runtime looked at and not kept
    * @return these options

@@ -12,6 +12,7 @@ import finermoe.GenerationOptions;
 import finermoe.Message;
 import finermoe.Model;
 import finermoe.ModelOptions;
+import finermoe.PlanOptions;
 import finermoe.RuntimeOptions;
 import finermoe.Session;
 import finermoe.Tokenizer;
@@ -56,6 +57,10 @@ final class ErrorRows {
       case "upcycle" -> Checkpoints.upcycle(row.path(), row.folder().resolve("out"),
           UpcycleOptions.preset(null).shape(row.number("g_i"), 0, 0, 0, 0), null);
       case "device" -> open(row, RuntimeOptions.create().device(row.text("device")));
+      case "plan_device" -> row.keep(Config.open(row.path())).plan(
+          PlanOptions.create().device(null, row.text("device"), row.number("bytes")));
+      case "device_weights" -> row.keep(Model.open(row.path(),
+          ModelOptions.create().deviceWeights(row.number("bytes"))));
       case "isa" -> open(row, Unnamed.isa(RuntimeOptions.create(), row.number("value")));
       case "threads_of_executor" -> open(row, RuntimeOptions.create().executor(Runnable::run, 0));
       case "memory_limit" -> open(row, RuntimeOptions.create().memoryLimit(row.number("bytes")));

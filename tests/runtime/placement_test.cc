@@ -1,0 +1,181 @@
+// What is on which device: plans for a device's memory, models that keep to them, and devices of other machines.
+#include <cmath>
+
+#include "../support/golden.h"
+#include "../support/handles.h"
+
+namespace {
+
+const char* const module = std::getenv("FINERMOE_TEST_DEVICE_MODULE");
+const std::string model_path = golden::trained("tiny-wordnet-finermoe");
+const std::vector<int32_t> prompt{5, 6, 7, 8, 9, 10};
+
+finermoe_plan plan_for(const char* device, uint64_t memory, const std::string& path = model_path) {
+  auto config = make<ConfigHandle>([&](auto** out, auto** e) { return finermoe_config_open(path.c_str(), out, e); });
+  auto options = make<PlanOptions>([](auto** out, auto** e) { return finermoe_plan_options_create(out, e); });
+  EXPECT_DONE(finermoe_plan_options_set_threads(options.get(), 1, e));
+  EXPECT_DONE(finermoe_plan_options_set_device(options.get(), module, device, memory, e));
+  finermoe_plan plan{};
+  plan.struct_size = sizeof plan;
+  EXPECT_DONE(finermoe_plan_compute(config.get(), options.get(), &plan, e));
+  return plan;
+}
+Failure refusal_to_plan(const char* device, uint64_t memory) {
+  auto options = make<PlanOptions>([](auto** out, auto** e) { return finermoe_plan_options_create(out, e); });
+  return failure_of(
+      [&](finermoe_error** e) { return finermoe_plan_options_set_device(options.get(), module, device, memory, e); });
+}
+
+RuntimeHandle runtime_on(const char* device) {
+  auto options = make<RuntimeOptions>([](auto** out, auto** e) { return finermoe_runtime_options_create(out, e); });
+  EXPECT_DONE(finermoe_runtime_options_set_threads(options.get(), 1, e));
+  EXPECT_DONE(finermoe_runtime_options_set_device(options.get(), device, e));
+  EXPECT_DONE(finermoe_runtime_options_set_device_module(options.get(), module, e));
+  return create_runtime(options);
+}
+uint64_t used(const RuntimeHandle& runtime) {
+  finermoe_runtime_info info{};
+  info.struct_size = sizeof info;
+  EXPECT_DONE(finermoe_runtime_get_info(runtime.get(), &info, e));
+  return info.memory_used;
+}
+ModelOptions options_within(const RuntimeHandle& runtime, uint64_t weights, const char* expert_device = nullptr) {
+  auto options = make<ModelOptions>([](auto** out, auto** e) { return finermoe_model_options_create(out, e); });
+  EXPECT_DONE(finermoe_model_options_set_runtime(options.get(), runtime.get(), e));
+  EXPECT_DONE(finermoe_model_options_set_device_weights(options.get(), weights, e));
+  EXPECT_DONE(finermoe_model_options_set_expert_device(options.get(), expert_device, e));
+  return options;
+}
+ModelHandle open_within(const RuntimeHandle& runtime, uint64_t weights, const std::string& path = model_path) {
+  const auto options = options_within(runtime, weights);
+  return make<ModelHandle>(
+      [&](auto** out, auto** e) { return finermoe_model_open(path.c_str(), options.get(), out, e); });
+}
+Failure refusal_to_open(const RuntimeHandle& runtime, uint64_t weights, const char* expert_device = nullptr) {
+  const auto options = options_within(runtime, weights, expert_device);
+  finermoe_model* none = nullptr;
+  const Failure failure =
+      failure_of([&](finermoe_error** e) { return finermoe_model_open(model_path.c_str(), options.get(), &none, e); });
+  EXPECT_EQ(none, nullptr);
+  return failure;
+}
+std::vector<float> logits_of(const ModelHandle& model) {
+  auto session = open_session(model.get());
+  EXPECT_DONE(finermoe_session_append(session.get(), prompt.data(), prompt.size(), FINERMOE_LOGITS_ALL, nullptr, e));
+  return all_logits(session.get());
+}
+
+// All plans of a model, from the smallest to the largest, with the least memory of each.
+std::vector<finermoe_plan> plans(const char* device, const std::string& path = model_path) {
+  std::vector<finermoe_plan> all{plan_for(device, 1, path)};
+  const finermoe_plan whole = plan_for(device, uint64_t{1} << 40, path);
+  while (all.back().device_weights < whole.device_weights) {
+    uint64_t too_little = all.back().device_total, enough = whole.device_total;
+    while (enough - too_little > 1) {
+      const uint64_t middle = too_little + (enough - too_little) / 2;
+      (plan_for(device, middle, path).device_weights > all.back().device_weights ? enough : too_little) = middle;
+    }
+    all.push_back(plan_for(device, enough, path));
+  }
+  return all;
+}
+
+TEST(Placement, APlanFillsTheMemoryOfADevice) {
+  const std::vector<finermoe_plan> all = plans("deferred");
+  const size_t n_layers = 4;
+  ASSERT_EQ(all.size(), 2 * n_layers);  // one layer to all of them, then their experts
+  for (size_t i = 0; i < all.size(); i++) {
+    SCOPED_TRACE(i);
+    const finermoe_plan& plan = all[i];
+    EXPECT_EQ(plan.device_layers, std::min(i + 1, n_layers));
+    EXPECT_EQ(plan.device_moe_layers, i < n_layers ? 0 : i + 1 - n_layers);
+    EXPECT_EQ(plan.device_routed, plan.weights_routed / n_layers * plan.device_moe_layers);
+    EXPECT_EQ(plan.device_total <= plan.device_memory, i > 0);
+    EXPECT_EQ(plan.allocated_total, plan.kv_cache + plan.scratch + plan.device_weights);
+    EXPECT_LE(plan.device_bytes_per_token, plan.bytes_per_token);
+    EXPECT_EQ(plan.device_bytes_per_token == plan.bytes_per_token, i == all.size() - 1);
+    EXPECT_EQ(plan.host_weights == 0, i == all.size() - 1);
+    if (i == 0) continue;
+    EXPECT_EQ(plan.device_memory, plan.device_total);  // not a byte more than it needs
+    EXPECT_GT(plan.device_weights, all[i - 1].device_weights);
+    EXPECT_GT(plan.device_bytes_per_token, all[i - 1].device_bytes_per_token);
+    EXPECT_LT(plan.host_weights, all[i - 1].host_weights);
+  }
+}
+
+TEST(Placement, WhatAPlanSaysIsWhatAModelTakes) {
+  const std::vector<float> on_cpu = logits_of(open_model(model_path));
+  for (const finermoe_plan& plan : plans("deferred")) {
+    SCOPED_TRACE(plan.device_weights);
+    const auto runtime = runtime_on("deferred");
+    const uint64_t before = used(runtime);
+    const auto model = open_within(runtime, plan.device_weights);
+    const uint64_t with_headers = used(runtime) - before, headers = with_headers - plan.device_weights;
+    EXPECT_LT(headers, 200'000u);  // of the files, which a plan does not know
+    const auto session = open_session(model.get());
+    EXPECT_EQ(used(runtime) - before - headers, plan.allocated_total);
+    const std::vector<float> logits = logits_of(model);
+    ASSERT_EQ(logits.size(), on_cpu.size());
+    for (size_t i = 0; i < logits.size(); i++) ASSERT_NEAR(logits[i], on_cpu[i], 1e-4 + 1e-4 * std::fabs(on_cpu[i]));
+    EXPECT_EQ(plan_for("deferred", plan.device_total).device_weights, plan.device_weights);
+  }
+}
+
+TEST(Placement, ATiedEmbeddingIsOnBothSidesOfTheLayers) {
+  const std::string path = golden::source_root() + "/tests/data/shapes/dense-tied";
+  const std::vector<float> on_cpu = logits_of(open_model(path));
+  for (const finermoe_plan& plan : plans("deferred", path)) {
+    const auto model = open_within(runtime_on("deferred"), plan.device_weights, path);
+    const std::vector<float> logits = logits_of(model);
+    for (size_t i = 0; i < logits.size(); i++) ASSERT_NEAR(logits[i], on_cpu[i], 1e-4 + 1e-4 * std::fabs(on_cpu[i]));
+  }
+}
+
+TEST(Placement, ALimitThatCannotBeKeptIsRefused) {
+  const auto runtime = runtime_on("deferred");
+  const uint64_t least = plan_for("deferred", 1).device_weights;
+  const Failure too_little = refusal_to_open(runtime, least - 1);
+  EXPECT_EQ(too_little.code, FINERMOE_ERROR_DEVICE_MEMORY);
+  EXPECT_EQ(too_little.expected, "at least " + std::to_string(least) + " bytes");
+  EXPECT_EQ(too_little.found, std::to_string(least - 1) + " bytes");
+  EXPECT_EQ(refusal_to_open(runtime, least, "deferred").code, FINERMOE_ERROR_INVALID_ARGUMENT);
+  EXPECT_EQ(refusal_to_open(runtime_on("cpu"), least).code, FINERMOE_ERROR_INVALID_ARGUMENT);
+  EXPECT_FALSE(logits_of(open_within(runtime, least)).empty());
+}
+
+TEST(Placement, APlanNeedsAMemoryThatIsKnown) {
+  EXPECT_EQ(refusal_to_plan("cpu", 1).code, FINERMOE_ERROR_INVALID_ARGUMENT);
+  EXPECT_EQ(refusal_to_plan("deferred:7", 1).code, FINERMOE_ERROR_UNSUPPORTED);
+  const finermoe_plan on_cpu = plan_for(nullptr, 0);
+  EXPECT_EQ(on_cpu.device_memory, 0u);
+  EXPECT_EQ(on_cpu.device_weights, 0u);
+  EXPECT_EQ(on_cpu.host_weights, on_cpu.weights_total);
+  EXPECT_GT(plan_for("deferred", 0).device_memory, plan_for("deferred", 0).device_total);  // all that it has
+}
+
+// NVIDIA's module plans for its devices wherever they are.
+TEST(Placement, ADeviceOfAnotherMachine) {
+  const char* const cuda = std::getenv("FINERMOE_TEST_CUDA_MODULE");
+  if (cuda == nullptr) GTEST_SKIP() << "libfinermoe_cuda was not built: there is no nvcc";
+  auto config =
+      make<ConfigHandle>([&](auto** out, auto** e) { return finermoe_config_open(model_path.c_str(), out, e); });
+  auto options = make<PlanOptions>([](auto** out, auto** e) { return finermoe_plan_options_create(out, e); });
+  for (const char* name : {"cuda:31", "cuda:GPU-1b4e28ba"}) {
+    EXPECT_DONE(finermoe_plan_options_set_device(options.get(), cuda, name, 1'000'000'000, e));
+    finermoe_plan plan{};
+    plan.struct_size = sizeof plan;
+    EXPECT_DONE(finermoe_plan_compute(config.get(), options.get(), &plan, e));
+    EXPECT_EQ(plan.device_memory, 1'000'000'000u);
+    EXPECT_EQ(plan.device_layers, 4u);
+    const auto set = [&](const char* device, uint64_t memory) {
+      return failure_of(
+          [&](finermoe_error** e) { return finermoe_plan_options_set_device(options.get(), cuda, device, memory, e); });
+    };
+    EXPECT_EQ(set(name, 0).code, FINERMOE_ERROR_INVALID_ARGUMENT);
+    for (const char* no_name : {"cuda", "cuda:", "cuda:x", "cuda:1x", "cuda:0,cuda:1", "gpu:0"}) {
+      EXPECT_NE(set(no_name, 1).code, FINERMOE_OK) << no_name;
+    }
+  }
+}
+
+}  // namespace
