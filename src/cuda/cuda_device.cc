@@ -79,7 +79,7 @@ class CudaDevice final : public Device {
     return std::shared_ptr<Backend>(std::make_shared<CudaBackend>(std::move(context)));
   }
   uint64_t step_bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t) const override {
-    return StepMemory::bytes(config, n_rows, n_positions);
+    return CudaStep::bytes(config, n_rows, n_positions);
   }
   uint64_t kv_cache_bytes(const KvShape& shape) const override { return CudaKvCache::bytes(shape); }
 

@@ -23,6 +23,7 @@ struct Matrix {
   const std::byte* data;
   DType dtype;
   uint32_t rows, columns;
+  bool operator==(const Matrix&) const = default;
 };
 
 // A row's cache: its first head, and how heads lie.
@@ -34,6 +35,7 @@ struct KvView {
 // The matrices of an expert, or of an FFN alone.
 struct Ffn {
   Matrix gate, up, down;
+  bool operator==(const Ffn&) const = default;
 };
 
 // A token and the factor of its expert's output.
@@ -73,6 +75,7 @@ struct StoreKv {
   const uint32_t* positions;  // [n]
   const KvView* caches;       // [n]
   uint32_t n, n_heads, n_kv_heads, head_size, layer;
+  bool operator==(const StoreKv&) const = default;
 };
 // Adds biases, rotates queries and keys, and puts keys and values into the rows' caches.
 int enqueue_store_kv(void* stream, const StoreKv& task);
@@ -88,6 +91,7 @@ struct Attend {
   float scale;
   float *partial_out, *partial_max, *partial_sum;  // [n, n_heads, most_splits, d], [n, n_heads, most_splits], the same
   float* out;                                      // [n, n_heads * d]
+  bool operator==(const Attend&) const = default;
 };
 // Into how many splits a row that sees this many positions is divided.
 constexpr uint32_t splits_of(uint32_t n_positions) {
@@ -108,6 +112,7 @@ struct ChooseExperts {
   int32_t* groups;            // [n, G_O], or null
   int32_t* not_finite;        // [n] in: -1; out: the row's first non-finite logit, if any
   uint32_t n;
+  bool operator==(const ChooseExperts&) const = default;
 };
 int enqueue_choose_experts(void* stream, const ChooseExperts& task);
 
@@ -133,6 +138,7 @@ struct FfnTask {
   float* out;  // [n, hidden]
 
   constexpr uint32_t n_assignments() const { return n * experts_per_token; }
+  bool operator==(const FfnTask&) const = default;
 };
 // Of any route of so many assignments.
 template <class N>
