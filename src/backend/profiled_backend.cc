@@ -100,6 +100,14 @@ class ProfiledStep final : public Step {
     timed(Profile::linear, bytes_of(head), macs_of(head) * n, [&] { step_->logits(x, head, n, out); });
   }
 
+  bool choose(DevicePtr<const float> x, const WeightView& head, size_t n, uint64_t n_choosable,
+              std::span<const TokenChoice> choices, ChosenToken* out) override {
+    bool chooses = false;
+    timed(Profile::linear, bytes_of(head), macs_of(head) * n,
+          [&] { chooses = step_->choose(x, head, n, n_choosable, choices, out); });
+    return chooses;
+  }
+
   void add(DevicePtr<const float> x, size_t n_values, DevicePtr<float> out) override { step_->add(x, n_values, out); }
   void upload(std::span<const std::byte> from, DevicePtr<std::byte> to) override { step_->upload(from, to); }
   void download(DevicePtr<const std::byte> from, std::span<std::byte> to) override { step_->download(from, to); }

@@ -243,6 +243,41 @@ void CudaStep::logits(DevicePtr<const float> x, const WeightView& head, size_t n
   }
 }
 
+// The choices are written and copied once a pass: `choose` is the last that a pass asks for.
+bool CudaStep::choose(DevicePtr<const float> x, const WeightView& head, size_t n, uint64_t n_choosable,
+                      std::span<const TokenChoice> choices, ChosenToken* out) {
+  if (memory_.n_logits < head.rows) return false;  // they come in parts
+  const auto is_covered = [&](const TokenChoice& choice) {
+    const bool has_few = n_choosable <= most_candidates || choice.top_k <= head.rows / run_length / 2;
+    return choice.temperature == 0 || (has_few && std::isfinite(1 / choice.temperature));
+  };
+  if (!std::all_of(choices.begin(), choices.end(), is_covered)) return false;
+  for (size_t i = 0; i < n; i++) {
+    memory_.choices_on_host[i] = choices[i];
+    if (choices[i].top_k >= head.rows) memory_.choices_on_host[i].top_k = 0;
+  }
+  enqueue(enqueue_copy_to_device, &context_->driver(), memory_.choices, memory_.choices_on_host,
+          n * sizeof(TokenChoice));
+  const size_t at_once = std::min<size_t>(memory_.n_logits / head.rows, most_few_rows);
+  for (size_t row = 0; row < n; row += at_once) {
+    const size_t count = std::min(at_once, n - row);
+    linear(x + row * head.columns, head, count, false, DevicePtr(memory_.logits));
+    const ChooseTokens task{.logits = memory_.logits,
+                            .choices = memory_.choices + row,
+                            .maxima = memory_.maxima,
+                            .choosable_maxima = memory_.choosable_maxima,
+                            .sums = memory_.sums,
+                            .weights = memory_.weights,
+                            .out = memory_.chosen + row,
+                            .n = narrow(count),
+                            .vocab = narrow(head.rows),
+                            .n_choosable = narrow(n_choosable)};
+    enqueue(enqueue_choose_tokens, task);
+  }
+  Step::download(DevicePtr<const ChosenToken>(memory_.chosen), std::span(out, n));
+  return true;
+}
+
 void CudaStep::upload(std::span<const std::byte> from, DevicePtr<std::byte> to) {
   if (from.empty()) return;
   if (is_listing_) launch_list();  // `from` may change as soon as this returns

@@ -35,6 +35,8 @@ class CudaStep final : public Step {
                  DevicePtr<float> out) override;
   void add(DevicePtr<const float> x, size_t n_values, DevicePtr<float> out) override;
   void logits(DevicePtr<const float> x, const WeightView& head, size_t n, float* out) override;
+  bool choose(DevicePtr<const float> x, const WeightView& head, size_t n, uint64_t n_choosable,
+              std::span<const TokenChoice> choices, ChosenToken* out) override;
   void upload(std::span<const std::byte> from, DevicePtr<std::byte> to) override;
   void download(DevicePtr<const std::byte> from, std::span<std::byte> to) override;
   Status wait() override;

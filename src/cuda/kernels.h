@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "backend/token_choice.h"
 #include "cuda/kv_layout.h"
 
 namespace finermoe::cuda {
@@ -153,6 +154,26 @@ int enqueue_activate(void* stream, const FfnTask& task);
 int enqueue_project(void* stream, const FfnTask& task);
 // x[i] = 1 / (1 + exp(-x[i]))                                              x [n]
 int enqueue_sigmoid(void* stream, uint32_t n, float* x);
+
+constexpr uint32_t run_length = 256;        // logits that are looked at together
+constexpr uint32_t most_candidates = 2048;  // that are weighed against each other, of any number of logits
+
+struct ChooseTokens {
+  const float* logits;         // [n, vocab]
+  const TokenChoice* choices;  // [n]
+  // Of each run of logits, scratch [n, n_runs()]: the largest, the largest below n_choosable, the sum of exponentials,
+  // and that of weights where it is needed
+  float *maxima, *choosable_maxima;
+  double *sums, *weights;
+  ChosenToken* out;  // [n]
+  uint32_t n, vocab, n_choosable;
+
+  constexpr uint32_t n_runs() const { return (vocab + run_length - 1) / run_length; }
+  bool operator==(const ChooseTokens&) const = default;
+};
+// Chooses a token for each row, or leaves it to the host; 1 / temperature is finite. With more than most_candidates
+// ids, a larger top_k than half of n_runs() is likely to be left to the host.
+int enqueue_choose_tokens(void* stream, const ChooseTokens& task);
 
 struct MoveDown {
   KvView cache;

@@ -50,6 +50,14 @@ StepMemory::Bytes StepMemory::place(uintptr_t device, uintptr_t host, const Conf
   n_logits = n_rows == 1 ? std::min(config.vocab_size, logits_of_one_row)
                          : std::min(n_rows, rows_of_logits) * config.vocab_size;
   on_device.put(logits, n_logits);
+  on_device.put(choices, n_rows);
+  in_host.put(choices_on_host, n_rows);
+  on_device.put(chosen, n_rows);
+  const uint64_t n_runs = std::min(n_rows, rows_of_logits) * ((config.vocab_size + run_length - 1) / run_length);
+  on_device.put(maxima, n_runs);
+  on_device.put(choosable_maxima, n_runs);
+  on_device.put(sums, n_runs);
+  on_device.put(weights, n_runs);
   staging_bytes = n_logits * sizeof(float);
   in_host.put(staging, staging_bytes);
   on_device.put(gate_scale, n_rows);

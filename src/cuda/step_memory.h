@@ -37,6 +37,11 @@ class StepMemory {
   float *k = nullptr, *v = nullptr;  // [n_rows, n_kv_heads * d]
   float* logits = nullptr;           // [n_logits]
   uint64_t n_logits = 0;
+  // Of choosing among these logits, with the arrays of ChooseTokens
+  TokenChoice *choices = nullptr, *choices_on_host = nullptr;  // [n_rows]
+  ChosenToken* chosen = nullptr;                               // [n_rows]
+  float *maxima = nullptr, *choosable_maxima = nullptr;
+  double *sums = nullptr, *weights = nullptr;
   std::byte* staging = nullptr;  // [staging_bytes] of the host, pinned: what a pass of few rows brings to the host
   uint64_t staging_bytes = 0;
   float* gate_scale = nullptr;        // [n_rows] of the shared expert
