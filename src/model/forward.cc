@@ -61,11 +61,14 @@ Result<bool> choose(const Model& model, const Readout& readout, size_t n, Pass& 
   }
   FM_TRY(pass.wait(n));
   const auto is_left = [&](size_t row) { return row < n_rows && readout.chosen[row].id < 0; };
+  bool are_chosen = true;
   for (size_t begin = 0, end; begin < n_rows; begin = end) {
     for (end = begin + 1; is_left(begin) && is_left(end);) end++;
-    if (is_left(begin)) step.logits(x + begin * h, head, end - begin, readout.logits + begin * vocab);
+    if (!is_left(begin)) continue;
+    are_chosen = false;
+    step.logits(x + begin * h, head, end - begin, readout.logits + begin * vocab);
   }
-  FM_TRY(pass.wait(n));
+  if (!are_chosen) FM_TRY(pass.wait(n));
   return true;
 }
 

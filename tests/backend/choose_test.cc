@@ -1,7 +1,9 @@
 // A token chosen by a device is the one that the sampler chooses from the same logits, with the same random number, and
 // its probability has the same bits; or the device leaves the row to the host.
-#include "../backend/support.h"
+#include <numeric>
+
 #include "sampling/sampler.h"
+#include "support.h"
 
 namespace finermoe {
 namespace {
@@ -153,6 +155,38 @@ TEST_P(Choosing, TiesFallAsTheSamplersDo) {
     }
     for (const Setting& setting : settings) try_all(rows, vocab, setting, 3);
     for (const double p : {0.25, 0.5, 0.75}) try_all(rows, vocab, {1, 0, p, 0}, 3);
+  }
+}
+
+// Random numbers, and masses of top-p, within an ulp of where another token begins: sums in another order do not show.
+TEST_P(Choosing, WhereRoundingDecidesTheHostDoes) {
+  for (const uint64_t vocab : {900, 3000}) {
+    const std::vector<float> logits = random_floats(vocab, 5, 2);
+    const float largest = *std::max_element(logits.begin(), logits.end());
+    std::vector<double> weights;
+    for (const float logit : logits) weights.push_back(std::exp(double(logit - largest)));
+    const double total = std::accumulate(weights.begin(), weights.end(), 0.0);
+    auto backend = device();
+    Chooser chooser(*backend, 8, vocab);
+    double sum = 0;
+    size_t n_left = 0, n_wrong = 0, n_all = 0;
+    for (size_t id = 0; id < vocab; id++) {
+      sum += weights[id];
+      if (id % (vocab / 20) != 0) continue;
+      std::vector<TokenChoice> choices;
+      for (int ulps = -4; ulps < 4; ulps++)
+        choices.push_back({.temperature = 1, .random = sum / total + ulps * 0x1p-53});
+      const auto found = chooser.choose(std::vector(8, logits), vocab, choices);
+      for (size_t row = 0; row < 8 && found; row++) {
+        Distribution distribution;
+        distribution.assign(logits, largest, 1, 0);
+        n_left += (*found)[row].id == -1;
+        n_wrong += (*found)[row].id != -1 && (*found)[row].id != distribution.draw(choices[row].random);
+        n_all++;
+      }
+    }
+    EXPECT_EQ(0u, n_wrong) << "of " << n_all;
+    EXPECT_TRUE(GetParam().name != "cuda_emulated" || n_left == n_all) << n_left << " of " << n_all;
   }
 }
 

@@ -150,6 +150,51 @@ TEST_F(CudaGraphs, ATokenIsOneLaunch) {
   EXPECT_EQ(0u, after.copies - before.copies);
 }
 
+// With whatever options: they are in the pass's own memory. Logits stay on the device, but for a row that is left to
+// the host.
+TEST_F(CudaGraphs, AChosenTokenIsOneLaunchToo) {
+  LoadedModel on;
+  Sequence sequence{on.make_cache()};
+  const uint64_t vocab = on.model.config.vocab_size;
+  const auto go_on = [] { return Status(); };
+  const size_t last = 0;
+  KvCache* const of = sequence.cache.get();
+  const uint32_t session = 0;
+  std::vector<float> logits(vocab);
+  uint64_t n_choosable = vocab;
+  const auto choose = [&](const TokenChoice& choice) {
+    const auto token = static_cast<int32_t>(sequence.length * 7 % vocab);
+    const uint32_t position = sequence.length++;
+    ChosenToken chosen;
+    std::fill(logits.begin(), logits.end(), NAN);
+    const Status status = forward(on.model, {{&token, 1}, {&position, 1}, {&session, 1}, {&of, 1}}, Precision::exact,
+                                  {.rows = {&last, 1},
+                                   .logits = logits.data(),
+                                   .choices = {&choice, 1},
+                                   .n_choosable = n_choosable,
+                                   .chosen = &chosen},
+                                  *on.scratch, {go_on});
+    EXPECT_TRUE(status.ok()) << status.message();
+    return chosen;
+  };
+  for (int i = 0; i < 2; i++) choose({});
+  const emulated::Calls before = emulated::calls();
+  for (const TokenChoice& choice : {TokenChoice{},
+                                    {.temperature = 0.7, .random = 0.3},
+                                    {.temperature = 1, .top_k = 3, .top_p = 0.9, .random = 0.8}}) {
+    EXPECT_LE(0, choose(choice).id);
+    EXPECT_TRUE(std::isnan(logits[0]));
+  }
+  const emulated::Calls after = emulated::calls();
+  EXPECT_EQ(3u, after.graphs - before.graphs);
+  EXPECT_EQ(0u, after.graphs_made - before.graphs_made);
+  EXPECT_EQ(0u, after.kernels - before.kernels);
+  EXPECT_EQ(0u, after.copies - before.copies);
+  n_choosable = 0;
+  EXPECT_EQ(-1, choose({}).id);
+  EXPECT_FALSE(std::isnan(logits[0]));
+}
+
 TEST_F(CudaGraphs, SessionsThatAlternateHaveTheirOwnBits) {
   LoadedModel on;
   Sequence alone{on.make_cache()};

@@ -83,15 +83,6 @@ struct Row {
   TokenChoice choice;
   unsigned n_runs, vocab, n_choosable;
 
-  __device__ Row(const ChooseTokens& task, unsigned row)
-      : choice(task.choices[row]), n_runs(task.n_runs()), vocab(task.vocab), n_choosable(task.n_choosable) {
-    const size_t first = size_t{row} * n_runs;
-    logits = task.logits + size_t{row} * vocab;
-    maxima = task.maxima + first;
-    choosable_maxima = task.choosable_maxima + first;
-    sums = task.sums + first;
-    weights = task.weights + first;
-  }
   __device__ bool is_greedy() const { return choice.temperature == 0; }
   __device__ bool has_few() const { return n_choosable <= most_candidates; }
   // Whether the sum of all weights is needed, and there are too many for one block.
@@ -101,6 +92,20 @@ struct Row {
   // Whether one number chooses among all of them.
   __device__ bool has_no_filter() const { return needs_sum() && choice.top_p == 1; }
 };
+
+__device__ Row row_of(const ChooseTokens& task, unsigned row) {
+  const unsigned n_runs = task.n_runs();
+  const size_t first = size_t{row} * n_runs;
+  return {task.logits + size_t{row} * task.vocab,
+          task.maxima + first,
+          task.choosable_maxima + first,
+          task.sums + first,
+          task.weights + first,
+          task.choices[row],
+          n_runs,
+          task.vocab,
+          task.n_choosable};
+}
 
 // A warp finds the largest of a run, and the largest that can be chosen; NaN if one is NaN.
 __global__ void __launch_bounds__(n_threads) find_maxima(ChooseTokens task) {
@@ -145,7 +150,7 @@ __global__ void __launch_bounds__(n_threads) sum_exponentials(ChooseTokens task)
 
 // A warp adds up the weights of a run, where their sum is needed.
 __global__ void __launch_bounds__(n_threads) sum_weights(ChooseTokens task) {
-  const Row row(task, blockIdx.y);
+  const Row row = row_of(task, blockIdx.y);
   if (!row.needs_sum()) return;
   const unsigned run = blockIdx.x * n_warps + threadIdx.x / warp_size;
   if (run >= row.n_runs) return;
@@ -376,7 +381,7 @@ __device__ double sum_of_all(const Row& row, float largest) {
 // A block chooses for one row.
 __global__ void __launch_bounds__(n_threads) choose_tokens(ChooseTokens task) {
   __shared__ Shared shared;
-  const Row row(task, blockIdx.x);
+  const Row row = row_of(task, blockIdx.x);
   ChosenToken& out = task.out[blockIdx.x];
   if (threadIdx.x == 0) {
     shared.n_found[0] = shared.is_unsure[0] = 0;
