@@ -39,6 +39,8 @@ struct RaggedBatch {
   std::span<const uint32_t> sessions;   // [n] index into caches
   std::span<KvCache* const> caches;
   size_t n() const { return tokens.size(); }
+  // TOKEN_OUT_OF_RANGE for an id outside the vocabulary.
+  Status check_ids(uint64_t vocab_size) const;
 };
 
 struct AttentionShape {

@@ -101,7 +101,7 @@ class CpuStep final : public Step {
 
   const Kernels& kernels_;
   const std::shared_ptr<ThreadPool> pool_;
-  const float attention_factor_;  // of the rotary cosines and sines
+  const Rope rope_;
   const RouterShape router_;
   const uint64_t head_size_, vocab_size_;
   const StepMemory memory_;

@@ -32,14 +32,14 @@ CudaStep::CudaStep(std::shared_ptr<const Context> context, const Config& config,
       head_size_(config.head_size),
       vocab_size_(config.vocab_size),
       queries_per_key_(narrow(config.n_heads / config.n_kv_heads)),
-      attention_factor_(static_cast<float>(config.rope.attention_factor)),
+      rope_(config.rope),
       memory_(std::move(memory)),
       stream_(std::move(stream)),
       graphs_(std::move(graphs)),
       frequencies_(config.head_size / 2),
       tables_(memory_.n_tables) {
   activations_ = memory_.activations;
-  config.rope.frequencies(config.head_size, frequencies_);
+  rope_.frequencies(head_size_, frequencies_);
 }
 
 Result<std::unique_ptr<CudaStep>> CudaStep::make(const std::shared_ptr<const Context>& context, const Config& config,
@@ -74,13 +74,7 @@ void CudaStep::put_attention_rows(const RaggedBatch& batch) {
 }
 
 Status CudaStep::begin(const RaggedBatch& batch, Precision) {
-  for (const int32_t token : batch.tokens) {
-    if (token < 0 || static_cast<uint64_t>(token) >= vocab_size_) {
-      return Status(FINERMOE_ERROR_TOKEN_OUT_OF_RANGE,
-                    format_text("token id ", token, " is outside the vocabulary of ", vocab_size_),
-                    format_text("0 to ", vocab_size_ - 1), format_text(token));
-    }
-  }
+  FM_TRY(batch.check_ids(vocab_size_));
   if (code_ != success) std::fill(tables_.begin(), tables_.end(), Table{});  // not all that was enqueued was copied
   for (Table& table : tables_) table.is_used = false;
   code_ = success;
@@ -101,14 +95,8 @@ void CudaStep::put_pass(const RaggedBatch& batch) {
   std::copy(batch.tokens.begin(), batch.tokens.end(), host_pass_.tokens);
   std::copy(batch.positions.begin(), batch.positions.end(), host_pass_.positions);
   std::fill_n(host_pass_.not_finite, n, -1);
-  const size_t half = head_size_ / 2;
-  for (size_t row = 0; row < n_; row++) {
-    for (size_t i = 0; i < half; i++) {
-      const float angle = static_cast<float>(host_pass_.positions[row]) * frequencies_[i];
-      host_pass_.cos[row * half + i] = std::cos(angle) * attention_factor_;
-      host_pass_.sin[row * half + i] = std::sin(angle) * attention_factor_;
-    }
-    if (batch.caches.empty()) continue;
+  rope_.rotations(frequencies_, batch.positions, host_pass_.cos, host_pass_.sin);
+  for (size_t row = 0; row < n_ && !batch.caches.empty(); row++) {
     host_pass_.caches[row] = static_cast<const CudaKvCache*>(batch.caches[batch.sessions[row]])->view();
   }
   put_attention_rows(batch);

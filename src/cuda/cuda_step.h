@@ -89,7 +89,7 @@ class CudaStep final : public Step {
   const RouterShape router_;
   const uint64_t head_size_, vocab_size_;
   const uint32_t queries_per_key_;  // query heads that share a key-value head
-  const float attention_factor_;    // of the rotary cosines and sines
+  const Rope rope_;
   const StepMemory memory_;
   const Stream stream_;
   Graphs graphs_;
