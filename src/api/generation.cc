@@ -151,6 +151,7 @@ int32_t finermoe_generation_get_logits(const finermoe_generation* generation, fl
     if (!g.prepared()) {
       return Status(FINERMOE_ERROR_STATE, "the next token's logits are not computed: call finermoe_generation_prepare");
     }
+    FM_TRY(g.fetch_logits());
     return put(g.logits(), logits, capacity, needed);
   });
 }
@@ -164,6 +165,7 @@ int32_t finermoe_generation_set_logits(finermoe_generation* generation, const fl
     }
     const uint64_t vocab = g.session()->model()->config().vocab_size;
     FM_TRY(require_range(static_cast<double>(n_logits), n_logits == vocab, "n_logits", "the size of the vocabulary"));
+    FM_TRY(g.fetch_logits());  // probabilities are those of the model's own
     g.set_logits({logits, n_logits});
     return {};
   });

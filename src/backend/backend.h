@@ -14,6 +14,7 @@
 
 #include "backend/device_ptr.h"
 #include "backend/kv_cache.h"
+#include "backend/token_choice.h"
 #include "base/allocation.h"
 #include "base/dtype.h"
 #include "base/progress.h"
@@ -38,6 +39,8 @@ struct RaggedBatch {
   std::span<const uint32_t> sessions;   // [n] index into caches
   std::span<KvCache* const> caches;
   size_t n() const { return tokens.size(); }
+  // TOKEN_OUT_OF_RANGE for an id outside the vocabulary.
+  Status check_ids(uint64_t vocab_size) const;
 };
 
 struct AttentionShape {
@@ -153,6 +156,14 @@ class Step {
 
   // x W^T in the host's memory, available after wait().                   x [n, columns], out [n, rows]
   virtual void logits(DevicePtr<const float> x, const WeightView& head, size_t n, float* out) = 0;
+
+  // For each row a token of the logits x W^T, among the ids below n_choosable; `out` is available after wait(). What is
+  // chosen, and the numbers beside it, are to the bit what Sampler and LogProbabilities (sampling/sampler.h) have for
+  // the same logits: what the device cannot decide so, it leaves to the host, row by row. False where it leaves all:
+  // then nothing is done.
+  //                                                                       x [n, columns], choices, out [n]
+  virtual bool choose(DevicePtr<const float> x, const WeightView& head, size_t n, uint64_t n_choosable,
+                      std::span<const TokenChoice> choices, ChosenToken* out) = 0;
 
   // Copies to the device; and to the host, available after wait().
   virtual void upload(std::span<const std::byte> from, DevicePtr<std::byte> to) = 0;

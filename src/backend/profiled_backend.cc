@@ -100,6 +100,14 @@ class ProfiledStep final : public Step {
     timed(Profile::linear, bytes_of(head), macs_of(head) * n, [&] { step_->logits(x, head, n, out); });
   }
 
+  bool choose(DevicePtr<const float> x, const WeightView& head, size_t n, uint64_t n_choosable,
+              std::span<const TokenChoice> choices, ChosenToken* out) override {
+    const Stopwatch watch;
+    if (!step_->choose(x, head, n, n_choosable, choices, out)) return false;
+    record(Profile::linear, watch, bytes_of(head), macs_of(head) * n);
+    return true;
+  }
+
   void add(DevicePtr<const float> x, size_t n_values, DevicePtr<float> out) override { step_->add(x, n_values, out); }
   void upload(std::span<const std::byte> from, DevicePtr<std::byte> to) override { step_->upload(from, to); }
   void download(DevicePtr<const std::byte> from, std::span<std::byte> to) override { step_->download(from, to); }
@@ -117,6 +125,9 @@ class ProfiledStep final : public Step {
   void timed(Profile::Operation operation, uint64_t bytes, uint64_t macs, Work&& work) {
     const Stopwatch watch;
     work();
+    record(operation, watch, bytes, macs);
+  }
+  void record(Profile::Operation operation, const Stopwatch& watch, uint64_t bytes, uint64_t macs) {
     const Status done = step_->wait();
     static_cast<void>(done);  // the pass gets the error from its own wait()
     profile_->add(operation, watch.seconds(), bytes, macs);

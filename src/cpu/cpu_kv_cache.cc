@@ -1,6 +1,5 @@
 #include "cpu/cpu_kv_cache.h"
 
-#include <cmath>
 #include <cstring>
 #include <vector>
 
@@ -29,13 +28,8 @@ Status CpuKvCache::copy_prefix(const KvCache& from, size_t n) {
 
 Status CpuKvCache::move_down(size_t begin, size_t end, size_t n, const Rope& rope) {
   const uint64_t d = shape().head_size, half = d / 2, n_heads = shape().n_heads();
-  std::vector<float> frequencies(half);
-  rope.frequencies(d, frequencies);
-  std::vector<std::pair<float, float>> turn(half);  // cosine and sine of the angle to rotate back
-  for (size_t i = 0; i < half; i++) {
-    const double angle = static_cast<double>(n) * static_cast<double>(frequencies[i]);
-    turn[i] = {static_cast<float>(std::cos(angle)), static_cast<float>(std::sin(angle))};
-  }
+  std::vector<float> cos(half), sin(half);
+  rope.turns_back(d, n, cos, sin);
   // One for each head, so that the tasks allocate nothing.
   std::vector<std::byte> vectors(n_heads * layout_.vector_bytes());
   std::vector<float> keys(n_heads * d);
@@ -48,8 +42,8 @@ Status CpuKvCache::move_down(size_t begin, size_t end, size_t n, const Rope& rop
         layout_.decode(kind, head(index), from, key);
         for (size_t i = 0; i < half; i++) {
           const float x = key[i], y = key[i + half];
-          key[i] = x * turn[i].first + y * turn[i].second;
-          key[i + half] = y * turn[i].first - x * turn[i].second;
+          key[i] = x * cos[i] + y * sin[i];
+          key[i + half] = y * cos[i] - x * sin[i];
         }
         layout_.encode(key, vector);
       } else {

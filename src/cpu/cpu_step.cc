@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <cstring>
 
 #include "backend/select_experts.h"
@@ -19,14 +18,14 @@ CpuStep::CpuStep(const Kernels& kernels, std::shared_ptr<ThreadPool> pool, const
     : Step(n_rows, n_positions),
       kernels_(kernels),
       pool_(std::move(pool)),
-      attention_factor_(static_cast<float>(config.rope.attention_factor)),
+      rope_(config.rope),
       router_(config.router),
       head_size_(config.head_size),
       vocab_size_(config.vocab_size),
       memory_(std::move(memory)) {
   activations_ = memory_.activations;
   caches_.reserve(n_rows);
-  config.rope.frequencies(config.head_size, {memory_.rope_frequencies, config.head_size / 2});
+  rope_.frequencies(head_size_, {memory_.rope_frequencies, config.head_size / 2});
 }
 
 Result<std::unique_ptr<CpuStep>> CpuStep::make(const Kernels& kernels, std::shared_ptr<ThreadPool> pool,
@@ -38,13 +37,7 @@ Result<std::unique_ptr<CpuStep>> CpuStep::make(const Kernels& kernels, std::shar
 }
 
 Status CpuStep::begin(const RaggedBatch& batch, Precision precision) {
-  for (const int32_t token : batch.tokens) {
-    if (token < 0 || static_cast<uint64_t>(token) >= vocab_size_) {
-      return Status(FINERMOE_ERROR_TOKEN_OUT_OF_RANGE,
-                    format_text("token id ", token, " is outside the vocabulary of ", vocab_size_),
-                    format_text("0 to ", vocab_size_ - 1), format_text(token));
-    }
-  }
+  FM_TRY(batch.check_ids(vocab_size_));
   n_ = batch.n();
   precision_ = precision;
   std::copy(batch.tokens.begin(), batch.tokens.end(), memory_.tokens);
@@ -54,14 +47,7 @@ Status CpuStep::begin(const RaggedBatch& batch, Precision precision) {
   caches_.clear();
   for (const KvCache* cache : batch.caches) caches_.push_back(static_cast<const CpuKvCache*>(cache));
 
-  const size_t half = head_size_ / 2;
-  for (size_t row = 0; row < n_; row++) {
-    for (size_t i = 0; i < half; i++) {
-      const float angle = static_cast<float>(memory_.positions[row]) * memory_.rope_frequencies[i];
-      memory_.rope_cos[row * half + i] = std::cos(angle) * attention_factor_;
-      memory_.rope_sin[row * half + i] = std::sin(angle) * attention_factor_;
-    }
-  }
+  rope_.rotations({memory_.rope_frequencies, head_size_ / 2}, batch.positions, memory_.rope_cos, memory_.rope_sin);
   pool_step_.emplace(*pool_);
   return {};
 }

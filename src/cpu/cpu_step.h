@@ -36,6 +36,10 @@ class CpuStep final : public Step {
                  DevicePtr<float> out) override;
   void add(DevicePtr<const float> x, size_t n_values, DevicePtr<float> out) override;
   void logits(DevicePtr<const float> x, const WeightView& head, size_t n, float* out) override;
+  bool choose(DevicePtr<const float>, const WeightView&, size_t, uint64_t, std::span<const TokenChoice>,
+              ChosenToken*) override {
+    return false;  // logits are in the host's memory anyway
+  }
   void upload(std::span<const std::byte> from, DevicePtr<std::byte> to) override;
   void download(DevicePtr<const std::byte> from, std::span<std::byte> to) override;
   Status wait() override { return {}; }  // every operation is done when it returns
@@ -97,7 +101,7 @@ class CpuStep final : public Step {
 
   const Kernels& kernels_;
   const std::shared_ptr<ThreadPool> pool_;
-  const float attention_factor_;  // of the rotary cosines and sines
+  const Rope rope_;
   const RouterShape router_;
   const uint64_t head_size_, vocab_size_;
   const StepMemory memory_;

@@ -65,7 +65,7 @@ class AnyCudaDevice : public Device {
  public:
   bool copies_weights() const override { return true; }
   uint64_t step_bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t) const override {
-    return StepMemory::bytes(config, n_rows, n_positions);
+    return CudaStep::bytes(config, n_rows, n_positions);
   }
   uint64_t kv_cache_bytes(const KvShape& shape) const override { return CudaKvCache::bytes(shape); }
 };

@@ -1,6 +1,5 @@
 #include "cuda/cuda_kv_cache.h"
 
-#include <cmath>
 #include <cstring>
 #include <vector>
 
@@ -50,13 +49,8 @@ Status CudaKvCache::copy_prefix(const KvCache& from, size_t n) {
 
 Status CudaKvCache::move_down(size_t begin, size_t end, size_t n, const Rope& rope) {
   const uint64_t half = shape().head_size / 2;
-  std::vector<float> frequencies(half), angles(2 * half);  // cosines and sines of the angle back
-  rope.frequencies(shape().head_size, frequencies);
-  for (size_t i = 0; i < half; i++) {
-    const double angle = static_cast<double>(n) * static_cast<double>(frequencies[i]);
-    angles[i] = static_cast<float>(std::cos(angle));
-    angles[half + i] = static_cast<float>(std::sin(angle));
-  }
+  std::vector<float> angles(2 * half);
+  rope.turns_back(shape().head_size, n, std::span(angles).first(half), std::span(angles).last(half));
   const Address place = memory_.address() + bytes_of_heads(shape());
   const auto* const on_device = reinterpret_cast<const float*>(static_cast<uintptr_t>(place));
   const MoveDown task{.cache = view(),

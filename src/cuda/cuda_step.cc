@@ -1,8 +1,8 @@
 #include "cuda/cuda_step.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
-#include <cstring>
 
 #include "backend/select_experts.h"
 
@@ -11,6 +11,13 @@ namespace {
 
 uint32_t narrow(uint64_t value) { return static_cast<uint32_t>(value); }
 
+int enqueue_copy_to_device(void* stream, const Driver* driver, const void* to, const void* from, size_t bytes) {
+  return driver->copy_to_device(reinterpret_cast<uintptr_t>(to), from, bytes, stream);
+}
+int enqueue_copy_to_host(void* stream, const Driver* driver, void* to, const void* from, size_t bytes) {
+  return driver->copy_to_host(to, reinterpret_cast<uintptr_t>(from), bytes, stream);
+}
+
 }  // namespace
 
 Matrix matrix_of(const WeightView& view) {
@@ -18,20 +25,21 @@ Matrix matrix_of(const WeightView& view) {
 }
 
 CudaStep::CudaStep(std::shared_ptr<const Context> context, const Config& config, size_t n_rows, uint64_t n_positions,
-                   StepMemory memory, Stream stream)
+                   StepMemory memory, Stream stream, Graphs graphs)
     : Step(n_rows, n_positions),
       context_(std::move(context)),
       router_(config.router),
       head_size_(config.head_size),
       vocab_size_(config.vocab_size),
       queries_per_key_(narrow(config.n_heads / config.n_kv_heads)),
-      attention_factor_(static_cast<float>(config.rope.attention_factor)),
+      rope_(config.rope),
       memory_(std::move(memory)),
       stream_(std::move(stream)),
+      graphs_(std::move(graphs)),
       frequencies_(config.head_size / 2),
       tables_(memory_.n_tables) {
   activations_ = memory_.activations;
-  config.rope.frequencies(config.head_size, frequencies_);
+  rope_.frequencies(head_size_, frequencies_);
 }
 
 Result<std::unique_ptr<CudaStep>> CudaStep::make(const std::shared_ptr<const Context>& context, const Config& config,
@@ -43,10 +51,15 @@ Result<std::unique_ptr<CudaStep>> CudaStep::make(const std::shared_ptr<const Con
         format_text("CUDA: head size ", config.head_size, " is not supported; the largest is ", most_head_size),
         format_text("up to ", most_head_size), format_text(config.head_size));
   }
-  FM_ASSIGN(auto memory, StepMemory::make(context, config, n_rows, n_positions, std::move(account)));
+  FM_ASSIGN(auto memory, StepMemory::make(context, config, n_rows, n_positions, account));
   FM_ASSIGN(Stream stream, Stream::make(context));
+  FM_ASSIGN(Graphs graphs, Graphs::make(context, config, std::move(account)));
   return std::unique_ptr<CudaStep>(
-      new CudaStep(context, config, n_rows, n_positions, std::move(memory), std::move(stream)));
+      new CudaStep(context, config, n_rows, n_positions, std::move(memory), std::move(stream), std::move(graphs)));
+}
+
+uint64_t CudaStep::bytes(const Config& config, size_t n_rows, uint64_t n_positions) {
+  return StepMemory::bytes(config, n_rows, n_positions) + Graphs::bytes(config);
 }
 
 // Cuts the rows into blocks of one session each.
@@ -56,56 +69,53 @@ void CudaStep::put_attention_rows(const RaggedBatch& batch) {
   for (size_t begin = 0, end; begin < n_; begin = end) {
     end = begin + 1;
     while (end < n_ && end - begin < most && batch.sessions[end] == batch.sessions[begin]) end++;
-    memory_.on_host.attention_rows[n_attention_blocks_++] = {narrow(begin), narrow(end - begin)};
+    host_pass_.attention_rows[n_attention_blocks_++] = {narrow(begin), narrow(end - begin)};
   }
 }
 
 Status CudaStep::begin(const RaggedBatch& batch, Precision) {
-  for (const int32_t token : batch.tokens) {
-    if (token < 0 || static_cast<uint64_t>(token) >= vocab_size_) {
-      return Status(FINERMOE_ERROR_TOKEN_OUT_OF_RANGE,
-                    format_text("token id ", token, " is outside the vocabulary of ", vocab_size_),
-                    format_text("0 to ", vocab_size_ - 1), format_text(token));
-    }
-  }
+  FM_TRY(batch.check_ids(vocab_size_));
   if (code_ != success) std::fill(tables_.begin(), tables_.end(), Table{});  // not all that was enqueued was copied
+  for (Table& table : tables_) table.is_used = false;
   code_ = success;
   n_ = batch.n();
-  const PassArrays& host = memory_.on_host;
-  std::copy(batch.tokens.begin(), batch.tokens.end(), host.tokens);
-  std::copy(batch.positions.begin(), batch.positions.end(), host.positions);
-  std::fill_n(host.not_finite, n_rows(), -1);
-  const size_t half = head_size_ / 2;
-  for (size_t row = 0; row < n_; row++) {
-    for (size_t i = 0; i < half; i++) {
-      const float angle = static_cast<float>(host.positions[row]) * frequencies_[i];
-      host.cos[row * half + i] = std::cos(angle) * attention_factor_;
-      host.sin[row * half + i] = std::sin(angle) * attention_factor_;
-    }
-    if (batch.caches.empty()) continue;
-    host.caches[row] = static_cast<const CudaKvCache*>(batch.caches[batch.sessions[row]])->view();
+  graphs_.forget_commands();
+  is_listing_ = n_ > 0 && n_ <= most_few_rows;
+  downloads_.clear();
+  n_staged_ = 0;
+  put_pass(batch);
+  enqueue(enqueue_copy_to_device, &context_->driver(), pass_.tokens, host_pass_.tokens, pass_.bytes);
+  return {};
+}
+
+void CudaStep::put_pass(const RaggedBatch& batch) {
+  const size_t n = n_ > 0 ? n_ : n_rows();  // without rows, operations say how many they have
+  pass_ = PassArrays(memory_.pass, n, head_size_);
+  host_pass_ = PassArrays(memory_.pass_on_host, n, head_size_);
+  std::copy(batch.tokens.begin(), batch.tokens.end(), host_pass_.tokens);
+  std::copy(batch.positions.begin(), batch.positions.end(), host_pass_.positions);
+  std::fill_n(host_pass_.not_finite, n, -1);
+  rope_.rotations(frequencies_, batch.positions, host_pass_.cos, host_pass_.sin);
+  for (size_t row = 0; row < n_ && !batch.caches.empty(); row++) {
+    host_pass_.caches[row] = static_cast<const CudaKvCache*>(batch.caches[batch.sessions[row]])->view();
   }
   put_attention_rows(batch);
-  enqueue([&](StreamHandle stream) {
-    return context_->driver().copy_to_device(reinterpret_cast<uintptr_t>(memory_.pass.tokens), host.tokens,
-                                             memory_.pass_bytes, stream);
-  });
-  return {};
+}
+
+void CudaStep::launch_list() {
+  is_listing_ = false;
+  call_now([&](StreamHandle stream) { return graphs_.launch(stream); });
 }
 
 void CudaStep::embed(const WeightView& table, DevicePtr<float> out) {
   if (n_ == 0) return;
-  enqueue([&](StreamHandle s) {
-    return enqueue_embed(s, memory_.pass.tokens, matrix_of(table), narrow(n_), out.address());
-  });
+  enqueue(enqueue_embed, pass_.tokens, matrix_of(table), narrow(n_), out.address());
 }
 
 void CudaStep::rms_norm(DevicePtr<const float> x, const WeightView& weight, double eps, size_t n,
                         DevicePtr<float> out) {
   if (n == 0) return;
-  enqueue([&](StreamHandle s) {
-    return enqueue_rms_norm(s, x.address(), matrix_of(weight), static_cast<float>(eps), narrow(n), out.address());
-  });
+  enqueue(enqueue_rms_norm, x.address(), matrix_of(weight), static_cast<float>(eps), narrow(n), out.address());
 }
 
 void CudaStep::qkv(DevicePtr<const float> x, const QkvWeights& weights, const AttentionShape& shape, uint64_t layer,
@@ -113,7 +123,7 @@ void CudaStep::qkv(DevicePtr<const float> x, const QkvWeights& weights, const At
   if (n_ == 0) return;
   const uint32_t n = narrow(n_);
   const auto project = [&](const WeightView& weight, float* out) {
-    enqueue([&](StreamHandle s) { return enqueue_linear(s, x.address(), matrix_of(weight), n, false, false, out); });
+    enqueue(enqueue_linear, x.address(), matrix_of(weight), n, false, false, out);
   };
   project(weights.q, q_out.address());
   project(weights.k, memory_.k);
@@ -124,32 +134,32 @@ void CudaStep::qkv(DevicePtr<const float> x, const QkvWeights& weights, const At
                      .q_bias = matrix_of(weights.q_bias),
                      .k_bias = matrix_of(weights.k_bias),
                      .v_bias = matrix_of(weights.v_bias),
-                     .cos = memory_.pass.cos,
-                     .sin = memory_.pass.sin,
-                     .positions = memory_.pass.positions,
-                     .caches = memory_.pass.caches,
+                     .cos = pass_.cos,
+                     .sin = pass_.sin,
+                     .positions = pass_.positions,
+                     .caches = pass_.caches,
                      .n = n,
                      .n_heads = narrow(shape.n_heads),
                      .n_kv_heads = narrow(shape.n_kv_heads),
                      .head_size = narrow(shape.head_size),
                      .layer = narrow(layer)};
-  enqueue([&](StreamHandle s) { return enqueue_store_kv(s, task); });
+  enqueue(enqueue_store_kv, task);
 }
 
 void CudaStep::attention(DevicePtr<const float> q, const AttentionShape& shape, uint64_t layer, DevicePtr<float> out) {
   if (n_ == 0) return;
   const uint32_t window = narrow(std::min<uint64_t>(shape.window, UINT32_MAX / 2));
-  uint32_t n_splits = 1;
+  uint32_t n_splits = 1;  // rounded up, so that a pass differs from the one before it only now and then
   for (size_t row = 0; row < n_ && n_ <= most_split_rows; row++) {
-    const uint32_t n_positions = memory_.on_host.positions[row] + 1;
+    const uint32_t n_positions = host_pass_.positions[row] + 1;
     // A block's other rows see at most that many positions more.
     const uint32_t seen = window == 0 ? n_positions : std::min(n_positions, window + attention_queries);
     n_splits = std::max(n_splits, splits_of(seen));
   }
   const Attend task{.q = q.address(),
-                    .caches = memory_.pass.caches,
-                    .positions = memory_.pass.positions,
-                    .rows = memory_.pass.attention_rows,
+                    .caches = pass_.caches,
+                    .positions = pass_.positions,
+                    .rows = pass_.attention_rows,
                     .n_rows = narrow(n_),
                     .n_blocks = n_attention_blocks_,
                     .n_heads = narrow(shape.n_heads),
@@ -157,29 +167,26 @@ void CudaStep::attention(DevicePtr<const float> q, const AttentionShape& shape, 
                     .head_size = narrow(shape.head_size),
                     .layer = narrow(layer),
                     .window = window,
-                    .most_splits = std::min(n_splits, memory_.n_splits),
+                    .most_splits = std::min(std::bit_ceil(n_splits), memory_.n_splits),
                     .scale = 1.0f / std::sqrt(static_cast<float>(shape.head_size)),
                     .partial_out = memory_.partial_out,
                     .partial_max = memory_.partial_max,
                     .partial_sum = memory_.partial_sum,
                     .out = out.address()};
-  enqueue([&](StreamHandle s) { return enqueue_attention(s, task); });
+  enqueue(enqueue_attention, task);
 }
 
 void CudaStep::linear(DevicePtr<const float> x, const WeightView& weight, size_t n, bool accumulate,
                       DevicePtr<float> out) {
   if (n == 0) return;
-  enqueue([&](StreamHandle s) {
-    return enqueue_linear(s, x.address(), matrix_of(weight), narrow(n), accumulate, false, out.address());
-  });
+  enqueue(enqueue_linear, x.address(), matrix_of(weight), narrow(n), accumulate, false, out.address());
 }
 
 void CudaStep::route(DevicePtr<const float> x, const RouterWeights& weights, const RouterShape& shape, size_t n,
                      const Route& route) {
   if (n == 0) return;
   const auto multiply = [&](const WeightView& weight, float* out) {
-    enqueue(
-        [&](StreamHandle s) { return enqueue_linear(s, x.address(), matrix_of(weight), narrow(n), false, true, out); });
+    enqueue(enqueue_linear, x.address(), matrix_of(weight), narrow(n), false, true, out);
   };
   multiply(weights.gate, route.logits.address());
   if (shape.separate) multiply(weights.concat_gate, memory_.group_logits);
@@ -196,14 +203,14 @@ void CudaStep::route(DevicePtr<const float> x, const RouterWeights& weights, con
                            .experts = route.experts.address(),
                            .weights = route.weights.address(),
                            .groups = route.groups.address(),
-                           .not_finite = memory_.pass.not_finite,
+                           .not_finite = pass_.not_finite,
                            .n = narrow(n)};
-  enqueue([&](StreamHandle s) { return enqueue_choose_experts(s, task); });
+  enqueue(enqueue_choose_experts, task);
 }
 
 void CudaStep::add(DevicePtr<const float> x, size_t n_values, DevicePtr<float> out) {
   if (n_values == 0) return;
-  enqueue([&](StreamHandle s) { return enqueue_add(s, x.address(), n_values, out.address()); });
+  enqueue(enqueue_add, x.address(), n_values, out.address());
 }
 
 void CudaStep::logits(DevicePtr<const float> x, const WeightView& head, size_t n, float* out) {
@@ -224,29 +231,72 @@ void CudaStep::logits(DevicePtr<const float> x, const WeightView& head, size_t n
   }
 }
 
+// The choices are written and copied once a pass: `choose` is the last that a pass asks for.
+bool CudaStep::choose(DevicePtr<const float> x, const WeightView& head, size_t n, uint64_t n_choosable,
+                      std::span<const TokenChoice> choices, ChosenToken* out) {
+  if (memory_.n_logits < head.rows) return false;  // they come in parts
+  const auto is_covered = [&](const TokenChoice& choice) {
+    const bool has_few = n_choosable <= most_candidates || choice.top_k <= head.rows / run_length / 2;
+    return choice.temperature == 0 || (has_few && std::isfinite(1 / choice.temperature));
+  };
+  if (!std::all_of(choices.begin(), choices.end(), is_covered)) return false;
+  for (size_t i = 0; i < n; i++) {
+    memory_.choices_on_host[i] = choices[i];
+    if (choices[i].top_k >= head.rows) memory_.choices_on_host[i].top_k = 0;
+  }
+  enqueue(enqueue_copy_to_device, &context_->driver(), memory_.choices, memory_.choices_on_host,
+          n * sizeof(TokenChoice));
+  const size_t at_once = std::min<size_t>(memory_.n_logits / head.rows, most_few_rows);
+  for (size_t row = 0; row < n; row += at_once) {
+    const size_t count = std::min(at_once, n - row);
+    linear(x + row * head.columns, head, count, false, DevicePtr(memory_.logits));
+    const ChooseTokens task{.logits = memory_.logits,
+                            .choices = memory_.choices + row,
+                            .maxima = memory_.maxima,
+                            .choosable_maxima = memory_.choosable_maxima,
+                            .sums = memory_.sums,
+                            .weights = memory_.weights,
+                            .out = memory_.chosen + row,
+                            .n = narrow(count),
+                            .vocab = narrow(head.rows),
+                            .n_choosable = narrow(n_choosable)};
+    enqueue(enqueue_choose_tokens, task);
+  }
+  Step::download(DevicePtr<const ChosenToken>(memory_.chosen), std::span(out, n));
+  return true;
+}
+
 void CudaStep::upload(std::span<const std::byte> from, DevicePtr<std::byte> to) {
   if (from.empty()) return;
-  enqueue([&](StreamHandle s) { return context_->driver().copy_to_device(to.number(), from.data(), from.size(), s); });
+  if (is_listing_) launch_list();  // `from` may change as soon as this returns
+  enqueue(enqueue_copy_to_device, &context_->driver(), to.address(), from.data(), from.size());
 }
 
 void CudaStep::download(DevicePtr<const std::byte> from, std::span<std::byte> to) {
   if (to.empty()) return;
-  enqueue([&](StreamHandle s) { return context_->driver().copy_to_host(to.data(), from.number(), to.size(), s); });
+  if (is_listing_ && n_staged_ + to.size() > memory_.staging_bytes) launch_list();
+  std::byte* place = to.data();
+  if (is_listing_) {
+    place = memory_.staging + n_staged_;
+    n_staged_ += to.size();
+    downloads_.push_back({place, to});
+  }
+  enqueue(enqueue_copy_to_host, &context_->driver(), place, from.address(), to.size());
 }
 
 Status CudaStep::wait() {
-  const Driver& driver = context_->driver();
-  enqueue([&](StreamHandle s) {
-    const Code code =
-        driver.copy_to_host(memory_.on_host.not_finite, reinterpret_cast<uintptr_t>(memory_.pass.not_finite),
-                            n_rows() * sizeof(int32_t), s);
-    return code == success ? driver.wait_for_stream(s) : code;
-  });
-  return context_->status(code_, "a pass");
+  const size_t n = n_ > 0 ? n_ : n_rows();
+  enqueue(enqueue_copy_to_host, &context_->driver(), host_pass_.not_finite, pass_.not_finite, n * sizeof(int32_t));
+  if (is_listing_) launch_list();
+  call_now([&](StreamHandle stream) { return context_->driver().wait_for_stream(stream); });
+  FM_TRY(context_->status(code_, "a pass"));
+  for (const Download& download : downloads_) std::copy_n(download.from, download.to.size(), download.to.begin());
+  downloads_.clear();
+  return {};
 }
 
 Status CudaStep::row_error(size_t row) const {
-  const int32_t logit = memory_.on_host.not_finite[row];
+  const int32_t logit = host_pass_.not_finite[row];
   return logit < 0 ? Status() : not_finite(router_, row, logit);
 }
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "cuda/cuda_kv_cache.h"
+#include "cuda/graphs.h"
 #include "cuda/step_memory.h"
 
 namespace finermoe::cuda {
@@ -15,6 +16,7 @@ class CudaStep final : public Step {
                                                 size_t n_rows, uint64_t n_positions,
                                                 std::shared_ptr<MemoryAccount> account);
   ~CudaStep() override { end(); }
+  static uint64_t bytes(const Config& config, size_t n_rows, uint64_t n_positions);  // of the device and of the host
 
   Status begin(const RaggedBatch& batch, Precision precision) override;
   void embed(const WeightView& table, DevicePtr<float> out) override;
@@ -33,6 +35,8 @@ class CudaStep final : public Step {
                  DevicePtr<float> out) override;
   void add(DevicePtr<const float> x, size_t n_values, DevicePtr<float> out) override;
   void logits(DevicePtr<const float> x, const WeightView& head, size_t n, float* out) override;
+  bool choose(DevicePtr<const float> x, const WeightView& head, size_t n, uint64_t n_choosable,
+              std::span<const TokenChoice> choices, ChosenToken* out) override;
   void upload(std::span<const std::byte> from, DevicePtr<std::byte> to) override;
   void download(DevicePtr<const std::byte> from, std::span<std::byte> to) override;
   Status wait() override;
@@ -41,37 +45,65 @@ class CudaStep final : public Step {
 
  private:
   CudaStep(std::shared_ptr<const Context> context, const Config& config, size_t n_rows, uint64_t n_positions,
-           StepMemory memory, Stream stream);
+           StepMemory memory, Stream stream, Graphs graphs);
 
-  // Calls `call(stream)`, unless an earlier call failed; wait() returns that first error.
+  // Calls `function(stream, arguments…)`, unless an earlier call failed; wait() returns that first error. A pass of few
+  // rows lists its calls, and launches them together.
+  template <class... Parameters, class... Arguments>
+  void enqueue(int (*function)(void* stream, Parameters...), const Arguments&... arguments) {
+    if (code_ != success) return;
+    if (is_listing_ && !graphs_.has_room()) launch_list();
+    if (is_listing_) {
+      graphs_.add(function, arguments...);
+    } else {
+      code_ = context_->with(
+          [&] { return function(stream_.handle(), static_cast<std::decay_t<Parameters>>(arguments)...); });
+    }
+  }
+  // Ends the list and launches it; what follows in this pass is launched at once.
+  void launch_list();
+  // Calls `call(stream)` now: before what is listed.
   template <class Call>
-  void enqueue(const Call& call) {
+  void call_now(const Call& call) {
     if (code_ == success) code_ = context_->with([&] { return call(stream_.handle()); });
   }
+  // Fills the arrays of a pass, on the host.
+  void put_pass(const RaggedBatch& batch);
   void put_attention_rows(const RaggedBatch& batch);
   // A layer's experts on the device; those outside the subset have null data.
   const Ffn* table_of(std::span<const FfnWeights> experts, std::span<const uint32_t> subset);
 
-  // The key of a table: the host's arrays that it was made from.
   struct Table {
+    // Its key: the host's arrays that it was made from.
     const FfnWeights* experts = nullptr;
     const uint32_t* subset = nullptr;
+    bool is_used = false;  // in this pass
+  };
+  // What wait() copies out of the staging memory.
+  struct Download {
+    const std::byte* from;
+    std::span<std::byte> to;
   };
 
   const std::shared_ptr<const Context> context_;
   const RouterShape router_;
   const uint64_t head_size_, vocab_size_;
   const uint32_t queries_per_key_;  // query heads that share a key-value head
-  const float attention_factor_;    // of the rotary cosines and sines
+  const Rope rope_;
   const StepMemory memory_;
   const Stream stream_;
+  Graphs graphs_;
   std::vector<float> frequencies_;  // [d / 2] rotary
   std::vector<Table> tables_;
   size_t next_table_ = 0;  // to be written
 
   // Of the pass under way
   Code code_ = success;
-  size_t n_ = 0;  // rows of the batch
+  bool is_listing_ = false;
+  std::vector<Download> downloads_;
+  uint64_t n_staged_ = 0;        // bytes of the staging memory
+  size_t n_ = 0;                 // rows of the batch
+  PassArrays pass_, host_pass_;  // on the device, and on the host
   uint32_t n_attention_blocks_ = 0;
 };
 

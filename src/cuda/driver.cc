@@ -43,6 +43,12 @@ const char* find_all(Driver& driver, const Find& find) {
   fill(driver.copy_to_host, "cuMemcpyDtoHAsync_v2");
   fill(driver.copy_on_device, "cuMemcpyDtoDAsync_v2");
   fill(driver.fill, "cuMemsetD8Async");
+  fill(driver.begin_capture, "cuStreamBeginCapture_v2");
+  fill(driver.end_capture, "cuStreamEndCapture");
+  fill(driver.instantiate_graph, "cuGraphInstantiateWithFlags");
+  fill(driver.launch_graph, "cuGraphLaunch");
+  fill(driver.destroy_graph, "cuGraphExecDestroy");
+  fill(driver.destroy_graph_template, "cuGraphDestroy");
   return missing;
 }
 

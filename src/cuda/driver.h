@@ -12,11 +12,13 @@
 
 namespace finermoe::cuda {
 
-// Handles and codes as the driver has them: CUresult, CUdevice, CUcontext, CUstream, CUdeviceptr.
+// Handles and codes as the driver has them: CUresult, CUdevice, CUcontext, CUstream, CUgraph, CUgraphExec, CUdeviceptr.
 using Code = int;
 using DeviceHandle = int;
 using ContextHandle = void*;
 using StreamHandle = void*;
+using GraphTemplateHandle = void*;
+using GraphHandle = void*;  // ready to be launched
 using Address = unsigned long long;
 
 struct Uuid {
@@ -53,11 +55,20 @@ struct Driver {
   Code (*copy_to_host)(void* to, Address from, size_t bytes, StreamHandle stream) = nullptr;
   Code (*copy_on_device)(Address to, Address from, size_t bytes, StreamHandle stream) = nullptr;
   Code (*fill)(Address to, unsigned char value, size_t bytes, StreamHandle stream) = nullptr;
+
+  // Graphs: what is enqueued on a stream between begin and end is not done, but becomes a template.
+  Code (*begin_capture)(StreamHandle stream, int mode) = nullptr;
+  Code (*end_capture)(StreamHandle stream, GraphTemplateHandle* captured) = nullptr;
+  Code (*instantiate_graph)(GraphHandle* graph, GraphTemplateHandle from, unsigned long long flags) = nullptr;
+  Code (*launch_graph)(GraphHandle graph, StreamHandle stream) = nullptr;
+  Code (*destroy_graph)(GraphHandle graph) = nullptr;
+  Code (*destroy_graph_template)(GraphTemplateHandle captured) = nullptr;
 };
 
 constexpr Code success = 0, error_out_of_memory = 2, error_no_device = 100, error_launch_failed = 719;
 constexpr int attribute_compute_major = 75, attribute_compute_minor = 76;  // of device_attribute
 constexpr unsigned stream_non_blocking = 1;
+constexpr int capture_this_thread = 1;                           // other threads may call whatever they like meanwhile
 constexpr int least_driver_version = 13000, least_compute = 75;  // what the kernels are compiled with and for
 
 // What libcuda.so.1, or the library of that name or path, offers, ready to be used. NO_DRIVER, DRIVER_TOO_OLD or

@@ -7,17 +7,11 @@ namespace {
 Ffn ffn_of(const FfnWeights& weights) {
   return {matrix_of(weights.gate), matrix_of(weights.up), matrix_of(weights.down)};
 }
-bool is_equal(const Matrix& a, const Matrix& b) {
-  return a.data == b.data && a.dtype == b.dtype && a.rows == b.rows && a.columns == b.columns;
-}
-bool is_equal(const Ffn& a, const Ffn& b) {
-  return is_equal(a.gate, b.gate) && is_equal(a.up, b.up) && is_equal(a.down, b.down);
-}
 
 }  // namespace
 
-// A table is found again by the addresses of the host's arrays. It is written again only if an expert has changed,
-// after waiting for earlier copies from the same host memory.
+// A table is found again by the addresses of the host's arrays, and written again only if an expert has changed: before
+// what the pass has listed, which does not use it yet.
 const Ffn* CudaStep::table_of(std::span<const FfnWeights> experts, std::span<const uint32_t> subset) {
   size_t at = 0;
   while (at < tables_.size() && (tables_[at].experts != experts.data() || tables_[at].subset != subset.data())) at++;
@@ -25,23 +19,26 @@ const Ffn* CudaStep::table_of(std::span<const FfnWeights> experts, std::span<con
   if (is_new) at = next_table_++ % tables_.size();
   Ffn* const host = memory_.tables_on_host + at * router_.n_experts();
   Ffn* const table = memory_.tables + at * router_.n_experts();
-  tables_[at] = {experts.data(), subset.data()};
 
-  bool is_waited_for = false, is_changed = is_new;
+  bool may_write = false, is_changed = is_new;
   size_t next = 0;
   for (size_t expert = 0; expert < experts.size(); expert++) {
     const bool is_in_subset = next < subset.size() && subset[next] == expert;
     next += is_in_subset;
     const Ffn now = is_in_subset ? ffn_of(experts[expert]) : Ffn{};
-    if (is_equal(host[expert], now)) continue;
-    if (!is_waited_for) enqueue([&](StreamHandle s) { return context_->driver().wait_for_stream(s); });
-    is_waited_for = is_changed = true;
+    if (host[expert] == now) continue;
+    if (!may_write && tables_[at].is_used) {  // a copy from it may be under way
+      if (is_listing_) launch_list();
+      call_now([&](StreamHandle stream) { return context_->driver().wait_for_stream(stream); });
+    }
+    may_write = is_changed = true;
     host[expert] = now;
   }
+  tables_[at] = {experts.data(), subset.data(), true};
   if (is_changed) {
-    enqueue([&](StreamHandle s) {
+    call_now([&](StreamHandle stream) {
       return context_->driver().copy_to_device(reinterpret_cast<uintptr_t>(table), host, experts.size() * sizeof(Ffn),
-                                               s);
+                                               stream);
     });
   }
   return table;
@@ -71,9 +68,9 @@ void CudaStep::moe_ffn(DevicePtr<const float> x, std::span<const FfnWeights> exp
                      .products = memory_.products,
                      .accumulate = accumulate,
                      .out = out.address()};
-  if (n > most_few_rows) enqueue([&](StreamHandle s) { return enqueue_group(s, task); });
-  enqueue([&](StreamHandle s) { return enqueue_activate(s, task); });
-  enqueue([&](StreamHandle s) { return enqueue_project(s, task); });
+  if (n > most_few_rows) enqueue(enqueue_group, task);
+  enqueue(enqueue_activate, task);
+  enqueue(enqueue_project, task);
 }
 
 void CudaStep::gated_ffn(DevicePtr<const float> x, const FfnWeights& weights, const WeightView& scale, size_t n,
@@ -81,10 +78,8 @@ void CudaStep::gated_ffn(DevicePtr<const float> x, const FfnWeights& weights, co
   if (n == 0) return;
   const auto rows = static_cast<uint32_t>(n);
   if (scale) {  // in the same order for any number of rows, as a router is
-    enqueue([&](StreamHandle s) {
-      return enqueue_linear(s, x.address(), matrix_of(scale), rows, false, true, memory_.gate_scale);
-    });
-    enqueue([&](StreamHandle s) { return enqueue_sigmoid(s, rows, memory_.gate_scale); });
+    enqueue(enqueue_linear, x.address(), matrix_of(scale), rows, false, true, memory_.gate_scale);
+    enqueue(enqueue_sigmoid, rows, memory_.gate_scale);
   }
   const FfnTask task{.x = x.address(),
                      .n = rows,
@@ -106,8 +101,8 @@ void CudaStep::gated_ffn(DevicePtr<const float> x, const FfnWeights& weights, co
                      .products = nullptr,
                      .accumulate = true,
                      .out = out.address()};
-  enqueue([&](StreamHandle s) { return enqueue_activate(s, task); });
-  enqueue([&](StreamHandle s) { return enqueue_project(s, task); });
+  enqueue(enqueue_activate, task);
+  enqueue(enqueue_project, task);
 }
 
 }  // namespace finermoe::cuda

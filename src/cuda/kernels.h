@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "backend/token_choice.h"
 #include "cuda/kv_layout.h"
 
 namespace finermoe::cuda {
@@ -23,6 +24,7 @@ struct Matrix {
   const std::byte* data;
   DType dtype;
   uint32_t rows, columns;
+  bool operator==(const Matrix&) const = default;
 };
 
 // A row's cache: its first head, and how heads lie.
@@ -34,6 +36,7 @@ struct KvView {
 // The matrices of an expert, or of an FFN alone.
 struct Ffn {
   Matrix gate, up, down;
+  bool operator==(const Ffn&) const = default;
 };
 
 // A token and the factor of its expert's output.
@@ -73,6 +76,7 @@ struct StoreKv {
   const uint32_t* positions;  // [n]
   const KvView* caches;       // [n]
   uint32_t n, n_heads, n_kv_heads, head_size, layer;
+  bool operator==(const StoreKv&) const = default;
 };
 // Adds biases, rotates queries and keys, and puts keys and values into the rows' caches.
 int enqueue_store_kv(void* stream, const StoreKv& task);
@@ -88,6 +92,7 @@ struct Attend {
   float scale;
   float *partial_out, *partial_max, *partial_sum;  // [n, n_heads, most_splits, d], [n, n_heads, most_splits], the same
   float* out;                                      // [n, n_heads * d]
+  bool operator==(const Attend&) const = default;
 };
 // Into how many splits a row that sees this many positions is divided.
 constexpr uint32_t splits_of(uint32_t n_positions) {
@@ -108,6 +113,7 @@ struct ChooseExperts {
   int32_t* groups;            // [n, G_O], or null
   int32_t* not_finite;        // [n] in: -1; out: the row's first non-finite logit, if any
   uint32_t n;
+  bool operator==(const ChooseExperts&) const = default;
 };
 int enqueue_choose_experts(void* stream, const ChooseExperts& task);
 
@@ -133,6 +139,7 @@ struct FfnTask {
   float* out;  // [n, hidden]
 
   constexpr uint32_t n_assignments() const { return n * experts_per_token; }
+  bool operator==(const FfnTask&) const = default;
 };
 // Of any route of so many assignments.
 template <class N>
@@ -147,6 +154,26 @@ int enqueue_activate(void* stream, const FfnTask& task);
 int enqueue_project(void* stream, const FfnTask& task);
 // x[i] = 1 / (1 + exp(-x[i]))                                              x [n]
 int enqueue_sigmoid(void* stream, uint32_t n, float* x);
+
+constexpr uint32_t run_length = 256;        // logits that are looked at together
+constexpr uint32_t most_candidates = 2048;  // that are weighed against each other, of any number of logits
+
+struct ChooseTokens {
+  const float* logits;         // [n, vocab]
+  const TokenChoice* choices;  // [n]
+  // Of each run of logits, scratch [n, n_runs()]: the largest, the largest below n_choosable, the sum of exponentials,
+  // and that of weights where it is needed
+  float *maxima, *choosable_maxima;
+  double *sums, *weights;
+  ChosenToken* out;  // [n]
+  uint32_t n, vocab, n_choosable;
+
+  constexpr uint32_t n_runs() const { return (vocab + run_length - 1) / run_length; }
+  bool operator==(const ChooseTokens&) const = default;
+};
+// Chooses a token for each row, or leaves it to the host; 1 / temperature is finite. With more than most_candidates
+// ids, a larger top_k than half of n_runs() is likely to be left to the host.
+int enqueue_choose_tokens(void* stream, const ChooseTokens& task);
 
 struct MoveDown {
   KvView cache;

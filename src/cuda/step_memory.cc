@@ -8,20 +8,22 @@ namespace finermoe::cuda {
 namespace {
 
 // Logits that lie on the device at a time: of one row as many as this, of more rows all.
-constexpr uint64_t logits_of_one_row = 1 << 17;
+constexpr uint64_t logits_of_one_row = 1 << 18;
 constexpr uint64_t rows_of_logits = 16;
 
-void place_pass(PassArrays& arrays, Places& places, const Config& config, uint64_t n_rows) {
-  places.put(arrays.tokens, n_rows);
-  places.put(arrays.positions, n_rows);
-  places.put(arrays.cos, n_rows * config.head_size / 2);
-  places.put(arrays.sin, n_rows * config.head_size / 2);
-  places.put(arrays.caches, n_rows);
-  places.put(arrays.attention_rows, n_rows);
-  places.put(arrays.not_finite, n_rows);
-}
-
 }  // namespace
+
+PassArrays::PassArrays(uintptr_t memory, uint64_t n, uint64_t head_size) {
+  Places places(memory);
+  places.put(tokens, n);
+  places.put(positions, n);
+  places.put(cos, n * head_size / 2);
+  places.put(sin, n * head_size / 2);
+  places.put(caches, n);
+  places.put(attention_rows, n);
+  places.put(not_finite, n);
+  bytes = places.used();
+}
 
 StepMemory::Bytes StepMemory::place(uintptr_t device, uintptr_t host, const Config& config, uint64_t n_rows,
                                     uint64_t n_positions) {
@@ -34,9 +36,9 @@ StepMemory::Bytes StepMemory::place(uintptr_t device, uintptr_t host, const Conf
   const uint64_t n_sorted = has_tiles ? n_chosen : 0;
 
   Places on_device(device), in_host(host);
-  place_pass(pass, on_device, config, n_rows);
-  place_pass(on_host, in_host, config, n_rows);
-  pass_bytes = on_device.used();
+  const uint64_t of_pass = PassArrays(0, n_rows, config.head_size).bytes;
+  pass = on_device.next(of_pass);
+  pass_on_host = in_host.next(of_pass);
   n_tables = is_moe ? std::max<uint64_t>(config.n_moe_layers(), 1) : 0;
   on_device.put(tables, n_tables * n_experts);
   in_host.put(tables_on_host, n_tables * n_experts);
@@ -48,6 +50,16 @@ StepMemory::Bytes StepMemory::place(uintptr_t device, uintptr_t host, const Conf
   n_logits = n_rows == 1 ? std::min(config.vocab_size, logits_of_one_row)
                          : std::min(n_rows, rows_of_logits) * config.vocab_size;
   on_device.put(logits, n_logits);
+  on_device.put(choices, n_rows);
+  in_host.put(choices_on_host, n_rows);
+  on_device.put(chosen, n_rows);
+  const uint64_t n_runs = std::min(n_rows, rows_of_logits) * ((config.vocab_size + run_length - 1) / run_length);
+  on_device.put(maxima, n_runs);
+  on_device.put(choosable_maxima, n_runs);
+  on_device.put(sums, n_runs);
+  on_device.put(weights, n_runs);
+  staging_bytes = n_logits * sizeof(float);
+  in_host.put(staging, staging_bytes);
   on_device.put(gate_scale, n_rows);
   on_device.put(group_logits, router.separate ? n_rows * n_groups : 0);
   on_device.put(group_scores, n_rows * n_groups);

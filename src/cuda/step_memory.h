@@ -7,14 +7,19 @@
 
 namespace finermoe::cuda {
 
-// All that differs from pass to pass, at the same places in the host's memory and in the device's.
+// All that differs between passes of n rows, one behind the other, at the same places in the host's memory and in the
+// device's.
 struct PassArrays {
-  int32_t* tokens = nullptr;                // [n_rows]
-  uint32_t* positions = nullptr;            // [n_rows]
-  float *cos = nullptr, *sin = nullptr;     // [n_rows, d / 2]
-  KvView* caches = nullptr;                 // [n_rows]
-  AttentionRows* attention_rows = nullptr;  // [n_rows]
-  int32_t* not_finite = nullptr;            // [n_rows] the first router logit that is not finite, or -1
+  int32_t* tokens = nullptr;                // [n]
+  uint32_t* positions = nullptr;            // [n]
+  float *cos = nullptr, *sin = nullptr;     // [n, d / 2]
+  KvView* caches = nullptr;                 // [n]
+  AttentionRows* attention_rows = nullptr;  // [n]
+  int32_t* not_finite = nullptr;            // [n] the first router logit that is not finite, or -1
+  uint64_t bytes = 0;
+
+  PassArrays() = default;
+  PassArrays(uintptr_t memory, uint64_t n, uint64_t head_size);
 };
 
 class StepMemory {
@@ -24,8 +29,7 @@ class StepMemory {
   static Result<StepMemory> make(const std::shared_ptr<const Context>& context, const Config& config, size_t n_rows,
                                  uint64_t n_positions, std::shared_ptr<MemoryAccount> account);
 
-  PassArrays pass, on_host;
-  uint64_t pass_bytes = 0;                           // from pass.tokens, and from on_host.tokens
+  uintptr_t pass = 0, pass_on_host = 0;              // PassArrays of up to n_rows rows
   Ffn *tables = nullptr, *tables_on_host = nullptr;  // [n_tables, N] experts of a layer
   size_t n_tables = 0;
 
@@ -33,6 +37,13 @@ class StepMemory {
   float *k = nullptr, *v = nullptr;  // [n_rows, n_kv_heads * d]
   float* logits = nullptr;           // [n_logits]
   uint64_t n_logits = 0;
+  // Of choosing among these logits, with the arrays of ChooseTokens
+  TokenChoice *choices = nullptr, *choices_on_host = nullptr;  // [n_rows]
+  ChosenToken* chosen = nullptr;                               // [n_rows]
+  float *maxima = nullptr, *choosable_maxima = nullptr;
+  double *sums = nullptr, *weights = nullptr;
+  std::byte* staging = nullptr;  // [staging_bytes] of the host, pinned: what a pass of few rows brings to the host
+  uint64_t staging_bytes = 0;
   float* gate_scale = nullptr;        // [n_rows] of the shared expert
   float* group_logits = nullptr;      // [n_rows, G_O R_O] of a separate router
   double* group_scores = nullptr;     // [n_rows, G_O R_O]

@@ -182,4 +182,26 @@ void Rope::frequencies(uint64_t head_size, std::span<float> out) const {
   if (scaling == RopeScaling::llama3) scale_llama3(*this, out);
 }
 
+void Rope::rotations(std::span<const float> frequencies, std::span<const uint32_t> positions, float* cos,
+                     float* sin) const {
+  const auto factor_of_both = static_cast<float>(attention_factor);
+  for (const uint32_t position : positions) {
+    for (const float frequency : frequencies) {
+      const float angle = static_cast<float>(position) * frequency;
+      *cos++ = std::cos(angle) * factor_of_both;
+      *sin++ = std::sin(angle) * factor_of_both;
+    }
+  }
+}
+
+void Rope::turns_back(uint64_t head_size, uint64_t n, std::span<float> cos, std::span<float> sin) const {
+  std::vector<float> of_position(head_size / 2);
+  frequencies(head_size, of_position);
+  for (size_t i = 0; i < of_position.size(); i++) {
+    const double angle = static_cast<double>(n) * static_cast<double>(of_position[i]);
+    cos[i] = static_cast<float>(std::cos(angle));
+    sin[i] = static_cast<float>(std::sin(angle));
+  }
+}
+
 }  // namespace finermoe

@@ -34,6 +34,11 @@ struct Rope {
   uint64_t scaled_positions(uint64_t max_positions) const;
   // out [head_size / 2], in radians per position
   void frequencies(uint64_t head_size, std::span<float> out) const;
+  // Cosines and sines of some positions, in float32, as the authors have them.
+  //   frequencies [d / 2]; cos, sin [positions, d / 2]
+  void rotations(std::span<const float> frequencies, std::span<const uint32_t> positions, float* cos, float* sin) const;
+  // Of the angle that turns the key of a position into that of n positions less: [head_size / 2] each.
+  void turns_back(uint64_t head_size, uint64_t n, std::span<float> cos, std::span<float> sin) const;
 };
 
 }  // namespace finermoe

@@ -76,6 +76,28 @@ void copy_to_host(const Route& route, const RouterShape& shape, size_t n, const 
   step.download<int32_t>(route.groups, {out.groups, n * shape.granularity_output});
 }
 
+// Lets the device choose, and fetches the logits of the rows that it leaves to the host. False: of all rows.
+Result<bool> choose(const Model& model, const Readout& readout, size_t n, Pass& pass, Step& step) {
+  const uint64_t h = model.config.hidden_size, vocab = model.config.vocab_size;
+  const size_t n_rows = readout.rows.size();
+  const DevicePtr<float> x = step.activations().normed;
+  const WeightView& head = model.weights.head;
+  if (readout.choices.empty() || !step.choose(x, head, n_rows, readout.n_choosable, readout.choices, readout.chosen)) {
+    return false;
+  }
+  FM_TRY(pass.wait(n));
+  const auto is_left = [&](size_t row) { return row < n_rows && readout.chosen[row].id < 0; };
+  bool are_chosen = true;
+  for (size_t begin = 0, end; begin < n_rows; begin = end) {
+    for (end = begin + 1; is_left(begin) && is_left(end);) end++;
+    if (!is_left(begin)) continue;
+    are_chosen = false;
+    step.logits(x + begin * h, head, end - begin, readout.logits + begin * vocab);
+  }
+  if (!are_chosen) FM_TRY(pass.wait(n));
+  return true;
+}
+
 // Final norm, for runs of adjacent rows at a time, and head.
 Status read_out(const Model& model, const Readout& readout, const ForwardHooks& hooks, size_t n, Pass& pass) {
   Step& step = pass.step();
@@ -89,6 +111,8 @@ Status read_out(const Model& model, const Readout& readout, const ForwardHooks& 
   }
   if (readout.hidden != nullptr) step.download<float>(a.normed, {readout.hidden, rows.size() * h});
   if (readout.logits == nullptr) return pass.wait(n);
+  FM_ASSIGN(const bool is_chosen, choose(model, readout, n, pass, step));
+  if (is_chosen) return {};
   const size_t at_once = readout.logits_block != nullptr ? readout.logits_block_rows : rows.size();
   for (size_t begin = 0; begin < rows.size(); begin += at_once) {
     if (begin > 0) FM_TRY(hooks.go_on());

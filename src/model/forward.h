@@ -26,6 +26,12 @@ struct Readout {
   float* logits = nullptr;                    // [rows, vocab], or null: not computed
   const LogitsBlock* logits_block = nullptr;  // called with the logits of logits_block_rows rows at a time, for which
   size_t logits_block_rows = 0;               //   `logits` has room, if they cannot all be held at once
+
+  // Tokens that the device may choose, one for each of `rows`, among the ids below n_choosable: logits then come only
+  // of rows whose id is -1.
+  std::span<const TokenChoice> choices = {};
+  uint64_t n_choosable = 0;
+  ChosenToken* chosen = nullptr;  // [rows]
 };
 
 // Computes all rows, and writes their keys and values into the caches. NOT_FINITE for a non-finite router logit: then

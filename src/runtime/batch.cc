@@ -96,6 +96,19 @@ Result<Batch::Step> Batch::advance(const CancelFlag* cancel) {
   return step;
 }
 
+// How the device may choose for the rows that are read out; empty unless it may for all of them.
+std::vector<TokenChoice> Batch::device_choices(std::span<const StepPart> parts,
+                                               std::span<Generation* const> taking_part) {
+  std::vector<TokenChoice> choices;
+  for (size_t i = 0; i < parts.size(); i++) {
+    if (parts[i].rows.empty()) continue;
+    const std::optional<TokenChoice> choice = taking_part[i]->device_choice();
+    if (!choice) return {};
+    choices.push_back(*choice);
+  }
+  return choices;
+}
+
 // Parts that fail alone are dropped: they leave `n_active`, and the step is run again, so that the others get the
 // logits that they would have had without them. If there is not enough memory for all at once, some wait for the next
 // step: each has enough for itself.
@@ -103,9 +116,20 @@ Status Batch::compute(std::vector<StepPart>& parts, std::vector<Generation*>& ta
                       const StopSignals& stop) {
   const uint64_t vocab = model_->config().vocab_size;
   const Stopwatch watch;
+  std::vector<TokenChoice> choices;
+  std::vector<ChosenToken> chosen;
   while (!parts.empty()) {
+    choices = device_choices(parts, taking_part);
+    chosen.assign(parts.size(), {});
     Status status = make_room_for_logits(parts.size());
-    if (status.ok()) status = run_step(*model_, parts, {.logits = logits_.data<float>()}, stop);
+    if (status.ok()) {
+      status = run_step(*model_, parts,
+                        {.logits = logits_.data<float>(),
+                         .choices = choices,
+                         .n_choosable = taking_part[0]->n_choosable(),
+                         .chosen = chosen.data()},
+                        stop);
+    }
     if (status.ok()) break;
     const size_t n_before = parts.size();
     for (size_t i = n_before; i-- > 0;) {
@@ -124,13 +148,15 @@ Status Batch::compute(std::vector<StepPart>& parts, std::vector<Generation*>& ta
   }
   const double seconds = watch.seconds();
   std::vector<std::span<const float>> rows;  // of each part; empty if its prompt continues
+  std::vector<ChosenToken> tokens;           // the same
   size_t n_rows = 0;
   for (const StepPart& part : parts) {
     rows.emplace_back(logits_.data<float>() + n_rows * vocab, part.rows.empty() ? 0 : vocab);
+    tokens.push_back(part.rows.empty() ? ChosenToken{} : chosen[n_rows]);
     n_rows += part.rows.size();
   }
-  model_->runtime()->pool()->run(parts.size(),
-                                 [&](size_t i, size_t) { taking_part[i]->computed(parts[i].n, seconds, rows[i]); });
+  model_->runtime()->pool()->run(
+      parts.size(), [&](size_t i, size_t) { taking_part[i]->computed(parts[i].n, seconds, rows[i], tokens[i]); });
   for (const Generation* member : taking_part) n_active -= !member->check().ok();
   return {};
 }

@@ -58,6 +58,9 @@ Result<std::shared_ptr<Generation>> Generation::make(std::shared_ptr<Session> se
   }
   FM_ASSIGN(generation->logits_, Buffer::allocate(model.runtime()->account(), vocab_size * sizeof(float), "logits"));
   FM_ASSIGN(auto padding, model.padding_ids());
+  const uint64_t n_tokens = vocab_size - padding.size();
+  const bool are_first = padding.empty() || static_cast<uint64_t>(padding.front()) == n_tokens;  // they ascend
+  generation->n_choosable_ = are_first ? n_tokens : 0;
   generation->sampler_.emplace(options.sampling, std::move(padding));
   generation->stop_strings_.emplace(options.stop_strings);
   generation->options_ = std::move(options);
@@ -124,8 +127,26 @@ Status Generation::prepare(const CancelFlag* cancel) {
   return remembered([&]() -> Status {
     const ExclusiveUse session_use(session_->use, "session");
     FM_TRY(session_use.check());
-    return compute(cancel);
+    return compute(cancel, false);
   });
+}
+
+Status Generation::fetch_logits() {
+  if (!prepared() || chosen_.id < 0) return {};
+  reads_logits_ = true;
+  return remembered([&]() -> Status {
+    const ExclusiveUse session_use(session_->use, "session");
+    FM_TRY(session_use.check());
+    prepared_at_ = 0;
+    return compute(nullptr, false);
+  });
+}
+
+std::optional<TokenChoice> Generation::device_choice() const {
+  const bool is_plain = sampler_->is_plain() && options_.top_logprobs == 0 && options_.forbidden(n_generated_).empty();
+  if (reads_logits_ || n_choosable_ == 0 || !is_plain) return {};
+  const SamplingOptions& how = sampler_->options();
+  return TokenChoice{how.temperature, how.top_k, how.top_p, how.min_p, sampler_->next_random()};
 }
 
 Status Generation::check_goes_on() const {
@@ -145,7 +166,7 @@ Status Generation::ready_session() {
 }
 
 // Computes until the next token's logits are available. The session is held.
-Status Generation::compute(const CancelFlag* cancel) {
+Status Generation::compute(const CancelFlag* cancel, bool may_device_choose) {
   aside_ = Status();
   if (prepared()) return {};
   FM_TRY(ready_session());
@@ -154,21 +175,28 @@ Status Generation::compute(const CancelFlag* cancel) {
   const size_t n = session_->uncomputed().size(), last = n - 1;
   const Stopwatch watch;
   Status own_status;
-  Status status = session_->compute({&last, 1}, {.logits = logits_.data<float>()}, stop, &own_status);
+  ChosenToken chosen;
+  Readout readout{.logits = logits_.data<float>(), .n_choosable = n_choosable_, .chosen = &chosen};
+  const std::optional<TokenChoice> choice = may_device_choose ? device_choice() : std::nullopt;
+  if (choice) readout.choices = {&*choice, 1};
+  Status status = session_->compute({&last, 1}, readout, stop, &own_status);
   if (!own_status.ok() && own_status.code() != FINERMOE_ERROR_BUSY) set_aside(std::move(own_status));
-  computed(n, watch.seconds(), status.ok() ? model_logits() : std::span<const float>());
+  computed(n, watch.seconds(), status.ok() ? model_logits() : std::span<const float>(), chosen);
   return status;
 }
 
-void Generation::computed(size_t n_tokens, double seconds, std::span<const float> last_logits) {
+void Generation::computed(size_t n_tokens, double seconds, std::span<const float> last_logits,
+                          const ChosenToken& chosen) {
   (n_tokens > 1 ? prefill_seconds_ : decode_seconds_) += seconds;
   if (last_logits.empty()) return;
+  prepared_at_ = session_->revision();
+  changed_.clear();
+  chosen_ = chosen;
+  if (chosen_.id >= 0) return;
   if (last_logits.data() != logits_.data<float>()) {
     std::copy(last_logits.begin(), last_logits.end(), logits_.data<float>());
   }
-  changed_.clear();
   own_.emplace(model_logits());
-  prepared_at_ = session_->revision();
 }
 
 Status Generation::report_prefill() const {
@@ -181,7 +209,7 @@ Status Generation::check() const {
   if (finish_ != Finish::none) return {};
   FM_TRY(session_->stop_signals(nullptr).check());
   if (!aside_.ok() && aside_at_ == session_->revision()) return aside_;
-  if (prepared() && changed_.empty() && !own_->are_finite()) {
+  if (prepared() && chosen_.id < 0 && changed_.empty() && !own_->are_finite()) {
     return Status(FINERMOE_ERROR_NOT_FINITE, "the model's logits are not finite: no token can be chosen",
                   "finite logits", "NaN or infinity");
   }
@@ -193,7 +221,7 @@ Result<const GenerationEvent*> Generation::next(const CancelFlag* cancel) {
   Status status = remembered([&]() -> Status {
     const ExclusiveUse session_use(session_->use, "session");
     FM_TRY(session_use.check());
-    FM_TRY(compute(cancel));
+    FM_TRY(compute(cancel, true));
     const Stopwatch watch;
     Status chosen = choose_token();
     decode_seconds_ += watch.seconds();
@@ -261,11 +289,7 @@ Status Generation::choose_token() {
         if (sampler != nullptr) sampler->set_random_state(state);
       }
     } rewind{&*sampler_};
-    FM_ASSIGN(event.token, sampler_->choose(logits(), options_.forbidden(n_generated_)));
-    event.logprob = own_->of(event.token);
-    if (options_.top_logprobs != 0) event.top_ids = own_->top(options_.top_logprobs);
-    for (int32_t id : event.top_ids) event.top_logprobs.push_back(own_->of(id));
-
+    FM_TRY(choose_into(event));
     const size_t n_generated = n_generated_ + 1;
     put_text(event.token, n_generated, text, event.text, finish);
     if (finish == Finish::none && n_generated == options_.max_tokens) finish = Finish::max_tokens;
@@ -283,6 +307,21 @@ Status Generation::choose_token() {
   event.finish = finish_ = finish;
   text_ = std::move(text);
   event_ = std::move(event);
+  return {};
+}
+
+// The token and its probability, from the logits or from what the device has chosen.
+Status Generation::choose_into(GenerationEvent& event) {
+  if (chosen_.id >= 0) {
+    sampler_->chose_elsewhere();
+    event.token = chosen_.id;
+    event.logprob = LogProbabilities::of(chosen_.logit, chosen_.largest, chosen_.sum);
+    return {};
+  }
+  FM_ASSIGN(event.token, sampler_->choose(logits(), options_.forbidden(n_generated_)));
+  event.logprob = own_->of(event.token);
+  if (options_.top_logprobs != 0) event.top_ids = own_->top(options_.top_logprobs);
+  for (int32_t id : event.top_ids) event.top_logprobs.push_back(own_->of(id));
   return {};
 }
 

@@ -97,16 +97,21 @@ class Generation {
   Status check() const;
   const std::shared_ptr<Session>& session() const { return session_; }
 
-  // The model's logits for the next token, [vocab]; only while prepared.
+  // The model's logits for the next token, [vocab]; only while prepared, and after fetch_logits(), which computes them
+  // if the device has chosen a token without them: from then on it does not.
+  Status fetch_logits();
   std::span<const float> logits() const { return changed_.empty() ? model_logits() : std::span<const float>(changed_); }
   void set_logits(std::span<const float> logits) { changed_.assign(logits.begin(), logits.end()); }
 
   // For a step shared by several generations; the callers hold the session's use.
   // Ensures that at least one token is uncomputed; otherwise sets the generation aside and returns the reason.
   Status ready_session();
-  // Records the result of a pass: the time it took, and the logits of the last token if everything is computed now. May
-  // be called for several generations at once, from different threads.
-  void computed(size_t n_tokens, double seconds, std::span<const float> last_logits);
+  // How a device may choose the next token, if it takes no more than the logits; and among how many ids.
+  std::optional<TokenChoice> device_choice() const;
+  uint64_t n_choosable() const { return n_choosable_; }
+  // Records the result of a pass: the time it took, and the logits of the last token, or the token that the device has
+  // chosen, if everything is computed now. May be called for several generations at once, from different threads.
+  void computed(size_t n_tokens, double seconds, std::span<const float> last_logits, const ChosenToken& chosen);
   // What the session holds could not be computed, for reasons of its own: the generation waits until prepare() or
   // next() tries again, or the session holds something else.
   void set_aside(Status why) {
@@ -132,8 +137,9 @@ class Generation {
   std::span<const float> model_logits() const {
     return {logits_.data<float>(), session_->model()->config().vocab_size};
   }
-  Status compute(const CancelFlag* cancel);
+  Status compute(const CancelFlag* cancel, bool may_device_choose);
   Status choose_token();
+  Status choose_into(GenerationEvent& event);
   void put_text(int32_t token, size_t n_generated, Text& text, std::string& out, Finish& finish) const;
   void flush_text(size_t n_generated, Text& text, std::string& out, Finish& finish) const;
   Status check_goes_on() const;
@@ -148,7 +154,10 @@ class Generation {
   Text text_;
 
   Buffer logits_;                        // [vocab]
-  std::optional<LogProbabilities> own_;  // of `logits_`, once prepared
+  std::optional<LogProbabilities> own_;  // of `logits_`, once prepared with them
+  ChosenToken chosen_;                   // by the device, once prepared without them; otherwise -1
+  uint64_t n_choosable_ = 0;             // ids that are tokens, if those are the first; otherwise 0
+  bool reads_logits_ = false;            // the host has asked for them
   std::vector<float> changed_;           // [vocab] the host's replacement, or empty
   uint64_t prepared_at_ = 0;             // the session's revision that the logits belong to
   uint64_t aside_at_ = 0;                // the session's revision that could not be computed

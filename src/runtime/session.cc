@@ -89,6 +89,10 @@ Status Session::compute(std::span<const size_t> rows, const Readout& wanted, con
     Readout readout = wanted;
     if (wanted.hidden != nullptr) readout.hidden += n_read * config.hidden_size;
     if (wanted.logits != nullptr && wanted.logits_block == nullptr) readout.logits += n_read * config.vocab_size;
+    if (!wanted.choices.empty()) {
+      readout.choices = wanted.choices.subspan(n_read, rows_of_chunk.size());
+      readout.chosen += n_read;
+    }
     const auto moved_block = [&](size_t begin, size_t end, const float* logits) {
       (*wanted.logits_block)(n_read + begin, n_read + end, logits);
     };

@@ -133,10 +133,11 @@ Result<int32_t> Sampler::choose(std::span<const float> logits, std::span<const i
   return distribution_.draw(random_.uniform());
 }
 
-LogProbabilities::LogProbabilities(std::span<const float> logits) : logits_(logits) {
-  const float largest = largest_of(logits);
-  log_sum_ = largest + std::log(sum_of_exponentials(logits, largest));
-}
+LogProbabilities::LogProbabilities(std::span<const float> logits)
+    : logits_(logits),
+      largest_(largest_of(logits)),
+      sum_(sum_of_exponentials(logits, largest_)),
+      log_sum_(largest_ + std::log(sum_)) {}
 
 std::vector<int32_t> LogProbabilities::top(size_t n) const {
   std::vector<int32_t> ids(logits_.size());

@@ -66,6 +66,14 @@ class Sampler {
     random_.set_state(state.random);
     seen_ = std::move(state.seen);
   }
+  const SamplingOptions& options() const { return options_; }
+  // Whether the choice depends on nothing but the logits, temperature, top-k, top-p, min-p and a random number.
+  bool is_plain() const { return !has_penalties() && options_.logit_bias.empty() && options_.typical_p == 1; }
+  // The random number of the next choice, without consuming it; and the choice, if it was made elsewhere.
+  double next_random() const { return Pcg32(random_).uniform(); }
+  void chose_elsewhere() {
+    if (options_.temperature != 0) random_.uniform();
+  }
   // The state of the random stream, to undo what choose() consumed.
   uint64_t random_state() const { return random_.state(); }
   void set_random_state(uint64_t state) { random_.set_state(state); }
@@ -98,12 +106,19 @@ class LogProbabilities {
   // Whether they form a distribution: no logit is NaN or +infinity, and not all are -infinity.
   bool are_finite() const { return std::isfinite(log_sum_); }
   float of(int32_t id) const { return static_cast<float>(logits_[static_cast<size_t>(id)] - log_sum_); }
+  // The same of one logit, from what is known of all: the largest, and the sum of exp(logit - largest).
+  static float of(float logit, float largest, double sum) {
+    return static_cast<float>(logit - (largest + std::log(sum)));
+  }
+  float largest() const { return largest_; }
+  double sum() const { return sum_; }
   // The n likeliest ids, likeliest first, ties by lower id.
   std::vector<int32_t> top(size_t n) const;
 
  private:
   std::span<const float> logits_;
-  double log_sum_;
+  float largest_;
+  double sum_, log_sum_;
 };
 
 }  // namespace finermoe

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "cpu/cpu_device.h"
+#include "sampling/sampler.h"
 
 namespace finermoe {
 namespace {
@@ -35,6 +36,22 @@ Route real(const Route& route) {
 }
 Route hidden(const Route& route) {
   return {hidden(route.logits), hidden(route.experts), hidden(route.weights), hidden(route.groups)};
+}
+
+ChosenToken chosen_on_host(std::span<const float> logits, uint64_t n_choosable, const TokenChoice& choice) {
+  const LogProbabilities own(logits);
+  const std::span<const float> choosable = logits.first(n_choosable);
+  const auto largest = std::max_element(choosable.begin(), choosable.end());
+  if (!own.are_finite() || *largest == -INFINITY) return {};
+  auto id = static_cast<int32_t>(largest - choosable.begin());
+  if (choice.temperature != 0) {
+    Distribution distribution;
+    distribution.assign(choosable, *largest, choice.temperature, choice.top_k);
+    if (choice.top_p < 1) distribution.keep_top_p(choice.top_p);
+    if (choice.min_p > 0) distribution.keep_min_p(choice.min_p);
+    id = distribution.draw(choice.random);
+  }
+  return {id, logits[static_cast<size_t>(id)], own.largest(), own.sum()};
 }
 
 Status misused(const char* what) { return Status(FINERMOE_ERROR_INTERNAL, format_text("the deferred device: ", what)); }
@@ -207,6 +224,20 @@ class DeferredStep final : public Step {
     std::fill_n(out, n * head.rows, NAN);  // whoever reads it too early sees that
     later([=, this] { step_->logits(real(x), real(head), n, out); });
   }
+  // Every fifth row of a device is left to the host.
+  bool choose(DevicePtr<const float> x, const WeightView& head, size_t n, uint64_t n_choosable,
+              std::span<const TokenChoice> choices, ChosenToken* out) override {
+    std::fill_n(out, n, ChosenToken{.id = INT32_MAX});
+    later([=, this, own = std::vector<TokenChoice>(choices.begin(), choices.end())] {
+      std::vector<float> logits(n * head.rows);
+      step_->logits(real(x), real(head), n, logits.data());
+      for (size_t row = 0; row < n; row++) {
+        const std::span<const float> of_row = std::span(logits).subspan(row * head.rows, head.rows);
+        out[row] = n_chosen_++ % 5 == 4 ? ChosenToken{} : chosen_on_host(of_row, n_choosable, own[row]);
+      }
+    });
+    return true;
+  }
   void upload(std::span<const std::byte> from, DevicePtr<std::byte> to) override {
     later([this, to, bytes = std::vector<std::byte>(from.begin(), from.end())] { step_->upload(bytes, real(to)); });
   }
@@ -236,6 +267,7 @@ class DeferredStep final : public Step {
   const std::unique_ptr<Step> step_;
   std::vector<const DeferredKvCache*> caches_;  // of the pass
   bool is_begun_ = false;
+  size_t n_chosen_ = 0;
   Stream stream_;
 };
 

@@ -14,6 +14,7 @@ class CudaDevice : public testing::Test {
     emulated::forget_faults();
     EXPECT_EQ(0, emulated::n_contexts());
     EXPECT_EQ(0u, emulated::allocated());
+    EXPECT_EQ(0u, emulated::n_graphs());
   }
 };
 

@@ -87,7 +87,9 @@ class Emulation : public testing::Test {
               driver_->copy_to_host(numbers.data(), address_of(out_), numbers.size() * sizeof(float), stream_));
     return numbers;
   }
+  static Address address_of(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); }
   float *x_ = nullptr, *out_ = nullptr;
+  StreamHandle stream_ = nullptr;
   const std::shared_ptr<const Driver> driver_ = emulated::driver();
 
  private:
@@ -96,9 +98,7 @@ class Emulation : public testing::Test {
     EXPECT_EQ(success, driver_->allocate(&address, count * sizeof(float)));
     return reinterpret_cast<float*>(static_cast<uintptr_t>(address));
   }
-  static Address address_of(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); }
   ContextHandle context_ = nullptr;
-  StreamHandle stream_ = nullptr;
 };
 
 void expect_part(const std::string& part, const std::string& found) {
@@ -153,6 +153,48 @@ TEST_F(Emulation, LaunchesThatCudaRefuses) {
   EXPECT_NE("", fault_of(1, 48, count_minimum, out_));
   EXPECT_NE("", fault_of(1, 2048, count_minimum, out_));
   EXPECT_NE("", fault_of(0, n, count_minimum, out_));
+}
+
+// A graph has the arguments of its capture, and reads memory when it is launched; nothing is done before.
+TEST_F(Emulation, AGraphRepeatsWhatWasCaptured) {
+  void* pinned = nullptr;
+  ASSERT_EQ(success, driver_->allocate_host(&pinned, n * sizeof(float), 0));
+  auto* const numbers = static_cast<float*>(pinned);
+  ASSERT_EQ(success, driver_->begin_capture(stream_, capture_this_thread));
+  EXPECT_EQ(success, driver_->copy_to_device(address_of(x_), numbers, n * sizeof(float), stream_));
+  EXPECT_EQ(0, launch(stream_, 1, n, reverse, x_, Fault::none, out_));
+  GraphTemplateHandle captured = nullptr;
+  ASSERT_EQ(success, driver_->end_capture(stream_, &captured));
+  GraphHandle graph = nullptr;
+  ASSERT_EQ(success, driver_->instantiate_graph(&graph, captured, 0));
+  EXPECT_EQ(success, driver_->destroy_graph_template(captured));
+  for (const float first : {5.0f, 50.0f}) {
+    for (unsigned i = 0; i < n; i++) numbers[i] = first + static_cast<float>(i);
+    EXPECT_EQ(success, driver_->launch_graph(graph, stream_));
+    EXPECT_EQ(first + 78, out()[77]);
+  }
+  EXPECT_EQ(success, driver_->destroy_graph(graph));
+  EXPECT_NE(success, driver_->launch_graph(graph, stream_));
+  EXPECT_EQ(success, driver_->free_host(pinned));
+}
+
+TEST_F(Emulation, WhatACaptureRefuses) {
+  GraphTemplateHandle captured = nullptr;
+  EXPECT_NE(success, driver_->end_capture(stream_, &captured));
+  const auto refused = [&](const auto& call) {
+    EXPECT_EQ(success, driver_->begin_capture(stream_, capture_this_thread));
+    EXPECT_NE(success, call());
+    EXPECT_NE(success, driver_->end_capture(stream_, &captured));
+    EXPECT_EQ(nullptr, captured);
+  };
+  float number = 0;
+  Address address = 0;
+  refused([&] { return driver_->wait_for_stream(stream_); });
+  refused([&] { return driver_->copy_to_device(address_of(x_), &number, sizeof number, stream_); });
+  refused([&] { return driver_->copy_to_host(&number, address_of(x_), sizeof number, stream_); });
+  refused([&] { return driver_->allocate(&address, 64); });
+  refused([&] { return driver_->begin_capture(stream_, capture_this_thread); });
+  EXPECT_EQ("", fault_of(1, n, reverse, x_, Fault::none, out_));
 }
 
 // Numbers are read as base/ writes them.

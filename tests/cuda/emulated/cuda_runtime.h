@@ -71,6 +71,14 @@ T __shfl_up_sync(unsigned mask, T value, unsigned distance) {
 }
 
 template <class Place, class T>
+T atomicAdd(const Place& place, T value) {
+  return place.change([&](T before) { return before + value; });
+}
+template <class Place, class T>
+T atomicMax(const Place& place, T value) {
+  return place.change([&](T before) { return std::max(before, value); });
+}
+template <class Place, class T>
 T atomicMin(const Place& place, T value) {
   return place.change([&](T before) { return std::min(before, value); });
 }
@@ -91,6 +99,14 @@ T __ldg(const T* address) {
 // Rounded twice: the library's own is slow where the processor has no such instruction.
 #define fmaf emulated_fmaf
 inline float emulated_fmaf(float a, float b, float c) { return a * b + c; }
+
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline double __dadd_rn(double a, double b) { return a + b; }
+inline double __dmul_rn(double a, double b) { return a * b; }
+inline long long __double_as_longlong(double value) { return std::bit_cast<long long>(value); }
+inline double __longlong_as_double(long long bits) { return std::bit_cast<double>(bits); }
+using std::min;
 
 inline float __uint_as_float(uint32_t bits) { return std::bit_cast<float>(bits); }
 inline uint32_t __float_as_uint(float value) { return std::bit_cast<uint32_t>(value); }

@@ -21,6 +21,7 @@ using finermoe::cuda::error_launch_failed;
 using finermoe::cuda::success;
 
 constexpr Code error_invalid_value = 1, error_invalid_context = 201;
+constexpr Code error_capture_unsupported = 900, error_capture_invalidated = 901;
 constexpr uint64_t page = 4096, alignment = 256;
 
 struct Allocation {
@@ -29,10 +30,19 @@ struct Allocation {
   uint64_t mapped;
 };
 
+using Work = std::function<Code()>;
+
+// What was captured, with the arguments that it had then; memory is read when it is done.
+struct Graph {
+  std::vector<Work> work;
+};
+
 // A queue of what has been asked for.
 struct Stream {
   std::recursive_mutex mutex;
-  std::deque<std::function<Code()>> queue;
+  std::deque<Work> queue;
+  std::shared_ptr<Graph> captured;  // while capturing
+  bool is_invalidated = false;      // the capture
 };
 
 struct Machine {
@@ -41,6 +51,8 @@ struct Machine {
   std::atomic<uint64_t> version{0};                // of device: changes with each allocation that goes
   uint64_t allocated = 0;
   std::map<Stream*, std::shared_ptr<Stream>> streams;
+  std::map<Graph*, std::shared_ptr<Graph>> templates, graphs;
+  Calls calls;
   std::atomic<int> n_contexts{0}, n_contexts_made{0};
   std::atomic<unsigned> n_launches{0};
   std::atomic<Code> lost{success};  // what every call answers after a fault
@@ -58,29 +70,57 @@ std::vector<void*>& contexts() {
   return own;
 }
 
+// The stream that this thread captures.
+Stream*& capturing() {
+  thread_local Stream* stream = nullptr;
+  return stream;
+}
+
 // What every call in a context begins with.
 Code check() {
   if (contexts().empty() || contexts().back() == nullptr) return error_invalid_context;
   return machine().lost;
 }
+// And every call that a thread may not make while it captures.
+Code check_not_capturing() {
+  if (capturing() == nullptr) return check();
+  capturing()->is_invalidated = true;
+  return error_capture_unsupported;
+}
+void count(uint64_t Calls::*which) {
+  const std::unique_lock lock(machine().mutex);
+  machine().calls.*which += 1;
+}
 
 Code drain(Stream& stream) {
   const std::lock_guard lock(stream.mutex);
   while (!stream.queue.empty()) {
-    const std::function<Code()> work = std::move(stream.queue.front());
+    const Work work = std::move(stream.queue.front());
     stream.queue.pop_front();
     if (machine().lost != success) continue;
     if (const Code code = work(); code != success) machine().lost = code;
   }
   return machine().lost;
 }
-Code enqueue(void* handle, std::function<Code()> work) {
+Code enqueue(void* handle, uint64_t Calls::*which, Work work) {
   if (const Code code = check(); code != success) return code;
   if (handle == nullptr) return error_invalid_value;  // the default stream waits for the host's own work
   auto& stream = *static_cast<Stream*>(handle);
   const std::lock_guard lock(stream.mutex);
+  if (stream.captured != nullptr) {
+    stream.captured->work.push_back(std::move(work));
+    return success;
+  }
+  count(which);
   stream.queue.push_back(std::move(work));
   return success;
+}
+// Memory that is not pinned is read or written by the call itself: nothing that a graph could repeat.
+Code check_pageable(void* handle) {
+  auto& stream = *static_cast<Stream*>(handle);
+  if (stream.captured == nullptr) return success;
+  stream.is_invalidated = true;
+  return error_capture_unsupported;
 }
 void drain_all() {
   std::vector<std::shared_ptr<Stream>> streams;  // another thread may destroy one meanwhile
@@ -134,7 +174,7 @@ bool is_in(const std::map<uintptr_t, Allocation>& allocations, const void* addre
 void* pointer(Address address) { return reinterpret_cast<void*>(static_cast<uintptr_t>(address)); }
 
 Code allocate(Address* address, size_t bytes) {
-  if (const Code code = check(); code != success) return code;
+  if (const Code code = check_not_capturing(); code != success) return code;
   {
     const std::unique_lock lock(machine().mutex);
     if (machine().allocated + bytes > machine().settings.memory) return finermoe::cuda::error_out_of_memory;
@@ -150,38 +190,41 @@ Code allocate(Address* address, size_t bytes) {
 Code copy_to_device(Address to, const void* from, size_t bytes, void* stream) {
   if (!is_in(machine().device, pointer(to), bytes)) return error_invalid_value;
   if (is_in(machine().pinned, from, bytes)) {  // is read when its turn comes
-    return enqueue(stream, [=] {
+    return enqueue(stream, &Calls::copies, [=] {
       std::memcpy(pointer(to), from, bytes);
       return success;
     });
   }
   const auto* const first = static_cast<const char*>(from);
-  return enqueue(stream, [to, copy = std::vector<char>(first, first + bytes)] {
+  if (const Code code = check_pageable(stream); code != success) return code;
+  return enqueue(stream, &Calls::copies, [to, copy = std::vector<char>(first, first + bytes)] {
     std::memcpy(pointer(to), copy.data(), copy.size());
     return success;
   });
 }
 Code copy_to_host(void* to, Address from, size_t bytes, void* stream) {
   if (!is_in(machine().device, pointer(from), bytes)) return error_invalid_value;
-  const Code code = enqueue(stream, [=] {
+  const bool is_pinned = is_in(machine().pinned, to, bytes);
+  if (const Code code = is_pinned ? success : check_pageable(stream); code != success) return code;
+  const Code code = enqueue(stream, &Calls::copies, [=] {
     std::memcpy(to, pointer(from), bytes);
     return success;
   });
-  if (code != success || is_in(machine().pinned, to, bytes)) return code;
+  if (code != success || is_pinned) return code;
   return drain(*static_cast<Stream*>(stream));  // the driver waits, too
 }
 Code copy_on_device(Address to, Address from, size_t bytes, void* stream) {
   if (!is_in(machine().device, pointer(from), bytes) || !is_in(machine().device, pointer(to), bytes)) {
     return error_invalid_value;
   }
-  return enqueue(stream, [=] {
+  return enqueue(stream, &Calls::copies, [=] {
     std::memcpy(pointer(to), pointer(from), bytes);
     return success;
   });
 }
 Code fill(Address to, unsigned char value, size_t bytes, void* stream) {
   if (!is_in(machine().device, pointer(to), bytes)) return error_invalid_value;
-  return enqueue(stream, [=] {
+  return enqueue(stream, &Calls::copies, [=] {
     std::memset(pointer(to), value, bytes);
     return success;
   });
@@ -207,6 +250,63 @@ Code destroy_stream(void* handle) {
   }
   drain(*stream);
   return check();
+}
+
+Code begin_capture(void* handle, int mode) {
+  if (const Code code = check_not_capturing(); code != success) return code;
+  if (mode != finermoe::cuda::capture_this_thread) return error_invalid_value;
+  auto& stream = *static_cast<Stream*>(handle);
+  const std::lock_guard lock(stream.mutex);
+  stream.captured = std::make_shared<Graph>();
+  stream.is_invalidated = false;
+  capturing() = &stream;
+  return success;
+}
+Code end_capture(void* handle, void** captured) {
+  *captured = nullptr;
+  if (capturing() != handle) return error_invalid_value;
+  auto& stream = *static_cast<Stream*>(handle);
+  const std::lock_guard lock(stream.mutex);
+  capturing() = nullptr;
+  const auto graph = std::move(stream.captured);
+  stream.captured.reset();
+  if (stream.is_invalidated) return error_capture_invalidated;
+  if (const Code code = check(); code != success) return code;
+  const std::unique_lock of_machine(machine().mutex);
+  machine().templates[graph.get()] = graph;
+  *captured = graph.get();
+  return success;
+}
+Code instantiate_graph(void** graph, void* from, unsigned long long flags) {
+  if (const Code code = check(); code != success) return code;
+  if (machine().settings.graph_answers != success) return machine().settings.graph_answers;
+  const std::unique_lock lock(machine().mutex);
+  const auto found = machine().templates.find(static_cast<Graph*>(from));
+  if (found == machine().templates.end() || flags != 0) return error_invalid_value;
+  auto own = std::make_shared<Graph>(*found->second);
+  *graph = own.get();
+  machine().graphs[own.get()] = std::move(own);
+  machine().calls.graphs_made++;
+  return success;
+}
+Code launch_graph(void* handle, void* stream) {
+  std::shared_ptr<Graph> graph;
+  {
+    const std::shared_lock lock(machine().mutex);
+    const auto found = machine().graphs.find(static_cast<Graph*>(handle));
+    if (found == machine().graphs.end()) return error_invalid_value;
+    graph = found->second;
+  }
+  return enqueue(stream, &Calls::graphs, [graph] {
+    for (const Work& work : graph->work) {
+      if (const Code code = work(); code != success) return code;
+    }
+    return success;
+  });
+}
+Code destroy(std::map<Graph*, std::shared_ptr<Graph>>& graphs, void* handle) {
+  const std::unique_lock lock(machine().mutex);
+  return graphs.erase(static_cast<Graph*>(handle)) == 1 ? success : error_invalid_value;
 }
 
 Code error_name(Code code, const char** name) {
@@ -279,6 +379,7 @@ void add_contexts(Driver& driver) {
 void add_memory(Driver& driver) {
   driver.allocate = allocate;
   driver.free = [](Address address) {
+    if (capturing() != nullptr) return check_not_capturing();
     drain_all();  // as the driver does
     uint64_t bytes = 0;
     const Code code = unmap(machine().device, static_cast<uintptr_t>(address), &bytes);
@@ -287,7 +388,7 @@ void add_memory(Driver& driver) {
     return code;
   };
   driver.allocate_host = [](void** address, size_t bytes, unsigned) {
-    if (const Code code = check(); code != success) return code;
+    if (const Code code = check_not_capturing(); code != success) return code;
     if (machine().settings.pinned_answers != success) return machine().settings.pinned_answers;
     uintptr_t mapped = 0;
     const Code code = map(machine().pinned, bytes, &mapped);
@@ -302,13 +403,22 @@ void add_memory(Driver& driver) {
   driver.create_stream = create_stream;
   driver.destroy_stream = destroy_stream;
   driver.wait_for_stream = [](void* stream) {
-    if (const Code code = check(); code != success) return code;
+    if (const Code code = check_not_capturing(); code != success) return code;
     return drain(*static_cast<Stream*>(stream));
   };
   driver.copy_to_device = copy_to_device;
   driver.copy_to_host = copy_to_host;
   driver.copy_on_device = copy_on_device;
   driver.fill = fill;
+}
+
+void add_graphs(Driver& driver) {
+  driver.begin_capture = begin_capture;
+  driver.end_capture = end_capture;
+  driver.instantiate_graph = instantiate_graph;
+  driver.launch_graph = launch_graph;
+  driver.destroy_graph = [](void* graph) { return destroy(machine().graphs, graph); };
+  driver.destroy_graph_template = [](void* captured) { return destroy(machine().templates, captured); };
 }
 
 }  // namespace
@@ -318,11 +428,12 @@ std::shared_ptr<const Driver> driver() {
   add_devices(*own);
   add_contexts(*own);
   add_memory(*own);
+  add_graphs(*own);
   return own;
 }
 
 int enqueue_kernel(void* stream, Dim3 grid, Dim3 block, std::function<void()> kernel) {
-  return enqueue(stream, [=, kernel = std::move(kernel)] {
+  return enqueue(stream, &Calls::kernels, [=, kernel = std::move(kernel)] {
     const Order order = machine().settings.order.value_or(static_cast<Order>(machine().n_launches++ % 3));
     const std::string wrong = run(grid, block, order, kernel);
     if (wrong.empty()) return success;
@@ -351,6 +462,14 @@ Settings& settings() { return machine().settings; }
 uint64_t allocated() {
   const std::shared_lock lock(machine().mutex);
   return machine().allocated;
+}
+Calls calls() {
+  const std::shared_lock lock(machine().mutex);
+  return machine().calls;
+}
+size_t n_graphs() {
+  const std::shared_lock lock(machine().mutex);
+  return machine().templates.size() + machine().graphs.size();
 }
 int n_contexts() { return machine().n_contexts; }
 int n_contexts_made() { return machine().n_contexts_made; }

@@ -1,5 +1,6 @@
 // NVIDIA's driver, emulated: memory is the host's, streams are queues that are worked off when somebody waits for them,
-// kernels run as block.h says.
+// kernels run as block.h says. A graph has what was enqueued on a
+// stream, with its arguments; memory is read when it is launched.
 #pragma once
 
 #include <memory>
@@ -18,10 +19,17 @@ std::shared_ptr<const finermoe::cuda::Driver> driver();
 struct Settings {
   uint64_t memory = uint64_t{16} << 30;  // bytes of the device
   int n_devices = 1, driver_version = 13000, compute_major = 9;
-  finermoe::cuda::Code init_answers = 0, pinned_answers = 0;  // of init() and allocate_host()
-  std::optional<Order> order = {};                            // of all launches; otherwise each launch has the next
+  // Of init(), allocate_host() and instantiate_graph()
+  finermoe::cuda::Code init_answers = 0, pinned_answers = 0, graph_answers = 0;
+  std::optional<Order> order = {};  // of all launches; otherwise each launch has the next
 };
 Settings& settings();
+// How often something was enqueued, by itself or as a graph, and how many graphs were made.
+struct Calls {
+  uint64_t kernels = 0, copies = 0, graphs = 0, graphs_made = 0;
+};
+Calls calls();
+size_t n_graphs();        // that exist, templates too
 uint64_t allocated();     // bytes of the device
 int n_contexts();         // retained and not released
 int n_contexts_made();    // ever
