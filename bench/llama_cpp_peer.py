@@ -103,9 +103,10 @@ def quantize(source, target, type_name, threads):
 class Timer:
     """One model in memory, its matrices repacked by llama.cpp where it has a faster layout for them."""
 
-    def __init__(self, path, threads, sessions, n_tokens):
+    def __init__(self, path, threads, sessions, n_tokens, is_on_gpu=False):
         self.lib, self.silent = start()
         parameters = self.lib.llama_model_default_params()
+        parameters.n_gpu_layers = 1000 if is_on_gpu else 0
         parameters.use_mmap = False  # a mapped model is not repacked
         self.model = self.lib.llama_model_load_from_file(path.encode(), parameters)
         if not self.model:
@@ -158,12 +159,13 @@ def main():
     parser.add_argument("--sessions", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=2)
+    parser.add_argument("--gpu", action="store_true", help="all layers on a GPU, by a llama.cpp that was built for one")
     a = parser.parse_args()
     if a.what == "write":
         return write(*a.paths)
     if a.what == "quantize":
         return quantize(*a.paths, a.threads)
-    timer = Timer(a.paths[0], a.threads, a.sessions, max([a.gen, *a.prompt]))
+    timer = Timer(a.paths[0], a.threads, a.sessions, max([a.gen, *a.prompt]), a.gpu)
     found = {f"prefill_{n}": timer.rate(n, lambda n=n: timer.prefill(n), a.runs) for n in a.prompt}
     found["decode"] = timer.rate(a.gen * a.sessions, lambda: timer.decode(a.gen), a.runs)
     print(json.dumps(found))
