@@ -231,7 +231,8 @@ void CudaStep::logits(DevicePtr<const float> x, const WeightView& head, size_t n
   }
 }
 
-// The choices are written and copied once a pass: `choose` is the last that a pass asks for.
+// The choices come to the device with the rest of the pass, or, if that is copied already, by themselves. They are
+// written once: `choose` is the last that a pass asks for.
 bool CudaStep::choose(DevicePtr<const float> x, const WeightView& head, size_t n, uint64_t n_choosable,
                       std::span<const TokenChoice> choices, ChosenToken* out) {
   if (memory_.n_logits < head.rows) return false;  // they come in parts
@@ -241,17 +242,18 @@ bool CudaStep::choose(DevicePtr<const float> x, const WeightView& head, size_t n
   };
   if (!std::all_of(choices.begin(), choices.end(), is_covered)) return false;
   for (size_t i = 0; i < n; i++) {
-    memory_.choices_on_host[i] = choices[i];
-    if (choices[i].top_k >= head.rows) memory_.choices_on_host[i].top_k = 0;
+    host_pass_.choices[i] = choices[i];
+    if (choices[i].top_k >= head.rows) host_pass_.choices[i].top_k = 0;
   }
-  enqueue(enqueue_copy_to_device, &context_->driver(), memory_.choices, memory_.choices_on_host,
-          n * sizeof(TokenChoice));
+  if (!is_listing_) {
+    enqueue(enqueue_copy_to_device, &context_->driver(), pass_.choices, host_pass_.choices, n * sizeof(TokenChoice));
+  }
   const size_t at_once = std::min<size_t>(memory_.n_logits / head.rows, most_few_rows);
   for (size_t row = 0; row < n; row += at_once) {
     const size_t count = std::min(at_once, n - row);
     linear(x + row * head.columns, head, count, false, DevicePtr(memory_.logits));
     const ChooseTokens task{.logits = memory_.logits,
-                            .choices = memory_.choices + row,
+                            .choices = pass_.choices + row,
                             .maxima = memory_.maxima,
                             .choosable_maxima = memory_.choosable_maxima,
                             .sums = memory_.sums,

@@ -21,6 +21,7 @@ PassArrays::PassArrays(uintptr_t memory, uint64_t n, uint64_t head_size) {
   places.put(sin, n * head_size / 2);
   places.put(caches, n);
   places.put(attention_rows, n);
+  places.put(choices, n);
   places.put(not_finite, n);
   bytes = places.used();
 }
@@ -50,8 +51,6 @@ StepMemory::Bytes StepMemory::place(uintptr_t device, uintptr_t host, const Conf
   n_logits = n_rows == 1 ? std::min(config.vocab_size, logits_of_one_row)
                          : std::min(n_rows, rows_of_logits) * config.vocab_size;
   on_device.put(logits, n_logits);
-  on_device.put(choices, n_rows);
-  in_host.put(choices_on_host, n_rows);
   on_device.put(chosen, n_rows);
   const uint64_t n_runs = std::min(n_rows, rows_of_logits) * ((config.vocab_size + run_length - 1) / run_length);
   on_device.put(maxima, n_runs);

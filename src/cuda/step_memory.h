@@ -15,6 +15,7 @@ struct PassArrays {
   float *cos = nullptr, *sin = nullptr;     // [n, d / 2]
   KvView* caches = nullptr;                 // [n]
   AttentionRows* attention_rows = nullptr;  // [n]
+  TokenChoice* choices = nullptr;           // [n]
   int32_t* not_finite = nullptr;            // [n] the first router logit that is not finite, or -1
   uint64_t bytes = 0;
 
@@ -38,8 +39,7 @@ class StepMemory {
   float* logits = nullptr;           // [n_logits]
   uint64_t n_logits = 0;
   // Of choosing among these logits, with the arrays of ChooseTokens
-  TokenChoice *choices = nullptr, *choices_on_host = nullptr;  // [n_rows]
-  ChosenToken* chosen = nullptr;                               // [n_rows]
+  ChosenToken* chosen = nullptr;  // [n_rows]
   float *maxima = nullptr, *choosable_maxima = nullptr;
   double *sums = nullptr, *weights = nullptr;
   std::byte* staging = nullptr;  // [staging_bytes] of the host, pinned: what a pass of few rows brings to the host

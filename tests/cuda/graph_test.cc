@@ -1,6 +1,6 @@
 // Passes of few rows as graphs of the driver: how much is enqueued for a token, and that the bits are those that the
 // same kernels give one by one.
-#include <numeric>
+#include <thread>
 
 #include "../backend/support.h"
 #include "../support/golden.h"
@@ -206,6 +206,25 @@ TEST_F(CudaGraphs, SessionsThatAlternateHaveTheirOwnBits) {
     EXPECT_EQ(expected[size_t(i)], logits_after(on, {&first}));
     logits_after(on, {&second});
   }
+}
+
+// Each thread captures on a stream of its own, while the others do what a capture may not.
+TEST_F(CudaGraphs, ThreadsHaveTheirOwn) {
+  LoadedModel first;
+  Sequence alone{first.make_cache()};
+  std::vector<std::vector<float>> expected;
+  for (int i = 0; i < 6; i++) expected.push_back(logits_after(first, {&alone}));
+  std::vector<std::thread> threads;
+  for (int thread = 0; thread < 3; thread++) {
+    threads.emplace_back([&] {
+      for (int repeat = 0; repeat < 3; repeat++) {
+        LoadedModel on;
+        Sequence sequence{on.make_cache()};
+        for (const auto& logits : expected) EXPECT_EQ(logits, logits_after(on, {&sequence}));
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
 }
 
 // An expert that lies elsewhere: its table is written, and the graph is the same.
