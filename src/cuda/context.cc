@@ -17,7 +17,7 @@ Result<std::shared_ptr<const Context>> Context::open(std::shared_ptr<const Drive
   }
   ContextHandle handle = nullptr;
   FM_TRY(status_of(*driver, driver->retain_context(&handle, device), "retaining the context"));
-  const std::shared_ptr<Context> context(new Context(std::move(driver), device, handle));
+  const std::shared_ptr<Context> context(new Context(std::move(driver), device, major * 10 + minor, handle));
   FM_TRY(context->status(
       context->with([&] { return context->driver_->create_stream(&context->stream_, stream_non_blocking); }),
       "creating a stream"));

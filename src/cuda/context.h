@@ -20,6 +20,8 @@ class Context : public std::enable_shared_from_this<Context> {
   Context(const Context&) = delete;
 
   const Driver& driver() const { return *driver_; }
+  // Such as multiply BF16 and F16 with sums in float32, as our kernels do.
+  bool has_tensor_cores() const { return compute_ >= least_compute_of_tensors; }
 
   // Calls a function that returns a code of the driver, with the context current.
   template <class Call>
@@ -50,11 +52,12 @@ class Context : public std::enable_shared_from_this<Context> {
   }
 
  private:
-  Context(std::shared_ptr<const Driver> driver, DeviceHandle device, ContextHandle context)
-      : driver_(std::move(driver)), device_(device), context_(context) {}
+  Context(std::shared_ptr<const Driver> driver, DeviceHandle device, int compute, ContextHandle context)
+      : driver_(std::move(driver)), device_(device), compute_(compute), context_(context) {}
 
   const std::shared_ptr<const Driver> driver_;
   const DeviceHandle device_;
+  const int compute_;  // capability: 75 for 7.5
   const ContextHandle context_;
   StreamHandle stream_ = nullptr;
   mutable std::mutex mutex_;  // of the stream

@@ -60,7 +60,7 @@ void CudaStep::put_attention_rows(const RaggedBatch& batch) {
   }
 }
 
-Status CudaStep::begin(const RaggedBatch& batch, Precision) {
+Status CudaStep::begin(const RaggedBatch& batch, Precision precision) {
   for (const int32_t token : batch.tokens) {
     if (token < 0 || static_cast<uint64_t>(token) >= vocab_size_) {
       return Status(FINERMOE_ERROR_TOKEN_OUT_OF_RANGE,
@@ -71,6 +71,7 @@ Status CudaStep::begin(const RaggedBatch& batch, Precision) {
   if (code_ != success) std::fill(tables_.begin(), tables_.end(), Table{});  // not all that was enqueued was copied
   code_ = success;
   n_ = batch.n();
+  on_tensor_cores_ = precision == Precision::fast && context_->has_tensor_cores();
   const PassArrays& host = memory_.on_host;
   std::copy(batch.tokens.begin(), batch.tokens.end(), host.tokens);
   std::copy(batch.positions.begin(), batch.positions.end(), host.positions);
@@ -111,13 +112,9 @@ void CudaStep::rms_norm(DevicePtr<const float> x, const WeightView& weight, doub
 void CudaStep::qkv(DevicePtr<const float> x, const QkvWeights& weights, const AttentionShape& shape, uint64_t layer,
                    DevicePtr<float> q_out) {
   if (n_ == 0) return;
-  const uint32_t n = narrow(n_);
-  const auto project = [&](const WeightView& weight, float* out) {
-    enqueue([&](StreamHandle s) { return enqueue_linear(s, x.address(), matrix_of(weight), n, false, false, out); });
-  };
-  project(weights.q, q_out.address());
-  project(weights.k, memory_.k);
-  project(weights.v, memory_.v);
+  multiply(x.address(), weights.q, n_, false, false, q_out.address());
+  multiply(x.address(), weights.k, n_, false, false, memory_.k);
+  multiply(x.address(), weights.v, n_, false, false, memory_.v);
   const StoreKv task{.q = q_out.address(),
                      .k = memory_.k,
                      .v = memory_.v,
@@ -128,7 +125,7 @@ void CudaStep::qkv(DevicePtr<const float> x, const QkvWeights& weights, const At
                      .sin = memory_.pass.sin,
                      .positions = memory_.pass.positions,
                      .caches = memory_.pass.caches,
-                     .n = n,
+                     .n = narrow(n_),
                      .n_heads = narrow(shape.n_heads),
                      .n_kv_heads = narrow(shape.n_kv_heads),
                      .head_size = narrow(shape.head_size),
@@ -166,23 +163,28 @@ void CudaStep::attention(DevicePtr<const float> q, const AttentionShape& shape, 
   enqueue([&](StreamHandle s) { return enqueue_attention(s, task); });
 }
 
+void CudaStep::multiply(const float* x, const WeightView& weight, size_t n, bool accumulate, bool batch_invariant,
+                        float* out) {
+  const Linear task{.x = x,
+                    .weight = matrix_of(weight),
+                    .n = narrow(n),
+                    .accumulate = accumulate,
+                    .batch_invariant = batch_invariant,
+                    .operands = on_tensor_cores_ ? memory_.operands : nullptr,
+                    .out = out};
+  enqueue([&](StreamHandle s) { return enqueue_linear(s, task); });
+}
+
 void CudaStep::linear(DevicePtr<const float> x, const WeightView& weight, size_t n, bool accumulate,
                       DevicePtr<float> out) {
-  if (n == 0) return;
-  enqueue([&](StreamHandle s) {
-    return enqueue_linear(s, x.address(), matrix_of(weight), narrow(n), accumulate, false, out.address());
-  });
+  if (n > 0) multiply(x.address(), weight, n, accumulate, false, out.address());
 }
 
 void CudaStep::route(DevicePtr<const float> x, const RouterWeights& weights, const RouterShape& shape, size_t n,
                      const Route& route) {
   if (n == 0) return;
-  const auto multiply = [&](const WeightView& weight, float* out) {
-    enqueue(
-        [&](StreamHandle s) { return enqueue_linear(s, x.address(), matrix_of(weight), narrow(n), false, true, out); });
-  };
-  multiply(weights.gate, route.logits.address());
-  if (shape.separate) multiply(weights.concat_gate, memory_.group_logits);
+  multiply(x.address(), weights.gate, n, false, true, route.logits.address());
+  if (shape.separate) multiply(x.address(), weights.concat_gate, n, false, true, memory_.group_logits);
   const ChooseExperts task{.n_components = narrow(shape.granularity_output),
                            .n_groups = narrow(shape.n_groups()),
                            .group_size = narrow(shape.group_size()),

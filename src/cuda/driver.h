@@ -59,6 +59,7 @@ constexpr Code success = 0, error_out_of_memory = 2, error_no_device = 100, erro
 constexpr int attribute_compute_major = 75, attribute_compute_minor = 76;  // of device_attribute
 constexpr unsigned stream_non_blocking = 1;
 constexpr int least_driver_version = 13000, least_compute = 75;  // what the kernels are compiled with and for
+constexpr int least_compute_of_tensors = 80;                     // of the kernels that multiply on tensor cores
 
 // What libcuda.so.1, or the library of that name or path, offers, ready to be used. NO_DRIVER, DRIVER_TOO_OLD or
 // NO_DEVICE.

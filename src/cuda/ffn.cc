@@ -1,4 +1,6 @@
 // Feed-forward networks of a step.
+#include <algorithm>
+
 #include "cuda/cuda_step.h"
 
 namespace finermoe::cuda {
@@ -12,6 +14,19 @@ bool is_equal(const Matrix& a, const Matrix& b) {
 }
 bool is_equal(const Ffn& a, const Ffn& b) {
   return is_equal(a.gate, b.gate) && is_equal(a.up, b.up) && is_equal(a.down, b.down);
+}
+
+// The type in which tensor cores multiply all of an FFN's matrices; F32 if there is none.
+DType operand_of(const FfnWeights& weights) {
+  const DType gate = operand_type(weights.gate.dtype);
+  const bool is_one = operand_type(weights.up.dtype) == gate && operand_type(weights.down.dtype) == gate;
+  return is_one ? gate : DType::f32;
+}
+DType operand_of(std::span<const FfnWeights> experts, std::span<const uint32_t> subset) {
+  const DType first = subset.empty() ? DType::f32 : operand_of(experts[subset[0]]);
+  const bool is_one =
+      std::all_of(subset.begin(), subset.end(), [&](uint32_t e) { return operand_of(experts[e]) == first; });
+  return is_one ? first : DType::f32;
 }
 
 }  // namespace
@@ -62,6 +77,8 @@ void CudaStep::moe_ffn(DevicePtr<const float> x, std::span<const FfnWeights> exp
                      .experts_per_token = static_cast<uint32_t>(shape.n_experts_per_token()),
                      .chosen = route.experts.address(),
                      .weights = route.weights.address(),
+                     .operand = on_tensor_cores_ ? operand_of(experts, subset) : DType::f32,
+                     .operands = memory_.operands,
                      .activated = memory_.activated,
                      .expert_begins = memory_.expert_begins,
                      .assignments = memory_.assignments,
@@ -81,9 +98,7 @@ void CudaStep::gated_ffn(DevicePtr<const float> x, const FfnWeights& weights, co
   if (n == 0) return;
   const auto rows = static_cast<uint32_t>(n);
   if (scale) {  // in the same order for any number of rows, as a router is
-    enqueue([&](StreamHandle s) {
-      return enqueue_linear(s, x.address(), matrix_of(scale), rows, false, true, memory_.gate_scale);
-    });
+    multiply(x.address(), scale, n, false, true, memory_.gate_scale);
     enqueue([&](StreamHandle s) { return enqueue_sigmoid(s, rows, memory_.gate_scale); });
   }
   const FfnTask task{.x = x.address(),
@@ -97,6 +112,8 @@ void CudaStep::gated_ffn(DevicePtr<const float> x, const FfnWeights& weights, co
                      .experts_per_token = 1,
                      .chosen = nullptr,
                      .weights = scale ? memory_.gate_scale : nullptr,
+                     .operand = on_tensor_cores_ ? operand_of(weights) : DType::f32,
+                     .operands = memory_.operands,
                      .activated = memory_.activated,
                      .expert_begins = nullptr,
                      .assignments = nullptr,

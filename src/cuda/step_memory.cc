@@ -11,6 +11,9 @@ namespace {
 constexpr uint64_t logits_of_one_row = 1 << 17;
 constexpr uint64_t rows_of_logits = 16;
 
+// Of a row of activations in float32 or, where it is very short, as tensor cores take it.
+uint64_t room_of(uint64_t width) { return std::max(width, operand_stride(width) / 2); }
+
 void place_pass(PassArrays& arrays, Places& places, const Config& config, uint64_t n_rows) {
   places.put(arrays.tokens, n_rows);
   places.put(arrays.positions, n_rows);
@@ -52,7 +55,9 @@ StepMemory::Bytes StepMemory::place(uintptr_t device, uintptr_t host, const Conf
   on_device.put(group_logits, router.separate ? n_rows * n_groups : 0);
   on_device.put(group_scores, n_rows * n_groups);
   on_device.put(exponentials, router.softmax_over_all ? n_rows * n_experts : 0);
-  on_device.put(activated, std::max(n_chosen * config.expert_width, n_rows * whole_width));
+  on_device.put(activated, std::max(n_chosen * room_of(config.expert_width), n_rows * room_of(whole_width)));
+  const uint64_t widest = std::max(config.hidden_size, config.n_heads * config.head_size);
+  on_device.put(operands, n_rows > most_few_rows ? n_rows * operand_stride(widest) : 0);
   on_device.put(products, has_tiles ? n_chosen * config.expert_output_width() : 0);
   on_device.put(assignments, n_sorted);
   on_device.put(places, n_sorted);

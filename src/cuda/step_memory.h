@@ -38,6 +38,7 @@ class StepMemory {
   double* group_scores = nullptr;     // [n_rows, G_O R_O]
   float* exponentials = nullptr;      // [n_rows, N] where the softmax is over all
   float* activated = nullptr;         // [assignments, width of the widest FFN]
+  uint16_t* operands = nullptr;       // [n_rows, width of the widest] of a product on tensor cores
   float* products = nullptr;          // [assignments, h_e]
   Assignment* assignments = nullptr;  // [assignments]
   int32_t* places = nullptr;          // [assignments]

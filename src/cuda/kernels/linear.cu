@@ -1,9 +1,12 @@
 // Products of activations and one matrix.
 #include "cuda/kernels/panel.cuh"
+#include "cuda/kernels/tensor_tile.cuh"
 #include "cuda/kernels/tile.cuh"
 
 namespace finermoe::cuda {
 namespace {
+
+constexpr unsigned round_threads = 128;
 
 // A block computes 16 rows for N vectors.
 template <unsigned N>
@@ -32,20 +35,79 @@ __global__ void __launch_bounds__(tile_threads)
   });
 }
 
+// On tensor cores.
+template <DType half, unsigned V>
+__global__ void __launch_bounds__(tensor_threads, 2)
+    linear_of_tensors(const uint16_t* x, Matrix weight, uint32_t n, bool accumulate, float* out) {
+  const unsigned first_row = blockIdx.x * V, first = blockIdx.y * V;
+  const unsigned count = n - first < V ? n - first : V, stride = operand_stride(weight.columns);
+  TensorSums<V> sums;
+  multiply_tensor_tile<half, V>(
+      weight.columns, count, [&](unsigned i) { return x + size_t{first + i} * stride; },
+      [&](unsigned i) { return weight_row(weight, first_row + i); }, sums);
+  for_each_tensor_sum<V>(count, [&](unsigned vector, unsigned row, unsigned i, unsigned j, unsigned k) {
+    if (first_row + row >= weight.rows) return;
+    float& to = out[size_t{first + vector} * weight.rows + first_row + row];
+    to = accumulate ? to + sums[i][j][k] : sums[i][j][k];
+  });
+}
+
+// A thread rounds 8 columns; those beyond the last become zeros.
+template <DType half>
+__global__ void __launch_bounds__(round_threads) round_rows(const float* x, uint32_t columns, uint16_t* out) {
+  const unsigned chunk = blockIdx.x * round_threads + threadIdx.x, row = blockIdx.y;
+  const unsigned n_chunks = operand_stride(columns) / chunk_columns;
+  if (chunk >= n_chunks) return;
+  uint32_t pairs[4];
+#pragma unroll
+  for (unsigned i = 0; i < chunk_columns; i += 4) {
+    float four[4];
+    load_activations(x + size_t{row} * columns, chunk * chunk_columns + i, columns, four);
+#pragma unroll
+    for (unsigned c = 0; c < 4; c++) four[c] = within_range<half>(four[c]);
+    pairs[i / 2] = pack_pair<half>(four[0], four[1]);
+    pairs[i / 2 + 1] = pack_pair<half>(four[2], four[3]);
+  }
+  reinterpret_cast<uint4*>(out)[size_t{row} * n_chunks + chunk] = {pairs[0], pairs[1], pairs[2], pairs[3]};
+}
+
+template <DType half>
+int launch_tensors(void* stream, const Linear& task) {
+  const Matrix& weight = task.weight;
+  const unsigned tile = tensor_tile_of(task.n, weight.rows);
+  const auto kernel = tile == wide_tile ? linear_of_tensors<half, wide_tile> : linear_of_tensors<half, narrow_tile>;
+  return launch(stream, dim3(ceil_div(weight.rows, tile), ceil_div(task.n, tile)), tensor_threads, kernel,
+                task.operands, weight, task.n, task.accumulate, task.out);
+}
+
 }  // namespace
 
-int enqueue_linear(void* stream, const float* x, const Matrix& weight, uint32_t n, bool accumulate,
-                   bool batch_invariant, float* out) {
+int enqueue_round(void* stream, const float* x, uint32_t n, uint32_t columns, DType type, uint16_t* out) {
+  const dim3 grid(ceil_div(operand_stride(columns), round_threads * chunk_columns), n);
+  return launch(stream, grid, round_threads, type == DType::bf16 ? round_rows<DType::bf16> : round_rows<DType::f16>, x,
+                columns, out);
+}
+
+int enqueue_rounded_linear(void* stream, const Linear& task) {
+  return operand_type(task.weight.dtype) == DType::bf16 ? launch_tensors<DType::bf16>(stream, task)
+                                                        : launch_tensors<DType::f16>(stream, task);
+}
+
+int enqueue_linear(void* stream, const Linear& task) {
+  const Matrix& weight = task.weight;
   const unsigned n_panels = ceil_div(weight.rows, panel_rows);
-  if (n == 1) {
-    return launch(stream, dim3(n_panels), panel_threads, linear_of_few<1>, x, weight, n, accumulate, out);
+  if (task.n <= most_few_rows || task.batch_invariant) {
+    const auto kernel = task.n == 1 ? linear_of_few<1> : linear_of_few<4>;
+    const dim3 grid(n_panels, task.n == 1 ? 1 : ceil_div(task.n, 4));
+    return launch(stream, grid, panel_threads, kernel, task.x, weight, task.n, task.accumulate, task.out);
   }
-  if (n <= most_few_rows || batch_invariant) {
-    return launch(stream, dim3(n_panels, ceil_div(n, 4)), panel_threads, linear_of_few<4>, x, weight, n, accumulate,
-                  out);
+  const DType operand = operand_type(weight.dtype);
+  if (task.operands != nullptr && operand != DType::f32) {
+    const int code = enqueue_round(stream, task.x, task.n, weight.columns, operand, task.operands);
+    return code != 0 ? code : enqueue_rounded_linear(stream, task);
   }
-  return launch(stream, dim3(ceil_div(weight.rows, tile_rows), ceil_div(n, tile_vectors)), tile_threads, linear_of_many,
-                x, weight, n, accumulate, out);
+  return launch(stream, dim3(ceil_div(weight.rows, tile_rows), ceil_div(task.n, tile_vectors)), tile_threads,
+                linear_of_many, task.x, weight, task.n, task.accumulate, task.out);
 }
 
 }  // namespace finermoe::cuda

@@ -248,7 +248,10 @@ void add_devices(Driver& driver) {
     return success;
   };
   driver.device_attribute = [](int* value, int attribute, int) {
-    *value = attribute == finermoe::cuda::attribute_compute_major ? machine().settings.compute_major : 0;
+    const Settings& settings = machine().settings;
+    *value = attribute == finermoe::cuda::attribute_compute_major   ? settings.compute_major
+             : attribute == finermoe::cuda::attribute_compute_minor ? settings.compute_minor
+                                                                    : 0;
     return success;
   };
 }

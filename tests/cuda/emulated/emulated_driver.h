@@ -17,7 +17,7 @@ std::shared_ptr<const finermoe::cuda::Driver> driver();
 // What a test may look at and change; of the whole process.
 struct Settings {
   uint64_t memory = uint64_t{16} << 30;  // bytes of the device
-  int n_devices = 1, driver_version = 13000, compute_major = 9;
+  int n_devices = 1, driver_version = 13000, compute_major = 9, compute_minor = 0;
   finermoe::cuda::Code init_answers = 0, pinned_answers = 0;  // of init() and allocate_host()
   std::optional<Order> order = {};                            // of all launches; otherwise each launch has the next
 };
