@@ -51,7 +51,8 @@ Result<std::unique_ptr<CudaStep>> CudaStep::make(const std::shared_ptr<const Con
 
 // Cuts the rows into blocks of one session each.
 void CudaStep::put_attention_rows(const RaggedBatch& batch) {
-  const size_t most = std::max<size_t>(1, attention_queries / queries_per_key_);
+  const size_t most =
+      std::max<size_t>(1, (attends_on_tensors() ? tensor_queries : attention_queries) / queries_per_key_);
   n_attention_blocks_ = 0;
   for (size_t begin = 0, end; begin < n_; begin = end) {
     end = begin + 1;
@@ -160,7 +161,9 @@ void CudaStep::attention(DevicePtr<const float> q, const AttentionShape& shape, 
                     .partial_max = memory_.partial_max,
                     .partial_sum = memory_.partial_sum,
                     .out = out.address()};
-  enqueue([&](StreamHandle s) { return enqueue_attention(s, task); });
+  enqueue([&](StreamHandle s) {
+    return attends_on_tensors() ? enqueue_tensor_attention(s, task) : enqueue_attention(s, task);
+  });
 }
 
 void CudaStep::multiply(const float* x, const WeightView& weight, size_t n, bool accumulate, bool batch_invariant,

@@ -50,6 +50,7 @@ class CudaStep final : public Step {
   }
   // out = x W^T of the pass; batch_invariant: at either precision the same, in the same order for any n.
   void multiply(const float* x, const WeightView& weight, size_t n, bool accumulate, bool batch_invariant, float* out);
+  bool attends_on_tensors() const { return on_tensor_cores_ && n_ > most_split_rows; }
   void put_attention_rows(const RaggedBatch& batch);
   // A layer's experts on the device; those outside the subset have null data.
   const Ffn* table_of(std::span<const FfnWeights> experts, std::span<const uint32_t> subset);
@@ -74,7 +75,7 @@ class CudaStep final : public Step {
   // Of the pass under way
   Code code_ = success;
   size_t n_ = 0;                  // rows of the batch
-  bool on_tensor_cores_ = false;  // products of many rows, and their attention
+  bool on_tensor_cores_ = false;  // products and attention of many rows
   uint32_t n_attention_blocks_ = 0;
 };
 

@@ -14,6 +14,7 @@ namespace finermoe::cuda {
 constexpr uint32_t most_few_rows = 16;      // rows of a pass whose products are computed without tiles
 constexpr uint32_t tile_vectors = 32;       // vectors of a tile of a product of more, at least
 constexpr uint32_t attention_queries = 16;  // queries of one block of attention
+constexpr uint32_t tensor_queries = 64;     // of one that computes on tensor cores
 constexpr uint32_t most_head_size = 256;
 constexpr uint32_t most_split_rows = 32;  // rows of a pass whose positions are split
 constexpr uint32_t most_splits = 32;      // of one row
@@ -114,6 +115,8 @@ constexpr uint32_t splits_of(uint32_t n_positions) {
   return n < most_splits ? n : most_splits;
 }
 int enqueue_attention(void* stream, const Attend& task);
+// On tensor cores, without splits. Keys, values, queries and probabilities are rounded to BF16.
+int enqueue_tensor_attention(void* stream, const Attend& task);
 
 struct ChooseExperts {
   uint32_t n_components, n_groups, group_size, top_inter;  // G_O, G_O R_O, G_I R_I, T_I

@@ -27,6 +27,9 @@ DECODING = {"linear_of_few<1>": PANEL, "linear_of_few<4>": PANEL, "activate_few<
 ON_TENSORS = {f"{kernel}<{half}, {tile}>": products for kernel in ("linear_of_tensors", "activate_on_tensors",
                                                                   "project_on_tensors")
               for half in ("BF16", "F16") for tile, products in ((64, 2 * 2 * 2), (128, 2 * 4 * 4))}
+# Scores of a tile of positions, 8 at a time, 16 columns of a head; its values, 16 positions and 8 columns at a time.
+ON_TENSORS |= {f"attend_on_tensors<{columns}>": positions // 8 + positions // 16 * columns // 8
+               for columns, positions in ((64, 64), (128, 64), (256, 16))}
 LEAST_OF_TENSORS = 80  # least_compute_of_tensors of src/cuda/driver.h
 
 module, archs = sys.argv[1], [int(arch) for arch in sys.argv[2:]]
