@@ -25,8 +25,16 @@ Result<std::shared_ptr<const Context>> Context::open(std::shared_ptr<const Drive
 }
 
 Context::~Context() {
-  with([&] { return stream_ == nullptr ? success : driver_->destroy_stream(stream_); });
+  with([&] {
+    blas_.reset();
+    return stream_ == nullptr ? success : driver_->destroy_stream(stream_);
+  });
   driver_->release_context(device_);
+}
+
+const BlasLibrary* Context::blas() const {
+  std::call_once(blas_asked_, [&] { blas_ = BlasLibrary::start(driver_->load_blas()); });
+  return blas_.get();
 }
 
 Status Context::upload(Address to, const void* from, size_t bytes) const {

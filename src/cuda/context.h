@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "base/allocation.h"
+#include "cuda/blas_products.h"
 #include "cuda/driver.h"
 
 namespace finermoe::cuda {
@@ -33,6 +34,8 @@ class Context : public std::enable_shared_from_this<Context> {
     driver_->pop_context(&popped);
     return code;
   }
+  // cuBLASLt, started when it is first asked for, with the context current; null where it is not to be had.
+  const BlasLibrary* blas() const;
   Status status(Code code, std::string_view what) const { return status_of(*driver_, code, what); }
 
   // Complete when they return; one at a time, on the context's own stream.
@@ -61,6 +64,8 @@ class Context : public std::enable_shared_from_this<Context> {
   const ContextHandle context_;
   StreamHandle stream_ = nullptr;
   mutable std::mutex mutex_;  // of the stream
+  mutable std::once_flag blas_asked_;
+  mutable std::unique_ptr<const BlasLibrary> blas_;
 };
 
 // Memory of the device, or pinned memory of the host that it copies from and to. Charged to an account.

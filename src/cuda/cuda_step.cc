@@ -175,7 +175,23 @@ void CudaStep::multiply(const float* x, const WeightView& weight, size_t n, bool
                     .batch_invariant = batch_invariant,
                     .operands = on_tensor_cores_ ? memory_.operands : nullptr,
                     .out = out};
-  enqueue([&](StreamHandle s) { return enqueue_linear(s, task); });
+  if (task.operands == nullptr || batch_invariant || !is_for_blas(task)) {
+    enqueue([&](StreamHandle s) { return enqueue_linear(s, task); });
+    return;
+  }
+  const Matrix& matrix = task.weight;
+  enqueue([&](StreamHandle s) {
+    return enqueue_round(s, x, task.n, matrix.columns, operand_type(matrix.dtype), task.operands);
+  });
+  multiply_rounded(task);
+}
+
+void CudaStep::multiply_rounded(const Linear& task) {
+  enqueue([&](StreamHandle s) {
+    const BlasLibrary* const blas = is_for_blas(task) && memory_.workspace != nullptr ? context_->blas() : nullptr;
+    if (blas != nullptr && blas_products_.multiply(*blas, s, task, memory_.workspace)) return success;
+    return enqueue_rounded_linear(s, task);
+  });
 }
 
 void CudaStep::linear(DevicePtr<const float> x, const WeightView& weight, size_t n, bool accumulate,

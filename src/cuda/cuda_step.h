@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "cuda/blas_products.h"
 #include "cuda/cuda_kv_cache.h"
 #include "cuda/step_memory.h"
 
@@ -51,6 +52,8 @@ class CudaStep final : public Step {
   // out = x W^T of the pass; batch_invariant: at either precision the same, in the same order for any n.
   void multiply(const float* x, const WeightView& weight, size_t n, bool accumulate, bool batch_invariant, float* out);
   bool attends_on_tensors() const { return on_tensor_cores_ && n_ > most_split_rows; }
+  // The same of more than most_few_rows vectors that are rounded already, on tensor cores.
+  void multiply_rounded(const Linear& task);
   void put_attention_rows(const RaggedBatch& batch);
   // A layer's experts on the device; those outside the subset have null data.
   const Ffn* table_of(std::span<const FfnWeights> experts, std::span<const uint32_t> subset);
@@ -71,6 +74,7 @@ class CudaStep final : public Step {
   std::vector<float> frequencies_;  // [d / 2] rotary
   std::vector<Table> tables_;
   size_t next_table_ = 0;  // to be written
+  BlasProducts blas_products_;
 
   // Of the pass under way
   Code code_ = success;

@@ -12,6 +12,8 @@
 
 namespace finermoe::cuda {
 
+struct Blas;
+
 // Handles and codes as the driver has them: CUresult, CUdevice, CUcontext, CUstream, CUdeviceptr.
 using Code = int;
 using DeviceHandle = int;
@@ -53,6 +55,9 @@ struct Driver {
   Code (*copy_to_host)(void* to, Address from, size_t bytes, StreamHandle stream) = nullptr;
   Code (*copy_on_device)(Address to, Address from, size_t bytes, StreamHandle stream) = nullptr;
   Code (*fill)(Address to, unsigned char value, size_t bytes, StreamHandle stream) = nullptr;
+
+  // cuBLASLt beside it, loaded now; null where there is none.
+  std::shared_ptr<const Blas> (*load_blas)() = nullptr;
 };
 
 constexpr Code success = 0, error_out_of_memory = 2, error_no_device = 100, error_launch_failed = 719;

@@ -124,7 +124,17 @@ void CudaStep::gated_ffn(DevicePtr<const float> x, const FfnWeights& weights, co
                      .accumulate = true,
                      .out = out.address()};
   enqueue([&](StreamHandle s) { return enqueue_activate(s, task); });
-  enqueue([&](StreamHandle s) { return enqueue_project(s, task); });
+  if (rows <= most_few_rows || task.operand == DType::f32) {
+    enqueue([&](StreamHandle s) { return enqueue_project(s, task); });
+    return;
+  }
+  multiply_rounded({.x = nullptr,
+                    .weight = task.single.down,
+                    .n = rows,
+                    .accumulate = true,
+                    .batch_invariant = false,
+                    .operands = reinterpret_cast<uint16_t*>(memory_.activated),
+                    .out = out.address()});
 }
 
 }  // namespace finermoe::cuda

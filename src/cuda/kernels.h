@@ -168,7 +168,7 @@ constexpr N tiles_at_most(N n_assignments, N n_experts, N vectors = tile_vectors
 int enqueue_group(void* stream, const FfnTask& task);
 // activated = weight * SiLU(gate x) * (up x)
 int enqueue_activate(void* stream, const FfnTask& task);
-// out (+)= the down projections of all, each in its component's slice.
+// out (+)= the down projections of all, each in its component's slice. Not of one FFN whose activations are rounded.
 int enqueue_project(void* stream, const FfnTask& task);
 // x[i] = 1 / (1 + exp(-x[i]))                                              x [n]
 int enqueue_sigmoid(void* stream, uint32_t n, float* x);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/places.h"
+#include "cuda/blas_products.h"
 
 namespace finermoe::cuda {
 namespace {
@@ -58,6 +59,10 @@ StepMemory::Bytes StepMemory::place(uintptr_t device, uintptr_t host, const Conf
   on_device.put(activated, std::max(n_chosen * room_of(config.expert_width), n_rows * room_of(whole_width)));
   const uint64_t widest = std::max(config.hidden_size, config.n_heads * config.head_size);
   on_device.put(operands, n_rows > most_few_rows ? n_rows * operand_stride(widest) : 0);
+  const bool has_large_products =
+      n_rows >= least_blas_vectors && config.hidden_size * std::max(widest, whole_width) >= least_blas_elements;
+  workspace = nullptr;
+  if (has_large_products) on_device.put(workspace, blas_workspace_bytes);
   on_device.put(products, has_tiles ? n_chosen * config.expert_output_width() : 0);
   on_device.put(assignments, n_sorted);
   on_device.put(places, n_sorted);

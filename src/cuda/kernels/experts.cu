@@ -261,20 +261,6 @@ int project_tiles(void* stream, const FfnTask& task) {
   return launch(stream, dim3(n_tiles, ceil_div(task.out_width, tile)), tensor_threads, kernel, task);
 }
 
-// The down projection of the one FFN of all rows.
-int project_single(void* stream, const FfnTask& task) {
-  Linear linear{.x = task.activated,
-                .weight = task.single.down,
-                .n = task.n,
-                .accumulate = task.accumulate,
-                .batch_invariant = false,
-                .operands = nullptr,
-                .out = task.out};
-  if (task.n <= most_few_rows || task.operand == DType::f32) return enqueue_linear(stream, linear);
-  linear.operands = reinterpret_cast<uint16_t*>(task.activated);
-  return enqueue_rounded_linear(stream, linear);
-}
-
 }  // namespace
 
 int enqueue_group(void* stream, const FfnTask& task) { return launch(stream, 1, group_threads, group_by_expert, task); }
@@ -294,7 +280,15 @@ int enqueue_activate(void* stream, const FfnTask& task) {
 }
 
 int enqueue_project(void* stream, const FfnTask& task) {
-  if (task.experts == nullptr) return project_single(stream, task);
+  if (task.experts == nullptr) {
+    return enqueue_linear(stream, {.x = task.activated,
+                                   .weight = task.single.down,
+                                   .n = task.n,
+                                   .accumulate = task.accumulate,
+                                   .batch_invariant = false,
+                                   .operands = nullptr,
+                                   .out = task.out});
+  }
   if (task.n <= most_few_rows) {
     const dim3 grid(ceil_div(task.out_width, panel_rows), task.hidden / task.out_width, task.n);
     return launch(stream, grid, panel_threads, project_few, task);

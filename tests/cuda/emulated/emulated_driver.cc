@@ -1,5 +1,7 @@
 #include "emulated_driver.h"
 
+#include "emulated_blas.h"
+
 #include <sys/mman.h>
 
 #include <atomic>
@@ -312,6 +314,7 @@ void add_memory(Driver& driver) {
   driver.copy_to_host = copy_to_host;
   driver.copy_on_device = copy_on_device;
   driver.fill = fill;
+  driver.load_blas = [] { return machine().settings.has_blas ? blas() : nullptr; };
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "block.h"
+#include "cuda/blas.h"
 #include "cuda/driver.h"
 
 namespace emulated {
@@ -19,9 +20,14 @@ struct Settings {
   uint64_t memory = uint64_t{16} << 30;  // bytes of the device
   int n_devices = 1, driver_version = 13000, compute_major = 9, compute_minor = 0;
   finermoe::cuda::Code init_answers = 0, pinned_answers = 0;  // of init() and allocate_host()
+  bool has_blas = false;                                      // cuBLASLt
+  finermoe::cuda::Blas::Status product_answers = 0;           // of its multiply()
   std::optional<Order> order = {};                            // of all launches; otherwise each launch has the next
 };
 Settings& settings();
+// Of cuBLASLt: handles, products, layouts and preferences that were made and not destroyed, and products computed ever.
+int n_blas_objects();
+int n_blas_products();
 uint64_t allocated();     // bytes of the device
 int n_contexts();         // retained and not released
 int n_contexts_made();    // ever
