@@ -33,7 +33,12 @@ Context::~Context() {
 }
 
 const BlasLibrary* Context::blas() const {
-  std::call_once(blas_asked_, [&] { blas_ = BlasLibrary::start(driver_->load_blas()); });
+  std::call_once(blas_asked_, [&] {
+    with([&] {
+      blas_ = BlasLibrary::start(driver_->load_blas());
+      return success;
+    });
+  });
   return blas_.get();
 }
 

@@ -34,7 +34,7 @@ class Context : public std::enable_shared_from_this<Context> {
     driver_->pop_context(&popped);
     return code;
   }
-  // cuBLASLt, started when it is first asked for, with the context current; null where it is not to be had.
+  // cuBLASLt, started when it is first asked for; null where it is not to be had.
   const BlasLibrary* blas() const;
   Status status(Code code, std::string_view what) const { return status_of(*driver_, code, what); }
 

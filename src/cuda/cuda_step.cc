@@ -113,9 +113,17 @@ void CudaStep::rms_norm(DevicePtr<const float> x, const WeightView& weight, doub
 void CudaStep::qkv(DevicePtr<const float> x, const QkvWeights& weights, const AttentionShape& shape, uint64_t layer,
                    DevicePtr<float> q_out) {
   if (n_ == 0) return;
-  multiply(x.address(), weights.q, n_, false, false, q_out.address());
-  multiply(x.address(), weights.k, n_, false, false, memory_.k);
-  multiply(x.address(), weights.v, n_, false, false, memory_.v);
+  const DType operand = operand_type(weights.q.dtype);
+  const bool is_rounded = on_tensor_cores_ && n_ > most_few_rows && operand != DType::f32 &&
+                          operand_type(weights.k.dtype) == operand && operand_type(weights.v.dtype) == operand;
+  if (is_rounded) round(x.address(), n_, weights.q.columns, operand);
+  const auto project = [&](const WeightView& weight, float* out) {
+    if (!is_rounded) return multiply(x.address(), weight, n_, false, false, out);
+    multiply_rounded({nullptr, matrix_of(weight), narrow(n_), false, false, memory_.operands, out});
+  };
+  project(weights.q, q_out.address());
+  project(weights.k, memory_.k);
+  project(weights.v, memory_.v);
   const StoreKv task{.q = q_out.address(),
                      .k = memory_.k,
                      .v = memory_.v,
@@ -179,16 +187,17 @@ void CudaStep::multiply(const float* x, const WeightView& weight, size_t n, bool
     enqueue([&](StreamHandle s) { return enqueue_linear(s, task); });
     return;
   }
-  const Matrix& matrix = task.weight;
-  enqueue([&](StreamHandle s) {
-    return enqueue_round(s, x, task.n, matrix.columns, operand_type(matrix.dtype), task.operands);
-  });
+  round(x, n, weight.columns, operand_type(weight.dtype));
   multiply_rounded(task);
 }
 
+void CudaStep::round(const float* x, size_t n, uint64_t columns, DType type) {
+  enqueue([&](StreamHandle s) { return enqueue_round(s, x, narrow(n), narrow(columns), type, memory_.operands); });
+}
+
 void CudaStep::multiply_rounded(const Linear& task) {
+  const BlasLibrary* const blas = memory_.workspace != nullptr && is_for_blas(task) ? context_->blas() : nullptr;
   enqueue([&](StreamHandle s) {
-    const BlasLibrary* const blas = is_for_blas(task) && memory_.workspace != nullptr ? context_->blas() : nullptr;
     if (blas != nullptr && blas_products_.multiply(*blas, s, task, memory_.workspace)) return success;
     return enqueue_rounded_linear(s, task);
   });

@@ -168,6 +168,8 @@ constexpr N tiles_at_most(N n_assignments, N n_experts, N vectors = tile_vectors
 int enqueue_group(void* stream, const FfnTask& task);
 // activated = weight * SiLU(gate x) * (up x)
 int enqueue_activate(void* stream, const FfnTask& task);
+// operands = weight * SiLU(gate) * up, of one FFN on tensor cores                      gate, up [n, width]
+int enqueue_combine_gate(void* stream, const FfnTask& task, const float* gate, const float* up);
 // out (+)= the down projections of all, each in its component's slice. Not of one FFN whose activations are rounded.
 int enqueue_project(void* stream, const FfnTask& task);
 // x[i] = 1 / (1 + exp(-x[i]))                                              x [n]

@@ -57,12 +57,17 @@ StepMemory::Bytes StepMemory::place(uintptr_t device, uintptr_t host, const Conf
   on_device.put(group_scores, n_rows * n_groups);
   on_device.put(exponentials, router.softmax_over_all ? n_rows * n_experts : 0);
   on_device.put(activated, std::max(n_chosen * room_of(config.expert_width), n_rows * room_of(whole_width)));
-  const uint64_t widest = std::max(config.hidden_size, config.n_heads * config.head_size);
+  const auto is_large = [&](uint64_t width) {
+    return n_rows >= least_blas_vectors && config.hidden_size * width >= least_blas_elements;
+  };
+  uint64_t widest = std::max(config.hidden_size, config.n_heads * config.head_size);
+  workspace = nullptr, up = nullptr;
+  if (is_large(std::max(widest, whole_width))) on_device.put(workspace, blas_workspace_bytes);
+  if (is_large(whole_width)) {
+    on_device.put(up, n_rows * whole_width);
+    widest = std::max(widest, whole_width);
+  }
   on_device.put(operands, n_rows > most_few_rows ? n_rows * operand_stride(widest) : 0);
-  const bool has_large_products =
-      n_rows >= least_blas_vectors && config.hidden_size * std::max(widest, whole_width) >= least_blas_elements;
-  workspace = nullptr;
-  if (has_large_products) on_device.put(workspace, blas_workspace_bytes);
   on_device.put(products, has_tiles ? n_chosen * config.expert_output_width() : 0);
   on_device.put(assignments, n_sorted);
   on_device.put(places, n_sorted);

@@ -35,19 +35,35 @@ __device__ Pair sums_before(Pair own) {
   return {sums.first - own.first, sums.second - own.second};
 }
 
-// One block. A thread counts an expert's assignments, then the first warp says where each expert's begin, then the
-// thread puts them there, tokens ascending.
+// visit(assignment, how many before it) for each of an expert's assignments, by the lanes of a warp that looks at 32 at
+// a time; returns how many there are.
+template <class Visit>
+__device__ unsigned for_each_of_expert(const FfnTask& task, unsigned expert, const Visit& visit) {
+  const unsigned n = task.n_assignments(), lane = threadIdx.x % warp_size;
+  unsigned count = 0;
+#pragma unroll 4
+  for (unsigned first = 0; first < n; first += warp_size) {
+    const unsigned i = first + lane;
+    const bool is_of_it = i < n && task.chosen[i] == static_cast<int32_t>(expert);
+    const unsigned lanes = __ballot_sync(all_lanes, is_of_it);
+    if (is_of_it) visit(i, count + __popc(lanes & ((1u << lane) - 1)));
+    count += __popc(lanes);
+  }
+  return count;
+}
+
+// One block. A warp counts an expert's assignments, then the first warp says where each expert's begin, then the warp
+// puts them there, tokens ascending.
 __global__ void __launch_bounds__(group_threads) group_by_expert(FfnTask task) {
   const unsigned n = task.n_assignments(), thread = threadIdx.x, vectors = vectors_of_tile(task);
   uint32_t* const begins = task.expert_begins;
   uint32_t* const tile_begins = task.expert_begins + task.n_experts;
   for (unsigned i = thread; i < n; i += group_threads) task.places[i] = -1;
-  for (unsigned expert = thread; expert < task.n_experts; expert += group_threads) {
-    unsigned count = 0;
-    if (!is_left_out(task.experts[expert])) {
-      for (unsigned i = 0; i < n; i++) count += task.chosen[i] == static_cast<int32_t>(expert);
-    }
-    begins[expert] = count;
+  const unsigned first_expert = thread / warp_size, lane = thread % warp_size;
+  for (unsigned expert = first_expert; expert < task.n_experts; expert += group_threads / warp_size) {
+    const bool is_left = is_left_out(task.experts[expert]);
+    const unsigned count = is_left ? 0 : for_each_of_expert(task, expert, [](unsigned, unsigned) {});
+    if (lane == 0) begins[expert] = count;
   }
   __syncthreads();
   if (thread < warp_size) {
@@ -67,18 +83,17 @@ __global__ void __launch_bounds__(group_threads) group_by_expert(FfnTask task) {
     if (thread == 0) *task.n_tiles = before.second;
   }
   __syncthreads();
-  for (unsigned expert = thread; expert < task.n_experts; expert += group_threads) {
+  for (unsigned expert = first_expert; expert < task.n_experts; expert += group_threads / warp_size) {
     if (is_left_out(task.experts[expert])) continue;
     const unsigned begin = begins[expert];
-    unsigned end = begin;
-    for (unsigned i = 0; i < n; i++) {
-      if (task.chosen[i] != static_cast<int32_t>(expert)) continue;
-      task.assignments[end] = {i / task.experts_per_token, task.weights[i]};
-      task.places[i] = static_cast<int32_t>(end++);
-    }
-    Tile* tile = task.tiles + tile_begins[expert];
-    for (unsigned first = begin; first < end; first += vectors, tile++) {
-      *tile = {expert, first, end - first < vectors ? end - first : vectors};
+    const unsigned count = for_each_of_expert(task, expert, [&](unsigned i, unsigned before) {
+      task.assignments[begin + before] = {i / task.experts_per_token, task.weights[i]};
+      task.places[i] = static_cast<int32_t>(begin + before);
+    });
+    Tile* const tiles = task.tiles + tile_begins[expert];
+    for (unsigned tile = lane; tile * vectors < count; tile += warp_size) {
+      const unsigned first = tile * vectors;
+      tiles[tile] = {expert, begin + first, count - first < vectors ? count - first : vectors};
     }
   }
 }
@@ -217,6 +232,22 @@ __global__ void __launch_bounds__(tensor_threads, 2) project_on_tensors(FfnTask 
   });
 }
 
+// A thread activates two columns of a row; a column that is beyond the last becomes 0.
+template <DType half>
+__global__ void __launch_bounds__(combine_threads) combine_gate(FfnTask task, const float* gate, const float* up) {
+  const unsigned row = blockIdx.y, column = 2 * (blockIdx.x * combine_threads + threadIdx.x);
+  const unsigned width = task.width, stride = operand_stride(width);
+  if (column >= stride) return;
+  float two[2] = {};
+#pragma unroll
+  for (unsigned c = 0; c < 2; c++) {
+    const size_t at = size_t{row} * width + column + c;
+    if (column + c < width) two[c] = within_range<half>(factor_of(task, row) * activate(gate[at], up[at], 1));
+  }
+  auto* const pairs = reinterpret_cast<uint32_t*>(task.operands);
+  pairs[(size_t{row} * stride + column) / 2] = pack_pair<half>(two[0], two[1]);
+}
+
 // A thread adds the products of one element's experts, in their order.
 __global__ void __launch_bounds__(combine_threads) combine(FfnTask task) {
   const unsigned token = blockIdx.y, at = blockIdx.x * combine_threads + threadIdx.x;
@@ -277,6 +308,12 @@ int enqueue_activate(void* stream, const FfnTask& task) {
     return launch(stream, dim3(n_panels, n), panel_threads, activate_few<1>, task);
   }
   return launch(stream, dim3(n_panels, ceil_div(n, 4)), panel_threads, activate_few<4>, task);
+}
+
+int enqueue_combine_gate(void* stream, const FfnTask& task, const float* gate, const float* up) {
+  const auto kernel = task.operand == DType::bf16 ? combine_gate<DType::bf16> : combine_gate<DType::f16>;
+  const dim3 grid(ceil_div(operand_stride(task.width), 2 * combine_threads), task.n);
+  return launch(stream, grid, combine_threads, kernel, task, gate, up);
 }
 
 int enqueue_project(void* stream, const FfnTask& task) {

@@ -14,7 +14,10 @@ constexpr unsigned wide_tile = 128, narrow_tile = 64;  // what V may be
 constexpr unsigned least_wide_blocks = 96;
 constexpr unsigned step_columns = 32, chunk_columns = 8;  // of one step, and of 16 bytes
 constexpr unsigned chunks_of_step = step_columns / chunk_columns;
-constexpr unsigned steps_ahead = 2, tile_stages = steps_ahead + 1;
+// Steps that have a place in shared memory, of which all but one are on their way: the narrow tile, whose products wait
+// for memory, has more of them in the same 48 KB.
+template <unsigned V>
+constexpr unsigned stages_of = V == wide_tile ? 3 : 6;
 static_assert(step_columns == block_columns);
 
 // The tile of a product of n vectors and a matrix of so many rows.
@@ -93,7 +96,7 @@ __device__ inline uint4 unpack_raw(const WeightRow& row, const RawChunk& raw, un
 
 template <unsigned V>
 struct TensorArrays {
-  SharedArray<uint4, tile_stages * V * chunks_of_step> vectors, weights;
+  SharedArray<uint4, stages_of<V> * V * chunks_of_step> vectors, weights;
 };
 
 // What a thread brings to shared memory: of every 64th vector and row one chunk of each step.
@@ -110,7 +113,7 @@ struct TensorLoads {
     return threadIdx.x / chunks_of_step + i * (tensor_threads / chunks_of_step);
   }
   static __device__ unsigned place(unsigned step, unsigned i) {
-    return step % tile_stages * V * chunks_of_step + chunk_at(own_row(i), own_chunk());
+    return step % stages_of<V> * V * chunks_of_step + chunk_at(own_row(i), own_chunk());
   }
   __device__ unsigned n_columns(unsigned step) const {
     const unsigned column = step * step_columns + own_chunk() * chunk_columns;
@@ -144,7 +147,7 @@ template <DType half, unsigned V>
 __device__ void add_step(unsigned step, unsigned n, TensorArrays<V>& shared, TensorSums<V>& sums) {
   const unsigned warp = threadIdx.x / warp_size, lane = threadIdx.x % warp_size;
   const unsigned first_vector = warp / 4 * (V / 2), first_row = warp % 4 * (V / 4);
-  const unsigned stage = step % tile_stages * V * chunks_of_step;
+  const unsigned stage = step % stages_of<V> * V * chunks_of_step;
 #pragma unroll
   for (unsigned k = 0; k < chunks_of_step; k += 2) {
     uint32_t rows[V / 32][2];
@@ -180,6 +183,7 @@ __device__ void multiply_tensor_tile(unsigned columns, unsigned n, const VectorA
     loads.vectors[i] = vector(own < n ? own : n - 1);
     loads.rows[i] = row(own);
   }
+  constexpr unsigned steps_ahead = stages_of<V> - 1;
   const unsigned n_steps = ceil_div(columns, step_columns);
   for (unsigned step = 0; step < steps_ahead; step++) {
     if (step < n_steps) {
