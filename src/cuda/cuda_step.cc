@@ -116,14 +116,19 @@ void CudaStep::qkv(DevicePtr<const float> x, const QkvWeights& weights, const At
   const DType operand = operand_type(weights.q.dtype);
   const bool is_rounded = on_tensor_cores_ && n_ > most_few_rows && operand != DType::f32 &&
                           operand_type(weights.k.dtype) == operand && operand_type(weights.v.dtype) == operand;
-  if (is_rounded) round(x.address(), n_, weights.q.columns, operand);
-  const auto project = [&](const WeightView& weight, float* out) {
-    if (!is_rounded) return multiply(x.address(), weight, n_, false, false, out);
-    multiply_rounded({nullptr, matrix_of(weight), narrow(n_), false, false, memory_.operands, out});
+  const auto task_of = [&](const WeightView& weight, float* out) {
+    return Linear{nullptr, matrix_of(weight), narrow(n_), false, false, memory_.operands, out};
   };
-  project(weights.q, q_out.address());
-  project(weights.k, memory_.k);
-  project(weights.v, memory_.v);
+  if (is_rounded) {
+    round(x.address(), n_, weights.q.columns, operand);
+    const Linear tasks[] = {task_of(weights.q, q_out.address()), task_of(weights.k, memory_.k),
+                            task_of(weights.v, memory_.v)};
+    multiply_rounded(tasks);
+  } else {
+    multiply(x.address(), weights.q, n_, false, false, q_out.address());
+    multiply(x.address(), weights.k, n_, false, false, memory_.k);
+    multiply(x.address(), weights.v, n_, false, false, memory_.v);
+  }
   const StoreKv task{.q = q_out.address(),
                      .k = memory_.k,
                      .v = memory_.v,
@@ -188,19 +193,28 @@ void CudaStep::multiply(const float* x, const WeightView& weight, size_t n, bool
     return;
   }
   round(x, n, weight.columns, operand_type(weight.dtype));
-  multiply_rounded(task);
+  multiply_rounded({&task, 1});
 }
 
 void CudaStep::round(const float* x, size_t n, uint64_t columns, DType type) {
   enqueue([&](StreamHandle s) { return enqueue_round(s, x, narrow(n), narrow(columns), type, memory_.operands); });
 }
 
-void CudaStep::multiply_rounded(const Linear& task) {
-  const BlasLibrary* const blas = memory_.workspace != nullptr && is_for_blas(task) ? context_->blas() : nullptr;
-  enqueue([&](StreamHandle s) {
-    if (blas != nullptr && blas_products_.multiply(*blas, s, task, memory_.workspace)) return success;
-    return enqueue_rounded_linear(s, task);
-  });
+void CudaStep::multiply_rounded(std::span<const Linear> tasks) {
+  Linear others[most_products];
+  uint32_t n_others = 0;
+  for (const Linear& task : tasks) {
+    const BlasLibrary* const blas = memory_.workspace != nullptr && is_for_blas(task) ? context_->blas() : nullptr;
+    bool is_done = false;
+    if (blas != nullptr) {
+      enqueue([&](StreamHandle s) {
+        is_done = blas_products_.multiply(*blas, s, task, memory_.workspace);
+        return success;
+      });
+    }
+    if (!is_done) others[n_others++] = task;
+  }
+  if (n_others > 0) enqueue([&](StreamHandle s) { return enqueue_rounded_linear(s, others, n_others); });
 }
 
 void CudaStep::linear(DevicePtr<const float> x, const WeightView& weight, size_t n, bool accumulate,

@@ -52,9 +52,9 @@ class CudaStep final : public Step {
   // out = x W^T of the pass; batch_invariant: at either precision the same, in the same order for any n.
   void multiply(const float* x, const WeightView& weight, size_t n, bool accumulate, bool batch_invariant, float* out);
   bool attends_on_tensors() const { return on_tensor_cores_ && n_ > most_split_rows; }
-  // The same on tensor cores, of x that round() has put into memory_.operands.
+  // Up to most_products of the same on tensor cores, of x that round() has put into memory_.operands.
   void round(const float* x, size_t n, uint64_t columns, DType type);
-  void multiply_rounded(const Linear& task);
+  void multiply_rounded(std::span<const Linear> tasks);
   // Gate and up projections of an FFN by cuBLASLt. False, with nothing done, where they are not for it.
   bool activate_large(const float* x, const FfnTask& task);
   void put_attention_rows(const RaggedBatch& batch);

@@ -131,17 +131,19 @@ void CudaStep::gated_ffn(DevicePtr<const float> x, const FfnWeights& weights, co
   const bool is_large = activate_large(x.address(), task);
   if (!is_large) enqueue([&](StreamHandle s) { return enqueue_activate(s, task); });
   auto* const activated = is_large ? memory_.operands : reinterpret_cast<uint16_t*>(memory_.activated);
-  multiply_rounded({nullptr, task.single.down, rows, true, false, activated, out.address()});
+  const Linear down{nullptr, task.single.down, rows, true, false, activated, out.address()};
+  multiply_rounded({&down, 1});
 }
 
 bool CudaStep::activate_large(const float* x, const FfnTask& task) {
   const Ffn& ffn = task.single;
-  const Linear gate{nullptr, ffn.gate, task.n, false, false, memory_.operands, memory_.activated};
-  const Linear up{nullptr, ffn.up, task.n, false, false, memory_.operands, memory_.up};
-  if (memory_.up == nullptr || !is_for_blas(gate) || !is_for_blas(up) || context_->blas() == nullptr) return false;
+  const Linear both[] = {{nullptr, ffn.gate, task.n, false, false, memory_.operands, memory_.activated},
+                         {nullptr, ffn.up, task.n, false, false, memory_.operands, memory_.up}};
+  if (memory_.up == nullptr || !is_for_blas(both[0]) || !is_for_blas(both[1]) || context_->blas() == nullptr) {
+    return false;
+  }
   round(x, task.n, task.hidden, task.operand);
-  multiply_rounded(gate);
-  multiply_rounded(up);
+  multiply_rounded(both);
   enqueue([&](StreamHandle s) { return enqueue_combine_gate(s, task, memory_.activated, memory_.up); });
   return true;
 }

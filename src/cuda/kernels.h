@@ -14,6 +14,7 @@ namespace finermoe::cuda {
 constexpr uint32_t most_few_rows = 16;      // rows of a pass whose products are computed without tiles
 constexpr uint32_t tile_vectors = 32;       // vectors of a tile of a product of more, at least
 constexpr uint32_t attention_queries = 16;  // queries of one block of attention
+constexpr uint32_t most_products = 3;       // of the same vectors that are computed in one launch
 constexpr uint32_t tensor_queries = 64;     // of one that computes on tensor cores
 constexpr uint32_t most_head_size = 256;
 constexpr uint32_t most_split_rows = 32;  // rows of a pass whose positions are split
@@ -81,8 +82,9 @@ struct Linear {
 };
 // out = x W^T, or out += that.
 int enqueue_linear(void* stream, const Linear& task);
-// The same of more than most_few_rows rows on tensor cores, where `operands` are x rounded already.
-int enqueue_rounded_linear(void* stream, const Linear& task);
+// The same of more than most_few_rows rows on tensor cores, where `operands` are x rounded already: up to most_products
+// that differ in `weight` and `out` alone, with matrices of one operand_type and as many columns.
+int enqueue_rounded_linear(void* stream, const Linear* tasks, uint32_t n_tasks);
 // out = x in 16 bits.                                          x [n, columns], out [n, operand_stride(columns)]
 int enqueue_round(void* stream, const float* x, uint32_t n, uint32_t columns, DType type, uint16_t* out);
 

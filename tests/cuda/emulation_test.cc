@@ -6,7 +6,7 @@
 #include "cuda/kernels/launch.cuh"
 #include "cuda/kernels/numbers.cuh"
 #include "cuda/kernels/shared_array.cuh"
-#include "cuda/kernels/tensor_core.cuh"
+#include "cuda/kernels/tensor_tile.cuh"
 #include "emulated_driver.h"
 
 namespace finermoe::cuda {
@@ -237,6 +237,23 @@ TEST_F(Emulation, LaunchesThatCudaRefuses) {
   EXPECT_NE("", fault_of(1, 48, count_minimum, out_));
   EXPECT_NE("", fault_of(1, 2048, count_minimum, out_));
   EXPECT_NE("", fault_of(0, n, count_minimum, out_));
+}
+
+// What a quarter of a warp reads or writes at once, 16 bytes each, is in different banks: eight rows at one place of a
+// step, and the four places of two rows.
+TEST(TensorTile, ChunksLieInDifferentBanks) {
+  for (unsigned first = 0; first < 128; first += 8) {
+    for (unsigned chunk = 0; chunk < chunks_of_step; chunk++) {
+      unsigned banks = 0;
+      for (unsigned row = first; row < first + 8; row++) banks |= 1u << chunk_at(row, chunk) % 8;
+      EXPECT_EQ(0xffu, banks) << first << " " << chunk;
+    }
+  }
+  for (unsigned row = 0; row < 128; row += 2) {
+    unsigned banks = 0;
+    for (unsigned i = 0; i < 8; i++) banks |= 1u << chunk_at(row + i / 4, i % 4) % 8;
+    EXPECT_EQ(0xffu, banks) << row;
+  }
 }
 
 // Numbers are read as base/ writes them.

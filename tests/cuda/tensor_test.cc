@@ -71,6 +71,47 @@ TEST_F(TensorCores, LinearOfEveryType) {
 }
 
 // The order of summation is that of the columns, so a row gets the same bits in tiles of either size.
+// Queries, keys and values share a launch where tensor cores take them as one type, whatever they are stored as.
+TEST_F(TensorCores, QueriesKeysAndValues) {
+  const uint64_t h = 40, d = 36, n = 20, n_heads = 4, n_kv_heads = 2;
+  for (const auto& [of_q, of_k, of_v] : {std::tuple{DType::bf16, DType::q8, DType::q4},
+                                         {DType::f16, DType::f16, DType::f16},
+                                         {DType::bf16, DType::f32, DType::f16}}) {
+    SCOPED_TRACE(format_text(name_of(of_q), ", ", name_of(of_k), ", ", name_of(of_v)));
+    const RandomMatrix q(of_q, n_heads * d, h, 1), k(of_k, n_kv_heads * d, h, 2), v(of_v, n_kv_heads * d, h, 3);
+    const std::vector<float> x = random_floats(n * h, 4);
+    auto backend = emulated_cuda();
+    auto cache = backend->make_kv_cache({1, n_kv_heads, d, n, DType::f32}, no_limit(), "a test");
+    ASSERT_TRUE(cache.ok());
+    Config config = config_of(h, 8, {}, 0, d);
+    config.n_heads = n_heads, config.n_kv_heads = n_kv_heads;
+    const std::vector<int32_t> tokens(n);
+    std::vector<uint32_t> positions(n);
+    std::iota(positions.begin(), positions.end(), 0u);
+    const std::vector<uint32_t> sessions(n);
+    KvCache* const of_session = cache->get();
+    Operations on(*backend, config, n);
+    on.begin({tokens, positions, sessions, {&of_session, 1}}, Precision::fast);
+    const DevicePtr<float> out = on.put(std::vector<float>(n * n_heads * d));
+    on->qkv(on.put(x), {on.bind(q), on.bind(k), on.bind(v), {}, {}, {}}, {h, n_heads, n_kv_heads, d}, 0, out);
+    const std::vector<float> queries = on.get(out, n * n_heads * d);
+    const auto cached = [&](uint64_t first_head, size_t position) {
+      std::vector<float> vectors(n_kv_heads * d);
+      for (uint64_t head = 0; head < n_kv_heads; head++) {
+        const std::span<float> vector(&vectors[head * d], d);
+        EXPECT_TRUE((*cache)->read(first_head + head, position, 1, std::as_writable_bytes(vector)).ok());
+      }
+      return vectors;
+    };
+    // Position 0 is not rotated, and values never are.
+    expect_close(queries.data(), rounded_times(q, of_q, x.data()), 2e-6);
+    expect_close(cached(0, 0).data(), rounded_times(k, of_k, x.data()), 2e-6);
+    for (const size_t i : {size_t{0}, n - 1}) {
+      expect_close(cached(n_kv_heads, i).data(), rounded_times(v, of_v, &x[i * h]), 2e-6);
+    }
+  }
+}
+
 TEST_F(TensorCores, ARowDoesNotDependOnTheOthers) {
   const RandomMatrix weight(DType::bf16, 6100, 72, 1);
   const std::vector<float> x = random_floats(150 * 72, 2), few(x.begin(), x.begin() + 20 * 72);

@@ -35,20 +35,39 @@ __global__ void __launch_bounds__(tile_threads)
   });
 }
 
+// Products of the same vectors in 16 bits with matrices of as many columns, in one launch: few rows alone make few
+// blocks.
+struct Group {
+  const uint16_t* x;
+  uint32_t n, n_matrices;
+  bool accumulate;
+  Matrix weights[most_products];
+  float* outs[most_products];
+  uint32_t first_tiles[most_products];  // of the rows of each
+};
+
 // On tensor cores.
 template <DType half, unsigned V>
-__global__ void __launch_bounds__(tensor_threads, 2)
-    linear_of_tensors(const uint16_t* x, Matrix weight, uint32_t n, bool accumulate, float* out) {
-  const unsigned first_row = blockIdx.x * V, first = blockIdx.y * V;
-  const unsigned count = n - first < V ? n - first : V, stride = operand_stride(weight.columns);
+__global__ void __launch_bounds__(tensor_threads, 2) linear_of_tensors(Group group) {
+  Matrix weight = group.weights[0];
+  float* out = group.outs[0];
+  unsigned first_row = blockIdx.x * V;
+#pragma unroll
+  for (unsigned m = 1; m < most_products; m++) {
+    if (m >= group.n_matrices || blockIdx.x < group.first_tiles[m]) continue;
+    weight = group.weights[m], out = group.outs[m];
+    first_row = (blockIdx.x - group.first_tiles[m]) * V;
+  }
+  const unsigned first = blockIdx.y * V, stride = operand_stride(weight.columns);
+  const unsigned count = group.n - first < V ? group.n - first : V;
   TensorSums<V> sums;
   multiply_tensor_tile<half, V>(
-      weight.columns, count, [&](unsigned i) { return x + size_t{first + i} * stride; },
+      weight.columns, count, [&](unsigned i) { return group.x + size_t{first + i} * stride; },
       [&](unsigned i) { return weight_row(weight, first_row + i); }, sums);
   for_each_tensor_sum<V>(count, [&](unsigned vector, unsigned row, unsigned i, unsigned j, unsigned k) {
     if (first_row + row >= weight.rows) return;
     float& to = out[size_t{first + vector} * weight.rows + first_row + row];
-    to = accumulate ? to + sums[i][j][k] : sums[i][j][k];
+    to = group.accumulate ? to + sums[i][j][k] : sums[i][j][k];
   });
 }
 
@@ -72,12 +91,9 @@ __global__ void __launch_bounds__(round_threads) round_rows(const float* x, uint
 }
 
 template <DType half>
-int launch_tensors(void* stream, const Linear& task) {
-  const Matrix& weight = task.weight;
-  const unsigned tile = tensor_tile_of(task.n, weight.rows);
+int launch_tensors(void* stream, unsigned tile, unsigned n_tiles, const Group& group) {
   const auto kernel = tile == wide_tile ? linear_of_tensors<half, wide_tile> : linear_of_tensors<half, narrow_tile>;
-  return launch(stream, dim3(ceil_div(weight.rows, tile), ceil_div(task.n, tile)), tensor_threads, kernel,
-                task.operands, weight, task.n, task.accumulate, task.out);
+  return launch(stream, dim3(n_tiles, ceil_div(group.n, tile)), tensor_threads, kernel, group);
 }
 
 }  // namespace
@@ -88,9 +104,19 @@ int enqueue_round(void* stream, const float* x, uint32_t n, uint32_t columns, DT
                 columns, out);
 }
 
-int enqueue_rounded_linear(void* stream, const Linear& task) {
-  return operand_type(task.weight.dtype) == DType::bf16 ? launch_tensors<DType::bf16>(stream, task)
-                                                        : launch_tensors<DType::f16>(stream, task);
+int enqueue_rounded_linear(void* stream, const Linear* tasks, uint32_t n_tasks) {
+  Group group{};
+  group.x = tasks[0].operands, group.n = tasks[0].n, group.accumulate = tasks[0].accumulate;
+  group.n_matrices = n_tasks;
+  uint32_t n_rows = 0, n_tiles = 0;
+  for (uint32_t i = 0; i < n_tasks; i++) n_rows += tasks[i].weight.rows;
+  const unsigned tile = tensor_tile_of(group.n, n_rows);
+  for (uint32_t i = 0; i < n_tasks; i++) {
+    group.weights[i] = tasks[i].weight, group.outs[i] = tasks[i].out, group.first_tiles[i] = n_tiles;
+    n_tiles += ceil_div(tasks[i].weight.rows, tile);
+  }
+  return operand_type(group.weights[0].dtype) == DType::bf16 ? launch_tensors<DType::bf16>(stream, tile, n_tiles, group)
+                                                             : launch_tensors<DType::f16>(stream, tile, n_tiles, group);
 }
 
 int enqueue_linear(void* stream, const Linear& task) {
@@ -104,7 +130,7 @@ int enqueue_linear(void* stream, const Linear& task) {
   const DType operand = operand_type(weight.dtype);
   if (task.operands != nullptr && operand != DType::f32) {
     const int code = enqueue_round(stream, task.x, task.n, weight.columns, operand, task.operands);
-    return code != 0 ? code : enqueue_rounded_linear(stream, task);
+    return code != 0 ? code : enqueue_rounded_linear(stream, &task, 1);
   }
   return launch(stream, dim3(ceil_div(weight.rows, tile_rows), ceil_div(task.n, tile_vectors)), tile_threads,
                 linear_of_many, task.x, weight, task.n, task.accumulate, task.out);
