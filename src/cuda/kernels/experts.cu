@@ -169,8 +169,8 @@ __global__ void __launch_bounds__(tile_threads) activate_many(FfnTask task) {
 }
 
 __global__ void __launch_bounds__(tile_threads) project_many(FfnTask task) {
-  const Tile tile = own_tile(task, tile_vectors);
-  if (tile.count == 0) return;
+  if (blockIdx.x >= *task.n_tiles) return;
+  const Tile tile = task.tiles[blockIdx.x];
   const Matrix& down = task.experts[tile.expert].down;
   const unsigned first_row = blockIdx.y * tile_rows;
   const auto vector = [&](unsigned i) { return task.activated + size_t{tile.begin + i} * task.width; };
@@ -216,8 +216,8 @@ __global__ void __launch_bounds__(tensor_threads, 2) activate_on_tensors(FfnTask
 
 template <DType half, unsigned V>
 __global__ void __launch_bounds__(tensor_threads, 2) project_on_tensors(FfnTask task) {
-  const Tile tile = own_tile(task, V);
-  if (tile.count == 0) return;
+  if (blockIdx.x >= *task.n_tiles) return;
+  const Tile tile = task.tiles[blockIdx.x];
   const Matrix& down = task.experts[tile.expert].down;
   const unsigned first_row = blockIdx.y * V;
   const auto* const activated = reinterpret_cast<const uint16_t*>(task.activated);
