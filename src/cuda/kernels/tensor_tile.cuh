@@ -73,8 +73,8 @@ __device__ inline RawChunk load_raw(const WeightRow& row, unsigned columns, unsi
   }
   return raw;
 }
-// As tensor cores take it; n is how many of its columns there are.
-__device__ inline uint4 unpack_raw(const WeightRow& row, const RawChunk& raw, unsigned chunk, unsigned n) {
+// As tensor cores take it. What a block has beyond the last column is some number, and that of the vectors is 0.
+__device__ inline uint4 unpack_raw(const WeightRow& row, const RawChunk& raw, unsigned chunk) {
   if (row.data == nullptr || !is_blocked(row.dtype)) return {raw.words[0], raw.words[1], raw.words[2], raw.words[3]};
   const float scale = from_f16(static_cast<uint16_t>(raw.words[2]));
   uint32_t pairs[4];
@@ -87,7 +87,7 @@ __device__ inline uint4 unpack_raw(const WeightRow& row, const RawChunk& raw, un
       q8_values_of(raw.words[w], values);
     }
 #pragma unroll
-    for (unsigned i = 0; i < 4; i++) values[i] = 4 * w + i < n ? values[i] * scale : 0;
+    for (unsigned i = 0; i < 4; i++) values[i] *= scale;
     pairs[2 * w] = pack_pair<DType::bf16>(values[0], values[1]);
     pairs[2 * w + 1] = pack_pair<DType::bf16>(values[2], values[3]);
   }
@@ -137,7 +137,7 @@ struct TensorLoads {
 #pragma unroll
     for (unsigned i = 0; i < n_own; i++) {
       if (rows[i].is_async) continue;
-      shared.weights[place(step, i)] = unpack_raw(rows[i], raw[i], own_chunk(), n_columns(step));
+      shared.weights[place(step, i)] = unpack_raw(rows[i], raw[i], own_chunk());
     }
   }
 };
