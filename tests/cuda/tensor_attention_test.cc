@@ -48,7 +48,7 @@ class TensorAttention : public testing::Test {
   void TearDown() override { emulated::settings() = {}; }
 
   // `wrong`: a position whose value is not finite.
-  std::vector<float> run(const Case& of, int wrong = -1) {
+  std::vector<float> run(const Case& of, int wrong = -1, Precision precision = Precision::fast) {
     auto backend = emulated_cuda();
     auto cache = backend->make_kv_cache({1, n_kv_heads, of.d, of.n_positions, of.dtype}, no_limit(), "a test");
     EXPECT_TRUE(cache.ok());
@@ -71,7 +71,7 @@ class TensorAttention : public testing::Test {
     const std::vector<uint32_t> sessions(of.n);
     KvCache* const of_session = cache->get();
     Operations on(*backend, config, of.n);
-    on.begin({tokens, positions, sessions, {&of_session, 1}}, Precision::fast);
+    on.begin({tokens, positions, sessions, {&of_session, 1}}, precision);
     const DevicePtr<float> out = on.put(std::vector<float>(queries_.size()));
     on->attention(on.put(queries_), {8, n_heads, n_kv_heads, of.d, of.window}, 0, out);
     return on.get(out, queries_.size());
@@ -137,6 +137,17 @@ TEST_F(TensorAttention, WhatIsNotFiniteIsSeenByLaterRowsAlone) {
       EXPECT_TRUE(std::equal(begin, begin + static_cast<ptrdiff_t>(row_size), &right[row * row_size])) << row;
     }
   }
+}
+
+// Up to 32 rows, at `exact`, and on a device without such tensor cores, nothing is rounded.
+TEST_F(TensorAttention, IsNotUsedWhereNothingMayBeRounded) {
+  const Case many{64, 2, DType::f32, 50, 33, 0}, few{64, 2, DType::f32, 50, 32, 0};
+  const std::vector<float> exact = run(many, -1, Precision::exact);
+  EXPECT_NE(exact, run(many));
+  EXPECT_EQ(run(few, -1, Precision::exact), run(few));
+  emulated::settings().compute_major = 7;
+  emulated::settings().compute_minor = 5;
+  EXPECT_EQ(exact, run(many));
 }
 
 TEST_F(TensorAttention, TheOrderOfThreadsMakesNoDifference) {
