@@ -20,8 +20,11 @@ LIMITS = {75: Limits(32, 16, 64 << 10, 0), 80: Limits(64, 32, 164 << 10, 1024), 
           89: Limits(48, 24, 100 << 10, 1024), 90: Limits(64, 32, 228 << 10, 1024),
           100: Limits(64, 32, 228 << 10, 1024)}
 
-# `spilled` counts instructions that touch a thread's local memory, `loads` those of device memory by their name.
-Kernel = collections.namedtuple("Kernel", "registers stack shared local threads spilled loads")
+# `spilled` counts instructions that touch a thread's local memory, `products` those of tensor cores, `loads` those of device
+# memory by their name.
+Kernel = collections.namedtuple("Kernel", "registers stack shared local threads spilled products loads")
+
+DTYPES = ["F32", "F16", "BF16", "Q8", "Q4"]  # base/dtype.h
 
 
 def cuobjdump(*arguments):
@@ -44,13 +47,14 @@ def find_cuobjdump():
 
 
 def short_names(mangled):
-    """attend<64> for what the compiler calls _ZN8finermoe4cuda…6attendILj64EEEvNS0_6AttendE."""
+    """attend<64> for what the compiler calls _ZN8finermoe4cuda…6attendILj64EEEvNS0_6AttendE; types by their names."""
     mangled = sorted(mangled)
     demangled = subprocess.run(["c++filt"], input="\n".join(mangled), capture_output=True, text=True, check=True).stdout
     names = {}
     for name, plain in zip(mangled, demangled.splitlines()):
-        found = re.search(r"\(anonymous namespace\)::(\w+(?:<\d+)?)", plain)
-        names[name] = found[1] + (">" if "<" in found[1] else "") if found else plain
+        found = re.search(r"\(anonymous namespace\)::(\w+(?:<[^>]*>)?)", plain)
+        short = re.sub(r"\(finermoe::DType\)(\d+)", lambda dtype: DTYPES[int(dtype[1])], found[1] if found else plain)
+        names[name] = re.sub(r"\b(\d+)u\b", r"\1", short)
     return names
 
 
@@ -85,8 +89,9 @@ def kernels_of(module):
             used = instructions[arch, name]
             loads = {name: count for name, count in used.items() if name.split(".")[0] in ("LDG", "LD")}
             spilled = sum(count for name, count in used.items() if name.split(".")[0] in ("LDL", "STL"))
+            products = sum(count for name, count in used.items() if name.split(".")[0] == "HMMA")
             found.setdefault(arch, {})[name] = Kernel(value("REG"), value("STACK"), value("SHARED"), value("LOCAL"),
-                                                      threads.get(name), spilled, loads)
+                                                      threads.get(name), spilled, products, loads)
     names = short_names({name for kernels in found.values() for name in kernels})
     return {arch: {names[name]: kernel for name, kernel in kernels.items()} for arch, kernels in found.items()}
 

@@ -17,7 +17,7 @@ Result<std::shared_ptr<const Context>> Context::open(std::shared_ptr<const Drive
   }
   ContextHandle handle = nullptr;
   FM_TRY(status_of(*driver, driver->retain_context(&handle, device), "retaining the context"));
-  const std::shared_ptr<Context> context(new Context(std::move(driver), device, handle));
+  const std::shared_ptr<Context> context(new Context(std::move(driver), device, major * 10 + minor, handle));
   FM_TRY(context->status(
       context->with([&] { return context->driver_->create_stream(&context->stream_, stream_non_blocking); }),
       "creating a stream"));
@@ -25,8 +25,21 @@ Result<std::shared_ptr<const Context>> Context::open(std::shared_ptr<const Drive
 }
 
 Context::~Context() {
-  with([&] { return stream_ == nullptr ? success : driver_->destroy_stream(stream_); });
+  with([&] {
+    blas_.reset();
+    return stream_ == nullptr ? success : driver_->destroy_stream(stream_);
+  });
   driver_->release_context(device_);
+}
+
+const BlasLibrary* Context::blas() const {
+  std::call_once(blas_asked_, [&] {
+    with([&] {
+      blas_ = BlasLibrary::start(driver_->load_blas());
+      return success;
+    });
+  });
+  return blas_.get();
 }
 
 Status Context::upload(Address to, const void* from, size_t bytes) const {

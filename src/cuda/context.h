@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "base/allocation.h"
+#include "cuda/blas_products.h"
 #include "cuda/driver.h"
 
 namespace finermoe::cuda {
@@ -20,6 +21,8 @@ class Context : public std::enable_shared_from_this<Context> {
   Context(const Context&) = delete;
 
   const Driver& driver() const { return *driver_; }
+  // Such as multiply BF16 and F16 with sums in float32, as our kernels do.
+  bool has_tensor_cores() const { return compute_ >= least_compute_of_tensors; }
 
   // Calls a function that returns a code of the driver, with the context current.
   template <class Call>
@@ -31,6 +34,8 @@ class Context : public std::enable_shared_from_this<Context> {
     driver_->pop_context(&popped);
     return code;
   }
+  // cuBLASLt, started when it is first asked for; null where it is not to be had.
+  const BlasLibrary* blas() const;
   Status status(Code code, std::string_view what) const { return status_of(*driver_, code, what); }
 
   // Complete when they return; one at a time, on the context's own stream.
@@ -50,14 +55,17 @@ class Context : public std::enable_shared_from_this<Context> {
   }
 
  private:
-  Context(std::shared_ptr<const Driver> driver, DeviceHandle device, ContextHandle context)
-      : driver_(std::move(driver)), device_(device), context_(context) {}
+  Context(std::shared_ptr<const Driver> driver, DeviceHandle device, int compute, ContextHandle context)
+      : driver_(std::move(driver)), device_(device), compute_(compute), context_(context) {}
 
   const std::shared_ptr<const Driver> driver_;
   const DeviceHandle device_;
+  const int compute_;  // capability: 75 for 7.5
   const ContextHandle context_;
   StreamHandle stream_ = nullptr;
   mutable std::mutex mutex_;  // of the stream
+  mutable std::once_flag blas_asked_;
+  mutable std::unique_ptr<const BlasLibrary> blas_;
 };
 
 // Memory of the device, or pinned memory of the host that it copies from and to. Charged to an account.

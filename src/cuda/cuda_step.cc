@@ -64,7 +64,8 @@ uint64_t CudaStep::bytes(const Config& config, size_t n_rows, uint64_t n_positio
 
 // Cuts the rows into blocks of one session each.
 void CudaStep::put_attention_rows(const RaggedBatch& batch) {
-  const size_t most = std::max<size_t>(1, attention_queries / queries_per_key_);
+  const size_t most =
+      std::max<size_t>(1, (attends_on_tensors() ? tensor_queries : attention_queries) / queries_per_key_);
   n_attention_blocks_ = 0;
   for (size_t begin = 0, end; begin < n_; begin = end) {
     end = begin + 1;
@@ -73,12 +74,13 @@ void CudaStep::put_attention_rows(const RaggedBatch& batch) {
   }
 }
 
-Status CudaStep::begin(const RaggedBatch& batch, Precision) {
+Status CudaStep::begin(const RaggedBatch& batch, Precision precision) {
   FM_TRY(batch.check_ids(vocab_size_));
   if (code_ != success) std::fill(tables_.begin(), tables_.end(), Table{});  // not all that was enqueued was copied
   for (Table& table : tables_) table.is_used = false;
   code_ = success;
   n_ = batch.n();
+  on_tensor_cores_ = precision == Precision::fast && context_->has_tensor_cores();
   graphs_.forget_commands();
   is_listing_ = n_ > 0 && n_ <= most_few_rows;
   downloads_.clear();
@@ -121,13 +123,22 @@ void CudaStep::rms_norm(DevicePtr<const float> x, const WeightView& weight, doub
 void CudaStep::qkv(DevicePtr<const float> x, const QkvWeights& weights, const AttentionShape& shape, uint64_t layer,
                    DevicePtr<float> q_out) {
   if (n_ == 0) return;
-  const uint32_t n = narrow(n_);
-  const auto project = [&](const WeightView& weight, float* out) {
-    enqueue(enqueue_linear, x.address(), matrix_of(weight), n, false, false, out);
+  const DType operand = operand_type(weights.q.dtype);
+  const bool is_rounded = on_tensor_cores_ && n_ > most_few_rows && operand != DType::f32 &&
+                          operand_type(weights.k.dtype) == operand && operand_type(weights.v.dtype) == operand;
+  const auto task_of = [&](const WeightView& weight, float* out) {
+    return Linear{nullptr, matrix_of(weight), narrow(n_), false, false, memory_.operands, out};
   };
-  project(weights.q, q_out.address());
-  project(weights.k, memory_.k);
-  project(weights.v, memory_.v);
+  if (is_rounded) {
+    round(x.address(), n_, weights.q.columns, operand);
+    const Linear tasks[] = {task_of(weights.q, q_out.address()), task_of(weights.k, memory_.k),
+                            task_of(weights.v, memory_.v)};
+    multiply_rounded(tasks);
+  } else {
+    multiply(x.address(), weights.q, n_, false, false, q_out.address());
+    multiply(x.address(), weights.k, n_, false, false, memory_.k);
+    multiply(x.address(), weights.v, n_, false, false, memory_.v);
+  }
   const StoreKv task{.q = q_out.address(),
                      .k = memory_.k,
                      .v = memory_.v,
@@ -138,7 +149,7 @@ void CudaStep::qkv(DevicePtr<const float> x, const QkvWeights& weights, const At
                      .sin = pass_.sin,
                      .positions = pass_.positions,
                      .caches = pass_.caches,
-                     .n = n,
+                     .n = narrow(n_),
                      .n_heads = narrow(shape.n_heads),
                      .n_kv_heads = narrow(shape.n_kv_heads),
                      .head_size = narrow(shape.head_size),
@@ -173,23 +184,58 @@ void CudaStep::attention(DevicePtr<const float> q, const AttentionShape& shape, 
                     .partial_max = memory_.partial_max,
                     .partial_sum = memory_.partial_sum,
                     .out = out.address()};
-  enqueue(enqueue_attention, task);
+  enqueue(attends_on_tensors() ? enqueue_tensor_attention : enqueue_attention, task);
+}
+
+void CudaStep::multiply(const float* x, const WeightView& weight, size_t n, bool accumulate, bool batch_invariant,
+                        float* out) {
+  const Linear task{.x = x,
+                    .weight = matrix_of(weight),
+                    .n = narrow(n),
+                    .accumulate = accumulate,
+                    .batch_invariant = batch_invariant,
+                    .operands = on_tensor_cores_ ? memory_.operands : nullptr,
+                    .out = out};
+  if (task.operands == nullptr || batch_invariant || !is_for_blas(task)) {
+    enqueue(enqueue_linear, task);
+    return;
+  }
+  round(x, n, weight.columns, operand_type(weight.dtype));
+  multiply_rounded({&task, 1});
+}
+
+void CudaStep::round(const float* x, size_t n, uint64_t columns, DType type) {
+  enqueue(enqueue_round, x, narrow(n), narrow(columns), type, memory_.operands);
+}
+
+// Of more rows than a list has, so at once.
+void CudaStep::multiply_rounded(std::span<const Linear> tasks) {
+  Linear others[most_products];
+  uint32_t n_others = 0;
+  for (const Linear& task : tasks) {
+    const BlasLibrary* const blas = memory_.workspace != nullptr && is_for_blas(task) ? context_->blas() : nullptr;
+    bool is_done = false;
+    if (blas != nullptr) {
+      call_now([&](StreamHandle s) {
+        is_done = blas_products_.multiply(*blas, s, task, memory_.workspace);
+        return success;
+      });
+    }
+    if (!is_done) others[n_others++] = task;
+  }
+  if (n_others > 0) call_now([&](StreamHandle s) { return enqueue_rounded_linear(s, others, n_others); });
 }
 
 void CudaStep::linear(DevicePtr<const float> x, const WeightView& weight, size_t n, bool accumulate,
                       DevicePtr<float> out) {
-  if (n == 0) return;
-  enqueue(enqueue_linear, x.address(), matrix_of(weight), narrow(n), accumulate, false, out.address());
+  if (n > 0) multiply(x.address(), weight, n, accumulate, false, out.address());
 }
 
 void CudaStep::route(DevicePtr<const float> x, const RouterWeights& weights, const RouterShape& shape, size_t n,
                      const Route& route) {
   if (n == 0) return;
-  const auto multiply = [&](const WeightView& weight, float* out) {
-    enqueue(enqueue_linear, x.address(), matrix_of(weight), narrow(n), false, true, out);
-  };
-  multiply(weights.gate, route.logits.address());
-  if (shape.separate) multiply(weights.concat_gate, memory_.group_logits);
+  multiply(x.address(), weights.gate, n, false, true, route.logits.address());
+  if (shape.separate) multiply(x.address(), weights.concat_gate, n, false, true, memory_.group_logits);
   const ChooseExperts task{.n_components = narrow(shape.granularity_output),
                            .n_groups = narrow(shape.n_groups()),
                            .group_size = narrow(shape.group_size()),

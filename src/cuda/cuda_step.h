@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "cuda/blas_products.h"
 #include "cuda/cuda_kv_cache.h"
 #include "cuda/graphs.h"
 #include "cuda/step_memory.h"
@@ -69,6 +70,14 @@ class CudaStep final : public Step {
   }
   // Fills the arrays of a pass, on the host.
   void put_pass(const RaggedBatch& batch);
+  // out = x W^T of the pass; batch_invariant: at either precision the same, in the same order for any n.
+  void multiply(const float* x, const WeightView& weight, size_t n, bool accumulate, bool batch_invariant, float* out);
+  bool attends_on_tensors() const { return on_tensor_cores_ && n_ > most_split_rows; }
+  // Up to most_products of the same on tensor cores, of x that round() has put into memory_.operands.
+  void round(const float* x, size_t n, uint64_t columns, DType type);
+  void multiply_rounded(std::span<const Linear> tasks);
+  // Gate and up projections of an FFN by cuBLASLt. False, with nothing done, where they are not for it.
+  bool activate_large(const float* x, const FfnTask& task);
   void put_attention_rows(const RaggedBatch& batch);
   // A layer's experts on the device; those outside the subset have null data.
   const Ffn* table_of(std::span<const FfnWeights> experts, std::span<const uint32_t> subset);
@@ -96,14 +105,16 @@ class CudaStep final : public Step {
   std::vector<float> frequencies_;  // [d / 2] rotary
   std::vector<Table> tables_;
   size_t next_table_ = 0;  // to be written
+  BlasProducts blas_products_;
 
   // Of the pass under way
   Code code_ = success;
   bool is_listing_ = false;
   std::vector<Download> downloads_;
-  uint64_t n_staged_ = 0;        // bytes of the staging memory
-  size_t n_ = 0;                 // rows of the batch
-  PassArrays pass_, host_pass_;  // on the device, and on the host
+  uint64_t n_staged_ = 0;         // bytes of the staging memory
+  size_t n_ = 0;                  // rows of the batch
+  bool on_tensor_cores_ = false;  // products and attention of many rows
+  PassArrays pass_, host_pass_;   // on the device, and on the host
   uint32_t n_attention_blocks_ = 0;
 };
 

@@ -2,6 +2,8 @@
 
 #include <dlfcn.h>
 
+#include "cuda/blas.h"
+
 namespace finermoe::cuda {
 namespace {
 
@@ -141,6 +143,7 @@ Result<std::shared_ptr<const Driver>> load_driver(const std::string& library) {
                   version_text(least_driver_version), missing);
   }
   FM_TRY(start_driver(*driver));
+  driver->load_blas = load_blas;
   return std::shared_ptr<const Driver>(std::move(driver));
 }
 

@@ -12,6 +12,8 @@
 
 namespace finermoe::cuda {
 
+struct Blas;
+
 // Handles and codes as the driver has them: CUresult, CUdevice, CUcontext, CUstream, CUgraph, CUgraphExec, CUdeviceptr.
 using Code = int;
 using DeviceHandle = int;
@@ -63,6 +65,9 @@ struct Driver {
   Code (*launch_graph)(GraphHandle graph, StreamHandle stream) = nullptr;
   Code (*destroy_graph)(GraphHandle graph) = nullptr;
   Code (*destroy_graph_template)(GraphTemplateHandle captured) = nullptr;
+
+  // cuBLASLt beside it, loaded now; null where there is none.
+  std::shared_ptr<const Blas> (*load_blas)() = nullptr;
 };
 
 constexpr Code success = 0, error_out_of_memory = 2, error_no_device = 100, error_launch_failed = 719;
@@ -70,6 +75,7 @@ constexpr int attribute_compute_major = 75, attribute_compute_minor = 76;  // of
 constexpr unsigned stream_non_blocking = 1;
 constexpr int capture_this_thread = 1;                           // other threads may call whatever they like meanwhile
 constexpr int least_driver_version = 13000, least_compute = 75;  // what the kernels are compiled with and for
+constexpr int least_compute_of_tensors = 80;                     // of the kernels that multiply on tensor cores
 
 // What libcuda.so.1, or the library of that name or path, offers, ready to be used. NO_DRIVER, DRIVER_TOO_OLD or
 // NO_DEVICE.

@@ -1,4 +1,6 @@
 // Feed-forward networks of a step.
+#include <algorithm>
+
 #include "cuda/cuda_step.h"
 
 namespace finermoe::cuda {
@@ -6,6 +8,19 @@ namespace {
 
 Ffn ffn_of(const FfnWeights& weights) {
   return {matrix_of(weights.gate), matrix_of(weights.up), matrix_of(weights.down)};
+}
+
+// The type in which tensor cores multiply all of an FFN's matrices; F32 if there is none.
+DType operand_of(const FfnWeights& weights) {
+  const DType gate = operand_type(weights.gate.dtype);
+  const bool is_one = operand_type(weights.up.dtype) == gate && operand_type(weights.down.dtype) == gate;
+  return is_one ? gate : DType::f32;
+}
+DType operand_of(std::span<const FfnWeights> experts, std::span<const uint32_t> subset) {
+  const DType first = subset.empty() ? DType::f32 : operand_of(experts[subset[0]]);
+  const bool is_one =
+      std::all_of(subset.begin(), subset.end(), [&](uint32_t e) { return operand_of(experts[e]) == first; });
+  return is_one ? first : DType::f32;
 }
 
 }  // namespace
@@ -59,6 +74,8 @@ void CudaStep::moe_ffn(DevicePtr<const float> x, std::span<const FfnWeights> exp
                      .experts_per_token = static_cast<uint32_t>(shape.n_experts_per_token()),
                      .chosen = route.experts.address(),
                      .weights = route.weights.address(),
+                     .operand = on_tensor_cores_ ? operand_of(experts, subset) : DType::f32,
+                     .operands = memory_.operands,
                      .activated = memory_.activated,
                      .expert_begins = memory_.expert_begins,
                      .assignments = memory_.assignments,
@@ -78,7 +95,7 @@ void CudaStep::gated_ffn(DevicePtr<const float> x, const FfnWeights& weights, co
   if (n == 0) return;
   const auto rows = static_cast<uint32_t>(n);
   if (scale) {  // in the same order for any number of rows, as a router is
-    enqueue(enqueue_linear, x.address(), matrix_of(scale), rows, false, true, memory_.gate_scale);
+    multiply(x.address(), scale, n, false, true, memory_.gate_scale);
     enqueue(enqueue_sigmoid, rows, memory_.gate_scale);
   }
   const FfnTask task{.x = x.address(),
@@ -92,6 +109,8 @@ void CudaStep::gated_ffn(DevicePtr<const float> x, const FfnWeights& weights, co
                      .experts_per_token = 1,
                      .chosen = nullptr,
                      .weights = scale ? memory_.gate_scale : nullptr,
+                     .operand = on_tensor_cores_ ? operand_of(weights) : DType::f32,
+                     .operands = memory_.operands,
                      .activated = memory_.activated,
                      .expert_begins = nullptr,
                      .assignments = nullptr,
@@ -101,8 +120,29 @@ void CudaStep::gated_ffn(DevicePtr<const float> x, const FfnWeights& weights, co
                      .products = nullptr,
                      .accumulate = true,
                      .out = out.address()};
-  enqueue(enqueue_activate, task);
-  enqueue(enqueue_project, task);
+  if (rows <= most_few_rows || task.operand == DType::f32) {
+    enqueue(enqueue_activate, task);
+    enqueue(enqueue_project, task);
+    return;
+  }
+  const bool is_large = activate_large(x.address(), task);
+  if (!is_large) enqueue(enqueue_activate, task);
+  auto* const activated = is_large ? memory_.operands : reinterpret_cast<uint16_t*>(memory_.activated);
+  const Linear down{nullptr, task.single.down, rows, true, false, activated, out.address()};
+  multiply_rounded({&down, 1});
+}
+
+bool CudaStep::activate_large(const float* x, const FfnTask& task) {
+  const Ffn& ffn = task.single;
+  const Linear both[] = {{nullptr, ffn.gate, task.n, false, false, memory_.operands, memory_.activated},
+                         {nullptr, ffn.up, task.n, false, false, memory_.operands, memory_.up}};
+  if (memory_.up == nullptr || !is_for_blas(both[0]) || !is_for_blas(both[1]) || context_->blas() == nullptr) {
+    return false;
+  }
+  round(x, task.n, task.hidden, task.operand);
+  multiply_rounded(both);
+  enqueue(enqueue_combine_gate, task, memory_.activated, memory_.up);
+  return true;
 }
 
 }  // namespace finermoe::cuda

@@ -13,11 +13,21 @@ namespace finermoe::cuda {
 
 // Limits that kernels and the step agree on.
 constexpr uint32_t most_few_rows = 16;      // rows of a pass whose products are computed without tiles
-constexpr uint32_t tile_vectors = 32;       // vectors of a tile of a product of more
+constexpr uint32_t tile_vectors = 32;       // vectors of a tile of a product of more, at least
 constexpr uint32_t attention_queries = 16;  // queries of one block of attention
+constexpr uint32_t most_products = 3;       // of the same vectors that are computed in one launch
+constexpr uint32_t tensor_queries = 64;     // of one that computes on tensor cores
 constexpr uint32_t most_head_size = 256;
 constexpr uint32_t most_split_rows = 32;  // rows of a pass whose positions are split
 constexpr uint32_t most_splits = 32;      // of one row
+
+// What tensor cores take weights of a type as, and activations with them: F32 for what is not computed there.
+constexpr DType operand_type(DType weights) { return is_blocked(weights) ? DType::bf16 : weights; }
+// Elements from one row of such activations to the next: a row begins at a multiple of 16 bytes.
+template <class N>
+constexpr N operand_stride(N columns) {
+  return (columns + 7) / 8 * 8;
+}
 
 // A matrix [rows, columns], or a vector [rows] with columns 0. Empty where data is null.
 struct Matrix {
@@ -64,10 +74,23 @@ int enqueue_rms_norm(void* stream, const float* x, const Matrix& weight, float e
 // out += x                                                                 x, out [n]
 int enqueue_add(void* stream, const float* x, uint64_t n, float* out);
 
-// out = x W^T, or out += that. batch_invariant: the same order of summation for any n.
-//                                                                          x [n, columns], out [n, rows]
-int enqueue_linear(void* stream, const float* x, const Matrix& weight, uint32_t n, bool accumulate,
-                   bool batch_invariant, float* out);
+struct Linear {
+  const float* x;  // [n, columns]
+  Matrix weight;
+  uint32_t n;
+  bool accumulate;
+  bool batch_invariant;  // the same order of summation for any n
+  uint16_t* operands;    // [n, operand_stride(columns)] scratch for x in 16 bits, for tensor cores; null: float32
+  float* out;            // [n, rows]
+  bool operator==(const Linear&) const = default;
+};
+// out = x W^T, or out += that.
+int enqueue_linear(void* stream, const Linear& task);
+// The same of more than most_few_rows rows on tensor cores, where `operands` are x rounded already: up to most_products
+// that differ in `weight` and `out` alone, with matrices of one operand_type and as many columns.
+int enqueue_rounded_linear(void* stream, const Linear* tasks, uint32_t n_tasks);
+// out = x in 16 bits.                                          x [n, columns], out [n, operand_stride(columns)]
+int enqueue_round(void* stream, const float* x, uint32_t n, uint32_t columns, DType type, uint16_t* out);
 
 struct StoreKv {
   float *q, *k, *v;  // [n, n_heads * d], [n, n_kv_heads * d], the same; q and k are rotated in place
@@ -100,6 +123,8 @@ constexpr uint32_t splits_of(uint32_t n_positions) {
   return n < most_splits ? n : most_splits;
 }
 int enqueue_attention(void* stream, const Attend& task);
+// On tensor cores, without splits. Keys, values, queries and probabilities are rounded to BF16.
+int enqueue_tensor_attention(void* stream, const Attend& task);
 
 struct ChooseExperts {
   uint32_t n_components, n_groups, group_size, top_inter;  // G_O, G_O R_O, G_I R_I, T_I
@@ -127,7 +152,10 @@ struct FfnTask {
   uint32_t n_experts, experts_per_token;
   const int32_t* chosen;  // [n, experts_per_token]
   const float* weights;   // [n, experts_per_token]; of `single`: [n], or null for 1
-  float* activated;       // [assignments, width]
+  // In which type tensor cores compute it, where n is more than most_few_rows; F32: they do not.
+  DType operand;
+  uint16_t* operands;  // [n, operand_stride(hidden)] scratch for x in that type
+  float* activated;    // [assignments, width], or in that type [assignments, operand_stride(width)]
   // Of more than most_few_rows rows
   uint32_t* expert_begins;  // [2, n_experts] scratch: the first assignment and the first tile of each
   Assignment* assignments;  // [n * experts_per_token] sorted by expert
@@ -141,16 +169,18 @@ struct FfnTask {
   constexpr uint32_t n_assignments() const { return n * experts_per_token; }
   bool operator==(const FfnTask&) const = default;
 };
-// Of any route of so many assignments.
+// Of any route of so many assignments, in tiles of so many vectors.
 template <class N>
-constexpr N tiles_at_most(N n_assignments, N n_experts) {
-  return n_assignments / tile_vectors + (n_assignments < n_experts ? n_assignments : n_experts);
+constexpr N tiles_at_most(N n_assignments, N n_experts, N vectors = tile_vectors) {
+  return n_assignments / vectors + (n_assignments < n_experts ? n_assignments : n_experts);
 }
 // Sorts the assignments of a route by expert, and cuts them into tiles.
 int enqueue_group(void* stream, const FfnTask& task);
 // activated = weight * SiLU(gate x) * (up x)
 int enqueue_activate(void* stream, const FfnTask& task);
-// out (+)= the down projections of all, each in its component's slice.
+// operands = weight * SiLU(gate) * up, of one FFN on tensor cores                      gate, up [n, width]
+int enqueue_combine_gate(void* stream, const FfnTask& task, const float* gate, const float* up);
+// out (+)= the down projections of all, each in its component's slice. Not of one FFN whose activations are rounded.
 int enqueue_project(void* stream, const FfnTask& task);
 // x[i] = 1 / (1 + exp(-x[i]))                                              x [n]
 int enqueue_sigmoid(void* stream, uint32_t n, float* x);

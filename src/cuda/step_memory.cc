@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/places.h"
+#include "cuda/blas_products.h"
 
 namespace finermoe::cuda {
 namespace {
@@ -10,6 +11,9 @@ namespace {
 // Logits that lie on the device at a time: of one row as many as this, of more rows all.
 constexpr uint64_t logits_of_one_row = 1 << 18;
 constexpr uint64_t rows_of_logits = 16;
+
+// Of a row of activations in float32 or, where it is very short, as tensor cores take it.
+uint64_t room_of(uint64_t width) { return std::max(width, operand_stride(width) / 2); }
 
 }  // namespace
 
@@ -63,7 +67,18 @@ StepMemory::Bytes StepMemory::place(uintptr_t device, uintptr_t host, const Conf
   on_device.put(group_logits, router.separate ? n_rows * n_groups : 0);
   on_device.put(group_scores, n_rows * n_groups);
   on_device.put(exponentials, router.softmax_over_all ? n_rows * n_experts : 0);
-  on_device.put(activated, std::max(n_chosen * config.expert_width, n_rows * whole_width));
+  on_device.put(activated, std::max(n_chosen * room_of(config.expert_width), n_rows * room_of(whole_width)));
+  const auto is_large = [&](uint64_t width) {
+    return n_rows >= least_blas_vectors && config.hidden_size * width >= least_blas_elements;
+  };
+  uint64_t widest = std::max(config.hidden_size, config.n_heads * config.head_size);
+  workspace = nullptr, up = nullptr;
+  if (is_large(std::max(widest, whole_width))) on_device.put(workspace, blas_workspace_bytes);
+  if (is_large(whole_width)) {
+    on_device.put(up, n_rows * whole_width);
+    widest = std::max(widest, whole_width);
+  }
+  on_device.put(operands, n_rows > most_few_rows ? n_rows * operand_stride(widest) : 0);
   on_device.put(products, has_tiles ? n_chosen * config.expert_output_width() : 0);
   on_device.put(assignments, n_sorted);
   on_device.put(places, n_sorted);

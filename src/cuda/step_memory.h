@@ -49,6 +49,9 @@ class StepMemory {
   double* group_scores = nullptr;     // [n_rows, G_O R_O]
   float* exponentials = nullptr;      // [n_rows, N] where the softmax is over all
   float* activated = nullptr;         // [assignments, width of the widest FFN]
+  uint16_t* operands = nullptr;       // [n_rows, width of the widest] of a product on tensor cores
+  float* up = nullptr;                // [n_rows, width] of an FFN of large products, or null
+  std::byte* workspace = nullptr;     // [blas_workspace_bytes] of large products, or null
   float* products = nullptr;          // [assignments, h_e]
   Assignment* assignments = nullptr;  // [assignments]
   int32_t* places = nullptr;          // [assignments]

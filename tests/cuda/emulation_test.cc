@@ -6,6 +6,7 @@
 #include "cuda/kernels/launch.cuh"
 #include "cuda/kernels/numbers.cuh"
 #include "cuda/kernels/shared_array.cuh"
+#include "cuda/kernels/tensor_tile.cuh"
 #include "emulated_driver.h"
 
 namespace finermoe::cuda {
@@ -49,6 +50,58 @@ __global__ void count_minimum(float* out) {
 }
 
 __global__ void load(const std::byte* from, float* out) { out[threadIdx.x] = static_cast<float>(load_128(from).x); }
+
+// What is planted in rotate_copies().
+enum class CopyFault { none, no_wait, too_few_waited_for, no_barrier, not_committed };
+
+// Each thread copies two places, a group each, and reads another thread's first.
+__global__ void rotate_copies(const float* from, CopyFault fault, float* out) {
+  __shared__ SharedArray<uint4, 2 * n> places;
+  const unsigned thread = threadIdx.x;
+  copy_async(places, thread, from + 4 * thread, 8);
+  if (fault != CopyFault::not_committed) commit_copies();
+  copy_async(places, n + thread, from + 4 * thread, 0);
+  commit_copies();
+  if (fault == CopyFault::too_few_waited_for) {
+    wait_for_copies<2>();
+  } else if (fault != CopyFault::no_wait) {
+    wait_for_copies<1>();
+  }
+  if (fault != CopyFault::no_barrier) __syncthreads();
+  const uint4 found = places[(thread + 1) % n];
+  out[thread] = __uint_as_float(found.y) + static_cast<float>(found.z);
+}
+
+// One product of a warp of 16 × 16 numbers, where a[i][k] = i + k, and 8 × 16, where b[j][k] = j - k, by way of shared
+// memory.
+template <bool is_transposed>
+__global__ void multiply_small(float* out) {
+  __shared__ SharedArray<uint4, 32> a, b;
+  const unsigned lane = threadIdx.x;
+  const auto eight = [](float first, float by) {
+    uint32_t pairs[4];
+    for (unsigned i = 0; i < 4; i++) {
+      const float at = static_cast<float>(2 * i);
+      pairs[i] = pack_pair<DType::bf16>(first + by * at, first + by * (at + 1));
+    }
+    return uint4{pairs[0], pairs[1], pairs[2], pairs[3]};
+  };
+  a[lane] = eight(static_cast<float>(lane % 16 + lane / 16 * 8), 1);
+  // Row j of b, from column 0 or 8 on; or column k of b.
+  const float j = static_cast<float>(lane % 8), k = static_cast<float>(lane / 8 % 2 * 8);
+  b[lane] = is_transposed ? eight(-static_cast<float>(lane % 16), 1) : eight(j - k, -1);
+  __syncthreads();
+  uint32_t of_a[4], of_b[4];
+  load_matrices(a, lane, of_a);
+  if (is_transposed) {
+    load_transposed(b, lane, of_b);
+  } else {
+    load_matrices(b, lane, of_b);
+  }
+  float sums[4] = {1, 1, 1, 1};
+  multiply_add<DType::bf16>(sums, of_a, of_b[0], of_b[1]);
+  for (unsigned i = 0; i < 4; i++) out[(lane / 4 + i / 2 * 8) * 8 + lane % 4 * 2 + i % 2] = sums[i];
+}
 
 class Emulation : public testing::Test {
  protected:
@@ -140,6 +193,37 @@ TEST_F(Emulation, LoadsAreAlignedAndInsideOfAnAllocation) {
   expect_part("outside of every allocation", fault_of(1, 32, load, bytes - 16, out_));
 }
 
+TEST_F(Emulation, CopiesAreWaitedFor) {
+  for (const emulated::Order order :
+       {emulated::Order::forwards, emulated::Order::backwards, emulated::Order::interleaved}) {
+    emulated::settings().order = order;
+    const auto fault_with = [&](CopyFault fault) { return fault_of(1, n, rotate_copies, x_, fault, out_); };
+    EXPECT_EQ("", fault_with(CopyFault::none));
+    const std::vector<float> found = out();
+    for (size_t i = 0; i < n; i++) ASSERT_EQ(static_cast<float>((i + 1) % n * 4 + 1), found[i]);
+    expect_part("nobody has waited", fault_with(CopyFault::no_wait));
+    expect_part("nobody has waited", fault_with(CopyFault::too_few_waited_for));
+    expect_part("nobody has waited", fault_with(CopyFault::not_committed));
+    EXPECT_NE("", fault_with(CopyFault::no_barrier));
+  }
+  expect_part("not aligned", fault_of(1, n, rotate_copies, x_ + 1, CopyFault::none, out_));
+  expect_part("outside of every allocation", fault_of(1, n, rotate_copies, x_ + 4, CopyFault::none, out_));
+}
+
+TEST_F(Emulation, AProductIsThatOfTheMatrices) {
+  for (const auto kernel : {multiply_small<false>, multiply_small<true>}) {
+    EXPECT_EQ("", fault_of(1, 32, kernel, out_));
+    const std::vector<float> found = out();
+    for (int i = 0; i < 16; i++) {
+      for (int j = 0; j < 8; j++) {
+        int sum = 1;
+        for (int k = 0; k < 16; k++) sum += (i + k) * (j - k);
+        ASSERT_EQ(static_cast<float>(sum), found[static_cast<size_t>(i * 8 + j)]) << i << ", " << j;
+      }
+    }
+  }
+}
+
 TEST_F(Emulation, AStoreBeyondAnAllocationFaults) {
   EXPECT_DEATH(
       {
@@ -195,6 +279,23 @@ TEST_F(Emulation, WhatACaptureRefuses) {
   refused([&] { return driver_->allocate(&address, 64); });
   refused([&] { return driver_->begin_capture(stream_, capture_this_thread); });
   EXPECT_EQ("", fault_of(1, n, reverse, x_, Fault::none, out_));
+}
+
+// What a quarter of a warp reads or writes at once, 16 bytes each, is in different banks: eight rows at one place of a
+// step, and the four places of two rows.
+TEST(TensorTile, ChunksLieInDifferentBanks) {
+  for (unsigned first = 0; first < 128; first += 8) {
+    for (unsigned chunk = 0; chunk < chunks_of_step; chunk++) {
+      unsigned banks = 0;
+      for (unsigned row = first; row < first + 8; row++) banks |= 1u << chunk_at(row, chunk) % 8;
+      EXPECT_EQ(0xffu, banks) << first << " " << chunk;
+    }
+  }
+  for (unsigned row = 0; row < 128; row += 2) {
+    unsigned banks = 0;
+    for (unsigned i = 0; i < 8; i++) banks |= 1u << chunk_at(row + i / 4, i % 4) % 8;
+    EXPECT_EQ(0xffu, banks) << row;
+  }
 }
 
 // Numbers are read as base/ writes them.

@@ -68,9 +68,10 @@ class Forward : public testing::TestWithParam<Where> {
     std::vector<uint32_t> positions(ids.size()), sessions(ids.size());
     for (size_t i = 0; i < ids.size(); i++) positions[i] = uint32_t(i);
     KvCache* const of_session = cache.get();
-    return forward(model, {ids, positions, sessions, {&of_session, 1}}, Precision::exact, readout, *scratch, hooks);
+    return forward(model, {ids, positions, sessions, {&of_session, 1}}, precision, readout, *scratch, hooks);
   }
 
+  Precision precision = Precision::exact;
   Model model;
   std::unique_ptr<KvCache> cache;
   std::unique_ptr<Scratch> scratch;
@@ -94,6 +95,33 @@ std::vector<Where> placements() {
 }
 INSTANTIATE_TEST_SUITE_P(Placements, Forward, testing::ValuesIn(placements()), name_of_where);
 
+// Of each MoE layer, more than there is room for in one step of scratch.
+struct Routes {
+  Routes(const Config& config, size_t n) {
+    const RouterShape& shape = config.router;
+    const size_t n_layers = config.n_moe_layers(), k = shape.n_experts_per_token();
+    logits.assign(n_layers, std::vector<float>(n * shape.n_experts()));
+    weights.assign(n_layers, std::vector<float>(n * k));
+    experts.assign(n_layers, std::vector<int32_t>(n * k));
+    groups.assign(n_layers, std::vector<int32_t>(n * shape.granularity_output));
+    for (size_t layer = 0; layer < n_layers; layer++) {
+      of_layers.push_back({logits[layer].data(), experts[layer].data(), weights[layer].data(), groups[layer].data()});
+    }
+  }
+  // Whether a row has the experts of an expected output.
+  bool are_of(const nlohmann::json& expected, size_t row) const {
+    for (size_t layer = 0; layer < experts.size(); layer++) {
+      const std::vector<int32_t> want = expected["layers"][layer]["experts"][row];
+      if (!std::equal(want.begin(), want.end(), &experts[layer][row * want.size()])) return false;
+    }
+    return true;
+  }
+
+  std::vector<HostRoute> of_layers;
+  std::vector<std::vector<float>> logits, weights;
+  std::vector<std::vector<int32_t>> experts, groups;
+};
+
 const auto go_on = [] { return Status(); };
 
 TEST_P(Forward, LogitsAndRoutesAreTheAuthors) {
@@ -106,28 +134,41 @@ TEST_P(Forward, LogitsAndRoutesAreTheAuthors) {
     std::vector<size_t> rows(ids.size());
     std::iota(rows.begin(), rows.end(), size_t{0});
     std::vector<float> logits(ids.size() * model.config.vocab_size);
-    // Of each MoE layer, more than there is room for in one step of scratch.
-    const RouterShape& shape = model.config.router;
-    const size_t k = shape.n_experts_per_token(), n_layers = model.config.n_moe_layers();
-    std::vector<std::vector<float>> router_logits(n_layers, std::vector<float>(ids.size() * shape.n_experts()));
-    std::vector<std::vector<float>> weights(n_layers, std::vector<float>(ids.size() * k));
-    std::vector<std::vector<int32_t>> experts(n_layers, std::vector<int32_t>(ids.size() * k));
-    std::vector<std::vector<int32_t>> groups(n_layers, std::vector<int32_t>(ids.size() * shape.granularity_output));
-    std::vector<HostRoute> routes;
-    for (size_t layer = 0; layer < n_layers; layer++) {
-      routes.push_back(
-          {router_logits[layer].data(), experts[layer].data(), weights[layer].data(), groups[layer].data()});
-    }
-    const Status status = run(ids, {.rows = rows, .logits = logits.data()}, {go_on, routes});
+    const Routes routes(model.config, ids.size());
+    const Status status = run(ids, {.rows = rows, .logits = logits.data()}, {go_on, routes.of_layers});
     ASSERT_TRUE(status.ok()) << status.message();
     expect_close(logits.data(), golden::npz_array(path + "/expected_logits.npz", "logits_0"), 2e-4);
-    for (size_t layer = 0; layer < n_layers; layer++) {
-      for (size_t t = 0; t < ids.size(); t++) {
-        const std::vector<int32_t> want = expected["layers"][layer]["experts"][t];
-        EXPECT_TRUE(std::equal(want.begin(), want.end(), &experts[layer][t * k])) << layer << " " << t;
-      }
+    for (size_t t = 0; t < ids.size(); t++) EXPECT_TRUE(routes.are_of(expected, t)) << t;
+  }
+}
+
+// Where two experts are nearly as good, rounded activations may choose the other one, which changes that row and all
+// that see it. So a prompt's logits are compared up to there.
+TEST_P(Forward, FastLogitsAreNearTheAuthors) {
+  precision = Precision::fast;
+  size_t n_rows = 0, n_compared = 0;
+  for (const std::string& path : golden::shape_models()) {
+    SCOPED_TRACE(path);
+    load(path);
+    if (model.checkpoint->stores_tied_head()) continue;
+    const nlohmann::json expected = golden::expected(path)["prompts"][2];
+    const std::vector<int32_t> ids = expected["ids"];
+    ASSERT_LT(32u, ids.size());  // enough for a GPU's tensor cores
+    std::vector<size_t> rows(ids.size());
+    std::iota(rows.begin(), rows.end(), size_t{0});
+    const size_t vocab = model.config.vocab_size;
+    std::vector<float> logits(ids.size() * vocab);
+    const Routes routes(model.config, ids.size());
+    const Status status = run(ids, {.rows = rows, .logits = logits.data()}, {go_on, routes.of_layers});
+    ASSERT_TRUE(status.ok()) << status.message();
+    const auto of_authors = golden::npz_array(path + "/expected_logits.npz", "logits_2");
+    n_rows += ids.size();
+    for (size_t row = 0; row < ids.size() && routes.are_of(expected, row); row++, n_compared++) {
+      const std::vector<float> want(&of_authors[row * vocab], &of_authors[row * vocab] + vocab);
+      expect_close(&logits[row * vocab], want, 3e-2);
     }
   }
+  EXPECT_GT(n_compared, n_rows / 2);
 }
 
 TEST_P(Forward, RowsAreReadOutOneByOneOrInBlocks) {

@@ -1,6 +1,7 @@
 // Feed-forward networks: routed experts, each assignment with the matrices that its expert has, and one FFN for all
 // rows.
 #include "cuda/kernels/panel.cuh"
+#include "cuda/kernels/tensor_tile.cuh"
 #include "cuda/kernels/tile.cuh"
 
 namespace finermoe::cuda {
@@ -9,6 +10,13 @@ namespace {
 constexpr unsigned group_threads = 1024, combine_threads = 256;
 
 __device__ float activate(float gate, float up, float factor) { return factor * (gate * sigmoid(gate)) * up; }
+
+// The vectors of a tile of a task: of experts wide ones where an average expert fills half of it.
+constexpr unsigned vectors_of_tile(const FfnTask& task) {
+  if (task.operand == DType::f32) return tile_vectors;
+  if (task.experts == nullptr) return tensor_tile_of(task.n, 2 * task.width);
+  return task.n_assignments() < wide_tile / 2 * task.n_experts ? narrow_tile : wide_tile;
+}
 
 __device__ bool is_left_out(const Ffn& ffn) { return ffn.gate.data == nullptr; }
 
@@ -27,19 +35,35 @@ __device__ Pair sums_before(Pair own) {
   return {sums.first - own.first, sums.second - own.second};
 }
 
-// One block. A thread counts an expert's assignments, then the first warp says where each expert's begin, then the
-// thread puts them there, tokens ascending.
+// visit(assignment, how many before it) for each of an expert's assignments, by the lanes of a warp that looks at 32 at
+// a time; returns how many there are.
+template <class Visit>
+__device__ unsigned for_each_of_expert(const FfnTask& task, unsigned expert, const Visit& visit) {
+  const unsigned n = task.n_assignments(), lane = threadIdx.x % warp_size;
+  unsigned count = 0;
+#pragma unroll 4
+  for (unsigned first = 0; first < n; first += warp_size) {
+    const unsigned i = first + lane;
+    const bool is_of_it = i < n && task.chosen[i] == static_cast<int32_t>(expert);
+    const unsigned lanes = __ballot_sync(all_lanes, is_of_it);
+    if (is_of_it) visit(i, count + __popc(lanes & ((1u << lane) - 1)));
+    count += __popc(lanes);
+  }
+  return count;
+}
+
+// One block. A warp counts an expert's assignments, then the first warp says where each expert's begin, then the warp
+// puts them there, tokens ascending.
 __global__ void __launch_bounds__(group_threads) group_by_expert(FfnTask task) {
-  const unsigned n = task.n_assignments(), thread = threadIdx.x;
+  const unsigned n = task.n_assignments(), thread = threadIdx.x, vectors = vectors_of_tile(task);
   uint32_t* const begins = task.expert_begins;
   uint32_t* const tile_begins = task.expert_begins + task.n_experts;
   for (unsigned i = thread; i < n; i += group_threads) task.places[i] = -1;
-  for (unsigned expert = thread; expert < task.n_experts; expert += group_threads) {
-    unsigned count = 0;
-    if (!is_left_out(task.experts[expert])) {
-      for (unsigned i = 0; i < n; i++) count += task.chosen[i] == static_cast<int32_t>(expert);
-    }
-    begins[expert] = count;
+  const unsigned first_expert = thread / warp_size, lane = thread % warp_size;
+  for (unsigned expert = first_expert; expert < task.n_experts; expert += group_threads / warp_size) {
+    const bool is_left = is_left_out(task.experts[expert]);
+    const unsigned count = is_left ? 0 : for_each_of_expert(task, expert, [](unsigned, unsigned) {});
+    if (lane == 0) begins[expert] = count;
   }
   __syncthreads();
   if (thread < warp_size) {
@@ -47,7 +71,7 @@ __global__ void __launch_bounds__(group_threads) group_by_expert(FfnTask task) {
     for (unsigned first = 0; first < task.n_experts; first += warp_size) {
       const unsigned expert = first + thread;
       const unsigned count = expert < task.n_experts ? begins[expert] : 0;
-      const Pair own{count, ceil_div(count, tile_vectors)};
+      const Pair own{count, ceil_div(count, vectors)};
       const Pair sums = sums_before(own);
       if (expert < task.n_experts) {
         begins[expert] = before.first + sums.first;
@@ -59,18 +83,17 @@ __global__ void __launch_bounds__(group_threads) group_by_expert(FfnTask task) {
     if (thread == 0) *task.n_tiles = before.second;
   }
   __syncthreads();
-  for (unsigned expert = thread; expert < task.n_experts; expert += group_threads) {
+  for (unsigned expert = first_expert; expert < task.n_experts; expert += group_threads / warp_size) {
     if (is_left_out(task.experts[expert])) continue;
     const unsigned begin = begins[expert];
-    unsigned end = begin;
-    for (unsigned i = 0; i < n; i++) {
-      if (task.chosen[i] != static_cast<int32_t>(expert)) continue;
-      task.assignments[end] = {i / task.experts_per_token, task.weights[i]};
-      task.places[i] = static_cast<int32_t>(end++);
-    }
-    Tile* tile = task.tiles + tile_begins[expert];
-    for (unsigned first = begin; first < end; first += tile_vectors, tile++) {
-      *tile = {expert, first, end - first < tile_vectors ? end - first : tile_vectors};
+    const unsigned count = for_each_of_expert(task, expert, [&](unsigned i, unsigned before) {
+      task.assignments[begin + before] = {i / task.experts_per_token, task.weights[i]};
+      task.places[i] = static_cast<int32_t>(begin + before);
+    });
+    Tile* const tiles = task.tiles + tile_begins[expert];
+    for (unsigned tile = lane; tile * vectors < count; tile += warp_size) {
+      const unsigned first = tile * vectors;
+      tiles[tile] = {expert, begin + first, count - first < vectors ? count - first : vectors};
     }
   }
 }
@@ -109,13 +132,22 @@ __global__ void __launch_bounds__(panel_threads, 2) project_few(FfnTask task) {
   to = task.accumulate ? to + sum : sum;
 }
 
+// The block's tile of up to so many vectors, which is empty if the route has fewer tiles.
+__device__ Tile own_tile(const FfnTask& task, unsigned vectors) {
+  if (task.experts != nullptr) return blockIdx.x < *task.n_tiles ? task.tiles[blockIdx.x] : Tile{};
+  const unsigned begin = blockIdx.x * vectors;
+  return {0, begin, task.n - begin < vectors ? task.n - begin : vectors};
+}
+__device__ float factor_of(const FfnTask& task, unsigned assignment) {
+  if (task.experts != nullptr) return task.assignments[assignment].weight;
+  return task.weights == nullptr ? 1 : task.weights[assignment];
+}
+
 // Many rows: a block takes a tile of assignments and 64 columns.
 __global__ void __launch_bounds__(tile_threads) activate_many(FfnTask task) {
   const bool is_routed = task.experts != nullptr;
-  if (is_routed && blockIdx.x >= *task.n_tiles) return;
-  const unsigned begin = blockIdx.x * tile_vectors;
-  const Tile tile = is_routed ? task.tiles[blockIdx.x]
-                              : Tile{0, begin, task.n - begin < tile_vectors ? task.n - begin : tile_vectors};
+  const Tile tile = own_tile(task, tile_vectors);
+  if (tile.count == 0) return;
   const Ffn& ffn = is_routed ? task.experts[tile.expert] : task.single;
   const unsigned first_row = blockIdx.y * tile_rows;
   const auto vector = [&](unsigned i) {
@@ -132,10 +164,7 @@ __global__ void __launch_bounds__(tile_threads) activate_many(FfnTask task) {
   }
   for_each_sum(ffn.gate, first_row, tile.count, gate, [&](unsigned row, unsigned at, float product) {
     const unsigned assignment = tile.begin + at;
-    const float factor = is_routed                 ? task.assignments[assignment].weight
-                         : task.weights == nullptr ? 1
-                                                   : task.weights[assignment];
-    task.activated[size_t{assignment} * task.width + row] = factor * product;
+    task.activated[size_t{assignment} * task.width + row] = factor_of(task, assignment) * product;
   });
 }
 
@@ -150,6 +179,73 @@ __global__ void __launch_bounds__(tile_threads) project_many(FfnTask task) {
   for_each_sum(down, first_row, tile.count, sums, [&](unsigned row, unsigned at, float sum) {
     task.products[size_t{tile.begin + at} * task.out_width + row] = sum;
   });
+}
+
+// The same two on tensor cores. Gate and up share a tile, eight rows of each in turns, so that a thread has both sums
+// of what it activates.
+template <DType half, unsigned V>
+__global__ void __launch_bounds__(tensor_threads, 2) activate_on_tensors(FfnTask task) {
+  const bool is_routed = task.experts != nullptr;
+  const Tile tile = own_tile(task, V);
+  if (tile.count == 0) return;
+  const Ffn& ffn = is_routed ? task.experts[tile.expert] : task.single;
+  const unsigned first_row = blockIdx.y * (V / 2), width = task.width, hidden = operand_stride(task.hidden);
+  const auto vector = [&](unsigned i) {
+    const unsigned token = is_routed ? task.assignments[tile.begin + i].token : tile.begin + i;
+    return task.operands + size_t{token} * hidden;
+  };
+  const auto row = [&](unsigned i) {
+    return weight_row(i / 8 % 2 == 0 ? ffn.gate : ffn.up, first_row + i / 16 * 8 + i % 8);
+  };
+  TensorSums<V> sums;
+  multiply_tensor_tile<half, V>(task.hidden, tile.count, vector, row, sums);
+  auto* const pairs = reinterpret_cast<uint32_t*>(task.activated);
+  for_each_tensor_sum<V>(tile.count, [&](unsigned at, unsigned i_row, unsigned i, unsigned j, unsigned k) {
+    const unsigned column = first_row + i_row / 16 * 8 + i_row % 8;
+    if (j % 2 != 0 || k % 2 != 0 || column >= width) return;  // the others are taken with these
+    const unsigned assignment = tile.begin + at;
+    const float factor = factor_of(task, assignment);
+    float two[2];
+#pragma unroll
+    for (unsigned c = 0; c < 2; c++) {
+      two[c] = within_range<half>(factor * activate(sums[i][j][k + c], sums[i][j + 1][k + c], 1));
+    }
+    pairs[(size_t{assignment} * operand_stride(width) + column) / 2] = pack_pair<half>(two[0], two[1]);
+  });
+}
+
+template <DType half, unsigned V>
+__global__ void __launch_bounds__(tensor_threads, 2) project_on_tensors(FfnTask task) {
+  if (blockIdx.x >= *task.n_tiles) return;
+  const Tile tile = task.tiles[blockIdx.x];
+  const Matrix& down = task.experts[tile.expert].down;
+  const unsigned first_row = blockIdx.y * V;
+  const auto* const activated = reinterpret_cast<const uint16_t*>(task.activated);
+  TensorSums<V> sums;
+  multiply_tensor_tile<half, V>(
+      task.width, tile.count,
+      [&](unsigned i) { return activated + size_t{tile.begin + i} * operand_stride(task.width); },
+      [&](unsigned i) { return weight_row(down, first_row + i); }, sums);
+  for_each_tensor_sum<V>(tile.count, [&](unsigned at, unsigned row, unsigned i, unsigned j, unsigned k) {
+    if (first_row + row >= task.out_width) return;
+    task.products[size_t{tile.begin + at} * task.out_width + first_row + row] = sums[i][j][k];
+  });
+}
+
+// A thread activates two columns of a row; a column that is beyond the last becomes 0.
+template <DType half>
+__global__ void __launch_bounds__(combine_threads) combine_gate(FfnTask task, const float* gate, const float* up) {
+  const unsigned row = blockIdx.y, column = 2 * (blockIdx.x * combine_threads + threadIdx.x);
+  const unsigned width = task.width, stride = operand_stride(width);
+  if (column >= stride) return;
+  float two[2] = {};
+#pragma unroll
+  for (unsigned c = 0; c < 2; c++) {
+    const size_t at = size_t{row} * width + column + c;
+    if (column + c < width) two[c] = within_range<half>(factor_of(task, row) * activate(gate[at], up[at], 1));
+  }
+  auto* const pairs = reinterpret_cast<uint32_t*>(task.operands);
+  pairs[(size_t{row} * stride + column) / 2] = pack_pair<half>(two[0], two[1]);
 }
 
 // A thread adds the products of one element's experts, in their order.
@@ -167,8 +263,33 @@ __global__ void __launch_bounds__(combine_threads) combine(FfnTask task) {
   to = sum;
 }
 
+// Tiles of a pass, those that a route may leave out included.
 unsigned grid_of_tiles(const FfnTask& task) {
-  return task.experts == nullptr ? ceil_div(task.n, tile_vectors) : tiles_at_most(task.n_assignments(), task.n_experts);
+  const unsigned vectors = vectors_of_tile(task);
+  return task.experts == nullptr ? ceil_div(task.n, vectors)
+                                 : tiles_at_most(task.n_assignments(), task.n_experts, vectors);
+}
+
+template <DType half>
+int activate_tensors(void* stream, const FfnTask& task) {
+  const int code = enqueue_round(stream, task.x, task.n, task.hidden, half, task.operands);
+  if (code != 0) return code;
+  const unsigned tile = vectors_of_tile(task);
+  const auto kernel = tile == wide_tile ? activate_on_tensors<half, wide_tile> : activate_on_tensors<half, narrow_tile>;
+  return launch(stream, dim3(grid_of_tiles(task), ceil_div(task.width, tile / 2)), tensor_threads, kernel, task);
+}
+
+int project_tiles(void* stream, const FfnTask& task) {
+  const unsigned n_tiles = grid_of_tiles(task), tile = vectors_of_tile(task);
+  if (task.operand == DType::f32) {
+    return launch(stream, dim3(n_tiles, ceil_div(task.out_width, tile_rows)), tile_threads, project_many, task);
+  }
+  const bool is_wide = tile == wide_tile;
+  const auto kernel =
+      task.operand == DType::bf16
+          ? (is_wide ? project_on_tensors<DType::bf16, wide_tile> : project_on_tensors<DType::bf16, narrow_tile>)
+          : (is_wide ? project_on_tensors<DType::f16, wide_tile> : project_on_tensors<DType::f16, narrow_tile>);
+  return launch(stream, dim3(n_tiles, ceil_div(task.out_width, tile)), tensor_threads, kernel, task);
 }
 
 }  // namespace
@@ -178,6 +299,8 @@ int enqueue_group(void* stream, const FfnTask& task) { return launch(stream, 1, 
 int enqueue_activate(void* stream, const FfnTask& task) {
   const unsigned n_panels = ceil_div(task.width, panel_rows), n = task.n_assignments();
   if (task.n > most_few_rows) {
+    if (task.operand == DType::bf16) return activate_tensors<DType::bf16>(stream, task);
+    if (task.operand == DType::f16) return activate_tensors<DType::f16>(stream, task);
     return launch(stream, dim3(grid_of_tiles(task), ceil_div(task.width, tile_rows)), tile_threads, activate_many,
                   task);
   }
@@ -187,16 +310,27 @@ int enqueue_activate(void* stream, const FfnTask& task) {
   return launch(stream, dim3(n_panels, ceil_div(n, 4)), panel_threads, activate_few<4>, task);
 }
 
+int enqueue_combine_gate(void* stream, const FfnTask& task, const float* gate, const float* up) {
+  const auto kernel = task.operand == DType::bf16 ? combine_gate<DType::bf16> : combine_gate<DType::f16>;
+  const dim3 grid(ceil_div(operand_stride(task.width), 2 * combine_threads), task.n);
+  return launch(stream, grid, combine_threads, kernel, task, gate, up);
+}
+
 int enqueue_project(void* stream, const FfnTask& task) {
   if (task.experts == nullptr) {
-    return enqueue_linear(stream, task.activated, task.single.down, task.n, task.accumulate, false, task.out);
+    return enqueue_linear(stream, {.x = task.activated,
+                                   .weight = task.single.down,
+                                   .n = task.n,
+                                   .accumulate = task.accumulate,
+                                   .batch_invariant = false,
+                                   .operands = nullptr,
+                                   .out = task.out});
   }
   if (task.n <= most_few_rows) {
     const dim3 grid(ceil_div(task.out_width, panel_rows), task.hidden / task.out_width, task.n);
     return launch(stream, grid, panel_threads, project_few, task);
   }
-  const int code =
-      launch(stream, dim3(grid_of_tiles(task), ceil_div(task.out_width, tile_rows)), tile_threads, project_many, task);
+  const int code = project_tiles(stream, task);
   if (code != 0) return code;
   return launch(stream, dim3(ceil_div(task.hidden, combine_threads), task.n), combine_threads, combine, task);
 }

@@ -27,7 +27,7 @@ struct Fiber {
 struct Warp {
   unsigned n_live = 0, n_waiting = 0, n_exchanges = 0;
   uint64_t epoch = 0;
-  uint64_t values[2][warp_size];  // of the last exchange, and of the one before, which slower lanes still read
+  Words words[2][warp_size];  // of the last exchange, and of the one before, which slower lanes still read
 };
 
 // The fibers of one thread of the host, used again for each block.
@@ -38,7 +38,7 @@ class Block {
   ~Block();
   std::string run(Dim3 grid, Dim3 block, Order order, const std::function<void()>& kernel);
   void wait_for_block();
-  uint64_t exchange(uint64_t value, unsigned from);
+  const Words* share(const Words& words);
   void report(const std::string& what) {
     if (wrong_.empty()) wrong_ = what;
   }
@@ -121,11 +121,11 @@ void Block::wait_for_block() {
   wait(State::at_block);
 }
 
-uint64_t Block::exchange(uint64_t value, unsigned from) {
+const Words* Block::share(const Words& words) {
   Thread& own = running_->thread;
   Warp& warp = warps_[own.warp()];
-  uint64_t* const values = warp.values[warp.n_exchanges % 2];
-  values[own.id % warp_size] = value;
+  Words* const of_lanes = warp.words[warp.n_exchanges % 2];
+  of_lanes[own.id % warp_size] = words;
   if (++warp.n_waiting == warp_size) {
     warp.n_waiting = 0;
     warp.n_exchanges++;
@@ -138,7 +138,7 @@ uint64_t Block::exchange(uint64_t value, unsigned from) {
   } else {
     wait(State::at_warp);
   }
-  return values[from % warp_size];
+  return of_lanes;
 }
 
 bool Block::run_ready(const std::vector<unsigned>& order) {
@@ -162,6 +162,7 @@ void Block::run_block(Dim3 index) {
     fiber.state = State::ready;
     fiber.thread.block = index;
     fiber.thread.block_epoch = fiber.thread.first_epoch = epoch_;
+    fiber.thread.copies.clear();
   }
   while (n_live_ > 0) {
     if (run_ready(order_)) continue;
@@ -223,7 +224,11 @@ std::string run(Dim3 grid, Dim3 block_size, Order order, const std::function<voi
   return block().run(grid, block_size, order, kernel);
 }
 void wait_for_block() { block().wait_for_block(); }
-uint64_t exchange(uint64_t value, unsigned from) { return block().exchange(value, from); }
+const Words* share(const Words& words) { return block().share(words); }
+uint64_t exchange(uint64_t value, unsigned from) {
+  const Words& words = share({static_cast<uint32_t>(value), static_cast<uint32_t>(value >> 32)})[from % warp_size];
+  return uint64_t{words[1]} << 32 | words[0];
+}
 void report(const std::string& what) { block().report(what); }
 void check_mask(unsigned mask) {
   if (mask != 0xffffffffu) report("a shuffle among some lanes, which the emulation does not know");

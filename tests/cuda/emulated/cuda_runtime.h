@@ -70,6 +70,15 @@ T __shfl_up_sync(unsigned mask, T value, unsigned distance) {
   return emulated_shuffle(mask, value, emulated_lane() < distance ? emulated_lane() : emulated_lane() - distance);
 }
 
+inline unsigned __ballot_sync(unsigned mask, bool vote) {
+  emulated::check_mask(mask);
+  const emulated::Words* const votes = emulated::share({vote});
+  unsigned lanes = 0;
+  for (unsigned lane = 0; lane < emulated::warp_size; lane++) lanes |= votes[lane][0] << lane;
+  return lanes;
+}
+inline int __popc(unsigned bits) { return std::popcount(bits); }
+
 template <class Place, class T>
 T atomicAdd(const Place& place, T value) {
   return place.change([&](T before) { return before + value; });

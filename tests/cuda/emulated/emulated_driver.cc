@@ -1,5 +1,7 @@
 #include "emulated_driver.h"
 
+#include "emulated_blas.h"
+
 #include <sys/mman.h>
 
 #include <atomic>
@@ -348,7 +350,10 @@ void add_devices(Driver& driver) {
     return success;
   };
   driver.device_attribute = [](int* value, int attribute, int) {
-    *value = attribute == finermoe::cuda::attribute_compute_major ? machine().settings.compute_major : 0;
+    const Settings& settings = machine().settings;
+    *value = attribute == finermoe::cuda::attribute_compute_major   ? settings.compute_major
+             : attribute == finermoe::cuda::attribute_compute_minor ? settings.compute_minor
+                                                                    : 0;
     return success;
   };
 }
@@ -410,6 +415,7 @@ void add_memory(Driver& driver) {
   driver.copy_to_host = copy_to_host;
   driver.copy_on_device = copy_on_device;
   driver.fill = fill;
+  driver.load_blas = [] { return machine().settings.has_blas ? blas() : nullptr; };
 }
 
 void add_graphs(Driver& driver) {

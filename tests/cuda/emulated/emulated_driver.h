@@ -8,6 +8,7 @@
 #include <string>
 
 #include "block.h"
+#include "cuda/blas.h"
 #include "cuda/driver.h"
 
 namespace emulated {
@@ -18,10 +19,12 @@ std::shared_ptr<const finermoe::cuda::Driver> driver();
 // What a test may look at and change; of the whole process.
 struct Settings {
   uint64_t memory = uint64_t{16} << 30;  // bytes of the device
-  int n_devices = 1, driver_version = 13000, compute_major = 9;
+  int n_devices = 1, driver_version = 13000, compute_major = 9, compute_minor = 0;
   // Of init(), allocate_host() and instantiate_graph()
   finermoe::cuda::Code init_answers = 0, pinned_answers = 0, graph_answers = 0;
-  std::optional<Order> order = {};  // of all launches; otherwise each launch has the next
+  bool has_blas = false;                             // cuBLASLt
+  finermoe::cuda::Blas::Status product_answers = 0;  // of its multiply()
+  std::optional<Order> order = {};                   // of all launches; otherwise each launch has the next
 };
 Settings& settings();
 // How often something was enqueued, by itself or as a graph, and how many graphs were made.
@@ -29,7 +32,10 @@ struct Calls {
   uint64_t kernels = 0, copies = 0, graphs = 0, graphs_made = 0;
 };
 Calls calls();
-size_t n_graphs();        // that exist, templates too
+size_t n_graphs();  // that exist, templates too
+// Of cuBLASLt: handles, products, layouts and preferences that were made and not destroyed, and products computed ever.
+int n_blas_objects();
+int n_blas_products();
 uint64_t allocated();     // bytes of the device
 int n_contexts();         // retained and not released
 int n_contexts_made();    // ever

@@ -20,6 +20,7 @@ class SharedArray {
   struct Cell {
     T value;
     Access written, read;
+    bool is_on_its_way = false;  // by a copy that nobody has waited for
 
     // Whether another thread's access is not known to be over.
     static bool overlaps(const Access& access, const emulated::Thread& own) {
@@ -29,6 +30,7 @@ class SharedArray {
     T get() {
       const emulated::Thread& own = emulated::current();
       if (written.block_epoch < own.first_epoch) emulated::report("shared memory is read before it is written");
+      if (is_on_its_way) emulated::report("shared memory is read, and nobody has waited for its copy");
       if (overlaps(written, own)) emulated::report("shared memory is read, and no barrier is behind its write");
       const bool is_new = read.block_epoch != own.block_epoch;
       read = {own.block_epoch, own.warp_epoch, is_new || read.thread == own.id ? own.id : several,
@@ -41,6 +43,7 @@ class SharedArray {
       if (overlaps(read, own)) emulated::report("shared memory is written, and no barrier is behind its reading");
       written = {own.block_epoch, own.warp_epoch, own.id, own.warp()};
       value = to;
+      is_on_its_way = false;
     }
   };
 
@@ -71,6 +74,11 @@ class SharedArray {
     }
     Element& operator=(const Element& other) { return *this = static_cast<T>(other); }
     Place operator&() const { return Place(cell_); }
+    void begin_copy(T value) {
+      cell_.set(value);
+      cell_.is_on_its_way = true;
+    }
+    void finish_copy() { cell_.set(cell_.value); }
 
    private:
     Cell& cell_;
