@@ -49,6 +49,9 @@ struct Sequence {
 
 class CudaGraphs : public testing::Test {
  protected:
+  void SetUp() override {
+    if (!runs_fibers) GTEST_SKIP() << "a sanitizer makes these take minutes";
+  }
   void TearDown() override {
     emulated::settings() = {};
     emulated::forget_faults();
