@@ -72,7 +72,9 @@ Status CudaStep::begin(const RaggedBatch& batch, Precision precision) {
   if (code_ != success) std::fill(tables_.begin(), tables_.end(), Table{});  // not all that was enqueued was copied
   code_ = success;
   n_ = batch.n();
-  on_tensor_cores_ = precision == Precision::fast && context_->has_tensor_cores();
+  // A pass of few rows is the same at either precision. One without rows leaves it to each operation.
+  const bool has_many = n_ == 0 || n_ > most_few_rows;
+  on_tensor_cores_ = has_many && precision == Precision::fast && context_->has_tensor_cores();
   const PassArrays& host = memory_.on_host;
   std::copy(batch.tokens.begin(), batch.tokens.end(), host.tokens);
   std::copy(batch.positions.begin(), batch.positions.end(), host.positions);
