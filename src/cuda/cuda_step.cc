@@ -80,7 +80,9 @@ Status CudaStep::begin(const RaggedBatch& batch, Precision precision) {
   for (Table& table : tables_) table.is_used = false;
   code_ = success;
   n_ = batch.n();
-  on_tensor_cores_ = precision == Precision::fast && context_->has_tensor_cores();
+  // A pass of few rows is the same at either precision. One without rows leaves it to each operation.
+  const bool has_many = n_ == 0 || n_ > most_few_rows;
+  on_tensor_cores_ = has_many && precision == Precision::fast && context_->has_tensor_cores();
   graphs_.forget_commands();
   is_listing_ = n_ > 0 && n_ <= most_few_rows;
   downloads_.clear();
