@@ -210,8 +210,8 @@ void CudaStep::round(const float* x, size_t n, uint64_t columns, DType type) {
   enqueue(enqueue_round, x, narrow(n), narrow(columns), type, memory_.operands);
 }
 
-// Of more rows than a list has, so at once.
 void CudaStep::multiply_rounded(std::span<const Linear> tasks) {
+  if (is_listing_) launch_list();  // which algorithm multiplies is asked now
   Linear others[most_products];
   uint32_t n_others = 0;
   for (const Linear& task : tasks) {
