@@ -1,6 +1,7 @@
 // The most that a GPU's memory and its tensor cores give, for shares in bench/gpu.py:
 //
-//   bench-gpu-limits [INDEX [BYTES [SIZE]]]    of device INDEX (0): reading BYTES (2 GiB), and products of BF16 matrices
+//   bench-gpu-limits [INDEX [BYTES [SIZE]]]    of device INDEX (0): reading BYTES (2 GiB), and products of BF16
+//   matrices
 //                                              [SIZE, SIZE] (8192)
 //
 // Prints a JSON object; exits with 77 and the reason where there is no such device.
@@ -37,15 +38,13 @@ Result<double> rate(const Context& context, const Enqueue& enqueue) {
 // Bytes a second, with as many blocks as are fastest.
 Result<double> read_rate(const std::shared_ptr<const Context>& context, uint64_t bytes) {
   const auto account = std::make_shared<MemoryAccount>(0);
-  FM_ASSIGN(const Memory memory,
-            Memory::allocate(context, Memory::Where::device, bytes + 16, account, "what is read"));
+  FM_ASSIGN(const Memory memory, Memory::allocate(context, Memory::Where::device, bytes + 16, account, "what is read"));
   const auto* const from = reinterpret_cast<const std::byte*>(memory.address());
   auto* const out = reinterpret_cast<uint32_t*>(memory.address() + bytes);
   double best = 0;
   for (unsigned n_blocks = 256; n_blocks <= 16384; n_blocks *= 2) {
-    FM_ASSIGN(const double times, rate(*context, [&](StreamHandle stream) {
-                return enqueue_read(stream, from, bytes, n_blocks, out);
-              }));
+    FM_ASSIGN(const double times,
+              rate(*context, [&](StreamHandle stream) { return enqueue_read(stream, from, bytes, n_blocks, out); }));
     best = std::max(best, times * static_cast<double>(bytes));
   }
   return best;
@@ -61,8 +60,8 @@ Result<double> product_rate(const std::shared_ptr<const Context>& context, uint3
   if (!library) return 0.0;
   const auto account = std::make_shared<MemoryAccount>(0);
   const uint64_t n = uint64_t{size} * size;
-  FM_ASSIGN(const Memory memory, Memory::allocate(context, Memory::Where::device, n * 8 + blas_workspace_bytes, account,
-                                                  "matrices"));
+  FM_ASSIGN(const Memory memory,
+            Memory::allocate(context, Memory::Where::device, n * 8 + blas_workspace_bytes, account, "matrices"));
   auto* const matrices = reinterpret_cast<std::byte*>(memory.address());
   const Linear task{.x = nullptr,
                     .weight = {matrices, DType::bf16, size, size},

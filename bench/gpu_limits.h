@@ -9,8 +9,8 @@
 
 namespace finermoe::cuda {
 
-// Enqueues one reading of `bytes`, a multiple of 16, by n_blocks blocks that each read every n_blocks-th piece; `out` has
-// room for a number. Answers the driver's code.
+// Enqueues one reading of `bytes`, a multiple of 16, by n_blocks blocks that each read every n_blocks-th piece; `out`
+// has room for a number. Answers the driver's code.
 int enqueue_read(void* stream, const std::byte* from, size_t bytes, unsigned n_blocks, uint32_t* out);
 
 // NVIDIA's, or one that the tests emulate.
