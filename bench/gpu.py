@@ -199,11 +199,12 @@ class Gpu:
                 figure, is_met = measure()
                 yield f"| {work} | {goal} | {figure} | {'' if is_met is None else 'met' if is_met else 'missed'} |\n"
             except NotMeasured as reason:
-                yield f"| {work} | {goal} | not measured: {reason} | |\n"
+                why = "" if self.why_not else f": {reason}"  # which the heading has for all
+                yield f"| {work} | {goal} | not measured{why} | |\n"
 
     def heading(self):
         if self.why_not:
-            return f"Not measured: {self.why_not}.\n\n"
+            return f"Nothing is measured: {self.why_not}.\n\n"
         return (f"{self.limits['name']}, beside {processor()}, {datetime.date.today()}. Limits of the same run: a read kernel "
                 f"gets {self.limits['read_gb_per_second']:.0f} GB/s, cuBLASLt "
                 f"{self.limits['bf16_gop_per_second'] / 1000:.0f} Top/s from BF16 matrices of 8192 × 8192.\n\n")
