@@ -60,7 +60,7 @@ class Gpu:
             if not os.path.exists(program):
                 raise SystemExit(f"{program} is not there: BUILD has to be made with -Dbench=true and -Dcuda=enabled")
         try:
-            sizes = (1 << 20, 64) if options.tiny else ()
+            sizes = (1 << 16, 64) if options.tiny else ()
             self.limits = json.loads(run(self.limits_command, options.device.rpartition(":")[2], *sizes))
         except NotMeasured as reason:
             self.why_not = str(reason)

@@ -42,7 +42,9 @@ Result<double> read_rate(const std::shared_ptr<const Context>& context, uint64_t
   const auto* const from = reinterpret_cast<const std::byte*>(memory.address());
   auto* const out = reinterpret_cast<uint32_t*>(memory.address() + bytes);
   double best = 0;
-  for (unsigned n_blocks = 256; n_blocks <= 16384; n_blocks *= 2) {
+  const uint64_t most_blocks = std::clamp<uint64_t>(bytes >> 16, 1, 16384);
+  for (auto n_blocks = static_cast<unsigned>(std::min<uint64_t>(256, most_blocks)); n_blocks <= most_blocks;
+       n_blocks *= 2) {
     FM_ASSIGN(const double times,
               rate(*context, [&](StreamHandle stream) { return enqueue_read(stream, from, bytes, n_blocks, out); }));
     best = std::max(best, times * static_cast<double>(bytes));

@@ -334,7 +334,7 @@ void add_devices(Driver& driver) {
   };
   driver.device_get = [](int* device, int index) {
     *device = index;
-    return success;
+    return index >= 0 && index < settings().n_devices ? success : 101;  // an index without a device
   };
   driver.device_name = [](char* name, int size, int) {
     std::strncpy(name, "emulated", static_cast<size_t>(size));
