@@ -15,21 +15,6 @@
 
 namespace tool {
 
-namespace {
-
-// Eight independent sums, so that no addition waits for the previous one.
-uint64_t sum_words(const uint64_t* words, size_t n) {
-  uint64_t sums[8] = {};
-  for (size_t i = 0; i + 8 <= n; i += 8) {
-    for (size_t lane = 0; lane < 8; ++lane) sums[lane] += words[i + lane];
-  }
-  uint64_t sum = 0;
-  for (const uint64_t lane : sums) sum += lane;
-  return sum;
-}
-
-}  // namespace
-
 ReadBandwidth::ReadBandwidth(size_t bytes, unsigned n_threads) : n_words_(bytes / 8), n_threads_(n_threads) {
   auto* words = new uint64_t[n_words_];
   words_.reset(words, std::default_delete<uint64_t[]>());
@@ -60,30 +45,39 @@ std::optional<ReadBandwidth> ReadBandwidth::of_model(const std::string& model, s
   std::shared_ptr<const uint64_t> words(static_cast<const uint64_t*>(mapped),
                                         [size](const uint64_t* p) { munmap(const_cast<uint64_t*>(p), size); });
   ReadBandwidth bandwidth(std::move(words), size / 8, n_threads);
-  bandwidth.pass();  // faults the pages in
+  bandwidth.pass({});  // faults the pages in
   return bandwidth;
 }
 
-double ReadBandwidth::measure() const {
-  const size_t n_words_read = n_words_ / n_threads_ * n_threads_;  // as many by each thread
-  const finermoe::Stopwatch watch;
-  double n_passes = 0;
+double ReadBandwidth::measure() {
+  double least = 0;
+  for (const ReadingWay& way : reading_ways()) {
+    const double seconds = pass(way);
+    if (least != 0 && seconds >= least) continue;
+    least = seconds;
+    way_ = way;
+  }
+  const size_t n_read = n_words_ / n_threads_ / (8 * row_words) * (8 * row_words) * n_threads_;  // in any way
+  double n_passes = 0, seconds = 0;
   do {
-    pass();
+    seconds += pass(way_);
     n_passes++;
-  } while (watch.seconds() < 0.5);
-  return n_passes * static_cast<double>(n_words_read * 8) / watch.seconds();
+  } while (seconds < 0.5);
+  return n_passes * static_cast<double>(n_read * 8) / seconds;
 }
 
-double ReadBandwidth::pass() const {
+double ReadBandwidth::pass(const ReadingWay& way) const {
+  const finermoe::Stopwatch watch;
   std::atomic<uint64_t> total{0};  // used, so that the reads cannot be optimized away
   const size_t share = n_words_ / n_threads_;
-  const auto read_share = [&](unsigned i) { total += sum_words(words_.get() + i * share, share); };
+  const auto read_share = [&](unsigned i) { total += sum_words(words_.get() + i * share, share, way); };
   std::vector<std::thread> threads;
   for (unsigned i = 1; i < n_threads_; ++i) threads.emplace_back(read_share, i);
   read_share(0);
   for (std::thread& thread : threads) thread.join();
-  return static_cast<double>(total.load());
+  const volatile uint64_t used = total.load();
+  static_cast<void>(used);
+  return watch.seconds();
 }
 
 }  // namespace tool

@@ -161,7 +161,14 @@ std::string for_a_person(const Json& json) {
   };
   const auto fixed = [](const Json& value, int decimals) { return format_fixed(value.get<double>(), decimals); };
   const Json &prefill = json["prefill"], &decode = json["decode"];
-  const bool mapped = json.contains("mapping_gb_per_second");
+  const auto limit = [&](const std::string& name, const std::string& what) {
+    if (!json.contains(name + "_gb_per_second")) return std::string();
+    const Json& way = json[name + "_way"];
+    return row(name == "read" ? "memory reads" : "mapping reads",
+               fixed(json[name + "_gb_per_second"], 2) + " GB/s, " + what + ", fastest by " + way["streams"].dump() +
+                   " streams a thread, " + way["bytes_ahead"].dump() + " bytes ahead") +
+           row("share of that", fixed(Json(100 * decode["share_of_" + name].get<double>()), 1) + " %");
+  };
   return row("threads", json["threads"].dump() + ", " + json["isa"].get<std::string>() + ", " +
                             json["precision"].get<std::string>()) +
          row("open", fixed(json["open_seconds"], 3) + " s") +
@@ -171,15 +178,44 @@ std::string for_a_person(const Json& json) {
          row("decode", fixed(decode["tokens_per_second"], 1) + " tokens/s") +
          row("weights read", fixed(decode["gb_per_second"], 2) + " GB/s, " +
                                  format_bytes(decode["bytes_per_token"].get<uint64_t>()) + " a token") +
-         row("memory reads", fixed(json["read_gb_per_second"], 2) + " GB/s, measured in this run") +
-         row("share of that", fixed(Json(100 * decode["share_of_read"].get<double>()), 1) + " %") +
-         (mapped ? row("mapping reads", fixed(json["mapping_gb_per_second"], 2) + " GB/s, of the model's file") +
-                       row("share of that", fixed(Json(100 * decode["share_of_mapping"].get<double>()), 1) + " %")
-                 : "") +
+         limit("read", "measured in this run") + limit("mapping", "of the model's file") +
          (prefill.contains("profile")
               ? profile_for_a_person("prefill", prefill["profile"]) + profile_for_a_person("decode", decode["profile"])
               : "");
 }
+
+// How fast the machine reads memory, and the model's file, in the same minutes. Of no interest where a device has all
+// weights.
+class Limits {
+ public:
+  Limits(const std::string& model, const finermoe_plan& plan, uint32_t n_threads) {
+    if (plan.host_weights == 0) return;
+    const size_t bytes = std::clamp(plan.weights_total, kSmallestBuffer, kLargestBuffer);
+    memory_.emplace(bytes, n_threads);
+    mapping_ = ReadBandwidth::of_model(model, bytes, n_threads);
+  }
+  void measure() {
+    if (memory_) memory_rates_.push_back(memory_->measure());
+    if (mapping_) mapping_rates_.push_back(mapping_->measure());
+  }
+  // `weight_rate` in bytes a second
+  void describe(double weight_rate, Json& json) const {
+    const auto add = [&](const std::string& name, const ReadBandwidth& bandwidth, const std::vector<double>& rates) {
+      json[name + "_gb_per_second"] = median(rates) / 1e9;
+      json[name + "_way"] = {{"streams", bandwidth.way().n_streams}, {"bytes_ahead", bandwidth.way().bytes_ahead}};
+      json["decode"]["share_of_" + name] = weight_rate / median(rates);
+    };
+    if (memory_) {
+      add("read", *memory_, memory_rates_);
+      json["read_bytes"] = memory_->bytes();
+    }
+    if (mapping_) add("mapping", *mapping_, mapping_rates_);
+  }
+
+ private:
+  std::optional<ReadBandwidth> memory_, mapping_;
+  std::vector<double> memory_rates_, mapping_rates_;
+};
 
 int run_bench(const BenchFlags& flags) {
   Interrupt interrupt;
@@ -197,16 +233,13 @@ int run_bench(const BenchFlags& flags) {
   const uint64_t vocab_size = model_info(model).vocab_size;
   const std::vector<int32_t> ids = spread_ids(flags.n_prompt + flags.n_decode, vocab_size);
   const Run cold = measure(session, runtime, ids, flags.n_prompt, interrupt.cancel());
-  const size_t read_bytes = std::clamp(plan.weights_total, kSmallestBuffer, kLargestBuffer);
-  const ReadBandwidth memory(read_bytes, machine.n_threads);
-  const std::optional<ReadBandwidth> mapping = ReadBandwidth::of_model(flags.model, read_bytes, machine.n_threads);
+  Limits limits(flags.model, plan, machine.n_threads);
   Progress progress(Progress::kInTokens);
   Run last;
-  std::vector<double> prefill_seconds, decode_seconds, together_seconds, read_rates, mapping_rates;
+  std::vector<double> prefill_seconds, decode_seconds, together_seconds;
   for (size_t i = 0; i < flags.n_runs; ++i) {
     // Measured with every run, since a machine's speed varies with its load.
-    read_rates.push_back(memory.measure());
-    if (mapping) mapping_rates.push_back(mapping->measure());
+    limits.measure();
     Run run = measure(session, runtime, ids, flags.n_prompt, interrupt.cancel());
     prefill_seconds.push_back(run.prefill_seconds);
     decode_seconds.push_back(run.decode_seconds);
@@ -219,7 +252,6 @@ int run_bench(const BenchFlags& flags) {
   }
   const double decode_rate = static_cast<double>(flags.n_decode) / median(decode_seconds);
   const double weight_rate = decode_rate * static_cast<double>(plan.bytes_per_token);
-  const double read_rate = median(read_rates);
   Json json = {{"threads", machine.n_threads},
                {"isa", isa_name(machine.isa)},
                {"precision", flags.compute.precision},
@@ -235,14 +267,8 @@ int run_bench(const BenchFlags& flags) {
                  {"tokens_per_second", decode_rate},
                  {"seconds", decode_seconds},
                  {"bytes_per_token", plan.bytes_per_token},
-                 {"gb_per_second", weight_rate / 1e9},
-                 {"share_of_read", weight_rate / read_rate}}},
-               {"read_gb_per_second", read_rate / 1e9},
-               {"read_bytes", memory.bytes()}};
-  if (mapping) {
-    json["mapping_gb_per_second"] = median(mapping_rates) / 1e9;
-    json["decode"]["share_of_mapping"] = weight_rate / median(mapping_rates);
-  }
+                 {"gb_per_second", weight_rate / 1e9}}}};
+  limits.describe(weight_rate, json);
   if (flags.n_sessions > 1) {
     const double rate = static_cast<double>(flags.n_sessions * flags.n_decode) / median(together_seconds);
     json["together"] = {{"sessions", flags.n_sessions},

@@ -274,6 +274,9 @@ class Bench(unittest.TestCase):
         self.assertAlmostEqual(decode["share_of_read"], decode["gb_per_second"] / figures["read_gb_per_second"],
                                places=6)
         self.assertGreaterEqual(figures["read_bytes"], 2**28)
+        for way in figures["read_way"], figures["mapping_way"]:
+            self.assertIn(way["streams"], (1, 2, 4, 8))
+            self.assertIn(way["bytes_ahead"], (0, 1024, 6144, 12288))
         self.assertIn("tokens/s", text("bench", TRAINED, "-p", 8, "-n", 2, "--runs", 1))
 
 
