@@ -3,7 +3,7 @@
     python3 bench/gpu.py BUILD FOLDER [--device cuda:0] [--write docs/gpu-speed.md] [--peer PYTHON] [--only WORK …]
 
 BUILD is a build folder made with -Dbench=true and -Dcuda=enabled (scripts/with-cuda meson setup …). FOLDER gets the models,
-random ones of the paper's shapes, the largest of 53 GB: one at a time, or all with --keep. What has no room there or on the
+random ones of the paper's shapes, the largest of 53 GB, or 115 GB for C32A2: one at a time, or all with --keep. What has no room there or on the
 device is "not measured", with the reason, as everything is on a machine without a GPU (then the exit status is 77). PYTHON
 has a llama-cpp-python that was built for the GPU, and gguf (bench/llama_cpp_peer.py). --tiny takes models of a few kilobytes
 and short prompts, to try the command itself.
@@ -33,8 +33,8 @@ class NotMeasured(Exception):
     pass
 
 
-def run(*command):
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True)
+def run(*command, **environment):
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, env={**os.environ, **environment})
     if done.returncode:
         raise NotMeasured((done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1])
     return done.stdout
@@ -77,6 +77,8 @@ class Gpu:
             for name in os.listdir(self.o.folder):
                 if os.path.isdir(self.path(name)) and name.rpartition("-")[0] in self.shapes:
                     shutil.rmtree(self.path(name))
+                elif name.endswith(".gguf") and not name.startswith(shape):
+                    os.remove(self.path(name))
         config = self.path(shape + ".json")
         with open(config, "w", encoding="utf-8") as file:
             json.dump(self.shapes[shape], file)
@@ -109,9 +111,9 @@ class Gpu:
         return f"{1000 * found:.1f} ms (the paper: {1000 * PAPER['first token']:.0f} ms)", found <= most
 
     def prefill(self, shape, form, n_tokens, least):
-        found = self.bench(shape, form, n_tokens, 2)["prefill"]
-        if not self.limits["bf16_gop_per_second"]:
+        if self.limits and not self.limits["bf16_gop_per_second"]:
             raise NotMeasured("cuBLASLt is not here to compare with")
+        found = self.bench(shape, form, n_tokens, 2)["prefill"]
         info = json.loads(run(self.finermoe, "info", self.model(shape, form), "--json"))
         tables = info["shape"]["vocab_size"] * info["shape"]["hidden_size"] * (2 - info["shape"]["tied_embeddings"])
         rate = 2 * (info["parameters_active"] - tables) * found["tokens_per_second"] / GIGA
@@ -150,7 +152,8 @@ class Gpu:
             target = self.path(f"{shape}-{form}.gguf")
             if not os.path.exists(target):
                 run(*peer, "quantize", source, target, type_name[form])
-        theirs = json.loads(run(*peer, "time", target, "--prompt", 512, "--gen", 64, "--runs", self.o.runs, "--gpu"))
+        theirs = json.loads(run(*peer, "time", target, "--prompt", 512, "--gen", 64, "--runs", self.o.runs, "--gpu",
+                                CUDA_VISIBLE_DEVICES=self.o.device.rpartition(":")[2]))
         assert os.path.exists(model)
         ours = self.bench(shape, form, 512, 64)
         ratios = [ours["prefill"]["tokens_per_second"] / theirs["prefill_512"],
@@ -205,9 +208,10 @@ class Gpu:
     def heading(self):
         if self.why_not:
             return f"Nothing is measured: {self.why_not}.\n\n"
+        size, rate = self.limits["size"], self.limits["bf16_gop_per_second"] / 1000
+        products = f"cuBLASLt {rate:.0f} Top/s from BF16 matrices of {size} × {size}" if rate else "cuBLASLt is not here"
         return (f"{self.limits['name']}, beside {processor()}, {datetime.date.today()}. Limits of the same run: a read kernel "
-                f"gets {self.limits['read_gb_per_second']:.0f} GB/s, cuBLASLt "
-                f"{self.limits['bf16_gop_per_second'] / 1000:.0f} Top/s from BF16 matrices of 8192 × 8192.\n\n")
+                f"gets {self.limits['read_gb_per_second']:.0f} GB/s, {products}.\n\n")
 
 
 def processor():
@@ -246,6 +250,8 @@ def main():
     parser.add_argument("--keep", action="store_true", help="leave the models in FOLDER")
     parser.add_argument("--tiny", action="store_true", help="tiny models, to try the command")
     options = parser.parse_args()
+    if options.tiny:
+        options.folder = os.path.join(options.folder, "tiny")
     os.makedirs(options.folder, exist_ok=True)
     gpu = Gpu(options)
     lines = [gpu.heading()]

@@ -1,14 +1,16 @@
 // The most that a GPU's memory and its tensor cores give, for shares in bench/gpu.py:
 //
-//   bench-gpu-limits [INDEX [BYTES [SIZE]]]    of device INDEX (0): reading BYTES (2 GiB), and products of BF16
-//   matrices
-//                                              [SIZE, SIZE] (8192)
+//   bench-gpu-limits [INDEX [BYTES [SIZE]]]
 //
-// Prints a JSON object; exits with 77 and the reason where there is no such device.
+// of device INDEX (0): reading BYTES (2 GiB), and products of BF16 matrices [SIZE, SIZE] (8192). Prints a JSON object;
+// exits with 77 and the reason where there is no such device.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <random>
+#include <vector>
 
+#include "base/dtype.h"
 #include "base/stopwatch.h"
 #include "cuda/blas_products.h"
 #include "cuda/context.h"
@@ -52,6 +54,19 @@ Result<double> read_rate(const std::shared_ptr<const Context>& context, uint64_t
   return best;
 }
 
+// BF16 numbers as weights have them: a GPU that multiplies zeros draws less power, and is faster.
+Status fill(const Context& context, Address to, uint64_t bytes) {
+  std::vector<uint16_t> numbers(std::min<uint64_t>(bytes, uint64_t{8} << 20) / sizeof(uint16_t));
+  std::minstd_rand generator(1);
+  std::normal_distribution<float> normal;
+  for (uint16_t& number : numbers) number = float_to_bf16(normal(generator));
+  const uint64_t size = numbers.size() * sizeof(uint16_t);
+  for (uint64_t begin = 0; begin < bytes; begin += size) {
+    FM_TRY(context.upload(to + begin, numbers.data(), std::min(size, bytes - begin)));
+  }
+  return {};
+}
+
 // Operations a second of a product by cuBLASLt; 0 without it.
 Result<double> product_rate(const std::shared_ptr<const Context>& context, uint32_t size) {
   std::unique_ptr<const BlasLibrary> library;
@@ -72,6 +87,7 @@ Result<double> product_rate(const std::shared_ptr<const Context>& context, uint3
                     .batch_invariant = false,
                     .operands = reinterpret_cast<uint16_t*>(matrices + n * 2),
                     .out = reinterpret_cast<float*>(matrices + n * 4)};
+  FM_TRY(fill(*context, memory.address(), n * 4));
   BlasProducts products;
   bool is_done = true;
   FM_ASSIGN(const double times, rate(*context, [&](StreamHandle stream) {
@@ -79,6 +95,7 @@ Result<double> product_rate(const std::shared_ptr<const Context>& context, uint3
               return success;
             }));
   context->with([&] {
+    products = BlasProducts();
     library.reset();
     return success;
   });
@@ -94,8 +111,8 @@ Status measure(int index, uint64_t bytes, uint32_t size) {
   FM_ASSIGN(const auto context, Context::open(driver, handle));
   FM_ASSIGN(const double read, read_rate(context, bytes));
   FM_ASSIGN(const double product, product_rate(context, size));
-  std::printf("{\"name\": \"%s\", \"read_gb_per_second\": %.1f, \"bf16_gop_per_second\": %.1f}\n", name, read / 1e9,
-              product / 1e9);
+  std::printf("{\"name\": \"%s\", \"read_gb_per_second\": %.1f, \"bf16_gop_per_second\": %.1f, \"size\": %u}\n", name,
+              read / 1e9, product / 1e9, size);
   return {};
 }
 

@@ -105,6 +105,8 @@ class Timer:
 
     def __init__(self, path, threads, sessions, n_tokens, is_on_gpu=False):
         self.lib, self.silent = start()
+        if is_on_gpu and not self.lib.llama_supports_gpu_offload():
+            raise SystemExit("this llama.cpp was not built for a GPU")
         parameters = self.lib.llama_model_default_params()
         parameters.n_gpu_layers = 1000 if is_on_gpu else 0
         parameters.use_mmap = False  # a mapped model is not repacked

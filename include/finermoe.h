@@ -433,14 +433,15 @@ typedef struct finermoe_plan {
   uint64_t memory_available;    /**< what this process could use right now, within the limits of its cgroups */
   uint64_t device_memory;       /**< of the device that is planned for: what was given, or all it has */
   uint64_t device_weights;      /**< copies on the device, for finermoe_model_options_set_device_weights */
-  uint64_t device_total;        /**< device_weights, and what the device has of kv_cache and scratch; if it is more than
-                                     device_memory, not even one layer fits */
+  uint64_t device_total;        /**< device_weights, and what the device has of kv_cache and scratch (with the host's part of
+                                     a step there); if it is more than device_memory, not even one layer fits */
   uint64_t device_layers;       /**< layers on the device, from the last, with the head; the CPU computes the others */
   uint64_t device_moe_layers; /**< of these, MoE layers whose routed experts are there too, from the last: some only if
                                    all layers are on the device */
   uint64_t device_routed;     /**< of weights_routed, the experts of these MoE layers */
   uint64_t device_bytes_per_token; /**< of bytes_per_token, what the device reads; the CPU reads the rest */
-  uint64_t host_weights;           /**< of weights_total, what the CPU uses, mapped; all of it without such a device */
+  uint64_t host_weights;           /**< of weights_total, what the CPU uses, mapped; all of it without such a device. An
+                                     embedding that is also the device's head is not counted again */
 } finermoe_plan;
 
 /** The workload to plan for. */
@@ -463,8 +464,8 @@ FINERMOE_API finermoe_status finermoe_plan_options_set_threads(finermoe_plan_opt
  * @param module  as in finermoe_device_count
  * @param name    as in finermoe_runtime_options_set_device; for a device that is not here as in "cuda:0"
  * @param memory  bytes of the device's own memory that the model and its sessions may take; 0: all it has
- * @return FINERMOE_ERROR_INVALID_ARGUMENT for 0 if the device is not here, and for anything else if it uses the
- *         machine's memory */
+ * @return FINERMOE_ERROR_INVALID_ARGUMENT if memory is 0 and the device is not here, or if it is not 0 and the device
+ *         uses the machine's memory */
 FINERMOE_API finermoe_status finermoe_plan_options_set_device(finermoe_plan_options* options, const char* module,
                                                               const char* name, uint64_t memory,
                                                               finermoe_error** error);
@@ -531,7 +532,7 @@ FINERMOE_API finermoe_status finermoe_model_options_set_expert_device(finermoe_m
  *                is room for all of them, routed experts, layer by layer from the last. The rest goes to the expert
  *                device, with the KV caches of its layers. Opening returns FINERMOE_ERROR_DEVICE_MEMORY if there is no
  *                room for the head and a layer, FINERMOE_ERROR_INVALID_ARGUMENT if the device uses the machine's
- *                memory. */
+ *                memory, or if the expert device is the same and not all fits. */
 FINERMOE_API finermoe_status finermoe_model_options_set_device_weights(finermoe_model_options* options, uint64_t bytes,
                                                                        finermoe_error** error);
 FINERMOE_API finermoe_status finermoe_model_options_set_progress(finermoe_model_options* options,
@@ -1112,7 +1113,9 @@ FINERMOE_API finermoe_status finermoe_generation_finish(finermoe_generation* gen
  * @return FINERMOE_ERROR_STATE after the finish */
 FINERMOE_API finermoe_status finermoe_generation_prepare(finermoe_generation* generation, finermoe_cancel* cancel,
                                                          finermoe_error** error);
-/** The logits that the next token will be chosen from, before any processing; FINERMOE_ERROR_STATE unless prepared.
+/** The logits that the next token will be chosen from, before any processing; FINERMOE_ERROR_STATE unless prepared. Where
+ * a device has chosen the token in a batch's step, the last token is computed once more, with the errors of
+ * finermoe_generation_prepare; likewise in the next function.
  * @param logits  [vocab_size] out */
 FINERMOE_API finermoe_status finermoe_generation_get_logits(const finermoe_generation* generation, float* logits,
                                                             size_t capacity, size_t* needed, finermoe_error** error);

@@ -52,10 +52,13 @@ struct Residency {
   uint64_t experts, every_token;
   bool has_all_experts = true, larger_than_memory;
 
-  Residency(const finermoe_plan& plan, uint64_t budget)
+  Residency(const finermoe_plan& plan, size_t n_layers, uint64_t budget)
       : experts(plan.weights_routed - plan.device_routed),
-        every_token(std::min(plan.host_weights - experts, plan.weights_every_token)),
+        every_token(plan.weights_every_token),
         larger_than_memory(plan.host_weights > plan.memory_available) {
+    if (has_device(plan) && plan.device_layers == n_layers) every_token = 0;
+    // A device without all layers has no routed experts, and no embedding that is not the head too.
+    if (has_device(plan) && plan.device_layers < n_layers) every_token -= plan.device_bytes_per_token;
     if (budget == 0 || budget >= experts) return;
     experts = budget;
     has_all_experts = false;
@@ -116,7 +119,7 @@ std::string for_a_person(const finermoe_plan& plan, const finermoe_config_info& 
   text += row("head size", attention["head_size"].dump());
   for (const auto& [name, value] : attention_rows(attention)) text += row(name, value);
   if (has_device(plan)) text += device_rows(plan, info, flags.compute.device);
-  text += for_a_person(Residency(plan, flags.compute.expert_budget), plan);
+  text += for_a_person(Residency(plan, info.n_layers, flags.compute.expert_budget), plan);
   if (flags.compute.memory_limit > 0) {
     text += row("memory limit", flags.compute.memory_limit);
     text += fit.limit ? "fits: what is allocated stays under the limit\n"
@@ -175,7 +178,7 @@ int run_plan(const PlanFlags& flags) {
                {"bytes_per_token", plan.bytes_per_token},
                {"sessions", flags.sessions},
                {"attention", describe_attention(info)}};
-  const Residency residency(plan, flags.compute.expert_budget);
+  const Residency residency(plan, info.n_layers, flags.compute.expert_budget);
   json["resident"] = {{"every_token", residency.every_token}, {"experts", residency.experts}};
   json["memory_available"] = plan.memory_available;
   json["larger_than_memory"] = residency.larger_than_memory;

@@ -55,9 +55,10 @@ void add_device(CLI::App& app, ComputeFlags& flags) {
   app.add_option("--device", flags.device, "device that computes: a name of `finermoe system` (default cpu)")
       ->type_name("NAME")
       ->group("Computing");
-  add_size(app, "--device-memory", flags.device_memory,
-           "most that the model and one session may take of it, such as 8GB: experts for which that has no room are "
-           "computed by the CPU (default: all weights are there)")
+  add_size(
+      app, "--device-memory", flags.device_memory,
+      "most that the model and one session may take of it, such as 8GB: what has no room is computed by the CPU or "
+      "the expert device (default: all weights are there)")
       ->group("Computing");
   add_device_module(app, flags);
 }

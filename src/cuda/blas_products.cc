@@ -31,7 +31,7 @@ BlasLibrary::~BlasLibrary() { blas_->destroy(handle_); }
 // transposed matrix, and out^T = W x^T.
 class BlasProducts::Plan {
  public:
-  Plan(const BlasLibrary& library, const Linear& task) : blas_(library.functions()) {
+  Plan(const BlasLibrary& library, const Linear& task) : table_(library.functions()), blas_(*table_) {
     const Matrix& weight = task.weight;
     const int type = weight.dtype == DType::bf16 ? blas_bf16 : blas_f16;
     is_usable_ =
@@ -77,6 +77,7 @@ class BlasProducts::Plan {
     return is_found;
   }
 
+  const std::shared_ptr<const Blas> table_;
   const Blas& blas_;
   bool is_usable_ = false;
   Blas::Product product_ = nullptr;

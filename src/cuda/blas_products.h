@@ -9,7 +9,7 @@
 
 namespace finermoe::cuda {
 
-// From which sizes on a product is left to cuBLASLt: vectors, and elements of the matrix. Not measured.
+// Sizes from which a product is left to cuBLASLt: of vectors, and of elements of the matrix. Not measured.
 constexpr uint32_t least_blas_vectors = 65;
 constexpr uint64_t least_blas_elements = uint64_t{1} << 20;
 constexpr uint64_t blas_workspace_bytes = uint64_t{4} << 20;
@@ -24,7 +24,7 @@ class BlasLibrary {
   static std::unique_ptr<const BlasLibrary> start(std::shared_ptr<const Blas> blas);
   BlasLibrary(const BlasLibrary&) = delete;
   ~BlasLibrary();
-  const Blas& functions() const { return *blas_; }
+  const std::shared_ptr<const Blas>& functions() const { return blas_; }
   Blas::Handle handle() const { return handle_; }
 
  private:

@@ -21,7 +21,7 @@ class Context : public std::enable_shared_from_this<Context> {
   Context(const Context&) = delete;
 
   const Driver& driver() const { return *driver_; }
-  // Such as multiply BF16 and F16 with sums in float32, as our kernels do.
+  // That multiply BF16 and F16 with sums in float32, as our kernels need.
   bool has_tensor_cores() const { return compute_ >= least_compute_of_tensors; }
 
   // Calls a function that returns a code of the driver, with the context current.
@@ -29,10 +29,14 @@ class Context : public std::enable_shared_from_this<Context> {
   Code with(const Call& call) const {
     const Code pushed = driver_->push_context(context_);
     if (pushed != success) return pushed;
-    const Code code = call();
-    ContextHandle popped = nullptr;
-    driver_->pop_context(&popped);
-    return code;
+    struct Pop {  // whatever happens
+      const Driver& driver;
+      ~Pop() {
+        ContextHandle popped = nullptr;
+        driver.pop_context(&popped);
+      }
+    } const pop{*driver_};
+    return call();
   }
   // cuBLASLt, started when it is first asked for; null where it is not to be had.
   const BlasLibrary* blas() const;

@@ -88,7 +88,12 @@ Status CudaStep::begin(const RaggedBatch& batch, Precision precision) {
   downloads_.clear();
   n_staged_ = 0;
   put_pass(batch);
-  enqueue(enqueue_copy_to_device, &context_->driver(), pass_.tokens, host_pass_.tokens, pass_.bytes);
+  if (n_ > 0) {
+    enqueue(enqueue_copy_to_device, &context_->driver(), pass_.tokens, host_pass_.tokens, pass_.bytes);
+  } else {
+    enqueue(enqueue_copy_to_device, &context_->driver(), pass_.not_finite, host_pass_.not_finite,
+            n_rows() * sizeof(int32_t));
+  }
   return {};
 }
 
@@ -126,8 +131,8 @@ void CudaStep::qkv(DevicePtr<const float> x, const QkvWeights& weights, const At
                    DevicePtr<float> q_out) {
   if (n_ == 0) return;
   const DType operand = operand_type(weights.q.dtype);
-  const bool is_rounded = on_tensor_cores_ && n_ > most_few_rows && operand != DType::f32 &&
-                          operand_type(weights.k.dtype) == operand && operand_type(weights.v.dtype) == operand;
+  const bool is_rounded = on_tensor_cores_ && operand != DType::f32 && operand_type(weights.k.dtype) == operand &&
+                          operand_type(weights.v.dtype) == operand;
   const auto task_of = [&](const WeightView& weight, float* out) {
     return Linear{nullptr, matrix_of(weight), narrow(n_), false, false, memory_.operands, out};
   };
@@ -210,8 +215,8 @@ void CudaStep::round(const float* x, size_t n, uint64_t columns, DType type) {
   enqueue(enqueue_round, x, narrow(n), narrow(columns), type, memory_.operands);
 }
 
+// Never in a pass that lists its calls: such a pass has few rows.
 void CudaStep::multiply_rounded(std::span<const Linear> tasks) {
-  if (is_listing_) launch_list();  // which algorithm multiplies is asked now
   Linear others[most_products];
   uint32_t n_others = 0;
   for (const Linear& task : tasks) {

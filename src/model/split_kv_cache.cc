@@ -1,5 +1,7 @@
 #include "model/split_kv_cache.h"
 
+#include <algorithm>
+
 namespace finermoe {
 
 Result<std::unique_ptr<KvCache>> SplitKvCache::make(const Placement& placement, const KvShape& shape,

@@ -93,8 +93,9 @@ Result<Weights> Weights::bind(const Checkpoint& checkpoint, const Placement& pla
     on.places.push_back(place_of(spec, weights));
   });
   if (config.tied_embeddings && placement.of_head() != placement.of_embedding()) {
+    FM_ASSIGN(const Config resolved, checkpoint.resolved_config());
     DeviceTensors& on = of_devices[placement.of_head()];
-    on.tensors.push_back(checkpoint.find(embedding_name));
+    on.tensors.push_back(checkpoint.find(resolved.tied_embeddings ? embedding_name : head_name));
     on.places.push_back(&weights.head);
   }
   for (size_t device = 0; device < of_devices.size(); device++) {

@@ -47,7 +47,8 @@ struct Weights {
   std::vector<FfnWeights> experts;  // of all layers; LayerWeights::moe.experts point into it
 
   // The checkpoint was validated when it was opened: every tensor is present. A head that config.json ties to the
-  // embeddings is assumed to be tied until Checkpoint::resolved_config() says otherwise; then call bind_head().
+  // embeddings is assumed to be tied until Checkpoint::resolved_config() says otherwise; then call bind_head(). Where
+  // the two are on different devices, that is asked at once.
   static Result<Weights> bind(const Checkpoint& checkpoint, const Placement& placement,
                               std::shared_ptr<MemoryAccount> account, const Progress& progress);
   Status bind_head(const Checkpoint& checkpoint, const Placement& placement, std::shared_ptr<MemoryAccount> account);

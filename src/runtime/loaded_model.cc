@@ -83,7 +83,8 @@ Status LoadedModel::settle_head() {
   const std::lock_guard lock(head_mutex_);
   if (head_settled_.load(std::memory_order_relaxed)) return {};
   FM_ASSIGN(const Config resolved, model_.checkpoint->resolved_config());
-  if (config().tied_embeddings && !resolved.tied_embeddings) {
+  const bool is_bound = model_.placement.of_head() != model_.placement.of_embedding();
+  if (config().tied_embeddings && !resolved.tied_embeddings && !is_bound) {
     FM_TRY(model_.weights.bind_head(*model_.checkpoint, model_.placement, runtime_->account()));
   }
   if (model_.checkpoint->stores_tied_head()) {

@@ -268,8 +268,10 @@ Status Session::remove(size_t begin, size_t end) {
   }
   const size_t n = end - begin;
   if (n == 0) return {};
-  if (n_computed_ > end) FM_TRY(cache_->move_down(end, n_computed_, n, model_->config().rope));
-  n_computed_ = n_computed_ >= end ? n_computed_ - n : std::min(n_computed_, begin);
+  const size_t n_computed = n_computed_;
+  n_computed_ = std::min(n_computed, begin);  // a cache on several devices may be half moved if that fails
+  if (n_computed > end) FM_TRY(cache_->move_down(end, n_computed, n, model_->config().rope));
+  if (n_computed >= end) n_computed_ = n_computed - n;
   const auto at = [&](size_t i) { return tokens_.begin() + static_cast<ptrdiff_t>(i); };
   tokens_.erase(at(begin), at(end));
   changed();

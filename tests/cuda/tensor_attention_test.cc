@@ -112,6 +112,8 @@ TEST_F(TensorAttention, HeadsAndCachesOfEveryKind) {
                          {36, 2, DType::f16, 70, 33, 1},
                          {12, 70, DType::f32, 40, 33, 0},
                          {256, 2, DType::f32, 70, 33, 0},
+                         {24, 2, DType::f32, 70, 33, 0},
+                         {40, 2, DType::f16, 70, 33, 0},
                          {200, 2, DType::q8, 70, 33, 30}}) {
     SCOPED_TRACE(format_text(of.d, " columns, ", name_of(of.dtype), ", window ", of.window));
     const std::vector<float> out = run(of);
@@ -125,16 +127,19 @@ TEST_F(TensorAttention, HeadsAndCachesOfEveryKind) {
 }
 
 TEST_F(TensorAttention, WhatIsNotFiniteIsSeenByLaterRowsAlone) {
-  const Case of{64, 2, DType::f32, 100, 40, 20};
-  const std::vector<float> right = run(of), out = run(of, 70);
-  const size_t row_size = 2 * n_kv_heads * of.d;
-  for (uint32_t row = 0; row < of.n; row++) {
-    const uint32_t position = of.n_positions - of.n + row;
-    const bool sees_it = position >= 70 && position < 70 + of.window;
-    const auto begin = out.begin() + static_cast<ptrdiff_t>(row * row_size);
-    EXPECT_EQ(sees_it, !std::isfinite(*(begin + static_cast<ptrdiff_t>(of.d) - 1))) << row;
-    if (!sees_it) {
-      EXPECT_TRUE(std::equal(begin, begin + static_cast<ptrdiff_t>(row_size), &right[row * row_size])) << row;
+  // Of 24 columns the kernel has 32: what stands behind a vector is the next one.
+  for (const Case& of : {Case{64, 2, DType::f32, 100, 40, 20}, {24, 2, DType::f32, 100, 40, 20}}) {
+    SCOPED_TRACE(of.d);
+    const std::vector<float> right = run(of), out = run(of, 70);
+    const size_t row_size = 2 * n_kv_heads * of.d;
+    for (uint32_t row = 0; row < of.n; row++) {
+      const uint32_t position = of.n_positions - of.n + row;
+      const bool sees_it = position >= 70 && position < 70 + of.window;
+      const auto begin = out.begin() + static_cast<ptrdiff_t>(row * row_size);
+      EXPECT_EQ(sees_it, !std::isfinite(*(begin + static_cast<ptrdiff_t>(of.d) - 1))) << row;
+      if (!sees_it) {
+        EXPECT_TRUE(std::equal(begin, begin + static_cast<ptrdiff_t>(row_size), &right[row * row_size])) << row;
+      }
     }
   }
 }

@@ -262,6 +262,24 @@ class TiedHead : public testing::Test {
   }
 };
 
+// The limit of weights on a device counts the head that is used, and no other is copied there.
+TEST_F(TiedHead, IsCopiedOnceWhereLayersAreDivided) {
+  if (!test_divides_layers()) GTEST_SKIP() << "all layers are on one device";
+  store_head("BF16", stray);
+  auto runtime = create_runtime(runtime_options());
+  const auto opened = open_model(model.path, runtime.get());
+  const auto used = [&] {
+    finermoe_runtime_info info{};
+    info.struct_size = sizeof info;
+    EXPECT_DONE(finermoe_runtime_get_info(runtime.get(), &info, e));
+    return info.memory_used;
+  };
+  const auto session = open_session(opened.get());
+  const uint64_t before = used();
+  EXPECT_DONE(finermoe_session_append(session.get(), prompt.data(), prompt.size(), FINERMOE_LOGITS_LAST, nullptr, e));
+  EXPECT_EQ(used(), before);
+}
+
 TEST_F(TiedHead, OneThatDiffersIsUsed) {
   store_head("BF16", stray);
   auto opened = open_model(model.path);

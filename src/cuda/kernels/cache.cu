@@ -15,11 +15,11 @@ __device__ float with_bias(float x, const Matrix& bias, unsigned index) {
 // A block has one head of one row: of the queries, then of the keys, then of the values.
 __global__ void __launch_bounds__(n_threads) store_kv(StoreKv task) {
   __shared__ SharedArray<float, most_head_size> vector;
-  const unsigned row = blockIdx.y, d = task.head_size, half = d / 2;
-  const bool is_query = blockIdx.x < task.n_heads;
-  const unsigned of_keys = is_query ? 0 : blockIdx.x - task.n_heads;
+  const unsigned row = blockIdx.x, d = task.head_size, half = d / 2;
+  const bool is_query = blockIdx.y < task.n_heads;
+  const unsigned of_keys = is_query ? 0 : blockIdx.y - task.n_heads;
   const bool is_value = of_keys >= task.n_kv_heads;
-  const unsigned head = is_query ? blockIdx.x : is_value ? of_keys - task.n_kv_heads : of_keys;
+  const unsigned head = is_query ? blockIdx.y : is_value ? of_keys - task.n_kv_heads : of_keys;
   const unsigned n_heads = is_query ? task.n_heads : task.n_kv_heads;
   const Matrix& bias = is_query ? task.q_bias : is_value ? task.v_bias : task.k_bias;
   float* const from = (is_query ? task.q : is_value ? task.v : task.k) + (size_t{row} * n_heads + head) * d;
@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(n_threads) move_down(MoveDown task) {
 }  // namespace
 
 int enqueue_store_kv(void* stream, const StoreKv& task) {
-  return launch(stream, dim3(task.n_heads + 2 * task.n_kv_heads, task.n), n_threads, store_kv, task);
+  return launch(stream, dim3(task.n, task.n_heads + 2 * task.n_kv_heads), n_threads, store_kv, task);
 }
 
 int enqueue_move_down(void* stream, const MoveDown& task) {

@@ -235,7 +235,7 @@ __global__ void __launch_bounds__(tensor_threads, 2) project_on_tensors(FfnTask 
 // A thread activates two columns of a row; a column that is beyond the last becomes 0.
 template <DType half>
 __global__ void __launch_bounds__(combine_threads) combine_gate(FfnTask task, const float* gate, const float* up) {
-  const unsigned row = blockIdx.y, column = 2 * (blockIdx.x * combine_threads + threadIdx.x);
+  const unsigned row = blockIdx.x, column = 2 * (blockIdx.y * combine_threads + threadIdx.x);
   const unsigned width = task.width, stride = operand_stride(width);
   if (column >= stride) return;
   float two[2] = {};
@@ -250,7 +250,7 @@ __global__ void __launch_bounds__(combine_threads) combine_gate(FfnTask task, co
 
 // A thread adds the products of one element's experts, in their order.
 __global__ void __launch_bounds__(combine_threads) combine(FfnTask task) {
-  const unsigned token = blockIdx.y, at = blockIdx.x * combine_threads + threadIdx.x;
+  const unsigned token = blockIdx.x, at = blockIdx.y * combine_threads + threadIdx.x;
   if (at >= task.hidden) return;
   const unsigned component = at / task.out_width, column = at % task.out_width;
   const unsigned slots = task.experts_per_token / (task.hidden / task.out_width);
@@ -312,7 +312,7 @@ int enqueue_activate(void* stream, const FfnTask& task) {
 
 int enqueue_combine_gate(void* stream, const FfnTask& task, const float* gate, const float* up) {
   const auto kernel = task.operand == DType::bf16 ? combine_gate<DType::bf16> : combine_gate<DType::f16>;
-  const dim3 grid(ceil_div(operand_stride(task.width), 2 * combine_threads), task.n);
+  const dim3 grid(task.n, ceil_div(operand_stride(task.width), 2 * combine_threads));
   return launch(stream, grid, combine_threads, kernel, task, gate, up);
 }
 
@@ -332,7 +332,7 @@ int enqueue_project(void* stream, const FfnTask& task) {
   }
   const int code = project_tiles(stream, task);
   if (code != 0) return code;
-  return launch(stream, dim3(ceil_div(task.hidden, combine_threads), task.n), combine_threads, combine, task);
+  return launch(stream, dim3(task.n, ceil_div(task.hidden, combine_threads)), combine_threads, combine, task);
 }
 
 }  // namespace finermoe::cuda

@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(tensor_threads, 2) linear_of_tensors(Group gro
 // A thread rounds 8 columns; those beyond the last become zeros.
 template <DType half>
 __global__ void __launch_bounds__(round_threads) round_rows(const float* x, uint32_t columns, uint16_t* out) {
-  const unsigned chunk = blockIdx.x * round_threads + threadIdx.x, row = blockIdx.y;
+  const unsigned chunk = blockIdx.y * round_threads + threadIdx.x, row = blockIdx.x;
   const unsigned n_chunks = operand_stride(columns) / chunk_columns;
   if (chunk >= n_chunks) return;
   uint32_t pairs[4];
@@ -99,7 +99,7 @@ int launch_tensors(void* stream, unsigned tile, unsigned n_tiles, const Group& g
 }  // namespace
 
 int enqueue_round(void* stream, const float* x, uint32_t n, uint32_t columns, DType type, uint16_t* out) {
-  const dim3 grid(ceil_div(operand_stride(columns), round_threads * chunk_columns), n);
+  const dim3 grid(n, ceil_div(operand_stride(columns), round_threads * chunk_columns));
   return launch(stream, grid, round_threads, type == DType::bf16 ? round_rows<DType::bf16> : round_rows<DType::f16>, x,
                 columns, out);
 }

@@ -78,7 +78,10 @@ __device__ void load_chunk(const KvLayout& layout, const std::byte* head, unsign
                            float (&out)[chunk_size]) {
   const auto d = static_cast<unsigned>(layout.head_size);
   const std::byte* const vector = head + position * layout.vector_bytes();
-  if (layout.dtype == DType::q8) {
+  if (first >= d) {
+#pragma unroll
+    for (float& x : out) x = 0;
+  } else if (layout.dtype == DType::q8) {
     const uint2 codes = __ldg(reinterpret_cast<const uint2*>(vector + first));
     const auto* const scales =
         reinterpret_cast<const unsigned short*>(head + layout.scales_at() + position * layout.scale_bytes());
