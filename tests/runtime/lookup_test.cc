@@ -1,5 +1,7 @@
 // Drafts looked up in the text: the tokens are those of a request without, whatever the model, the options and the
 // moment at which the host does something else.
+#include <openssl/sha.h>
+
 #include <cstring>
 #include <filesystem>
 #include <functional>
@@ -323,6 +325,38 @@ TEST_F(Lookup, GoesOnAfterSavingInTheMiddle) {
   found.ids.insert(found.ids.end(), rest.ids.begin(), rest.ids.end());
   EXPECT_EQ(found.ids, run_out(without.get()).ids);
   EXPECT_TRUE(!drafts() || info_of(resumed.get()).n_drafted > n_before);  // the option was saved too
+}
+
+// A request of version 1 ends where the fields of version 2 are left out.
+TEST_F(Lookup, RequestsThatWereSavedBeforeThereWereDraftsAreRead) {
+  const auto greedy = [](finermoe_generation_options* o) {
+    EXPECT_DONE(finermoe_generation_options_clear_stop_tokens(o, e));
+  };
+  auto generation = begin(session.get(), 8, greedy);
+  Generated first;
+  for (size_t i = 0; i < 10; i++) take(next_event(generation.get()), first);
+  const auto data = read_array<char>([&](char* out, size_t capacity, size_t* needed, finermoe_error** e) {
+    return finermoe_generation_save_memory(generation.get(), out, capacity, needed, e);
+  });
+  std::string old(data.begin(), data.end() - 64);
+  constexpr size_t strings = 2 * (8 + 64), numbers = 7 * 8 + 2 * 8, no_biases = 2 * 8, counts = 2 * 8, no_stops = 2 * 8;
+  constexpr size_t added_at = 12 + strings + numbers + no_biases + counts + no_stops + 2 + 8;
+  ASSERT_EQ(old[added_at], 8);  // the most drafts
+  old.erase(added_at, 3 * 8);
+  old[8] = 1;
+  unsigned char digest[SHA256_DIGEST_LENGTH];
+  SHA256(reinterpret_cast<const unsigned char*>(old.data()), old.size(), digest);
+  for (const unsigned char byte : digest) {
+    old += "0123456789abcdef"[byte >> 4];
+    old += "0123456789abcdef"[byte & 15];
+  }
+  auto other = open_session(model.get(), 256);
+  append(other.get(), session_tokens(session.get()));
+  auto resumed = make<GenerationHandle>([&](auto** out, auto** e) {
+    return finermoe_generation_restore_memory(other.get(), old.data(), old.size(), out, e);
+  });
+  EXPECT_EQ(run_out(resumed.get()).ids, run_out(generation.get()).ids);
+  EXPECT_EQ(info_of(resumed.get()).n_drafted, 0u);
 }
 
 TEST_F(Lookup, CancellingLosesNothing) {
