@@ -132,9 +132,9 @@ Status Batch::compute(std::vector<StepPart>& parts, std::vector<Generation*>& ta
   std::vector<ChosenToken> chosen;
   while (!parts.empty()) {
     choices = device_choices(parts, taking_part);
-    chosen.assign(parts.size(), {});
     size_t n_rows = 0;
     for (const StepPart& part : parts) n_rows += part.rows.size();
+    chosen.assign(n_rows, {});
     Status status = make_room_for_logits(n_rows);
     if (status.ok()) {
       status = run_step(*model_, parts,
