@@ -1008,6 +1008,17 @@ FINERMOE_API finermoe_status finermoe_generation_options_set_top_logprobs(finerm
 FINERMOE_API finermoe_status finermoe_generation_options_set_show_special(finermoe_generation_options* options,
                                                                           int32_t show, finermoe_error** error);
 
+/** Drafts tokens while the request decodes: what followed the text's last 2 to 8 tokens where they stood before in the
+ * session, prompt included. One pass over the weights computes them with the token before them, and as many are used as
+ * are chosen: text that repeats itself needs fewer passes. The tokens are those that the request has without (greedy
+ * and for the same seed), with the same log-probabilities; how many are drafted follows from how many were right
+ * lately, down to none. docs/speculative.md says what it costs, and what turns it off: a trace, and devices other than
+ * the CPU.
+ * @param n_draft  for one pass at most, 0 (default, none) to 64; the request keeps as many more rows of vocab_size
+ *                 logits, and an index of 8 to 12 bytes for each token of the session's context */
+FINERMOE_API finermoe_status finermoe_generation_options_set_lookup(finermoe_generation_options* options,
+                                                                    size_t n_draft, finermoe_error** error);
+
 typedef struct finermoe_generation_options_info {
   uint32_t struct_size;
   int32_t ignore_eos;
@@ -1172,6 +1183,8 @@ typedef struct finermoe_generation_info {
   double prefill_seconds; /**< time of passes over the prompt and appended tokens; passes shared in a batch count in
                                full */
   double decode_seconds;  /**< the same for passes over generated tokens, plus the time of sampling */
+  uint64_t n_drafted;     /**< tokens computed ahead (finermoe_generation_options_set_lookup) */
+  uint64_t n_accepted;    /**< those of them that were then chosen */
 } finermoe_generation_info;
 
 FINERMOE_API finermoe_status finermoe_generation_get_info(const finermoe_generation* generation,

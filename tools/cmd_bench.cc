@@ -30,7 +30,7 @@ constexpr uint64_t kLargestBuffer = 1u << 30;
 struct BenchFlags {
   std::string model;
   ComputeFlags compute;
-  size_t n_prompt = 512, n_decode = 64, n_runs = 3, n_sessions = 1;
+  size_t n_prompt = 512, n_decode = 64, n_runs = 3, n_sessions = 1, n_draft = 0;
   bool json = false;
 };
 
@@ -41,6 +41,8 @@ void declare(CLI::App& app, BenchFlags& flags) {
   add_count(app, "--runs", flags.n_runs, {1, 1000000}, "runs that count, after one that does not (default 3)");
   add_count(app, "--sessions", flags.n_sessions, {1, 65536},
             "sessions that decode together, besides the one alone (default 1: none)");
+  add_count(app, "--lookup", flags.n_draft, kDrafts,
+            "greedy text with up to N drafts a pass and without, in turns (default 0: none)");
   app.add_flag("--profile", flags.compute.profile, "where the time goes: each operation's share and rates");
   app.add_flag("--json", flags.json, "a JSON object");
   flags.compute.precision = "fast";
@@ -135,11 +137,60 @@ double measure_together(const Model& model, const BenchFlags& flags, const std::
   return watch.seconds();
 }
 
+// Greedy text behind the prompt, and what it took after its first token.
+struct GreedyRun {
+  double seconds = 0;
+  uint64_t n_drafted = 0, n_accepted = 0;
+};
+
+GreedyRun measure_greedy(const Session& session, const std::vector<int32_t>& ids, const BenchFlags& flags,
+                         size_t n_draft, finermoe_cancel* cancel) {
+  GenerationOptions options;
+  call(finermoe_generation_options_create, static_cast<const finermoe_model*>(nullptr), options.out());
+  call(finermoe_generation_options_set_max_tokens, options.get(), flags.n_decode + 1);
+  call(finermoe_generation_options_set_lookup, options.get(), n_draft);
+  call(finermoe_session_reset, session.get());
+  Generation generation;
+  call(finermoe_generation_create, session.get(), options.get(), ids.data(), flags.n_prompt, generation.out());
+  finermoe_event event{};
+  event.struct_size = sizeof event;
+  call(finermoe_generation_next, generation.get(), cancel, &event);
+  const Stopwatch watch;
+  while (event.finish_reason == FINERMOE_FINISH_NONE) {
+    call(finermoe_generation_next, generation.get(), cancel, &event);
+  }
+  const double seconds = watch.seconds();
+  const auto info = read_info<finermoe_generation_info>(finermoe_generation_get_info, generation.get());
+  return {seconds, info.n_drafted, info.n_accepted};
+}
+
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   const size_t half = values.size() / 2;
   return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
 }
+
+// Greedy text with drafts and without, in turns.
+struct LookupRuns {
+  Session session;
+  std::vector<double> seconds, seconds_without;
+  GreedyRun last;
+
+  void measure(const std::vector<int32_t>& ids, const BenchFlags& flags, finermoe_cancel* cancel) {
+    last = measure_greedy(session, ids, flags, flags.n_draft, cancel);
+    seconds.push_back(last.seconds);
+    seconds_without.push_back(measure_greedy(session, ids, flags, 0, cancel).seconds);
+  }
+  Json json(const BenchFlags& flags) const {
+    return {{"drafts", flags.n_draft},
+            {"tokens_per_second", static_cast<double>(flags.n_decode) / median(seconds)},
+            {"times_without", median(seconds_without) / median(seconds)},
+            {"drafted", last.n_drafted},
+            {"accepted", last.n_accepted},
+            {"seconds", seconds},
+            {"seconds_without", seconds_without}};
+  }
+};
 
 std::string profile_for_a_person(const std::string& title, const Json& operations) {
   char line[160];
@@ -169,6 +220,7 @@ std::string for_a_person(const Json& json) {
                    " streams a thread, " + way["bytes_ahead"].dump() + " bytes ahead") +
            row("share of that", fixed(Json(100 * decode["share_of_" + name].get<double>()), 1) + " %");
   };
+  const Json lookup = json.value("lookup", Json::object());
   return row("threads", json["threads"].dump() + ", " + json["isa"].get<std::string>() + ", " +
                             json["precision"].get<std::string>()) +
          row("open", fixed(json["open_seconds"], 3) + " s") +
@@ -179,6 +231,11 @@ std::string for_a_person(const Json& json) {
          row("weights read", fixed(decode["gb_per_second"], 2) + " GB/s, " +
                                  format_bytes(decode["bytes_per_token"].get<uint64_t>()) + " a token") +
          limit("read", "measured in this run") + limit("mapping", "of the model's file") +
+         (lookup.empty()
+              ? ""
+              : row("lookup", fixed(lookup["tokens_per_second"], 1) + " tokens/s, " +
+                                  fixed(lookup["times_without"], 2) + " times without; chosen " +
+                                  lookup["accepted"].dump() + " of " + lookup["drafted"].dump() + " drafted")) +
          (prefill.contains("profile")
               ? profile_for_a_person("prefill", prefill["profile"]) + profile_for_a_person("decode", decode["profile"])
               : "");
@@ -237,6 +294,8 @@ int run_bench(const BenchFlags& flags) {
   Progress progress(Progress::kInTokens);
   Run last;
   std::vector<double> prefill_seconds, decode_seconds, together_seconds;
+  LookupRuns lookup;
+  if (flags.n_draft > 0) lookup.session = open_session(model, flags.compute, flags.n_prompt + flags.n_decode + 2);
   for (size_t i = 0; i < flags.n_runs; ++i) {
     // Measured with every run, since a machine's speed varies with its load.
     limits.measure();
@@ -247,6 +306,7 @@ int run_bench(const BenchFlags& flags) {
       together_seconds.push_back(
           measure_together(model, flags, spread_ids(flags.n_sessions, vocab_size), interrupt.cancel()));
     }
+    if (flags.n_draft > 0) lookup.measure(ids, flags, interrupt.cancel());
     last = std::move(run);
     progress.show("bench", (i + 1) * ids.size(), flags.n_runs * ids.size());
   }
@@ -276,6 +336,7 @@ int run_bench(const BenchFlags& flags) {
                         {"times_one", rate / decode_rate},
                         {"seconds", together_seconds}};
   }
+  if (flags.n_draft > 0) json["lookup"] = lookup.json(flags);
   if (flags.compute.profile) {
     json["prefill"]["profile"] = last.prefill_profile;
     json["decode"]["profile"] = last.decode_profile;

@@ -16,7 +16,7 @@ struct Range {
   uint64_t least, most;
 };
 constexpr uint64_t kMostTokens = INT32_MAX;  // no model has more positions, and no vocabulary more ids
-constexpr Range kTokens{1, kMostTokens}, kTokensOrNone{0, kMostTokens}, kAnyNumber{0, UINT64_MAX};
+constexpr Range kTokens{1, kMostTokens}, kTokensOrNone{0, kMostTokens}, kAnyNumber{0, UINT64_MAX}, kDrafts{0, 64};
 uint64_t parse_count(const std::string& flag, const std::string& text, Range range);  // throws Failure
 double parse_real(const std::string& flag, const std::string& text);                  // finite; throws Failure
 

@@ -23,7 +23,10 @@ void complain_stats(const finermoe_generation_info& info) {
   const double n_computed = static_cast<double>(info.n_prompt - info.n_kept);
   const double prefill_rate = info.prefill_seconds > 0 ? n_computed / info.prefill_seconds : 0;
   complain("finermoe: prompt: " + std::to_string(info.n_prompt) + " tokens, " + std::to_string(info.n_kept) + " kept" +
-           rate(prefill_rate) + "; answer: " + std::to_string(info.n_generated) + " tokens" + rate(decode_rate(info)));
+           rate(prefill_rate) + "; answer: " + std::to_string(info.n_generated) + " tokens" + rate(decode_rate(info)) +
+           (info.n_drafted == 0 ? std::string()
+                                : "; drafted: " + std::to_string(info.n_drafted) + ", of which " +
+                                      std::to_string(info.n_accepted) + " chosen"));
 }
 
 }  // namespace tool

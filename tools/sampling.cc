@@ -41,6 +41,7 @@ void add_sampling(CLI::App& app, SamplingFlags& flags) {
                "greedy, whatever the model's generation_config.json says; stops at the tokenizer's end of text")
       ->group(group);
   app.add_flag("--show-special", flags.show_special, "special tokens appear in the text")->group(group);
+  count("--lookup", flags.n_draft, kDrafts, "draft up to N tokens a pass from what stood before; 0: none");
 }
 
 namespace {
@@ -106,6 +107,7 @@ GenerationOptions generation_options(const Model& model, const SamplingFlags& fl
   }
   call(finermoe_generation_options_set_ignore_eos, options, flags.ignore_eos ? 1 : 0);
   call(finermoe_generation_options_set_show_special, options, flags.show_special ? 1 : 0);
+  set(finermoe_generation_options_set_lookup, flags.n_draft);
   return owner;
 }
 

@@ -236,6 +236,10 @@ func TopLogprobs(n int) GenerateOption {
 	return counting("top_logprobs", low.GenerationOptionsSetTopLogprobs, n)
 }
 
+// Lookup drafts up to n tokens, at most 64, for one pass: what followed the text's last tokens where they stood before.
+// The tokens are those that the request has without, sooner where the text repeats itself; 0: none.
+func Lookup(n int) GenerateOption { return counting("n_draft", low.GenerationOptionsSetLookup, n) }
+
 func (f TextFlag) applyGenerate(s *generateSetup) error {
 	s.flags |= uint32(f &^ ShowSpecial)
 	if f&ShowSpecial == 0 {

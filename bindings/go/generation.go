@@ -238,6 +238,8 @@ type GenerationInfo struct {
 	Tag            uint64
 	PrefillSeconds float64
 	DecodeSeconds  float64
+	NDrafted       uint64 // tokens computed ahead ([Lookup])
+	NAccepted      uint64 // those of them that were then chosen
 }
 
 // Info is the request's present state.
@@ -257,6 +259,8 @@ func (g *Generation) Info() (GenerationInfo, error) {
 		Tag:            info.GetTag(),
 		PrefillSeconds: info.GetPrefillSeconds(),
 		DecodeSeconds:  info.GetDecodeSeconds(),
+		NDrafted:       info.GetNDrafted(),
+		NAccepted:      info.GetNAccepted(),
 	}, nil
 }
 

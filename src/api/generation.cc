@@ -184,6 +184,8 @@ int32_t finermoe_generation_get_info(const finermoe_generation* generation, fine
     out.tag = g.tag;
     out.prefill_seconds = g.prefill_seconds();
     out.decode_seconds = g.decode_seconds();
+    out.n_drafted = g.n_drafted();
+    out.n_accepted = g.n_accepted();
     return put_struct(out, info);
   });
 }

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "api/handles.h"
+#include "runtime/step.h"
 
 using namespace finermoe;
 using namespace finermoe::api;
@@ -158,6 +159,12 @@ int32_t finermoe_generation_options_set_top_logprobs(finermoe_generation_options
 int32_t finermoe_generation_options_set_show_special(finermoe_generation_options* options, int32_t show,
                                                      finermoe_error** error) {
   return set(options, error, require_flag(show, "show"), [&](GenerationOptions& o) { o.show_special = show; });
+}
+
+int32_t finermoe_generation_options_set_lookup(finermoe_generation_options* options, size_t n_draft,
+                                               finermoe_error** error) {
+  Status range = require_range(static_cast<double>(n_draft), n_draft <= most_drafts, "n_draft", "0 to 64");
+  return set(options, error, std::move(range), [&](GenerationOptions& o) { o.n_draft = n_draft; });
 }
 
 int32_t finermoe_generation_options_get_info(const finermoe_generation_options* options,

@@ -38,6 +38,8 @@ struct RaggedBatch {
   std::span<const uint32_t> positions;  // [n]
   std::span<const uint32_t> sessions;   // [n] index into caches
   std::span<KvCache* const> caches;
+  // Each row has the bits that it would have in a pass of its own, at some cost. Only for a backend that can.
+  bool as_alone = false;
   size_t n() const { return tokens.size(); }
   // TOKEN_OUT_OF_RANGE for an id outside the vocabulary.
   Status check_ids(uint64_t vocab_size) const;
@@ -239,6 +241,8 @@ class Backend {
   // Makes tensors of a checkpoint ready for use: in place, or as copies (phase "upload", in bytes).
   virtual Result<BoundWeights> bind(std::span<const Tensor* const> tensors, std::shared_ptr<MemoryAccount> account,
                                     const Progress& progress) const = 0;
+  // Whether a pass can be RaggedBatch::as_alone.
+  virtual bool computes_as_alone() const { return false; }
 };
 
 }  // namespace finermoe

@@ -74,11 +74,12 @@ void CpuStep::qkv(DevicePtr<const float> x, const QkvWeights& weights, const Att
 // each. Their number depends on the rows' positions alone, so that the order of summation is the same for any number of
 // threads.
 std::span<AttentionBlock> CpuStep::attention_blocks(const AttentionShape& shape) const {
-  const size_t most_rows = std::max<size_t>(1, attention_max_queries / (shape.n_heads / shape.n_kv_heads));
+  const size_t fitting = attention_max_queries / (shape.n_heads / shape.n_kv_heads);
+  const size_t most_rows = as_alone_ ? 1 : std::max<size_t>(1, fitting);
   AttentionBlock* blocks = memory_.attention_blocks;
   size_t n_blocks = 0;
   for (size_t begin = 0, end; begin < n_; begin = end) {
-    for (end = begin + 1; end < n_ && memory_.sessions[end] == memory_.sessions[begin];) end++;
+    for (end = begin + 1; !as_alone_ && end < n_ && memory_.sessions[end] == memory_.sessions[begin];) end++;
     const size_t n_positions = memory_.positions[end - 1] + size_t{1} - first_block(shape, memory_.positions[begin]);
     const size_t n_splits = end - begin <= most_rows ? kv_splits(n_positions) : 1;
     for (size_t row = begin; row < end; row += most_rows) {

@@ -27,6 +27,7 @@ class CpuBackend final : public Backend {
                                                  std::string_view what) const override;
   Result<BoundWeights> bind(std::span<const Tensor* const> tensors, std::shared_ptr<MemoryAccount> account,
                             const Progress& progress) const override;
+  bool computes_as_alone() const override { return true; }
 
  private:
   const Kernels& kernels_;

@@ -40,6 +40,7 @@ Status CpuStep::begin(const RaggedBatch& batch, Precision precision) {
   FM_TRY(batch.check_ids(vocab_size_));
   n_ = batch.n();
   precision_ = precision;
+  as_alone_ = batch.as_alone;
   std::copy(batch.tokens.begin(), batch.tokens.end(), memory_.tokens);
   std::copy(batch.positions.begin(), batch.positions.end(), memory_.positions);
   std::copy(batch.sessions.begin(), batch.sessions.end(), memory_.sessions);
@@ -107,7 +108,8 @@ void CpuStep::multiply_rows(const void* const* x, bool quantized, float* const* 
                    .columns = weight.columns,
                    .accumulate = accumulate,
                    .scratch = memory_.matmul(worker),
-                   .batch_invariant = order == Order::batch_invariant});
+                   .batch_invariant = order == Order::batch_invariant,
+                   .as_alone = as_alone_});
 }
 
 void CpuStep::multiply(const Inputs& inputs, const WeightView& weight, size_t n, bool accumulate, float* out,

@@ -109,7 +109,8 @@ class CpuStep final : public Step {
   // Of the current pass
   std::optional<ThreadPool::Step> pool_step_;
   Precision precision_ = Precision::exact;
-  size_t n_ = 0;  // rows of the batch
+  bool as_alone_ = false;  // RaggedBatch::as_alone
+  size_t n_ = 0;           // rows of the batch
   std::vector<const CpuKvCache*> caches_;
 };
 

@@ -3,7 +3,8 @@
 // (docs/add-an-instruction-set.md says why).
 //
 // An output element has the same bits whatever other rows and outputs the same call computes. There are two exceptions:
-// - The number of vectors `n` of a Matmul may choose the order in which it sums, unless the task is batch_invariant.
+// - The number of vectors `n` of a Matmul may choose the order in which it sums, unless the task is batch_invariant or
+//   as_alone.
 //   With quantized activations the order is always the same for block formats, and for BF16 up to bf16_few_vectors.
 // - The number of queries of an AttentionTask may choose the kernel, if it is quantized or the cache is Q8.
 #pragma once
@@ -41,6 +42,7 @@ struct Matmul {
   bool accumulate = false;
   void* scratch;                 // Kernels::matmul_scratch(n, columns) bytes, aligned to 64
   bool batch_invariant = false;  // the same order of summation for any n, at some cost in speed
+  bool as_alone = false;         // the order of n = 1 for each vector; also at some cost
 };
 
 // Attention of n query vectors, all of heads that share one key-value head, over the positions [begin, end). A query

@@ -43,6 +43,10 @@ Result<size_t> Batch::step(const CancelFlag* cancel) {
 Result<Batch::Step> Batch::advance(const CancelFlag* cancel) {
   // All participants are held for the step: a member in use by another thread skips this step, and one that cannot go
   // on does not block the others.
+  StopSignals stop(cancel);
+  stop.watch(model_->closed, "model");
+  stop.watch(use.closed, "batch");
+  FM_TRY(stop.check());
   std::deque<ExclusiveUse> held;
   std::vector<Generation*> decoding, prefilling;
   Step step;
@@ -62,19 +66,29 @@ Result<Batch::Step> Batch::advance(const CancelFlag* cancel) {
     if (!member.check().ok()) continue;
     if (!member.prepared()) {
       if (!member.ready_session().ok()) continue;
-      (member.session()->uncomputed().size() == 1 ? decoding : prefilling).push_back(&member);
+      if (member.adopt_ahead()) {
+        step.n_computed++;
+        if (!member.check().ok()) continue;
+      } else {
+        (member.session()->uncomputed().size() == 1 ? decoding : prefilling).push_back(&member);
+      }
     }
     step.n_active++;
   }
   turn_++;
 
-  // All members that decode, and prompts in turn until a chunk is full.
-  constexpr size_t last_of_one = 0;
+  // All members that decode, and prompts in turn until a chunk is full. Drafts only where there are no prompts, whose
+  // rows would cost much if each had the bits of a pass of its own.
   std::deque<size_t> last_rows;
   std::vector<StepPart> parts;
   std::vector<Generation*> taking_part;
+  size_t n_drafts =
+      prefilling.empty() ? SessionOptions::default_chunk - std::min(SessionOptions::default_chunk, decoding.size()) : 0;
   for (Generation* member : decoding) {
-    parts.push_back({member->session().get(), 1, std::span(&last_of_one, 1)});
+    const std::span<const int32_t> drafts = member->draft(std::min(n_drafts, most_drafts));
+    n_drafts -= drafts.size();
+    const std::span<const size_t> rows = std::span(rows_of_drafts).first(1 + drafts.size());
+    parts.push_back({.session = member->session().get(), .n = 1, .rows = rows, .drafts = drafts});
     taking_part.push_back(member);
   }
   size_t room = SessionOptions::default_chunk;
@@ -87,11 +101,8 @@ Result<Batch::Step> Batch::advance(const CancelFlag* cancel) {
     parts.push_back({&session, n, std::span(&last_rows.back(), n == n_waiting ? 1 : 0)});
     taking_part.push_back(member);
   }
-  StopSignals stop(cancel);
-  stop.watch(model_->closed, "model");
-  stop.watch(use.closed, "batch");
   FM_TRY(compute(parts, taking_part, step.n_active, stop));
-  step.n_computed = parts.size();
+  step.n_computed += parts.size();
   for (const Generation* member : taking_part) FM_TRY(member->report_prefill());
   return step;
 }
@@ -102,6 +113,7 @@ std::vector<TokenChoice> Batch::device_choices(std::span<const StepPart> parts,
   std::vector<TokenChoice> choices;
   for (size_t i = 0; i < parts.size(); i++) {
     if (parts[i].rows.empty()) continue;
+    if (!parts[i].drafts.empty()) return {};
     const std::optional<TokenChoice> choice = taking_part[i]->device_choice();
     if (!choice) return {};
     choices.push_back(*choice);
@@ -109,9 +121,9 @@ std::vector<TokenChoice> Batch::device_choices(std::span<const StepPart> parts,
   return choices;
 }
 
-// Parts that fail alone are dropped: they leave `n_active`, and the step is run again, so that the others get the
-// logits that they would have had without them. If there is not enough memory for all at once, some wait for the next
-// step: each has enough for itself.
+// A step that fails with drafts is run again without. Then parts that fail alone are dropped: they leave `n_active`,
+// and the step is run again, so that the others get the logits that they would have had without them. If there is not
+// enough memory for all at once, some wait for the next step: each has enough for itself.
 Status Batch::compute(std::vector<StepPart>& parts, std::vector<Generation*>& taking_part, size_t& n_active,
                       const StopSignals& stop) {
   const uint64_t vocab = model_->config().vocab_size;
@@ -120,8 +132,10 @@ Status Batch::compute(std::vector<StepPart>& parts, std::vector<Generation*>& ta
   std::vector<ChosenToken> chosen;
   while (!parts.empty()) {
     choices = device_choices(parts, taking_part);
-    chosen.assign(parts.size(), {});
-    Status status = make_room_for_logits(parts.size());
+    size_t n_rows = 0;
+    for (const StepPart& part : parts) n_rows += part.rows.size();
+    chosen.assign(n_rows, {});
+    Status status = make_room_for_logits(n_rows);
     if (status.ok()) {
       status = run_step(*model_, parts,
                         {.logits = logits_.data<float>(),
@@ -131,6 +145,7 @@ Status Batch::compute(std::vector<StepPart>& parts, std::vector<Generation*>& ta
                         stop);
     }
     if (status.ok()) break;
+    if (leave_out_drafts(parts)) continue;
     const size_t n_before = parts.size();
     for (size_t i = n_before; i-- > 0;) {
       if (parts[i].status.ok()) continue;
@@ -151,7 +166,7 @@ Status Batch::compute(std::vector<StepPart>& parts, std::vector<Generation*>& ta
   std::vector<ChosenToken> tokens;           // the same
   size_t n_rows = 0;
   for (const StepPart& part : parts) {
-    rows.emplace_back(logits_.data<float>() + n_rows * vocab, part.rows.empty() ? 0 : vocab);
+    rows.emplace_back(logits_.data<float>() + n_rows * vocab, part.rows.size() * vocab);
     tokens.push_back(part.rows.empty() ? ChosenToken{} : chosen[n_rows]);
     n_rows += part.rows.size();
   }
@@ -159,6 +174,21 @@ Status Batch::compute(std::vector<StepPart>& parts, std::vector<Generation*>& ta
       parts.size(), [&](size_t i, size_t) { taking_part[i]->computed(parts[i].n, seconds, rows[i], tokens[i]); });
   for (const Generation* member : taking_part) n_active -= !member->check().ok();
   return {};
+}
+
+// False: there are none.
+bool Batch::leave_out_drafts(std::vector<StepPart>& parts) {
+  bool were_there = false;
+  for (StepPart& part : parts) {
+    if (part.drafts.empty()) continue;
+    were_there = true;
+    part.drafts = {};
+    part.rows = part.rows.first(1);
+  }
+  for (StepPart& part : parts) {
+    if (were_there) part.status = {};
+  }
+  return were_there;
 }
 
 Status Batch::make_room_for_logits(size_t n_rows) {

@@ -38,6 +38,7 @@ class Batch {
                  const StopSignals& stop);
   static std::vector<TokenChoice> device_choices(std::span<const StepPart> parts,
                                                  std::span<Generation* const> taking_part);
+  static bool leave_out_drafts(std::vector<StepPart>& parts);
   Status make_room_for_logits(size_t n_rows);
   Result<Event> event_of(Generation& member, const CancelFlag* cancel);
   std::shared_ptr<LoadedModel> model_;
@@ -46,7 +47,7 @@ class Batch {
   size_t event_turn_ = 0;             // the member whose event comes first
   std::shared_ptr<Generation> last_;  // whose event was returned last
   GenerationEvent nobody_;            // the event when no member is left
-  Buffer logits_;                     // [members, vocab]
+  Buffer logits_;                     // [rows read out, vocab]
 };
 
 }  // namespace finermoe

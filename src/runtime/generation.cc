@@ -56,7 +56,12 @@ Result<std::shared_ptr<Generation>> Generation::make(std::shared_ptr<Session> se
   } else {
     FM_ASSIGN(generation->tokenizer_, model.tokenizer());
   }
-  FM_ASSIGN(generation->logits_, Buffer::allocate(model.runtime()->account(), vocab_size * sizeof(float), "logits"));
+  const size_t n_draft = model.computes_as_alone() ? options.n_draft : 0;
+  const auto& account = model.runtime()->account();
+  FM_ASSIGN(generation->logits_, Buffer::allocate(account, (1 + n_draft) * vocab_size * sizeof(float), "logits"));
+  if (n_draft != 0) {
+    FM_ASSIGN(generation->lookup_, Lookup::make(account, session->capacity(), n_draft));
+  }
   FM_ASSIGN(auto padding, model.padding_ids());
   const uint64_t n_tokens = vocab_size - padding.size();
   const bool are_first = padding.empty() || static_cast<uint64_t>(padding.front()) == n_tokens;  // they ascend
@@ -166,37 +171,75 @@ Status Generation::ready_session() {
 }
 
 // Computes until the next token's logits are available. The session is held.
-Status Generation::compute(const CancelFlag* cancel, bool may_device_choose) {
+Status Generation::compute(const CancelFlag* cancel, bool may_choose) {
   aside_ = Status();
   if (prepared()) return {};
   FM_TRY(ready_session());
   StopSignals stop = session_->stop_signals(cancel);
   stop.watch(use.closed, "generation");
+  FM_TRY(stop.check());
+  if (adopt_ahead()) return {};
+  const std::span<const int32_t> drafts = may_choose ? draft(most_drafts) : std::span<const int32_t>();
+  if (!drafts.empty()) {
+    const Status status = compute_ahead(drafts, stop);
+    if (status.ok() || !stop.check().ok()) return status;
+  }
   const size_t n = session_->uncomputed().size(), last = n - 1;
   const Stopwatch watch;
   Status own_status;
   ChosenToken chosen;
   Readout readout{.logits = logits_.data<float>(), .n_choosable = n_choosable_, .chosen = &chosen};
-  const std::optional<TokenChoice> choice = may_device_choose ? device_choice() : std::nullopt;
+  const std::optional<TokenChoice> choice = may_choose ? device_choice() : std::nullopt;
   if (choice) readout.choices = {&*choice, 1};
   Status status = session_->compute({&last, 1}, readout, stop, &own_status);
   if (!own_status.ok() && own_status.code() != FINERMOE_ERROR_BUSY) set_aside(std::move(own_status));
-  computed(n, watch.seconds(), status.ok() ? model_logits() : std::span<const float>(), chosen);
+  const uint64_t vocab = session_->model()->config().vocab_size;
+  computed(n, watch.seconds(), {logits_.data<float>(), status.ok() ? vocab : 0}, chosen);
   return status;
 }
 
-void Generation::computed(size_t n_tokens, double seconds, std::span<const float> last_logits,
-                          const ChosenToken& chosen) {
+// One pass over the uncomputed token and the drafts behind it. If it fails, nothing is computed.
+Status Generation::compute_ahead(std::span<const int32_t> drafts, const StopSignals& stop) {
+  const Stopwatch watch;
+  const std::span<const size_t> rows = std::span(rows_of_drafts).first(1 + drafts.size());
+  StepPart part{.session = session_.get(), .n = 1, .rows = rows, .drafts = drafts};
+  Status status = run_step(*session_->model(), {&part, 1}, {.logits = logits_.data<float>()}, stop);
+  const uint64_t vocab = session_->model()->config().vocab_size;
+  computed(1, watch.seconds(), {logits_.data<float>(), status.ok() ? rows.size() * vocab : 0}, {});
+  return status;
+}
+
+bool Generation::adopt_ahead() {
+  if (!session_->adopt_ahead(ahead_step_)) return false;
+  prepared_with(row_ + 1, {});
+  return true;
+}
+
+std::span<const int32_t> Generation::draft(size_t limit) {
+  if (!lookup_ || session_->trace() || session_->uncomputed().size() != 1) return {};
+  // No more than can be chosen, and than the session's scratch has rows for.
+  const size_t n_left = session_->capacity() - session_->length();
+  if (n_left == 0) return {};
+  limit = std::min({limit, n_left - 1, session_->options().chunk - 1});
+  if (options_.max_tokens != 0) limit = std::min(limit, options_.max_tokens - n_generated_ - 1);
+  return lookup_->draft(session_->tokens(), session_->revision(), limit);
+}
+
+void Generation::computed(size_t n_tokens, double seconds, std::span<const float> logits, const ChosenToken& chosen) {
   (n_tokens > 1 ? prefill_seconds_ : decode_seconds_) += seconds;
-  if (last_logits.empty()) return;
+  if (logits.empty()) return;
+  ahead_step_ = session_->step_index();
+  n_drafted_ += session_->ahead(ahead_step_).size();
+  if (logits.data() != logits_.data<float>()) std::copy(logits.begin(), logits.end(), logits_.data<float>());
+  prepared_with(0, chosen);
+}
+
+void Generation::prepared_with(size_t row, const ChosenToken& chosen) {
   prepared_at_ = session_->revision();
+  row_ = row;
   changed_.clear();
   chosen_ = chosen;
-  if (chosen_.id >= 0) return;
-  if (last_logits.data() != logits_.data<float>()) {
-    std::copy(last_logits.begin(), last_logits.end(), logits_.data<float>());
-  }
-  own_.emplace(model_logits());
+  if (chosen_.id < 0) own_.emplace(model_logits());
 }
 
 Status Generation::report_prefill() const {
@@ -243,10 +286,16 @@ Status Generation::append(std::span<const int32_t> ids) {
   text.held.clear();
   session_->reserve(ids.size());
   sampler_->saw_prompt(ids);
-  session_->hold(ids);
+  hold(ids);
   n_to_prefill_ = session_->uncomputed().size();
   text_ = std::move(text);
   return {};
+}
+
+void Generation::hold(std::span<const int32_t> ids) {
+  const uint64_t before = session_->revision();
+  session_->hold(ids);
+  if (lookup_) lookup_->grew(before, session_->revision());
 }
 
 const GenerationEvent* Generation::end() {
@@ -300,7 +349,10 @@ Status Generation::choose_token() {
     session_->reserve(1);
     rewind.sampler = nullptr;  // nothing can fail from here on
     sampler_->saw_generated(event.token);
-    session_->hold({&event.token, 1});
+    const std::span<const int32_t> ahead = session_->ahead(ahead_step_);
+    n_accepted_ += !ahead.empty() && ahead[0] == event.token;
+    if (lookup_) lookup_->chose(event.token);
+    hold({&event.token, 1});
     n_generated_ = n_generated;
     n_to_prefill_ = 0;
   }

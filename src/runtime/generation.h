@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "format/generation_defaults.h"
+#include "runtime/lookup.h"
 #include "runtime/session.h"
 #include "sampling/sampler.h"
 #include "sampling/stop_strings.h"
@@ -22,6 +23,7 @@ struct GenerationOptions {
   bool ignore_eos = false;
   size_t top_logprobs = 0;
   bool show_special = false;
+  size_t n_draft = 0;  // looked up in the session's text for a pass, at most
 
   // Stop ids outside the vocabulary are ignored: what cannot be chosen cannot stop.
   static GenerationOptions from_defaults(const GenerationDefaults& defaults, uint64_t vocab_size);
@@ -90,6 +92,8 @@ class Generation {
   size_t n_prompt() const { return n_prompt_; }
   size_t n_kept() const { return n_kept_; }
   size_t n_generated() const { return n_generated_; }
+  uint64_t n_drafted() const { return n_drafted_; }
+  uint64_t n_accepted() const { return n_accepted_; }
   double prefill_seconds() const { return prefill_seconds_; }
   double decode_seconds() const { return decode_seconds_; }
   const Status& failure() const { return failure_; }
@@ -109,9 +113,14 @@ class Generation {
   // How a device may choose the next token, if it takes no more than the logits; and among how many ids.
   std::optional<TokenChoice> device_choice() const;
   uint64_t n_choosable() const { return n_choosable_; }
-  // Records the result of a pass: the time it took, and the logits of the last token, or the token that the device has
-  // chosen, if everything is computed now. May be called for several generations at once, from different threads.
-  void computed(size_t n_tokens, double seconds, std::span<const float> last_logits, const ChosenToken& chosen);
+  // Takes the next token's logits from what an earlier pass computed ahead, if that is what the session holds now.
+  bool adopt_ahead();
+  // Tokens, at most `limit`, that a pass over the only uncomputed token may compute ahead; valid until the next call.
+  std::span<const int32_t> draft(size_t limit);
+  // Records the result of a pass: the time it took, and the logits of the last token and the drafts behind it, or the
+  // token that the device has chosen, if everything is computed now. May be called for several generations at once,
+  // from different threads.
+  void computed(size_t n_tokens, double seconds, std::span<const float> logits, const ChosenToken& chosen);
   // What the session holds could not be computed, for reasons of its own: the generation waits until prepare() or
   // next() tries again, or the session holds something else.
   void set_aside(Status why) {
@@ -135,10 +144,14 @@ class Generation {
   static Result<std::shared_ptr<Generation>> create_behind(std::shared_ptr<Session> session, size_t n_kept,
                                                            GenerationOptions options, std::span<const int32_t> prompt);
   std::span<const float> model_logits() const {
-    return {logits_.data<float>(), session_->model()->config().vocab_size};
+    const uint64_t vocab = session_->model()->config().vocab_size;
+    return {logits_.data<float>() + row_ * vocab, vocab};
   }
-  Status compute(const CancelFlag* cancel, bool may_device_choose);
+  void prepared_with(size_t row, const ChosenToken& chosen);
+  Status compute_ahead(std::span<const int32_t> drafts, const StopSignals& stop);
+  Status compute(const CancelFlag* cancel, bool may_choose);
   Status choose_token();
+  void hold(std::span<const int32_t> ids);
   Status choose_into(GenerationEvent& event);
   void put_text(int32_t token, size_t n_generated, Text& text, std::string& out, Finish& finish) const;
   void flush_text(size_t n_generated, Text& text, std::string& out, Finish& finish) const;
@@ -153,8 +166,12 @@ class Generation {
   std::optional<StopStrings> stop_strings_;
   Text text_;
 
-  Buffer logits_;                        // [vocab]
-  std::optional<LogProbabilities> own_;  // of `logits_`, once prepared with them
+  Buffer logits_;                 // [1 + n_draft, vocab]
+  size_t row_ = 0;                // of the next token
+  std::optional<Lookup> lookup_;  // if there are drafts
+  uint64_t ahead_step_ = 0;       // the session's step that computed the rows behind it
+  uint64_t n_drafted_ = 0, n_accepted_ = 0;
+  std::optional<LogProbabilities> own_;  // of that row, once prepared with it
   ChosenToken chosen_;                   // by the device, once prepared without them; otherwise -1
   uint64_t n_choosable_ = 0;             // ids that are tokens, if those are the first; otherwise 0
   bool reads_logits_ = false;            // the host has asked for them

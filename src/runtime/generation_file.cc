@@ -4,12 +4,13 @@
 
 #include "base/sha256.h"
 #include "runtime/generation.h"
+#include "runtime/step.h"
 
 namespace finermoe {
 namespace {
 
 constexpr std::string_view magic = "FRMOEGEN";
-constexpr uint32_t version = 1;
+constexpr uint32_t version = 2;     // 1 has no drafts
 constexpr size_t digest_size = 64;  // hexadecimal
 
 Status malformed(std::string_view what, std::string expected = {}, std::string found = {}) {
@@ -103,9 +104,10 @@ struct Generation::State {
   std::string pending, held, ready;  // of the pending output text
   Finish finish = Finish::none;
   uint64_t n_prompt = 0, n_kept = 0, n_generated = 0;
+  uint64_t n_drafted = 0, n_accepted = 0;
 
   template <class Archive>
-  void visit(Archive& archive) {
+  void visit(Archive& archive, uint32_t of_version) {
     archive.value(fingerprint);
     archive.value(tokens);
     for (const SamplingRange& range : sampling_ranges) archive.value(options.sampling.*range.number);
@@ -123,6 +125,11 @@ struct Generation::State {
     options.ignore_eos = ignore_eos != 0;
     options.show_special = show_special != 0;
     count(archive, options.top_logprobs);
+    if (of_version >= 2) {
+      count(archive, options.n_draft);
+      archive.value(n_drafted);
+      archive.value(n_accepted);
+    }
     archive.value(random);
     archive.list(seen);
     archive.list(n_seen);
@@ -164,6 +171,7 @@ struct Generation::State {
     Utf8Stream utf8;
     utf8.push(pending, complete);
     if (!complete.empty() || !is_utf8(held) || !is_utf8(ready)) return malformed("its text is not UTF-8");
+    if (options.n_draft > most_drafts) return malformed("it drafts more tokens than can be");
     if (n_generated > SIZE_MAX / 2) return malformed("a count is out of its range");
     if (finish < Finish::none || finish > Finish::host) return malformed("its finish reason is unknown");
     return {};
@@ -194,11 +202,13 @@ Result<std::vector<std::byte>> Generation::save() const {
   state.n_prompt = n_prompt_;
   state.n_kept = n_kept_;
   state.n_generated = n_generated_;
+  state.n_drafted = n_drafted_;
+  state.n_accepted = n_accepted_;
 
   Writer writer;
   for (const char c : magic) writer.value(c);
   writer.value(version);
-  state.visit(writer);
+  state.visit(writer, version);
   for (const char c : digest_of(writer.out)) writer.value(c);
   return std::move(writer.out);
 }
@@ -215,7 +225,9 @@ Result<std::shared_ptr<Generation>> Generation::restore(std::shared_ptr<Session>
   }
   uint32_t found = 0;
   std::memcpy(&found, saved.data() + magic.size(), sizeof found);
-  if (found != version) return malformed("it has another version", format_text(version), format_text(found));
+  if (found < 1 || found > version) {
+    return malformed("it has another version", format_text("1 to ", version), format_text(found));
+  }
   const auto content = saved.first(saved.size() - digest_size);
   const std::string digest = digest_of(content);
   if (std::memcmp(saved.data() + content.size(), digest.data(), digest_size) != 0) {
@@ -223,7 +235,7 @@ Result<std::shared_ptr<Generation>> Generation::restore(std::shared_ptr<Session>
   }
   State state;
   Reader reader(content.subspan(head));
-  state.visit(reader);
+  state.visit(reader, found);
   if (!reader.is_whole()) return malformed("its parts do not follow from its lengths");
   FM_TRY(state.check(session->model()->config().vocab_size));
   FM_ASSIGN(const std::string fingerprint, session->model()->fingerprint());
@@ -250,6 +262,8 @@ Result<std::shared_ptr<Generation>> Generation::restore(std::shared_ptr<Session>
   generation->n_prompt_ = state.n_prompt;
   generation->n_kept_ = state.n_kept;
   generation->n_generated_ = state.n_generated;
+  generation->n_drafted_ = state.n_drafted;
+  generation->n_accepted_ = state.n_accepted;
   generation->n_to_prefill_ = generation->session_->uncomputed().size();
   return generation;
 }

@@ -78,6 +78,11 @@ Result<std::unique_ptr<KvCache>> LoadedModel::make_kv_cache(uint64_t capacity, D
   return placement.devices[0].backend->make_kv_cache(shape, runtime_->account(), what);
 }
 
+bool LoadedModel::computes_as_alone() const {
+  const auto& devices = model_.placement.devices;
+  return std::all_of(devices.begin(), devices.end(), [](const auto& d) { return d.backend->computes_as_alone(); });
+}
+
 Status LoadedModel::settle_head() {
   if (head_settled_.load(std::memory_order_acquire)) return {};
   const std::lock_guard lock(head_mutex_);

@@ -37,6 +37,8 @@ class LoadedModel {
   // At the first call, which comes before logits are computed, determines which head to use for a tied model that
   // stores one anyway (Checkpoint::resolved_config). Logs the result.
   Status settle_head();
+  // Whether all of its devices can compute rows that have the bits of each alone.
+  bool computes_as_alone() const;
   const std::shared_ptr<Runtime>& runtime() const { return runtime_; }
   std::atomic<bool> closed{false};
   StopSignals stop_signals() const {

@@ -77,6 +77,25 @@ void Session::hold(std::span<const int32_t> ids) {
   if (!ids.empty()) changed();
 }
 
+void Session::begin_step(size_t n_ahead) {
+  drop_ahead();
+  ahead_.reserve(n_ahead);
+}
+
+void Session::computed(size_t n, std::span<const int32_t> ahead) {
+  n_computed_ += n;
+  step_index_++;
+  ahead_.assign(ahead.begin(), ahead.end());
+}
+
+bool Session::adopt_ahead(uint64_t step) {
+  const std::span<const int32_t> left = ahead(step);
+  if (left.empty() || uncomputed().size() != 1 || uncomputed()[0] != left[0]) return false;
+  n_adopted_++;
+  n_computed_++;
+  return true;
+}
+
 Status Session::compute(std::span<const size_t> rows, const Readout& wanted, const StopSignals& stop,
                         Status* own_status) {
   const Config& config = model_->config();
@@ -126,6 +145,7 @@ struct Session::Undo {
   bool is_done = false;
   ~Undo() {
     if (is_done) return;
+    session.drop_ahead();
     session.tokens_.resize(length);
     session.n_computed_ = std::min(session.n_computed_, length);
     session.changed();
@@ -243,6 +263,7 @@ Status Session::truncate(size_t length) {
   }
   if (length == tokens_.size()) return {};
   changed();
+  drop_ahead();
   tokens_.resize(length);
   n_computed_ = std::min(n_computed_, length);
   forget_rows();
@@ -268,6 +289,7 @@ Status Session::remove(size_t begin, size_t end) {
   }
   const size_t n = end - begin;
   if (n == 0) return {};
+  drop_ahead();
   const size_t n_computed = n_computed_;
   n_computed_ = std::min(n_computed, begin);  // a cache on several devices may be half moved if that fails
   if (n_computed > end) FM_TRY(cache_->move_down(end, n_computed, n, model_->config().rope));
@@ -292,6 +314,7 @@ Status Session::set_context_length(uint64_t n_tokens) {
   FM_ASSIGN(auto cache, make_cache(options.context_length, "a KV cache of another length"));
   FM_ASSIGN(auto scratch, model_->borrow_scratch(options.chunk, options.context_length, stop_signals(nullptr)));
   FM_TRY(cache->copy_prefix(*cache_, n_computed_));
+  drop_ahead();
   cache_ = std::move(cache);
   options_ = options;
   asked_ = asked;
@@ -313,6 +336,7 @@ Status Session::set_trace(std::shared_ptr<Trace> trace) {
     return Status(FINERMOE_ERROR_STATE, "the trace records another session", "a trace for each session",
                   "one trace for two");
   }
+  drop_ahead();  // what is computed from now on is recorded
   release_trace();
   trace_ = std::move(trace);
   return {};

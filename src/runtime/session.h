@@ -91,10 +91,23 @@ class Session {
   void reserve(size_t n);
   // Appends tokens, to be computed later. The caller has checked them.
   void hold(std::span<const int32_t> ids);
-  // After a step: records that n more tokens are computed.
-  void computed(size_t n) { n_computed_ += n; }
+  // Before a step, which may compute up to n_ahead tokens more than the session holds, and after it: n more tokens are
+  // computed, and behind them in the cache those `ahead`, at most as many.
+  void begin_step(size_t n_ahead);
+  void computed(size_t n, std::span<const int32_t> ahead);
+  // Those that are left of them, for who knows which step it was: step_index() after it. No other call sees them, and
+  // whatever changes the cache or the tokens before them drops them.
+  std::span<const int32_t> ahead(uint64_t step) const {
+    return step == step_index_ ? std::span(ahead_).subspan(n_adopted_) : std::span<const int32_t>();
+  }
+  uint64_t step_index() const { return step_index_; }
+  // If the only uncomputed token is the first of them, it is computed now: true.
+  bool adopt_ahead(uint64_t step);
   // Makes the next pass recompute at least the last token, so that it can be read out. Needs a token.
-  void recompute_last() { n_computed_ = std::min(n_computed_, length() - 1); }
+  void recompute_last() {
+    drop_ahead();
+    n_computed_ = std::min(n_computed_, length() - 1);
+  }
   // Computes everything not computed yet, in chunks. `wanted` of `rows`, ascending indices into uncomputed().
   // own_status: if not null, receives StepPart::status of the last pass.
   Status compute(std::span<const size_t> rows, const Readout& wanted, const StopSignals& stop, Status* own_status);
@@ -113,6 +126,10 @@ class Session {
   Status keep_rows(size_t n);
   void forget_rows();
   void changed() { revision_.fetch_add(1, std::memory_order_relaxed); }
+  void drop_ahead() {
+    ahead_.clear();
+    n_adopted_ = 0;
+  }
   void release_trace();
   Status write(FunctionRef<Status(std::span<const std::byte>)> sink) const;
   Status read(Saved& saved);
@@ -122,6 +139,9 @@ class Session {
   Precision precision_ = Precision::exact;
   std::vector<int32_t> tokens_;
   size_t n_computed_ = 0;
+  std::vector<int32_t> ahead_;  // the first n_adopted of them are among tokens_ by now
+  size_t n_adopted_ = 0;
+  uint64_t step_index_ = 0;
   std::atomic<uint64_t> revision_{1};
   std::unique_ptr<KvCache> cache_;
   Buffer logits_;  // [max(n_logits_, 1), vocab]

@@ -176,6 +176,7 @@ Status Session::read(Saved& saved) {
   if (length() != 0) {
     FM_ASSIGN(fresh, make_cache(capacity(), "a second KV cache, to restore into"));
   }
+  drop_ahead();
   KvCache& cache = fresh ? *fresh : *cache_;
 
   std::vector<int32_t> tokens(header.length);

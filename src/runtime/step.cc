@@ -14,23 +14,26 @@ struct Rows {
   std::vector<size_t> read_out;
   std::vector<size_t> first;  // [parts] first row of each
   uint64_t longest = 0;       // capacity of the longest session
+  bool have_drafts = false;
 
   explicit Rows(std::span<StepPart> parts) {
     for (const StepPart& part : parts) {
       const size_t begin = tokens.size();
       first.push_back(begin);
-      for (size_t i = 0; i < part.n; i++) {
+      for (size_t i = 0; i < part.n_rows(); i++) {
         positions.push_back(static_cast<uint32_t>(part.session->n_computed() + i));
         sessions.push_back(static_cast<uint32_t>(caches.size()));
       }
       const std::span<const int32_t> of_part = part.session->uncomputed().first(part.n);
       tokens.insert(tokens.end(), of_part.begin(), of_part.end());
+      tokens.insert(tokens.end(), part.drafts.begin(), part.drafts.end());
+      have_drafts = have_drafts || !part.drafts.empty();
       for (size_t row : part.rows) read_out.push_back(begin + row);
       caches.push_back(&part.session->cache());
       longest = std::max(longest, part.session->capacity());
     }
   }
-  RaggedBatch batch() const { return {tokens, positions, sessions, caches}; }
+  RaggedBatch batch() const { return {tokens, positions, sessions, caches, have_drafts}; }
 };
 
 // The traces of the participating sessions; rolled back unless committed.
@@ -103,6 +106,7 @@ Status run_step(LoadedModel& model, std::span<StepPart> parts, Readout readout, 
   FM_TRY(stop.check());
   FM_TRY(model.model().checkpoint->check_unchanged());
   const Rows rows(parts);
+  for (const StepPart& part : parts) part.session->begin_step(part.drafts.size());
   readout.rows = rows.read_out;
   if (readout.logits != nullptr && !readout.rows.empty()) FM_TRY(model.settle_head());
   FM_ASSIGN(auto scratch, model.borrow_scratch(rows.tokens.size(), rows.longest, stop));
@@ -114,14 +118,14 @@ Status run_step(LoadedModel& model, std::span<StepPart> parts, Readout readout, 
                           {go_on, recording.routes()});
   if (status.code() == FINERMOE_ERROR_NOT_FINITE) {
     for (size_t i = 0; i < parts.size(); i++) {
-      for (size_t row = rows.first[i]; row < rows.first[i] + parts[i].n; row++) {
+      for (size_t row = rows.first[i]; row < rows.first[i] + parts[i].n_rows(); row++) {
         if (parts[i].status.ok()) parts[i].status = (*scratch).row_error(row);
       }
     }
   }
   FM_TRY(std::move(status));
   recording.commit(rows.first);
-  for (const StepPart& part : parts) part.session->computed(part.n);
+  for (const StepPart& part : parts) part.session->computed(part.n, part.drafts);
   return {};
 }
 

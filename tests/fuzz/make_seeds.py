@@ -140,18 +140,18 @@ def requests():
         return sequence("B", value)
 
     def request(numbers=(0, 1, 0, 1, 1, 0, 0), biases=None, stops=(), stop_strings=(), limits=(4, 0), seen=None,
-                texts=(b"", b"", b""), finish=0, top=0):
+                texts=(b"", b"", b""), finish=0, top=0, drafts=0):
         biases, seen = biases or {}, seen or {}
         return b"".join((
             string(bytes(64)), string(bytes(64)), struct.pack("<7d", *numbers), struct.pack("<QQ", 3, 7),
             sequence("i", biases.keys()), sequence("f", biases.values()), struct.pack("<QQ", *limits),
             sequence("i", stops), struct.pack("<Q", len(stop_strings)), *map(string, stop_strings),
-            struct.pack("<BBQQ", 0, 1, top, 0x853c49e6748fea9b), sequence("i", seen.keys()),
+            struct.pack("<BBQQQQQ", 0, 1, top, drafts, 0, 0, 0x853c49e6748fea9b), sequence("i", seen.keys()),
             sequence("I", seen.values()), *map(string, texts), struct.pack("<iQQQ", finish, 3, 1, 2)))
 
     return {"greedy": request(),
             "sampled": request((0.8, 0.95, 0.05, 0.9, 1.2, 0.5, -0.5), {2: 1.5, 5: float("-inf")}, (3, 4), seen={1: 0, 2: 3}),
-            "finished": request(finish=3), "top": request(top=3, limits=(0, 2), stops=(1,))}
+            "finished": request(finish=3), "top": request(top=3, limits=(0, 2), stops=(1,)), "drafts": request(drafts=4)}
 
 
 def calls():

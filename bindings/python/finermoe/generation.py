@@ -65,6 +65,8 @@ class Options(TypedDict, total=False):
     """Alternatives reported with each token."""
     show_special: bool
     """Special tokens appear in the text."""
+    lookup: int
+    """Most tokens drafted for one pass, from what followed the same tokens before; 0: none. The same tokens, sooner."""
 
 
 _SETTERS = {
@@ -82,6 +84,7 @@ _SETTERS = {
     "ignore_eos": low.generation_options_set_ignore_eos,
     "top_logprobs": low.generation_options_set_top_logprobs,
     "show_special": low.generation_options_set_show_special,
+    "lookup": low.generation_options_set_lookup,
 }
 _LISTS: dict[str, Callable[[Any, Any], object]] = {
     "logit_bias": lambda handle, bias: [low.generation_options_add_logit_bias(handle, *pair) for pair in bias.items()],
@@ -200,6 +203,10 @@ class GenerationInfo:
     """Spent in passes over the prompt and appended tokens, those with others in a batch counted whole."""
     decode_seconds: float
     """The same for passes over generated tokens, and the time of choosing."""
+    n_drafted: int
+    """Tokens computed ahead (the option `lookup`)."""
+    n_accepted: int
+    """Those of them that were then chosen."""
 
 
 class Generation(Closing, Iterator[Event], AsyncIterator[Event]):

@@ -60,27 +60,49 @@ void dot_four_rows(const Matmul& m, size_t first_vector, size_t first_row, bool 
   }
 }
 
-// One vector that stays in the first-level cache. Row after row reads the weights in memory order, which suits the
-// hardware prefetcher best. Four chains of sums hide the latency of the additions.
+// One row times T vectors that stay in the first-level cache. Four chains of sums for each hide the latency of the
+// additions; a sum's order does not depend on T.
+template <DType D, size_t T>
+void dot_one_row(const Matmul& m, size_t first_vector, size_t row) {
+  const char* w = static_cast<const char*>(m.weight) + bytes_of<D>(row * m.columns);
+  const float* x[T];
+  for (size_t t = 0; t < T; t++) x[t] = static_cast<const float*>(m.x[first_vector + t]);
+  Vec sums[T][4];
+#pragma GCC unroll 2
+  for (size_t t = 0; t < T; t++) sums[t][0] = sums[t][1] = sums[t][2] = sums[t][3] = zero();
+  size_t k = 0;
+  for (; k + 4 * lanes <= m.columns; k += 4 * lanes) {
+#pragma GCC unroll 4
+    for (size_t i = 0; i < 4; i++) {
+      const Vec v = load_as<D>(w + bytes_of<D>(k + i * lanes));
+#pragma GCC unroll 2
+      for (size_t t = 0; t < T; t++) sums[t][i] = fma(load(x[t] + k + i * lanes), v, sums[t][i]);
+    }
+  }
+  for (; k + lanes <= m.columns; k += lanes) {
+    for (size_t t = 0; t < T; t++) {
+      sums[t][0] = fma(load(x[t] + k), load_as<D>(w + bytes_of<D>(k)), sums[t][0]);
+    }
+  }
+  const size_t rest = m.columns - k;
+  for (size_t t = 0; t < T; t++) {
+    if (rest != 0) {
+      const Vec v = load_first_as<DType::f32>(x[t] + k, rest);
+      sums[t][1] = fma(v, load_first_as<D>(w + bytes_of<D>(k), rest), sums[t][1]);
+    }
+    const float product = sum(add(add(sums[t][0], sums[t][1]), add(sums[t][2], sums[t][3])));
+    float* out = m.out[first_vector + t] + row;
+    *out = m.accumulate ? *out + product : product;
+  }
+}
+
+// Row after row reads the weights in memory order, which suits the hardware prefetcher best.
 template <DType D>
 void matmul_one(const Matmul& m) {
-  const auto* x = static_cast<const float*>(m.x[0]);
   for (size_t row = 0; row < m.rows; row++) {
-    const char* w = static_cast<const char*>(m.weight) + bytes_of<D>(row * m.columns);
-    Vec sums[4] = {zero(), zero(), zero(), zero()};
-    size_t k = 0;
-    for (; k + 4 * lanes <= m.columns; k += 4 * lanes) {
-#pragma GCC unroll 4
-      for (size_t i = 0; i < 4; i++) {
-        sums[i] = fma(load(x + k + i * lanes), load_as<D>(w + bytes_of<D>(k + i * lanes)), sums[i]);
-      }
-    }
-    for (; k + lanes <= m.columns; k += lanes) sums[0] = fma(load(x + k), load_as<D>(w + bytes_of<D>(k)), sums[0]);
-    if (const size_t rest = m.columns - k; rest != 0) {
-      sums[1] = fma(load_first_as<DType::f32>(x + k, rest), load_first_as<D>(w + bytes_of<D>(k), rest), sums[1]);
-    }
-    const float product = sum(add(add(sums[0], sums[1]), add(sums[2], sums[3])));
-    m.out[0][row] = m.accumulate ? m.out[0][row] + product : product;
+    size_t first = 0;
+    for (; first + 2 <= m.n; first += 2) dot_one_row<D, 2>(m, first, row);
+    if (first < m.n) dot_one_row<D, 1>(m, first, row);
   }
 }
 
@@ -134,9 +156,9 @@ void matmul_many(const Matmul& m) {
 
 template <DType D>
 void matmul_as(const Matmul& m) {
-  if (m.n == 1 && m.columns <= one_row_columns && !m.batch_invariant) {
+  if ((m.n == 1 || m.as_alone) && m.columns <= one_row_columns && !m.batch_invariant) {
     matmul_one<D>(m);
-  } else if (m.n <= dot_max_vectors || m.batch_invariant) {
+  } else if (m.n <= dot_max_vectors || m.as_alone || m.batch_invariant) {
     matmul_few<D>(m);
   } else {
     matmul_many<D>(m);

@@ -240,7 +240,7 @@ void matmul_many(const Matmul& m) {
 void matmul_bf16(const Matmul& m) {
   if (m.n == 1) {
     dot_rows_of_one(m);
-  } else if (m.n <= bf16_few_vectors) {
+  } else if (m.n <= bf16_few_vectors || m.as_alone) {
     matmul_few(m);
   } else {
     matmul_many(m);

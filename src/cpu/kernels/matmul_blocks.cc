@@ -291,7 +291,7 @@ void matmul_blocks(const Matmul& m) {
   if (m.quantized) return matmul_quantized(m);
   unsigned char table[16];
   make_table(table);
-  const bool packed = m.dtype == DType::q4, few = m.n <= exact_few_vectors;
+  const bool packed = m.dtype == DType::q4, few = m.n <= exact_few_vectors || m.as_alone;
   if (packed) return few ? multiply_few<true>(m, table) : multiply_many<true>(m, table);
   return few ? multiply_few<false>(m, table) : multiply_many<false>(m, table);
 }

@@ -235,7 +235,7 @@ void multiply_many(const Matmul& m) {
 }
 
 void matmul(const Matmul& m) {
-  if (m.n > tile_vectors && !m.quantized && !m.batch_invariant) return multiply_many(m);
+  if (m.n > tile_vectors && !m.quantized && !m.as_alone && !m.batch_invariant) return multiply_many(m);
   Places places(m.scratch);
   const BlockedRow blocked(places, m.columns);
   for (size_t row = 0; row < m.rows; row++) {

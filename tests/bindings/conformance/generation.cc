@@ -38,10 +38,8 @@ Json info(const Json& row) {
   text_to_the_end(generation.get());
   const auto i = get<finermoe_generation_info>(
       [&](auto* out, auto** e) { return finermoe_generation_get_info(generation.get(), out, e); });
-  return {{"n_prompt", i.n_prompt},
-          {"n_generated", i.n_generated},
-          {"n_kept", i.n_kept},
-          {"finish_reason", finish_name(i.finish_reason)}};
+  return {{"n_prompt", i.n_prompt},   {"n_generated", i.n_generated}, {"n_kept", i.n_kept},
+          {"n_drafted", i.n_drafted}, {"n_accepted", i.n_accepted},   {"finish_reason", finish_name(i.finish_reason)}};
 }
 
 Json options_info(const Json& row) {

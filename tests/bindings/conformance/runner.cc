@@ -185,6 +185,7 @@ const std::map<std::string, Setter> setters{
     {"ignore_eos", set_value<finermoe_generation_options_set_ignore_eos>},
     {"top_logprobs", set_value<finermoe_generation_options_set_top_logprobs>},
     {"show_special", set_value<finermoe_generation_options_set_show_special>},
+    {"lookup", set_value<finermoe_generation_options_set_lookup>},
     {"logit_bias", add_bias},
     {"banned_tokens", add_ids<finermoe_generation_options_add_banned_token>},
     {"stop_tokens", add_ids<finermoe_generation_options_add_stop_token>},

@@ -202,6 +202,7 @@ var makers = map[string]func(json.RawMessage) ([]finermoe.GenerateOption, error)
 	"ignore_eos":         maker(finermoe.IgnoreEOS),
 	"top_logprobs":       maker(finermoe.TopLogprobs),
 	"show_special":       maker(func(bool) finermoe.GenerateOption { return finermoe.ShowSpecial }),
+	"lookup":             maker(finermoe.Lookup),
 	"clear_stop_tokens":  maker(func(bool) finermoe.GenerateOption { return finermoe.ClearStopTokens() }),
 	"banned_tokens":      maker(func(ids []int32) finermoe.GenerateOption { return finermoe.BannedTokens(ids...) }),
 	"stop_tokens":        maker(func(ids []int32) finermoe.GenerateOption { return finermoe.StopTokens(ids...) }),

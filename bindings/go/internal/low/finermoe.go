@@ -157,8 +157,8 @@ typedef long long swig_type_122;
 typedef long long swig_type_123;
 typedef long long swig_type_124;
 typedef long long swig_type_125;
-typedef _gostring_ swig_type_126;
-typedef _gostring_ swig_type_127;
+typedef long long swig_type_126;
+typedef long long swig_type_127;
 typedef _gostring_ swig_type_128;
 typedef _gostring_ swig_type_129;
 typedef _gostring_ swig_type_130;
@@ -168,10 +168,12 @@ typedef _gostring_ swig_type_133;
 typedef _gostring_ swig_type_134;
 typedef _gostring_ swig_type_135;
 typedef _gostring_ swig_type_136;
-typedef long long swig_type_137;
-typedef long long swig_type_138;
+typedef _gostring_ swig_type_137;
+typedef _gostring_ swig_type_138;
 typedef long long swig_type_139;
-typedef _gostring_ swig_type_140;
+typedef long long swig_type_140;
+typedef long long swig_type_141;
+typedef _gostring_ swig_type_142;
 extern void _wrap_Swig_free_finermoe(uintptr_t arg1);
 extern uintptr_t _wrap_Swig_malloc_finermoe(swig_intgo arg1);
 extern swig_type_1 _wrap_Version_finermoe(void);
@@ -455,6 +457,7 @@ extern swig_voidp _wrap_GenerationOptionsAddStopString_finermoe(uintptr_t arg1, 
 extern swig_voidp _wrap_GenerationOptionsSetIgnoreEos_finermoe(uintptr_t arg1, int arg2);
 extern swig_voidp _wrap_GenerationOptionsSetTopLogprobs_finermoe(uintptr_t arg1, swig_intgo arg2);
 extern swig_voidp _wrap_GenerationOptionsSetShowSpecial_finermoe(uintptr_t arg1, int arg2);
+extern swig_voidp _wrap_GenerationOptionsSetLookup_finermoe(uintptr_t arg1, swig_intgo arg2);
 extern int _wrap_GenerationOptionsInfo_IgnoreEos_get_finermoe(uintptr_t arg1);
 extern swig_intgo _wrap_GenerationOptionsInfo_MaxTokens_get_finermoe(uintptr_t arg1);
 extern swig_intgo _wrap_GenerationOptionsInfo_MinTokens_get_finermoe(uintptr_t arg1);
@@ -508,10 +511,12 @@ extern swig_intgo _wrap_GenerationInfo_NKept_get_finermoe(uintptr_t arg1);
 extern swig_type_122 _wrap_GenerationInfo_Tag_get_finermoe(uintptr_t arg1);
 extern double _wrap_GenerationInfo_PrefillSeconds_get_finermoe(uintptr_t arg1);
 extern double _wrap_GenerationInfo_DecodeSeconds_get_finermoe(uintptr_t arg1);
+extern swig_type_123 _wrap_GenerationInfo_NDrafted_get_finermoe(uintptr_t arg1);
+extern swig_type_124 _wrap_GenerationInfo_NAccepted_get_finermoe(uintptr_t arg1);
 extern uintptr_t _wrap_new_GenerationInfo_finermoe(void);
 extern void _wrap_delete_GenerationInfo_finermoe(uintptr_t arg1);
 extern swig_voidp _wrap_GenerationGetInfo_finermoe(uintptr_t arg1, uintptr_t arg2);
-extern swig_voidp _wrap_GenerationSetTag_finermoe(uintptr_t arg1, swig_type_123 arg2);
+extern swig_voidp _wrap_GenerationSetTag_finermoe(uintptr_t arg1, swig_type_125 arg2);
 extern swig_voidp _wrap_GenerationGetError_finermoe(uintptr_t arg1);
 extern swig_voidp _wrap_BatchCreate_finermoe(uintptr_t arg1, swig_voidp arg2);
 extern void _wrap_BatchClose_finermoe(uintptr_t arg1);
@@ -522,12 +527,12 @@ extern swig_voidp _wrap_BatchStep_finermoe(uintptr_t arg1, uintptr_t arg2, swig_
 extern swig_voidp _wrap_BatchNext_finermoe(uintptr_t arg1, uintptr_t arg2, swig_voidp arg3, uintptr_t arg4);
 extern swig_voidp _wrap_WriterOptionsCreate_finermoe(swig_voidp arg1);
 extern void _wrap_WriterOptionsFree_finermoe(uintptr_t arg1);
-extern swig_voidp _wrap_WriterOptionsSetSeed_finermoe(uintptr_t arg1, swig_type_124 arg2);
-extern swig_voidp _wrap_WriterOptionsSetShardSize_finermoe(uintptr_t arg1, swig_type_125 arg2);
+extern swig_voidp _wrap_WriterOptionsSetSeed_finermoe(uintptr_t arg1, swig_type_126 arg2);
+extern swig_voidp _wrap_WriterOptionsSetShardSize_finermoe(uintptr_t arg1, swig_type_127 arg2);
 extern swig_voidp _wrap_WriterOptionsSetOverwrite_finermoe(uintptr_t arg1, int arg2);
 extern swig_voidp _wrap_WriterOptionsSetProgress_finermoe(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
 extern swig_voidp _wrap_WriterOptionsSetCancel_finermoe(uintptr_t arg1, uintptr_t arg2);
-extern swig_voidp _wrap_UpcycleOptionsCreate_finermoe(swig_type_126 arg1, swig_voidp arg2);
+extern swig_voidp _wrap_UpcycleOptionsCreate_finermoe(swig_type_128 arg1, swig_voidp arg2);
 extern void _wrap_UpcycleOptionsFree_finermoe(uintptr_t arg1);
 extern swig_voidp _wrap_UpcycleOptionsSetShape_finermoe(uintptr_t arg1, swig_intgo arg2, swig_intgo arg3, swig_intgo arg4, swig_intgo arg5, swig_intgo arg6);
 extern swig_voidp _wrap_UpcycleOptionsSetSharedExpert_finermoe(uintptr_t arg1, int arg2);
@@ -536,22 +541,22 @@ extern swig_voidp _wrap_UpcycleOptionsSetSeparateRouter_finermoe(uintptr_t arg1,
 extern swig_voidp _wrap_UpcycleOptionsSetDownScale_finermoe(uintptr_t arg1, double arg2);
 extern swig_voidp _wrap_UpcycleOptionsSetDropRatio_finermoe(uintptr_t arg1, double arg2);
 extern swig_voidp _wrap_UpcycleOptionsSetRouterInit_finermoe(uintptr_t arg1, int arg2);
-extern swig_voidp _wrap_UpcycleRun_finermoe(swig_type_127 arg1, swig_type_128 arg2, uintptr_t arg3, uintptr_t arg4);
-extern swig_voidp _wrap_SynthesizeRun_finermoe(swig_type_129 arg1, swig_type_130 arg2, int arg3, uintptr_t arg4);
+extern swig_voidp _wrap_UpcycleRun_finermoe(swig_type_129 arg1, swig_type_130 arg2, uintptr_t arg3, uintptr_t arg4);
+extern swig_voidp _wrap_SynthesizeRun_finermoe(swig_type_131 arg1, swig_type_132 arg2, int arg3, uintptr_t arg4);
 extern swig_voidp _wrap_QuantizeOptionsCreate_finermoe(int arg1, swig_voidp arg2);
 extern void _wrap_QuantizeOptionsFree_finermoe(uintptr_t arg1);
-extern swig_voidp _wrap_QuantizeOptionsAddOverride_finermoe(uintptr_t arg1, swig_type_131 arg2, int arg3);
-extern swig_voidp _wrap_QuantizeRun_finermoe(swig_type_132 arg1, swig_type_133 arg2, uintptr_t arg3, uintptr_t arg4);
-extern swig_type_134 _wrap_VerificationFile_Name_get_finermoe(uintptr_t arg1);
-extern swig_type_135 _wrap_VerificationFile_Sha256_get_finermoe(uintptr_t arg1);
-extern swig_type_136 _wrap_VerificationFile_FirstBad_get_finermoe(uintptr_t arg1);
-extern swig_type_137 _wrap_VerificationFile_Size_get_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_QuantizeOptionsAddOverride_finermoe(uintptr_t arg1, swig_type_133 arg2, int arg3);
+extern swig_voidp _wrap_QuantizeRun_finermoe(swig_type_134 arg1, swig_type_135 arg2, uintptr_t arg3, uintptr_t arg4);
+extern swig_type_136 _wrap_VerificationFile_Name_get_finermoe(uintptr_t arg1);
+extern swig_type_137 _wrap_VerificationFile_Sha256_get_finermoe(uintptr_t arg1);
+extern swig_type_138 _wrap_VerificationFile_FirstBad_get_finermoe(uintptr_t arg1);
+extern swig_type_139 _wrap_VerificationFile_Size_get_finermoe(uintptr_t arg1);
 extern swig_intgo _wrap_VerificationFile_NTensors_get_finermoe(uintptr_t arg1);
-extern swig_type_138 _wrap_VerificationFile_NNan_get_finermoe(uintptr_t arg1);
-extern swig_type_139 _wrap_VerificationFile_NInfinite_get_finermoe(uintptr_t arg1);
+extern swig_type_140 _wrap_VerificationFile_NNan_get_finermoe(uintptr_t arg1);
+extern swig_type_141 _wrap_VerificationFile_NInfinite_get_finermoe(uintptr_t arg1);
 extern uintptr_t _wrap_new_VerificationFile_finermoe(void);
 extern void _wrap_delete_VerificationFile_finermoe(uintptr_t arg1);
-extern swig_voidp _wrap_VerificationRun_finermoe(swig_type_140 arg1, uintptr_t arg2, uintptr_t arg3, uintptr_t arg4, swig_voidp arg5);
+extern swig_voidp _wrap_VerificationRun_finermoe(swig_type_142 arg1, uintptr_t arg2, uintptr_t arg3, uintptr_t arg4, swig_voidp arg5);
 extern swig_intgo _wrap_VerificationCount_finermoe(uintptr_t arg1);
 extern swig_voidp _wrap_VerificationGetFile_finermoe(uintptr_t arg1, swig_intgo arg2, uintptr_t arg3);
 extern void _wrap_VerificationFree_finermoe(uintptr_t arg1);
@@ -3631,6 +3636,17 @@ func GenerationOptionsSetShowSpecial(arg1 GenerationOptions, arg2 int32) (_swig_
 	return swig_r_1
 }
 
+func GenerationOptionsSetLookup(arg1 GenerationOptions, arg2 int) (_swig_ret Error) {
+	var swig_r *byte
+	var _swig_i_0 uintptr
+	_swig_i_0 = uintptr(arg1)
+	_swig_i_1 := arg2
+	swig_r = (*byte)(C._wrap_GenerationOptionsSetLookup_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1)))
+	var swig_r_1 Error
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
+	return swig_r_1
+}
+
 type SwigcptrGenerationOptionsInfo uintptr
 
 func (p SwigcptrGenerationOptionsInfo) Swigcptr() uintptr {
@@ -4177,6 +4193,20 @@ func (arg1 SwigcptrGenerationInfo) GetDecodeSeconds() (_swig_ret float64) {
 	return swig_r
 }
 
+func (arg1 SwigcptrGenerationInfo) GetNDrafted() (_swig_ret uint64) {
+	var swig_r uint64
+	_swig_i_0 := arg1
+	swig_r = (uint64)(C._wrap_GenerationInfo_NDrafted_get_finermoe(C.uintptr_t(_swig_i_0)))
+	return swig_r
+}
+
+func (arg1 SwigcptrGenerationInfo) GetNAccepted() (_swig_ret uint64) {
+	var swig_r uint64
+	_swig_i_0 := arg1
+	swig_r = (uint64)(C._wrap_GenerationInfo_NAccepted_get_finermoe(C.uintptr_t(_swig_i_0)))
+	return swig_r
+}
+
 func NewGenerationInfo() (_swig_ret GenerationInfo) {
 	var swig_r GenerationInfo
 	swig_r = (GenerationInfo)(SwigcptrGenerationInfo(C._wrap_new_GenerationInfo_finermoe()))
@@ -4200,6 +4230,8 @@ type GenerationInfo interface {
 	GetTag() (_swig_ret uint64)
 	GetPrefillSeconds() (_swig_ret float64)
 	GetDecodeSeconds() (_swig_ret float64)
+	GetNDrafted() (_swig_ret uint64)
+	GetNAccepted() (_swig_ret uint64)
 }
 
 func GenerationGetInfo(arg1 Generation, arg2 GenerationInfo) (_swig_ret Error) {
@@ -4218,7 +4250,7 @@ func GenerationSetTag(arg1 Generation, arg2 uint64) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_GenerationSetTag_finermoe(C.uintptr_t(_swig_i_0), C.swig_type_123(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationSetTag_finermoe(C.uintptr_t(_swig_i_0), C.swig_type_125(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -4330,7 +4362,7 @@ func WriterOptionsSetSeed(arg1 WriterOptions, arg2 uint64) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_WriterOptionsSetSeed_finermoe(C.uintptr_t(_swig_i_0), C.swig_type_124(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_WriterOptionsSetSeed_finermoe(C.uintptr_t(_swig_i_0), C.swig_type_126(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -4341,7 +4373,7 @@ func WriterOptionsSetShardSize(arg1 WriterOptions, arg2 uint64) (_swig_ret Error
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_WriterOptionsSetShardSize_finermoe(C.uintptr_t(_swig_i_0), C.swig_type_125(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_WriterOptionsSetShardSize_finermoe(C.uintptr_t(_swig_i_0), C.swig_type_127(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -4387,7 +4419,7 @@ func UpcycleOptionsCreate(arg1 string, arg2 *UpcycleOptions) (_swig_ret Error) {
 	_swig_i_0 := arg1
 	var _swig_i_1 *uintptr
 	_swig_i_1 = (*uintptr)(arg2)
-	swig_r = (*byte)(C._wrap_UpcycleOptionsCreate_finermoe(*(*C.swig_type_126)(unsafe.Pointer(&_swig_i_0)), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_UpcycleOptionsCreate_finermoe(*(*C.swig_type_128)(unsafe.Pointer(&_swig_i_0)), C.swig_voidp(_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -4491,7 +4523,7 @@ func UpcycleRun(arg1 string, arg2 string, arg3 UpcycleOptions, arg4 WriterOption
 	_swig_i_2 = uintptr(arg3)
 	var _swig_i_3 uintptr
 	_swig_i_3 = uintptr(arg4)
-	swig_r = (*byte)(C._wrap_UpcycleRun_finermoe(*(*C.swig_type_127)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_128)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_UpcycleRun_finermoe(*(*C.swig_type_129)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_130)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -4510,7 +4542,7 @@ func SynthesizeRun(arg1 string, arg2 string, arg3 int32, arg4 WriterOptions) (_s
 	_swig_i_2 := arg3
 	var _swig_i_3 uintptr
 	_swig_i_3 = uintptr(arg4)
-	swig_r = (*byte)(C._wrap_SynthesizeRun_finermoe(*(*C.swig_type_129)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_130)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_SynthesizeRun_finermoe(*(*C.swig_type_131)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_132)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -4545,7 +4577,7 @@ func QuantizeOptionsAddOverride(arg1 QuantizeOptions, arg2 string, arg3 int32) (
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (*byte)(C._wrap_QuantizeOptionsAddOverride_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_131)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_QuantizeOptionsAddOverride_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_133)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -4562,7 +4594,7 @@ func QuantizeRun(arg1 string, arg2 string, arg3 QuantizeOptions, arg4 WriterOpti
 	_swig_i_2 = uintptr(arg3)
 	var _swig_i_3 uintptr
 	_swig_i_3 = uintptr(arg4)
-	swig_r = (*byte)(C._wrap_QuantizeRun_finermoe(*(*C.swig_type_132)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_133)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_QuantizeRun_finermoe(*(*C.swig_type_134)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_135)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -4673,7 +4705,7 @@ func VerificationRun(arg1 string, arg2 uintptr, arg3 uintptr, arg4 Cancel, arg5 
 	_swig_i_3 = uintptr(arg4)
 	var _swig_i_4 *uintptr
 	_swig_i_4 = (*uintptr)(arg5)
-	swig_r = (*byte)(C._wrap_VerificationRun_finermoe(*(*C.swig_type_140)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_VerificationRun_finermoe(*(*C.swig_type_142)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}

@@ -5058,6 +5058,26 @@ char *_wrap_GenerationOptionsSetShowSpecial_finermoe(finermoe_generation_options
 }
 
 
+char *_wrap_GenerationOptionsSetLookup_finermoe(finermoe_generation_options *_swig_go_0, intgo _swig_go_1) {
+  finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
+  size_t arg2 ;
+  finermoe_error **arg3 = (finermoe_error **) 0 ;
+  finermoe_status result;
+  char *_swig_go_result;
+  
+  
+  finermoe_error *fm_error = NULL;
+  arg3 = &fm_error;
+  
+  arg1 = (finermoe_generation_options *)_swig_go_0;
+  arg2 = (size_t)_swig_go_1; 
+  
+  result = (finermoe_status)finermoe_generation_options_set_lookup(arg1,arg2,arg3);
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
+  return _swig_go_result;
+}
+
+
 int _wrap_GenerationOptionsInfo_IgnoreEos_get_finermoe(struct finermoe_generation_options_info *_swig_go_0) {
   struct finermoe_generation_options_info *arg1 = (struct finermoe_generation_options_info *) 0 ;
   int32_t result;
@@ -5903,6 +5923,32 @@ double _wrap_GenerationInfo_DecodeSeconds_get_finermoe(struct finermoe_generatio
   arg1 = *(struct finermoe_generation_info **)&_swig_go_0; 
   
   result = (double) ((arg1)->decode_seconds);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+long long _wrap_GenerationInfo_NDrafted_get_finermoe(struct finermoe_generation_info *_swig_go_0) {
+  struct finermoe_generation_info *arg1 = (struct finermoe_generation_info *) 0 ;
+  uint64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct finermoe_generation_info **)&_swig_go_0; 
+  
+  result = (uint64_t) ((arg1)->n_drafted);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+long long _wrap_GenerationInfo_NAccepted_get_finermoe(struct finermoe_generation_info *_swig_go_0) {
+  struct finermoe_generation_info *arg1 = (struct finermoe_generation_info *) 0 ;
+  uint64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct finermoe_generation_info **)&_swig_go_0; 
+  
+  result = (uint64_t) ((arg1)->n_accepted);
   _swig_go_result = result; 
   return _swig_go_result;
 }

@@ -149,6 +149,7 @@ pub fn set_option(to: GenerationOptions, name: &str, value: &Value) -> Result<Ge
         "ignore_eos" => to.ignore_eos(field(&row, name)?),
         "top_logprobs" => to.top_logprobs(field(&row, name)?),
         "show_special" => to.show_special(field(&row, name)?),
+        "lookup" => to.lookup(field(&row, name)?),
         "banned_tokens" => ids(to, GenerationOptions::banned_token)?,
         "stop_tokens" => ids(to, GenerationOptions::stop_token)?,
         "logit_bias" => {

@@ -146,4 +146,7 @@ setters! {
     top_logprobs(n: usize) = Raw::set_top_logprobs;
     /// Special tokens appear in the text.
     show_special(show: bool) = |options: &mut Raw, show: bool| options.set_show_special(show.into());
+    /// Drafts up to so many tokens, at most 64, for one pass: what followed the text's last tokens where they stood
+    /// before. The tokens are those that the request has without, sooner where the text repeats itself; 0: none.
+    lookup(n: usize) = Raw::set_lookup;
 }

@@ -33,6 +33,7 @@ impl GenerationOptions {
         set_ignore_eos(i32) = finermoe_generation_options_set_ignore_eos;
         set_top_logprobs(usize) = finermoe_generation_options_set_top_logprobs;
         set_show_special(i32) = finermoe_generation_options_set_show_special;
+        set_lookup(usize) = finermoe_generation_options_set_lookup;
     }
 
     pub fn add_logit_bias(&mut self, id: i32, bias: f32) -> Result<()> {

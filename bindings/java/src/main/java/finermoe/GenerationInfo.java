@@ -14,6 +14,8 @@ package finermoe;
  * @param prefillSeconds spent in passes over the prompt and appended tokens, those with others in a batch
  *     counted whole
  * @param decodeSeconds the same for passes over generated tokens, and the time of choosing
+ * @param nDrafted tokens computed ahead ({@link GenerationOptions#lookup})
+ * @param nAccepted those of them that were then chosen
  */
 public record GenerationInfo(
     FinishReason finishReason,
@@ -24,7 +26,9 @@ public record GenerationInfo(
     long nKept,
     long tag,
     double prefillSeconds,
-    double decodeSeconds) {
+    double decodeSeconds,
+    long nDrafted,
+    long nAccepted) {
 
   static GenerationInfo of(NativeGenerationInfo info) {
     return new GenerationInfo(
@@ -36,6 +40,8 @@ public record GenerationInfo(
         info.getNKept(),
         info.getTag(),
         info.getPrefillSeconds(),
-        info.getDecodeSeconds());
+        info.getDecodeSeconds(),
+        info.getNDrafted(),
+        info.getNAccepted());
   }
 }

@@ -248,6 +248,18 @@ public final class GenerationOptions extends NativeObject {
   }
 
   /**
+   * Drafts tokens from what followed the text's last tokens where they stood before. The tokens are those that
+   * the request has without, sooner where the text repeats itself.
+   *
+   * @param n for one pass at most, up to 64; 0 by default: none
+   * @return these options
+   */
+  public GenerationOptions lookup(long n) {
+    Native.generationOptionsSetLookup(this, n);
+    return this;
+  }
+
+  /**
    * A second object with the same options.
    *
    * @return a copy

@@ -52,7 +52,8 @@ final class GenerationRows {
     final Generation generation = row.start(row.session());
     generation.text();
     final GenerationInfo info = generation.info();
-    return Map.of("n_prompt", info.nPrompt(), "n_generated", info.nGenerated(), "n_kept", info.nKept(), "finish_reason",
+    return Map.of("n_prompt", info.nPrompt(), "n_generated", info.nGenerated(), "n_kept", info.nKept(), "n_drafted",
+        info.nDrafted(), "n_accepted", info.nAccepted(), "finish_reason",
         Row.lower(info.finishReason()));
   }
 

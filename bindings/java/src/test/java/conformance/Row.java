@@ -200,6 +200,7 @@ final class Row implements AutoCloseable {
       case "ignore_eos" -> options.ignoreEos(value.getAsBoolean());
       case "top_logprobs" -> options.topLogprobs(value.getAsLong());
       case "show_special" -> options.showSpecial(value.getAsBoolean());
+      case "lookup" -> options.lookup(value.getAsLong());
       case "logit_bias" -> value.getAsJsonArray().forEach(pair -> options.logitBias(
           pair.getAsJsonArray().get(0).getAsInt(), pair.getAsJsonArray().get(1).getAsFloat()));
       case "banned_tokens" -> value.getAsJsonArray().forEach(id -> options.bannedToken(id.getAsInt()));
