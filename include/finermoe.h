@@ -433,9 +433,9 @@ typedef struct finermoe_plan {
   uint64_t memory_available;    /**< what this process could use right now, within the limits of its cgroups */
   uint64_t device_memory;       /**< of the device that is planned for: what was given, or all it has */
   uint64_t device_weights;      /**< copies on the device, for finermoe_model_options_set_device_weights */
-  uint64_t device_total;        /**< device_weights, and what the device has of kv_cache and scratch (with the host's part of
-                                     a step there); if it is more than device_memory, not even one layer fits */
-  uint64_t device_layers;       /**< layers on the device, from the last, with the head; the CPU computes the others */
+  uint64_t device_total;  /**< device_weights, and what the device has of kv_cache and scratch (with the host's part of
+                               a step there); if it is more than device_memory, not even one layer fits */
+  uint64_t device_layers; /**< layers on the device, from the last, with the head; the CPU computes the others */
   uint64_t device_moe_layers; /**< of these, MoE layers whose routed experts are there too, from the last: some only if
                                    all layers are on the device */
   uint64_t device_routed;     /**< of weights_routed, the experts of these MoE layers */
@@ -1124,8 +1124,8 @@ FINERMOE_API finermoe_status finermoe_generation_finish(finermoe_generation* gen
  * @return FINERMOE_ERROR_STATE after the finish */
 FINERMOE_API finermoe_status finermoe_generation_prepare(finermoe_generation* generation, finermoe_cancel* cancel,
                                                          finermoe_error** error);
-/** The logits that the next token will be chosen from, before any processing; FINERMOE_ERROR_STATE unless prepared. Where
- * a device has chosen the token in a batch's step, the last token is computed once more, with the errors of
+/** The logits that the next token will be chosen from, before any processing; FINERMOE_ERROR_STATE unless prepared.
+ * Where a device has chosen the token in a batch's step, the last token is computed once more, with the errors of
  * finermoe_generation_prepare; likewise in the next function.
  * @param logits  [vocab_size] out */
 FINERMOE_API finermoe_status finermoe_generation_get_logits(const finermoe_generation* generation, float* logits,
