@@ -436,8 +436,8 @@ typedef struct finermoe_plan {
   uint64_t device_total;  /**< device_weights, and what the device has of kv_cache and scratch (with the host's part of
                                a step there); if it is more than device_memory, not even one layer fits */
   uint64_t device_layers; /**< layers on the device, from the last, with the head; the CPU computes the others */
-  uint64_t device_moe_layers; /**< of these, MoE layers whose routed experts are there too, from the last: some only if
-                                   all layers are on the device */
+  uint64_t device_moe_layers; /**< of these, MoE layers whose routed experts are there too, from the last: not 0 only
+                                   if all layers are on the device */
   uint64_t device_routed;     /**< of weights_routed, the experts of these MoE layers */
   uint64_t device_bytes_per_token; /**< of bytes_per_token, what the device reads; the CPU reads the rest */
   uint64_t host_weights;           /**< of weights_total, what the CPU uses, mapped; all of it without such a device. An
