@@ -2,7 +2,7 @@
 // (default: 8, 1 for fast, 3), as JSON.
 //
 // No model is needed that edits pages: the text is given, and each token counts as the one that the sampler chose. It
-// is a page of lines of tokens, and then the page once more with an edit in every fourth line: tokens that are
+// is a page of lines of tokens, and then the page once more with an edit in every second line: tokens that are
 // replaced, left out or put in. And as the text that has nothing to draft from, tokens without repeats. Everything but
 // the sampler is what a request does: the lookup, its width, the passes and their logits.
 #include <algorithm>
