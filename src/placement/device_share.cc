@@ -59,8 +59,8 @@ DeviceShare DeviceShare::within(const Config& config, uint64_t limit, uint64_t b
     share.routed += part.routed;
     share.bytes_per_token += part.bytes_per_token;
   };
-  const auto fits = [&](size_t n_layers, uint64_t more) {
-    return saturating_sum(saturating_product(n_layers, bytes_per_layer), share.weights + more) <= limit;
+  const auto fits = [&](size_t n, uint64_t more) {
+    return saturating_sum(saturating_product(n, bytes_per_layer), share.weights + more) <= limit;
   };
   add(parts.head);
   for (size_t layer = config.n_layers; layer-- > 0;) {
