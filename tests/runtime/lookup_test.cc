@@ -112,19 +112,24 @@ class Lookup : public HeldTokens {
   inline static std::string folder_;
 };
 
+// All of them with the fastest instruction set, and with the others, which are slow, what their kernels differ in.
 TEST_F(Lookup, GivesTheTokensOfEachFormatPrecisionAndCache) {
+  if (!drafts()) GTEST_SKIP() << "there are no drafts on this device";
   for (const char* name : {"tiny-wordnet-dense", "tiny-wordnet-finermoe"}) {
     const std::string source = golden::trained(name);
     const std::string paths[] = {source, quantized(source, FINERMOE_DTYPE_Q8), quantized(source, FINERMOE_DTYPE_Q4)};
     for (const int32_t isa : instruction_sets()) {
+      const bool is_fastest = isa == instruction_sets().back();
+      if (!is_fastest && std::string_view(name) == "tiny-wordnet-dense") continue;
       const RuntimeHandle runtime = open_runtime(2, isa);
       for (const std::string& path : paths) {
         const ModelHandle of = open_model(path, runtime.get());
         uint64_t n_accepted = 0;
         for (const int32_t precision : {FINERMOE_PRECISION_EXACT, FINERMOE_PRECISION_FAST}) {
           for (const int32_t kv_dtype : {FINERMOE_DTYPE_F32, FINERMOE_DTYPE_Q8}) {
+            if (!is_fastest && kv_dtype != FINERMOE_DTYPE_F32) continue;
             for (const Ids& prompt : prompts()) {
-              if (isa == FINERMOE_ISA_PORTABLE && prompt.size() > 10) continue;  // slow
+              if (!is_fastest && prompt.size() > 10) continue;
               auto on = open_in(of.get(), precision, kv_dtype), plain_on = open_in(of.get(), precision, kv_dtype);
               auto with = generate(on.get(), options_with(of.get(), 8).get(), prompt);
               auto without = generate(plain_on.get(), options_with(of.get(), 0).get(), prompt);
@@ -136,7 +141,7 @@ TEST_F(Lookup, GivesTheTokensOfEachFormatPrecisionAndCache) {
             }
           }
         }
-        EXPECT_TRUE(!drafts() || n_accepted > 40u) << path;
+        EXPECT_GT(n_accepted, is_fastest ? 40u : 10u) << path;
       }
     }
   }
@@ -197,7 +202,7 @@ TEST_F(Lookup, SavesPassesWhereTheTextRepeatsItself) {
 }
 
 TEST_F(Lookup, NeverChoosesMoreThanAskedForAndFits) {
-  for (size_t n = 1; n < 60; n++) {
+  for (size_t n = 1; n < 60; n += n < 10 ? 1 : 7) {
     auto on = open_session(model.get(), 256);
     auto with = begin(on.get(), 64, [&](finermoe_generation_options* o) {
       EXPECT_DONE(finermoe_generation_options_set_max_tokens(o, n, e));
