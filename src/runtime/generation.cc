@@ -181,7 +181,7 @@ Status Generation::compute(const CancelFlag* cancel, bool may_choose) {
   if (adopt_ahead()) return {};
   const std::span<const int32_t> drafts = may_choose ? draft(most_drafts) : std::span<const int32_t>();
   if (!drafts.empty()) {
-    const Status status = compute_ahead(drafts, stop);
+    Status status = compute_ahead(drafts, stop);
     if (status.ok() || !stop.check().ok()) return status;
   }
   const size_t n = session_->uncomputed().size(), last = n - 1;
