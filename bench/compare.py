@@ -121,10 +121,10 @@ class Comparison:
         return json.loads(run(self.kernels, str(self.o.threads), "0", "wall", "limits"))
 
     def rates(self, shape, form, prompts=(512, 64, 16), sessions=1):
-        """tokens/s of each work, and `share …`: of the mapping's bandwidth in decoding, in prefill of the rate of the
-        dot instruction, in the products alone."""
+        """tokens/s of each work, and `share …`: of the mapping's bandwidth in decoding, in prefill of the
+        arithmetic limit of the format, in the products alone."""
         model, rates = self.ours(shape, form), {}
-        limit = self.limits()["bf16_gop_per_second" if form == "BF16" else "int8_gop_per_second"]
+        limit = self.limits()["bf16_gop_per_second" if form == "BF16" else "blocks_gop_per_second"]
         for n in prompts:
             found = self.bench(model, n, 32 if n == prompts[0] else 1)
             rates[f"prefill {n}"] = found["prefill"]["tokens_per_second"]
@@ -168,7 +168,7 @@ class Comparison:
                 for work, rate in peer.items():
                     share = ours.get("share " + work)
                     note = (f"{ours['times one']:.1f} times one" if share is None else f"{100 * share:.0f} % of the " +
-                            ("mapping's bandwidth" if work == "decode" else "dot rate"))
+                            ("mapping's bandwidth" if work == "decode" else "arithmetic limit"))
                     print(f"| {shape} | {form} | {work} | {ours[work]:.1f} | {rate:.1f} | {ours[work] / rate:.2f}× | "
                           f"{note} |", flush=True)
         self.forget("moe")
@@ -185,7 +185,7 @@ class Comparison:
                 rounds = [(self.rates(shape, form), self.rates(base, form)) for _ in range(self.o.rounds)]
                 ours, dense = medians([one for one, _ in rounds]), medians([one for _, one in rounds])
                 for work in "prefill 512", "prefill 64", "prefill 16", "decode":
-                    kind = "mapping's bandwidth" if work == "decode" else "dot rate"
+                    kind = "mapping's bandwidth" if work == "decode" else "arithmetic limit"
                     print(f"| {shape} | {form} | {work} | {ours[work]:.1f} | {dense[work]:.1f} | "
                           f"{ours[work] / dense[work]:.2f}× | {100 * ours['share ' + work]:.0f} % of the {kind} |",
                           flush=True)

@@ -1,13 +1,13 @@
 // Speed of the CPU backend's operations beside the machine's limits, measured in the same rounds: one JSON object a
 // line.
-//   bench-kernels [THREADS [ISA [CLOCK [PART]]]]
-//     ISA    0 the best, 1 portable, 2 AVX2, 3 AVX-512
-//     CLOCK  wall, or cpu: processor time per thread, for a machine that is busy with other work
-//     PART   only what has this in its name; limits: the machine's limits alone
-// An operation takes at least the time of reading its weights or cache, and at least that of its MACs at the rate of
-// the instruction that computes them: float32 multiply-add, BF16 dot or 8-bit dot. `share` is that of the slower limit,
-// the median over the rounds.
-#include <immintrin.h>
+//   bench-kernels [THREADS [ISA [CLOCK [PART [PREFETCH BF16_DOTS]]]]]
+//     ISA        0 the best, 1 portable, 2 AVX2, 3 AVX-512
+//     CLOCK      wall, or cpu: processor time per thread, for a machine that is busy with other work
+//     PART       only what has this in its name; limits: the machine's limits alone
+//     PREFETCH, BF16_DOTS  another choice than that for this processor (cpu/tuning.h): bytes ahead, and 0 or 1
+// An operation takes at least the time of reading its weights or cache in the fastest way, and at least that of its
+// MACs in the fastest way to multiply its format, scales of blocks included (bench/arithmetic.h). `share` is that of
+// the slower limit, the median over the rounds.
 #include <time.h>
 
 #include <algorithm>
@@ -16,12 +16,13 @@
 #include <cstring>
 #include <map>
 #include <numeric>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "arithmetic.h"
 #include "base/blocks.h"
-#include "base/cpu_features.h"
 #include "cpu/cpu_device.h"
 #include "cpu/cpu_kv_cache.h"
 #include "reading.h"
@@ -70,22 +71,6 @@ void fill_bf16(Buffer& buffer) {
   for (uint64_t i = 0; i < buffer.size() / 2; i++) values[i] = uint16_t(0x3c00 | (generator() & 0x80ff));
 }
 
-// Twelve independent chains of multiply-adds.
-#define FINERMOE_TWELVE(type, op)                                                                                      \
-  type x{}, v0{}, v1{}, v2{}, v3{}, v4{}, v5{}, v6{}, v7{}, v8{}, v9{}, v10{}, v11{};                                  \
-  for (long r = 0; r < repeats; r++) {                                                                                 \
-    __asm__ volatile(op " %12,%12,%0\n" op " %12,%12,%1\n" op " %12,%12,%2\n" op " %12,%12,%3\n" op " %12,%12,%4\n" op \
-                        " %12,%12,%5\n" op " %12,%12,%6\n" op " %12,%12,%7\n" op " %12,%12,%8\n" op " %12,%12,%9\n" op \
-                        " %12,%12,%10\n" op " %12,%12,%11\n"                                                           \
-                     : "+v"(v0), "+v"(v1), "+v"(v2), "+v"(v3), "+v"(v4), "+v"(v5), "+v"(v6), "+v"(v7), "+v"(v8),       \
-                       "+v"(v9), "+v"(v10), "+v"(v11)                                                                  \
-                     : "v"(x));                                                                                        \
-  }
-__attribute__((target("avx512f"))) void multiply_add_avx512(long repeats) { FINERMOE_TWELVE(__m512, "vfmadd231ps") }
-__attribute__((target("avx512bf16"))) void dot_bf16(long repeats) { FINERMOE_TWELVE(__m512, "vdpbf16ps") }
-__attribute__((target("avx512vnni"))) void dot_int8(long repeats) { FINERMOE_TWELVE(__m512, "vpdpbusd") }
-__attribute__((target("avx2,fma"))) void multiply_add_avx2(long repeats) { FINERMOE_TWELVE(__m256, "vfmadd231ps") }
-
 // The type of the weights, and the precision, which decides whether activations are quantized.
 struct Kind {
   const char* name;
@@ -108,7 +93,6 @@ struct Bench {
   std::string part;
   std::shared_ptr<ThreadPool> pool;
   std::shared_ptr<Backend> backend;
-  bool avx512 = detect_cpu_features().avx512;
   Buffer weights = allocate(uint64_t{1} << 30);  // far larger than any cache
   Buffer plain = allocate(uint64_t{1} << 30);
   std::vector<tool::ReadingWay> ways{tool::reading_ways().begin(), tool::reading_ways().end()};
@@ -141,17 +125,20 @@ struct Bench {
     return double(n_blocks * block * sizeof(uint64_t)) / times.begin()->first / 1e9;
   }
 
-  // Gop/s of the instruction that multiplies these weights; a MAC is two operations.
+  // Gop/s of the fastest way to multiply; a MAC is two operations. 0 where there is no probe.
+  double arithmetic_rate(bench::Arithmetic kind) {
+    constexpr long repeats = 500'000;
+    double best = 0;
+    for (const bench::ArithmeticWay& way : bench::arithmetic_ways(kind)) {
+      const double time = seconds([&] { pool->run(pool->n_threads(), [&](size_t, size_t) { way.run(repeats); }); });
+      best = std::max(best, double(repeats) * 2 * way.macs * pool->n_threads() / time / 1e9);
+    }
+    return best;
+  }
   double arithmetic_rate(const Kind& kind) {
-    constexpr long repeats = 2'000'000;
-    const bool dots = avx512 && kind.precision == Precision::fast;
-    const auto loop = !avx512                     ? multiply_add_avx2
-                      : !dots                     ? multiply_add_avx512
-                      : kind.dtype == DType::bf16 ? dot_bf16
-                                                  : dot_int8;
-    const double macs = !dots ? (avx512 ? 16 : 8) : kind.dtype == DType::bf16 ? 32 : 64;
-    const double time = seconds([&] { pool->run(pool->n_threads(), [&](size_t, size_t) { loop(repeats); }); });
-    return double(repeats) * 12 * 2 * macs * pool->n_threads() / time / 1e9;
+    return arithmetic_rate(kind.precision == Precision::exact ? bench::Arithmetic::float32
+                           : is_blocked(kind.dtype)           ? bench::Arithmetic::blocks
+                                                              : bench::Arithmetic::bf16);
   }
 
   // Runs limits and operation in turn. `bytes` and `operations` are what one run of it reads and computes: it can take
@@ -178,15 +165,15 @@ struct Bench {
 
   // What the machine can do at most with these threads.
   void limits() {
-    std::vector<double> rates[4];
+    std::vector<double> read, rates[4];
     for (int round = 0; round < n_rounds; round++) {
-      rates[0].push_back(read_rate());
-      for (int i = 1; i < 4; i++) rates[i].push_back(arithmetic_rate(kinds[i - 1]));
+      read.push_back(read_rate());
+      for (int i = 0; i < 4; i++) rates[i].push_back(arithmetic_rate(bench::Arithmetic(i)));
     }
     std::printf(
         "{\"read_gb_per_second\":%.1f,\"float32_gop_per_second\":%.1f,\"bf16_gop_per_second\":%.1f,"
-        "\"int8_gop_per_second\":%.1f}\n",
-        median(rates[0]), median(rates[1]), median(rates[2]), median(rates[3]));
+        "\"int8_gop_per_second\":%.1f,\"blocks_gop_per_second\":%.1f}\n",
+        median(read), median(rates[0]), median(rates[1]), median(rates[2]), median(rates[3]));
   }
 
   // A step within a pass.
@@ -287,12 +274,12 @@ struct Bench {
   }
 };
 
-int run(uint32_t n_threads, int32_t isa, bool wall, const char* part) {
+int run(uint32_t n_threads, int32_t isa, bool wall, const char* part, std::optional<Tuning> tuning) {
   Bench bench;
   bench.clock = {wall, n_threads};
   bench.part = part;
   bench.pool = std::make_shared<ThreadPool>(n_threads);
-  auto backend = cpu_device()->open({isa, bench.pool});
+  auto backend = cpu_device(tuning)->open({isa, bench.pool});
   if (!backend.ok()) {
     std::fprintf(stderr, "%s\n", backend.status().message().c_str());
     return 1;
@@ -324,6 +311,8 @@ int run(uint32_t n_threads, int32_t isa, bool wall, const char* part) {
 
 int main(int argc, char** argv) {
   const uint32_t n_threads = argc > 1 ? uint32_t(std::atoi(argv[1])) : finermoe::available_processors();
+  std::optional<finermoe::Tuning> tuning;
+  if (argc > 6) tuning = {.bf16_dots = std::atoi(argv[6]) != 0, .prefetch = std::strtoull(argv[5], nullptr, 10)};
   return finermoe::run(n_threads, argc > 2 ? std::atoi(argv[2]) : FINERMOE_ISA_AUTO,
-                       argc <= 3 || std::strcmp(argv[3], "cpu") != 0, argc > 4 ? argv[4] : "");
+                       argc <= 3 || std::strcmp(argv[3], "cpu") != 0, argc > 4 ? argv[4] : "", tuning);
 }

@@ -736,7 +736,8 @@ FINERMOE_API finermoe_status finermoe_session_options_set_kv_dtype(finermoe_sess
 enum {
   FINERMOE_PRECISION_EXACT = 0, /**< float32 activations */
   FINERMOE_PRECISION_FAST = 1   /**< activations quantized to suit the weights: to BF16, or to 8-bit blocks (for Q8
-                                     and Q4); the router stays float32. docs/performance.md has the effect */
+                                     and Q4), where that is faster on this processor; the router stays float32.
+                                     docs/performance.md has the effect */
 };
 /** @param precision  FINERMOE_PRECISION_…; EXACT is the default */
 FINERMOE_API finermoe_status finermoe_session_options_set_precision(finermoe_session_options* options,
@@ -808,10 +809,12 @@ typedef struct finermoe_session_info {
   size_t context_length; /**< the most it can hold */
   size_t n_logits;       /**< rows of logits kept by the last append */
   uint64_t kv_bytes;
-  int32_t precision; /**< FINERMOE_PRECISION_… */
-  int32_t reserved;
-  size_t n_computed; /**< of `length`; the rest are computed by the next call that computes anything */
-  size_t n_hidden;   /**< rows of hidden states kept by the last append */
+  int32_t precision;         /**< FINERMOE_PRECISION_… */
+  uint32_t quantized_dtypes; /**< weights whose products use quantized activations, where a pass has rows enough: bits
+                                  1 << FINERMOE_DTYPE_…. The others are multiplied as with EXACT, because that is as
+                                  fast here */
+  size_t n_computed;         /**< of `length`; the rest are computed by the next call that computes anything */
+  size_t n_hidden;           /**< rows of hidden states kept by the last append */
 } finermoe_session_info;
 
 FINERMOE_API finermoe_status finermoe_session_get_info(const finermoe_session* session, finermoe_session_info* info,

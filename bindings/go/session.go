@@ -165,14 +165,15 @@ func (s *Session) Score(ctx context.Context, ids []int32) (Scores, error) {
 
 // SessionInfo is a session's present state.
 type SessionInfo struct {
-	KVDType       DType
-	Precision     Precision
-	Length        int // tokens held
-	ContextLength int // most it can hold
-	NLogits       int // rows of logits kept by the last append
-	NHidden       int // rows of hidden states kept by the last append
-	NComputed     int // of Length: the others wait for the next call that computes
-	KVBytes       uint64
+	KVDType         DType
+	Precision       Precision
+	QuantizedDTypes uint32 // of weights whose products use quantized activations: bits 1 << DType; else Fast is as Exact
+	Length          int    // tokens held
+	ContextLength   int    // most it can hold
+	NLogits         int    // rows of logits kept by the last append
+	NHidden         int    // rows of hidden states kept by the last append
+	NComputed       int    // of Length: the others wait for the next call that computes
+	KVBytes         uint64
 }
 
 // Info is the session's present state.
@@ -183,14 +184,15 @@ func (s *Session) Info() (SessionInfo, error) {
 		return SessionInfo{}, err
 	}
 	return SessionInfo{
-		KVDType:       DType(info.GetKvDtype()),
-		Precision:     Precision(info.GetPrecision()),
-		Length:        info.GetLength(),
-		ContextLength: info.GetContextLength(),
-		NLogits:       info.GetNLogits(),
-		NHidden:       info.GetNHidden(),
-		NComputed:     info.GetNComputed(),
-		KVBytes:       info.GetKvBytes(),
+		KVDType:         DType(info.GetKvDtype()),
+		Precision:       Precision(info.GetPrecision()),
+		QuantizedDTypes: info.GetQuantizedDtypes(),
+		Length:          info.GetLength(),
+		ContextLength:   info.GetContextLength(),
+		NLogits:         info.GetNLogits(),
+		NHidden:         info.GetNHidden(),
+		NComputed:       info.GetNComputed(),
+		KVBytes:         info.GetKvBytes(),
 	}, nil
 }
 

@@ -182,6 +182,7 @@ int32_t finermoe_session_get_info(const finermoe_session* session, finermoe_sess
     out.n_logits = s.n_logits();
     out.kv_bytes = s.cache().bytes();
     out.precision = static_cast<int32_t>(s.options().precision);
+    out.quantized_dtypes = s.options().precision == Precision::fast ? s.model()->quantized_dtypes() : 0;
     out.n_computed = s.n_computed();
     out.n_hidden = s.n_hidden();
     return put_struct(out, info);

@@ -241,6 +241,9 @@ class Backend {
   // Makes tensors of a checkpoint ready for use: in place, or as copies (phase "upload", in bytes).
   virtual Result<BoundWeights> bind(std::span<const Tensor* const> tensors, std::shared_ptr<MemoryAccount> account,
                                     const Progress& progress) const = 0;
+  // The types of weights whose products quantize their activations at Precision::fast, in a pass of enough rows: bits
+  // 1 << DType. With other types the precisions are the same to the bit.
+  virtual uint32_t quantized_dtypes() const = 0;
   // Whether a pass can be RaggedBatch::as_alone.
   virtual bool computes_as_alone() const { return false; }
 };

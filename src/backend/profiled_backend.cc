@@ -162,6 +162,7 @@ class ProfiledBackend final : public Backend {
                             const Progress& progress) const override {
     return backend_->bind(tensors, std::move(account), progress);
   }
+  uint32_t quantized_dtypes() const override { return backend_->quantized_dtypes(); }
   bool computes_as_alone() const override { return backend_->computes_as_alone(); }
 
  private:

@@ -25,6 +25,23 @@ CpuFeatures detect_cpu_features() {
   return features;
 }
 
+ProcessorModel processor_model() {
+  ProcessorModel processor;
+#if defined(__x86_64__)
+  unsigned eax, registers[3] = {}, signature = 0;  // the vendor's letters are in this order
+  if (__get_cpuid(0, &eax, &registers[0], &registers[2], &registers[1]) != 0) {
+    processor.vendor.assign(reinterpret_cast<const char*>(registers), sizeof registers);
+  }
+  if (__get_cpuid(1, &signature, &registers[0], &registers[1], &registers[2]) != 0) {
+    const unsigned family = signature >> 8 & 15, extended_family = signature >> 20 & 255;
+    const unsigned model = signature >> 4 & 15, extended_model = signature >> 16 & 15;
+    processor.family = family == 15 ? family + extended_family : family;
+    processor.model = family == 6 || family == 15 ? extended_model << 4 | model : model;
+  }
+#endif
+  return processor;
+}
+
 std::string processor_name() {
 #if defined(__x86_64__)
   unsigned registers[4];

@@ -12,6 +12,13 @@ struct CpuFeatures {
 };
 
 CpuFeatures detect_cpu_features();
+
+// As CPUID names it: "GenuineIntel", "AuthenticAMD", …; empty and 0 for another kind of processor.
+struct ProcessorModel {
+  std::string vendor;
+  unsigned family = 0, model = 0;
+};
+ProcessorModel processor_model();
 // "Intel(R) Xeon(R) Processor"; the family if the processor reports no name.
 std::string processor_name();
 

@@ -153,6 +153,7 @@ void CpuStep::attend(const AttentionBlock& block, size_t split, size_t kv_head, 
                         .end = std::min(end, begin + (split + 1) * positions_per_split),
                         .scale = 1.0f / std::sqrt(static_cast<float>(d)),
                         .quantized = precision_ == Precision::fast,
+                        .bf16_dots = tuning_.bf16_dots,
                         .max = whole ? nullptr : memory_.split_max + partial + first,
                         .sum = whole ? nullptr : memory_.split_sum + partial + first,
                         .scratch = memory_.attention(worker)});

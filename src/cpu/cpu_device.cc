@@ -33,6 +33,7 @@ class HostMemory final : public DeviceMemory {
 
 class CpuDevice final : public Device {
  public:
+  explicit CpuDevice(const Tuning& tuning) : tuning_(tuning) {}
   const char* name() const override { return "cpu"; }
   bool copies_weights() const override { return false; }
   DeviceInfo info() const override {
@@ -48,17 +49,22 @@ class CpuDevice final : public Device {
   }
   Result<std::shared_ptr<Backend>> open(const DeviceOptions& options) const override {
     FM_ASSIGN(const int32_t isa, resolve_isa(options.isa));
-    return std::shared_ptr<Backend>(std::make_shared<CpuBackend>(kernels_of(isa), options.pool));
+    return std::shared_ptr<Backend>(std::make_shared<CpuBackend>(kernels_of(isa), tuning_, options.pool));
   }
   uint64_t step_bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_threads) const override {
     return StepMemory::bytes(config, n_rows, n_positions, n_threads);
   }
   uint64_t kv_cache_bytes(const KvShape& shape) const override { return CpuKvCache::bytes(shape); }
+
+ private:
+  const Tuning tuning_;
 };
 
 }  // namespace
 
-std::shared_ptr<const Device> cpu_device() { return std::make_shared<CpuDevice>(); }
+std::shared_ptr<const Device> cpu_device(std::optional<Tuning> tuning) {
+  return std::make_shared<CpuDevice>(tuning ? *tuning : tuning_of(processor_model()));
+}
 
 const Kernels& kernels_of(int32_t isa) { return named_kernels_of(isa).kernels; }
 const char* kernels_name(int32_t isa) { return named_kernels_of(isa).name; }
@@ -80,9 +86,17 @@ Result<int32_t> resolve_isa(int32_t isa) {
                 names[isa], names[best]);
 }
 
+uint32_t CpuBackend::quantized_dtypes() const {
+  uint32_t bits = 0;
+  for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::q8, DType::q4}) {
+    if (quantizes(kernels_, tuning_, dtype)) bits |= 1u << static_cast<uint32_t>(dtype);
+  }
+  return bits;
+}
+
 Result<std::unique_ptr<Step>> CpuBackend::make_step(const Config& config, size_t n_rows, uint64_t n_positions,
                                                     std::shared_ptr<MemoryAccount> account) const {
-  FM_ASSIGN(auto step, CpuStep::make(kernels_, pool_, config, n_rows, n_positions, std::move(account)));
+  FM_ASSIGN(auto step, CpuStep::make(kernels_, tuning_, pool_, config, n_rows, n_positions, std::move(account)));
   return std::unique_ptr<Step>(std::move(step));
 }
 

@@ -1,12 +1,16 @@
 // The CPU as a device.
 #pragma once
 
+#include <optional>
+
 #include "backend/device.h"
 #include "cpu/kernels.h"
+#include "cpu/tuning.h"
 
 namespace finermoe {
 
-std::shared_ptr<const Device> cpu_device();
+// With a tuning of the caller's in place of the processor's.
+std::shared_ptr<const Device> cpu_device(std::optional<Tuning> tuning = {});
 
 // FINERMOE_ISA_AUTO resolved for this machine, or FINERMOE_ERROR_UNSUPPORTED for a set that it lacks.
 Result<int32_t> resolve_isa(int32_t isa);
@@ -17,7 +21,8 @@ const char* kernels_name(int32_t isa);
 // Weights are used in place.
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(const Kernels& kernels, std::shared_ptr<ThreadPool> pool) : kernels_(kernels), pool_(std::move(pool)) {}
+  CpuBackend(const Kernels& kernels, const Tuning& tuning, std::shared_ptr<ThreadPool> pool)
+      : kernels_(kernels), tuning_(tuning), pool_(std::move(pool)) {}
 
   Result<std::unique_ptr<Step>> make_step(const Config& config, size_t n_rows, uint64_t n_positions,
                                           std::shared_ptr<MemoryAccount> account) const override;
@@ -27,10 +32,12 @@ class CpuBackend final : public Backend {
                                                  std::string_view what) const override;
   Result<BoundWeights> bind(std::span<const Tensor* const> tensors, std::shared_ptr<MemoryAccount> account,
                             const Progress& progress) const override;
+  uint32_t quantized_dtypes() const override;
   bool computes_as_alone() const override { return true; }
 
  private:
   const Kernels& kernels_;
+  const Tuning tuning_;
   const std::shared_ptr<ThreadPool> pool_;
 };
 

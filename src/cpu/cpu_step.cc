@@ -13,10 +13,11 @@ constexpr size_t rows_per_light_task = 32;  // rows of an elementwise operation
 
 }  // namespace
 
-CpuStep::CpuStep(const Kernels& kernels, std::shared_ptr<ThreadPool> pool, const Config& config, size_t n_rows,
-                 uint64_t n_positions, StepMemory memory)
+CpuStep::CpuStep(const Kernels& kernels, const Tuning& tuning, std::shared_ptr<ThreadPool> pool, const Config& config,
+                 size_t n_rows, uint64_t n_positions, StepMemory memory)
     : Step(n_rows, n_positions),
       kernels_(kernels),
+      tuning_(tuning),
       pool_(std::move(pool)),
       rope_(config.rope),
       router_(config.router),
@@ -28,12 +29,12 @@ CpuStep::CpuStep(const Kernels& kernels, std::shared_ptr<ThreadPool> pool, const
   rope_.frequencies(head_size_, {memory_.rope_frequencies, config.head_size / 2});
 }
 
-Result<std::unique_ptr<CpuStep>> CpuStep::make(const Kernels& kernels, std::shared_ptr<ThreadPool> pool,
-                                               const Config& config, size_t n_rows, uint64_t n_positions,
-                                               std::shared_ptr<MemoryAccount> account) {
+Result<std::unique_ptr<CpuStep>> CpuStep::make(const Kernels& kernels, const Tuning& tuning,
+                                               std::shared_ptr<ThreadPool> pool, const Config& config, size_t n_rows,
+                                               uint64_t n_positions, std::shared_ptr<MemoryAccount> account) {
   FM_ASSIGN(auto memory, StepMemory::make(config, n_rows, n_positions, pool->n_threads(), std::move(account)));
   return std::unique_ptr<CpuStep>(
-      new CpuStep(kernels, std::move(pool), config, n_rows, n_positions, std::move(memory)));
+      new CpuStep(kernels, tuning, std::move(pool), config, n_rows, n_positions, std::move(memory)));
 }
 
 Status CpuStep::begin(const RaggedBatch& batch, Precision precision) {
@@ -76,10 +77,9 @@ size_t CpuStep::rows_per_task(const WeightView& weight, size_t n, size_t copies)
 
 CpuStep::Inputs CpuStep::inputs_of(const float* x, size_t n, uint64_t columns, std::initializer_list<DType> weights) {
   Inputs inputs{x, columns, {}};
-  if (precision_ == Precision::exact) return inputs;
   const size_t row_bytes = quantized_row_bytes(columns);
   for (DType dtype : weights) {
-    if (!kernels_.quantizes(dtype) || is_quantized(inputs, dtype)) continue;
+    if (!quantizes(dtype) || is_quantized(inputs, dtype)) continue;
     std::byte* rows = memory_.inputs[is_blocked(dtype)];
     pool_->run(ceil_div(n, rows_per_light_task), [&](size_t task, size_t) {
       for (size_t i = task * rows_per_light_task; i < std::min(n, (task + 1) * rows_per_light_task); i++) {
@@ -109,7 +109,8 @@ void CpuStep::multiply_rows(const void* const* x, bool quantized, float* const* 
                    .accumulate = accumulate,
                    .scratch = memory_.matmul(worker),
                    .batch_invariant = order == Order::batch_invariant,
-                   .as_alone = as_alone_});
+                   .as_alone = as_alone_,
+                   .prefetch = tuning_.prefetch});
 }
 
 void CpuStep::multiply(const Inputs& inputs, const WeightView& weight, size_t n, bool accumulate, float* out,

@@ -10,14 +10,15 @@
 #include "cpu/cpu_kv_cache.h"
 #include "cpu/kernels.h"
 #include "cpu/step_memory.h"
+#include "cpu/tuning.h"
 
 namespace finermoe {
 
 class CpuStep final : public Step {
  public:
-  static Result<std::unique_ptr<CpuStep>> make(const Kernels& kernels, std::shared_ptr<ThreadPool> pool,
-                                               const Config& config, size_t n_rows, uint64_t n_positions,
-                                               std::shared_ptr<MemoryAccount> account);
+  static Result<std::unique_ptr<CpuStep>> make(const Kernels& kernels, const Tuning& tuning,
+                                               std::shared_ptr<ThreadPool> pool, const Config& config, size_t n_rows,
+                                               uint64_t n_positions, std::shared_ptr<MemoryAccount> account);
 
   Status begin(const RaggedBatch& batch, Precision precision) override;
   void embed(const WeightView& table, DevicePtr<float> out) override;
@@ -47,8 +48,8 @@ class CpuStep final : public Step {
   void end() noexcept override { pool_step_.reset(); }
 
  private:
-  CpuStep(const Kernels& kernels, std::shared_ptr<ThreadPool> pool, const Config& config, size_t n_rows,
-          uint64_t n_positions, StepMemory memory);
+  CpuStep(const Kernels& kernels, const Tuning& tuning, std::shared_ptr<ThreadPool> pool, const Config& config,
+          size_t n_rows, uint64_t n_positions, StepMemory memory);
 
   // Activations: rows of floats, and the same rows quantized for each kind of weights that uses them.
   struct Inputs {
@@ -59,7 +60,7 @@ class CpuStep final : public Step {
   // Rows x [n, columns], quantized for weights of these types if the precision is fast.
   Inputs inputs_of(const float* x, size_t n, uint64_t columns, std::initializer_list<DType> weights);
   bool is_quantized(const Inputs& inputs, DType weights) const {
-    return kernels_.quantizes(weights) && inputs.quantized[is_blocked(weights)] != nullptr;
+    return quantizes(weights) && inputs.quantized[is_blocked(weights)] != nullptr;
   }
   const void* input_row(const Inputs& inputs, DType weights, size_t row) const;
 
@@ -89,7 +90,10 @@ class CpuStep final : public Step {
   GroupedFfn grouped(std::span<const FfnWeights> experts, std::span<const ExpertGroup> groups,
                      uint64_t experts_per_component) const;
   Inputs inputs_of(const float* x, size_t n, const GroupedFfn& ffn);
-  bool quantizes(DType weights) const { return precision_ == Precision::fast && kernels_.quantizes(weights); }
+  // Whether activations are quantized for weights of this type.
+  bool quantizes(DType weights) const {
+    return precision_ == Precision::fast && finermoe::quantizes(kernels_, tuning_, weights);
+  }
   void activate(const Inputs& inputs, const GroupedFfn& ffn);
   void project(const GroupedFfn& ffn, size_t n, bool accumulate, float* out);
 
@@ -100,6 +104,7 @@ class CpuStep final : public Step {
   void merge_splits(const AttentionBlock& block, const AttentionShape& shape, size_t kv_head, float* out) const;
 
   const Kernels& kernels_;
+  const Tuning tuning_;
   const std::shared_ptr<ThreadPool> pool_;
   const Rope rope_;
   const RouterShape router_;

@@ -43,6 +43,7 @@ struct Matmul {
   void* scratch;                 // Kernels::matmul_scratch(n, columns) bytes, aligned to 64
   bool batch_invariant = false;  // the same order of summation for any n, at some cost in speed
   bool as_alone = false;         // the order of n = 1 for each vector; also at some cost
+  size_t prefetch = 0;           // Tuning::prefetch
 };
 
 // Attention of n query vectors, all of heads that share one key-value head, over the positions [begin, end). A query
@@ -58,7 +59,8 @@ struct AttentionTask {
   DType dtype;
   size_t begin, end;  // begin is a multiple of attention_key_block
   float scale;        // of the scores
-  bool quantized;     // queries and probabilities may be quantized where that is faster
+  bool quantized;     // queries and probabilities may be quantized where that is faster,
+  bool bf16_dots;     // to BF16 too (Tuning::bf16_dots)
   // [n] each, or null. Where given, they receive the running max of the scores and the running sum of the
   // probabilities, and `out` is not divided by that sum: it is one of several splits to be merged.
   float *max = nullptr, *sum = nullptr;

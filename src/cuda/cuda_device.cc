@@ -38,6 +38,10 @@ class CudaBackend final : public Backend {
   }
   Result<BoundWeights> bind(std::span<const Tensor* const> tensors, std::shared_ptr<MemoryAccount> account,
                             const Progress& progress) const override;
+  uint32_t quantized_dtypes() const override {
+    const auto bit = [](DType dtype) { return 1u << static_cast<uint32_t>(dtype); };
+    return context_->has_tensor_cores() ? bit(DType::f16) | bit(DType::bf16) | bit(DType::q8) | bit(DType::q4) : 0;
+  }
 
  private:
   const std::shared_ptr<const Context> context_;

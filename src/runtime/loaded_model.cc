@@ -83,6 +83,12 @@ bool LoadedModel::computes_as_alone() const {
   return std::all_of(devices.begin(), devices.end(), [](const auto& d) { return d.backend->computes_as_alone(); });
 }
 
+uint32_t LoadedModel::quantized_dtypes() const {
+  uint32_t bits = 0;
+  for (const auto& device : model_.placement.devices) bits |= device.backend->quantized_dtypes();
+  return bits;
+}
+
 Status LoadedModel::settle_head() {
   if (head_settled_.load(std::memory_order_acquire)) return {};
   const std::lock_guard lock(head_mutex_);

@@ -39,6 +39,7 @@ class LoadedModel {
   Status settle_head();
   // Whether all of its devices can compute rows that have the bits of each alone.
   bool computes_as_alone() const;
+  uint32_t quantized_dtypes() const;  // of all its devices (Backend::quantized_dtypes)
   const std::shared_ptr<Runtime>& runtime() const { return runtime_; }
   std::atomic<bool> closed{false};
   StopSignals stop_signals() const {

@@ -307,6 +307,8 @@ class DeferredBackend final : public Backend {
     return bound;
   }
 
+  uint32_t quantized_dtypes() const override { return backend_->quantized_dtypes(); }
+
  private:
   const std::shared_ptr<Backend> backend_;
 };

@@ -39,6 +39,26 @@ TEST_P(FastOperations, MatricesOfEveryType) {
   }
 }
 
+// Types that a device does not name are multiplied as at `exact`, to the bit; those that it names are not.
+TEST_P(FastOperations, ADeviceKnowsWhichProductsItRounds) {
+  auto backend = device();
+  const uint64_t rows = 70, columns = 280, n = 200;
+  for (const DType dtype : types) {
+    SCOPED_TRACE(name_of(dtype));
+    const RandomMatrix weight(dtype, rows, columns, 1);
+    const std::vector<float> x = random_floats(n * columns, 2);
+    auto product = [&](Precision precision) {
+      Operations on(*backend, config_of(columns, 8, {}, 0), n);
+      on.begin(precision);
+      const DevicePtr<float> out = on.put(std::vector<float>(n * rows));
+      on->linear(on.put(x), on.bind(weight), n, false, out);
+      return on.get(out, n * rows);
+    };
+    const bool rounds = (backend->quantized_dtypes() >> static_cast<uint32_t>(dtype) & 1) != 0;
+    EXPECT_EQ(rounds, product(Precision::exact) != product(Precision::fast));
+  }
+}
+
 double silu(double x) { return x / (1 + std::exp(-x)); }
 
 // Four experts of one component, of which each token has one. Two have none; then one has all.

@@ -63,7 +63,12 @@ struct DeviceCase {
 inline void PrintTo(const DeviceCase& device, std::ostream* out) { *out << device.name; }
 
 inline std::shared_ptr<Backend> open_cpu(const KernelSet& set, uint32_t n_threads) {
-  return std::make_shared<CpuBackend>(set.kernels, std::make_shared<ThreadPool>(n_threads));
+  return std::make_shared<CpuBackend>(set.kernels, Tuning{}, std::make_shared<ThreadPool>(n_threads));
+}
+// All choices but the default ones.
+inline std::shared_ptr<Backend> open_tuned_cpu(const KernelSet& set, uint32_t n_threads) {
+  constexpr Tuning other = {.bf16_dots = false, .prefetch = 6144};
+  return std::make_shared<CpuBackend>(set.kernels, other, std::make_shared<ThreadPool>(n_threads));
 }
 
 // The emulated GPU's fibers: one sanitizer does not know them, another makes them take minutes.
@@ -87,10 +92,16 @@ inline std::shared_ptr<Backend> open_named(const KernelSet&, uint32_t n_threads)
   return *opened;
 }
 
-// Every instruction set of the processor, a device whose memory is not the host's, a GPU, emulated, and the named one.
+// Every instruction set of the processor, with each tuning, a device whose memory is not the host's, a GPU, emulated,
+// and the named one.
 inline std::vector<DeviceCase> device_cases() {
   std::vector<DeviceCase> cases;
-  for (const KernelSet& set : kernel_sets()) cases.push_back({set.name, set.exists, open_cpu, set, cpu_device});
+  const auto cpu = [] { return cpu_device(); };
+  for (const KernelSet& set : kernel_sets()) {
+    cases.push_back({set.name, set.exists, open_cpu, set, cpu});
+    if (&set.kernels == &portable::kernels) continue;  // has no choices
+    cases.push_back({std::string(set.name) + "_tuned", set.exists, open_tuned_cpu, set, cpu});
+  }
   const auto open_deferred = [](const KernelSet& set, uint32_t n_threads) {
     return deferred(open_cpu(set, n_threads));
   };

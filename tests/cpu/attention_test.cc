@@ -79,6 +79,7 @@ struct Queries {
                        .end = end,
                        .scale = float(1 / std::sqrt(double(d))),
                        .quantized = quantized,
+                       .bf16_dots = true,
                        .max = whole ? nullptr : split.max.data(),
                        .sum = whole ? nullptr : split.sum.data(),
                        .scratch = scratch.data()});

@@ -1,4 +1,7 @@
 // The CPU as a device: its instruction sets.
+#include <fstream>
+#include <map>
+
 #include "support.h"
 
 namespace finermoe {
@@ -18,6 +21,31 @@ TEST(KernelsOfTest, TheProcessorChoosesAmongTheTablesOfAnInstructionSet) {
   const Kernels& expected = detect_cpu_features().avx_vnni ? avx2_vnni::kernels : avx2::kernels;
   EXPECT_EQ(&expected, &kernels_of(FINERMOE_ISA_AVX2));
   EXPECT_EQ(&avx512::kernels, &kernels_of(FINERMOE_ISA_AVX512));
+}
+#endif
+
+TEST(TuningTest, FollowsFromVendorAndFamily) {
+  EXPECT_TRUE(tuning_of({"AuthenticAMD", 25, 17}).bf16_dots);
+  EXPECT_EQ(0u, tuning_of({"AuthenticAMD", 25, 17}).prefetch);
+  EXPECT_FALSE(tuning_of({"GenuineIntel", 6, 207}).bf16_dots);
+  EXPECT_LT(0u, tuning_of({"GenuineIntel", 6, 207}).prefetch);
+  EXPECT_EQ(0u, tuning_of({}).prefetch);  // what was never measured is left to the hardware
+}
+
+#if defined(__x86_64__)
+// As the system reports it.
+TEST(TuningTest, TheProcessorIsRecognized) {
+  std::ifstream cpuinfo("/proc/cpuinfo");
+  std::map<std::string, std::string> fields;  // of the first processor
+  for (std::string line; std::getline(cpuinfo, line) && !line.empty();) {
+    const size_t colon = line.find(": "), end = line.find_last_not_of(" \t", line.find(':') - 1);
+    if (colon != line.npos) fields[line.substr(0, end + 1)] = line.substr(colon + 2);
+  }
+  if (fields.count("vendor_id") == 0) GTEST_SKIP() << "no /proc/cpuinfo";
+  const ProcessorModel processor = processor_model();
+  EXPECT_EQ(fields["vendor_id"], processor.vendor);
+  EXPECT_EQ(fields["cpu family"], std::to_string(processor.family));
+  EXPECT_EQ(fields["model"], std::to_string(processor.model));
 }
 #endif
 

@@ -61,7 +61,7 @@ def names_in(kind: str, bits: int) -> tuple[Any, ...]:
 # Fields of the header's structs that hold an enumerator, and those that hold a set of bits 1 << enumerator.
 _ENUMERATORS = {"isa": "ISA", "dtype": "DTYPE", "kv_dtype": "DTYPE", "precision": "PRECISION", "kind": "DEVICE",
                 "finish_reason": "FINISH"}
-_BITS = {"isas": "ISA", "weight_dtypes": "DTYPE", "kv_dtypes": "DTYPE"}
+_BITS = {"isas": "ISA", "weight_dtypes": "DTYPE", "kv_dtypes": "DTYPE", "quantized_dtypes": "DTYPE"}
 
 _Info = TypeVar("_Info")
 

@@ -76,6 +76,8 @@ class SessionInfo:
     """Rows of logits kept by the last append."""
     kv_bytes: int
     precision: Precision
+    quantized_dtypes: tuple[Dtype, ...]
+    """Types of weights whose products use quantized activations; with the others, "fast" is as "exact" here."""
     n_computed: int
     """Of `length`: the others wait for the next call that computes."""
     n_hidden: int

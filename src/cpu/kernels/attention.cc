@@ -21,7 +21,7 @@ void attention(const AttentionTask& t) {
   const bool few = t.n <= query_group;
   if (few && t.dtype == DType::q8) return attention_codes(t);
 #if defined(__AVX512BF16__)
-  if (t.quantized && (!few || t.dtype == DType::bf16)) return attention_pairs(t);
+  if (t.quantized && t.bf16_dots && (!few || t.dtype == DType::bf16)) return attention_pairs(t);
 #endif
   switch (t.dtype) {
     case DType::f32:

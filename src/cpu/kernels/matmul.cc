@@ -72,6 +72,9 @@ void dot_one_row(const Matmul& m, size_t first_vector, size_t row) {
   for (size_t t = 0; t < T; t++) sums[t][0] = sums[t][1] = sums[t][2] = sums[t][3] = zero();
   size_t k = 0;
   for (; k + 4 * lanes <= m.columns; k += 4 * lanes) {
+    for (size_t i = 0; m.prefetch != 0 && first_vector == 0 && i < bytes_of<D>(4 * lanes); i += 64) {
+      _mm_prefetch(w + bytes_of<D>(k) + m.prefetch + i, _MM_HINT_T0);
+    }
 #pragma GCC unroll 4
     for (size_t i = 0; i < 4; i++) {
       const Vec v = load_as<D>(w + bytes_of<D>(k + i * lanes));

@@ -83,7 +83,10 @@ void dot_rows_of_one(const Matmul& m) {
   for (size_t row = 0; row < m.rows; row++, w += m.columns * sizeof(uint16_t)) {
     Vec sums = zero();
     size_t k = 0;
-    for (; k + step <= m.columns; k += step) sums = _mm512_dpbf16_ps(sums, load_pairs(x, k), load_pairs(w, k));
+    for (; k + step <= m.columns; k += step) {
+      if (m.prefetch != 0) _mm_prefetch(w + k * sizeof(uint16_t) + m.prefetch, _MM_HINT_T0);
+      sums = _mm512_dpbf16_ps(sums, load_pairs(x, k), load_pairs(w, k));
+    }
     if (k < m.columns) sums = _mm512_dpbf16_ps(sums, load_pairs(x, k), load_first_pairs(w, k, m.columns - k));
     const float product = _mm_cvtss_f32(sums_of_four(sums, sums, sums, sums));
     m.out[0][row] = m.accumulate ? m.out[0][row] + product : product;

@@ -141,8 +141,9 @@ void dot_panels(size_t n, const Matmul& m, const Panels& panels, Prefetch next, 
     return dot_all<2, Packed>(n, m, panels, next, first, row, table);
   }
   // Several passes over a panel prefetch the next one; a single pass prefetches what it will soon read.
-  const size_t distance = n > few_vectors ? panels.panel_scales : prefetch_distance;
-  const size_t bytes = n > hardware_prefetch_vectors ? next.bytes / 2 : 0;
+  const bool read_once = n <= few_vectors, read_only = n <= hardware_prefetch_vectors;
+  const size_t distance = !read_once ? panels.panel_scales : read_only ? m.prefetch : prefetch_distance;
+  const size_t bytes = distance != 0 ? next.bytes / 2 : 0;
   for (size_t panel = 0; panel < 2; panel++) {
     Panels one = panels;
     one.codes += panel * panels.panel_codes;

@@ -370,6 +370,8 @@ infos! {
         kv_bytes: u64,
         /// How its products are computed.
         precision: Precision,
+        /// Types of weights whose products use quantized activations; with the others `Fast` is as `Exact` here.
+        quantized_dtypes: Vec<DType>,
         /// Of `length`: the others wait for the next call that computes.
         n_computed: usize,
         /// Rows of hidden states kept by the last append.

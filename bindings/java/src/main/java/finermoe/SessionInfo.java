@@ -9,6 +9,8 @@ package finermoe;
  * @param nLogits rows of logits kept by the last append
  * @param kvBytes bytes of the cache
  * @param precision how products with weights are computed
+ * @param quantizedDtypes types of weights whose products use quantized activations: bits 1 &lt;&lt; number of {@link DType};
+ *     with the others FAST is as EXACT here
  * @param nComputed of length: the others wait for the next call that computes
  * @param nHidden rows of hidden states kept by the last append
  */
@@ -19,6 +21,7 @@ public record SessionInfo(
     long nLogits,
     long kvBytes,
     Precision precision,
+    int quantizedDtypes,
     long nComputed,
     long nHidden) {
 
@@ -30,6 +33,7 @@ public record SessionInfo(
         info.getNLogits(),
         info.getKvBytes(),
         Precision.of(info.getPrecision()),
+        info.getQuantizedDtypes(),
         info.getNComputed(),
         info.getNHidden());
   }

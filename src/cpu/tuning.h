@@ -1,0 +1,28 @@
+// Which of several ways to compute the same is the fastest on a processor. docs/performance.md has the measurement
+// behind each choice.
+#pragma once
+
+#include <cstddef>
+
+#include "base/cpu_features.h"
+#include "cpu/kernels.h"
+
+namespace finermoe {
+
+struct Tuning {
+  // Whether a dot product of BF16 pairs is faster than two float32 multiply-adds. Where it is not, activations that
+  // meet BF16 weights stay in float32 at any precision, and so do queries and probabilities.
+  bool bf16_dots = true;
+  // How many bytes ahead of its loads a product of one or two vectors prefetches the weights; 0: not at all, because
+  // the hardware prefetcher alone is faster.
+  size_t prefetch = 0;
+};
+
+// Whether products with weights of this type are faster with quantized activations.
+inline bool quantizes(const Kernels& kernels, const Tuning& tuning, DType weights) {
+  return kernels.quantizes(weights) && (weights != DType::bf16 || tuning.bf16_dots);
+}
+
+Tuning tuning_of(const ProcessorModel& processor);
+
+}  // namespace finermoe
