@@ -1028,12 +1028,12 @@ FINERMOE_API finermoe_status finermoe_generation_options_set_lookup(finermoe_gen
                                                                     size_t n_draft, finermoe_error** error);
 /** Drafts tokens with another model of the same vocabulary, as finermoe_generation_options_set_lookup does with the
  * text; for an upcycled model, the dense one that it came from. The tokens are again those that the request has
- * without. With both, this model drafts where the text has nothing that is likely enough.
+ * without, and as many are drafted as pay, down to none. With both, each pass takes the drafts that promise more.
  * @param model    on any runtime; the options and their requests keep it open; NULL (default): none.
- *                 finermoe_generation_create returns FINERMOE_ERROR_INVALID_ARGUMENT if its vocabulary or tokenizer is
- *                 not that of the session's model.
- * @param n_draft  for one pass at most, 0 (none) to 64; the request has a session of its own on `model`, of as long a
- *                 context, and as many more rows of logits */
+ *                 finermoe_generation_create returns FINERMOE_ERROR_INVALID_ARGUMENT if its vocabulary is not that of
+ *                 the session's model. What fails in it later never fails a request, which goes on without drafts.
+ * @param n_draft  for one pass at most, 0 (none) to 64; the request keeps as many more rows of logits, and its session
+ *                 another one on `model`, of as long a context */
 FINERMOE_API finermoe_status finermoe_generation_options_set_draft(finermoe_generation_options* options,
                                                                    finermoe_model* model, size_t n_draft,
                                                                    finermoe_error** error);
@@ -1202,7 +1202,7 @@ typedef struct finermoe_generation_info {
   double prefill_seconds; /**< time of passes over the prompt and appended tokens; passes shared in a batch count in
                                full */
   double decode_seconds;  /**< the same for passes over generated tokens, plus the time of sampling */
-  uint64_t n_drafted;     /**< tokens computed ahead (finermoe_generation_options_set_lookup) */
+  uint64_t n_drafted;     /**< tokens computed ahead (finermoe_generation_options_set_lookup, …_set_draft) */
   uint64_t n_accepted;    /**< those of them that were then chosen */
 } finermoe_generation_info;
 
