@@ -32,7 +32,7 @@ void Drafter::draft(std::span<Task> tasks, const StopSignals& stop) {
       task.drafts = drafter.lookup_->draft(request.session->tokens(), request.session->revision(), request.limit);
     }
     if (!drafter.model_) continue;
-    const size_t n = drafter.model_->n_wanted(request.limit, drafter.pace_);
+    const size_t n = drafter.model_->n_wanted(request, drafter.pace_);
     if (n == 0 || drafter.prefers_lookup(task.drafts.size(), n)) continue;
     by_model.push_back({&*drafter.model_, &request, n, &drafter.pace_});
   }

@@ -255,6 +255,7 @@ void Generation::draft(std::span<Generation* const> generations, size_t limit, c
                                  .sampler = &*generation->sampler_,
                                  .ends = ends,
                                  .n_before_end = n_before_end,
+                                 .n_generated = generation->n_generated_,
                                  .limit = most}});
   }
   if (tasks.empty()) return;

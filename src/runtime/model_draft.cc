@@ -12,6 +12,7 @@ namespace {
 constexpr size_t trial = 4;                                // drafts, from which their time and hit rate are known
 constexpr size_t plain_every = 64;                         // passes: one without drafts, so that its time is known
 constexpr size_t shortest_rest = 16, longest_rest = 1024;  // tokens
+constexpr size_t read_for_one_decoded = 16;                // tokens
 constexpr size_t few_rows = 2;                             // a pass over so many takes about as long as over one
 
 }  // namespace
@@ -48,12 +49,13 @@ ModelDraft::ModelDraft(std::shared_ptr<LoadedModel> model, size_t n_draft, Sampl
 }
 
 // Every 64th pass has no drafts. Drafts that do not pay are tried again after a rest, which gets longer each time.
-size_t ModelDraft::n_wanted(size_t limit, const DraftPace& pace) {
+size_t ModelDraft::n_wanted(const DraftRequest& request, const DraftPace& pace) {
   guess_.clear();
-  limit = std::min(limit, n_draft_);
+  const size_t limit = std::min(request.limit, n_draft_);
   if (limit == 0 || n_to_rest_ > 0) return 0;
   if (whatever_it_costs_) return limit;
   if (!pace.knows_plain() || ++n_passes_ % plain_every == 0) return 0;
+  if (is_on_trial_ && !is_worth_reading(request)) return 0;
   if (is_on_trial_ || !pace.is_known()) return std::min(limit, trial);
   const size_t n = pace.best(hit_rate(), limit);
   if (n == 0) {
@@ -62,6 +64,15 @@ size_t ModelDraft::n_wanted(size_t limit, const DraftPace& pace) {
     last_rest_ = 0;
   }
   return n;
+}
+
+// A text is read for its first draft once decoding has taken as long as reading it may: a short answer to a long prompt
+// never pays for it.
+bool ModelDraft::is_worth_reading(const DraftRequest& request) const {
+  const auto& follower = request.session->follower();
+  const std::vector<int32_t>& text = request.session->tokens();
+  const size_t n_read = follower && follower->model() == model_ ? follower->common_prefix(text) : 0;
+  return text.size() - n_read <= read_for_one_decoded * request.n_generated;
 }
 
 void ModelDraft::rest() {

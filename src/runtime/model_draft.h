@@ -18,6 +18,7 @@ struct DraftRequest {
   const Sampler* sampler;         // that will choose the tokens
   std::span<const int32_t> ends;  // tokens with which the text ends
   size_t n_before_end = 0;        // so many tokens are chosen before one of these can be
+  size_t n_generated = 0;         // tokens so far
   size_t limit = 0;               // of tokens
 };
 
@@ -31,7 +32,7 @@ class ModelDraft {
              bool whatever_it_costs);
 
   // How many tokens to draft for the next pass: as many as pay.
-  size_t n_wanted(size_t limit, const DraftPace& pace);
+  size_t n_wanted(const DraftRequest& request, const DraftPace& pace);
 
   struct Task {
     ModelDraft* by;
@@ -52,6 +53,7 @@ class ModelDraft {
  private:
   static void draft_together(std::span<Task> tasks, const StopSignals& stop);
   static void pass(std::span<Task* const> tasks, const StopSignals& stop);
+  bool is_worth_reading(const DraftRequest& request) const;
   Status follow(Task& task);
   Status make_room_for_logits(size_t n_rows);
   void choose_next(Task& task, std::span<const float> logits);

@@ -19,7 +19,7 @@ void set_draft(finermoe_generation_options* options, finermoe_model* by, size_t 
 class ModelDraft : public Drafts {
  protected:
   void set_drafts(finermoe_generation_options* to, size_t n_draft) override {
-    set_draft(to, draft_model.get(), n_draft);
+    if (n_draft > 0) set_draft(to, draft_model.get(), n_draft);
   }
   Generated without(const Ids& prompt, const OptionSetter& setup = {}) {
     auto on = open_session(model.get(), 600);
@@ -106,6 +106,26 @@ TEST_F(ModelDraft, DraftsAsManyAsPay) {
   auto generation = generate(on.get(), made.get(), repeating_);
   expect_equal(run_out(generation.get()), without(repeating_), "at the pace of this machine");
   EXPECT_EQ(info_of(generation.get()).n_drafted > 0, can_draft());
+}
+
+TEST_F(ModelDraft, DoesNotReadALongPromptForAShortAnswer) {
+  const RuntimeHandle apart = open_runtime(1);
+  const ModelHandle by = open_model(golden::trained(dense), apart.get());
+  const auto memory = [&] {
+    finermoe_runtime_info info{};
+    info.struct_size = sizeof info;
+    EXPECT_DONE(finermoe_runtime_get_info(apart.get(), &info, e));
+    return info.memory_used;
+  };
+  const uint64_t before = memory();
+  auto on = open_session(model.get(), 600);
+  auto made = options_with(model.get(), 0);
+  EXPECT_DONE(finermoe_generation_options_set_draft(made.get(), by.get(), 8, e));
+  auto generation = generate(on.get(), made.get(), prompts()[3]);  // 290 tokens
+  for (size_t i = 0; i < 18; i++) next_event(generation.get());
+  EXPECT_EQ(memory(), before);
+  run_out(generation.get());
+  EXPECT_EQ(memory() > before, can_draft());
 }
 
 TEST_F(ModelDraft, ReadsALongPromptAChunkAtATime) {
