@@ -270,6 +270,14 @@ FINERMOE_API finermoe_status finermoe_runtime_options_set_threads(finermoe_runti
 /** @param isa  FINERMOE_ISA_…; FINERMOE_ERROR_UNSUPPORTED for one that the machine does not support */
 FINERMOE_API finermoe_status finermoe_runtime_options_set_isa(finermoe_runtime_options* options, int32_t isa,
                                                               finermoe_error** error);
+/** Opens a BLAS library when the runtime is created, for this runtime alone, and lets it compute the products that it
+ * computes faster than the kernels of this processor (docs/blas.md). It runs one thread for each call, in calls one
+ * after the other if concurrent ones prove wrong when it is opened. An instruction set that was set does without.
+ * @param path  of the library; NULL: OpenBLAS as the system finds it. finermoe_runtime_create returns
+ *              FINERMOE_ERROR_FILE_NOT_FOUND if there is none, and FINERMOE_ERROR_UNSUPPORTED for a library that
+ *              computes wrong, or that the process has loaded already. */
+FINERMOE_API finermoe_status finermoe_runtime_options_set_blas(finermoe_runtime_options* options, const char* path,
+                                                               finermoe_error** error);
 /** @param bytes  the most that models, sessions and their scratch may allocate together; 0 (default): no limit. Mapped
  *                file pages, which the system can evict, do not count. */
 FINERMOE_API finermoe_status finermoe_runtime_options_set_memory_limit(finermoe_runtime_options* options,
@@ -1021,6 +1029,17 @@ FINERMOE_API finermoe_status finermoe_generation_options_set_show_special(finerm
  *                 logits, and an index of 8 to 12 bytes for each token of the session's context */
 FINERMOE_API finermoe_status finermoe_generation_options_set_lookup(finermoe_generation_options* options,
                                                                     size_t n_draft, finermoe_error** error);
+/** Drafts tokens with another model of the same vocabulary, as finermoe_generation_options_set_lookup does with the
+ * text; for an upcycled model, the dense one that it came from. The tokens are again those that the request has
+ * without, and as many are drafted as pay, down to none. With both, each pass takes the drafts that promise more.
+ * @param model    on any runtime; the options and their requests keep it open; NULL (default): none.
+ *                 finermoe_generation_create returns FINERMOE_ERROR_INVALID_ARGUMENT if its vocabulary is not that of
+ *                 the session's model. What fails in it later never fails a request, which goes on without drafts.
+ * @param n_draft  for one pass at most, 0 (none) to 64; the request keeps as many more rows of logits, and its session
+ *                 another one on `model`, of as long a context */
+FINERMOE_API finermoe_status finermoe_generation_options_set_draft(finermoe_generation_options* options,
+                                                                   finermoe_model* model, size_t n_draft,
+                                                                   finermoe_error** error);
 
 typedef struct finermoe_generation_options_info {
   uint32_t struct_size;
@@ -1186,7 +1205,7 @@ typedef struct finermoe_generation_info {
   double prefill_seconds; /**< time of passes over the prompt and appended tokens; passes shared in a batch count in
                                full */
   double decode_seconds;  /**< the same for passes over generated tokens, plus the time of sampling */
-  uint64_t n_drafted;     /**< tokens computed ahead (finermoe_generation_options_set_lookup) */
+  uint64_t n_drafted;     /**< tokens computed ahead (finermoe_generation_options_set_lookup, …_set_draft) */
   uint64_t n_accepted;    /**< those of them that were then chosen */
 } finermoe_generation_info;
 

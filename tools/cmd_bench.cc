@@ -30,7 +30,8 @@ constexpr uint64_t kLargestBuffer = 1u << 30;
 struct BenchFlags {
   std::string model;
   ComputeFlags compute;
-  size_t n_prompt = 512, n_decode = 64, n_runs = 3, n_sessions = 1, n_draft = 0;
+  size_t n_prompt = 512, n_decode = 64, n_runs = 3, n_sessions = 1, n_lookup = 0;
+  DraftFlags draft;
   bool json = false;
 };
 
@@ -41,8 +42,9 @@ void declare(CLI::App& app, BenchFlags& flags) {
   add_count(app, "--runs", flags.n_runs, {1, 1000000}, "runs that count, after one that does not (default 3)");
   add_count(app, "--sessions", flags.n_sessions, {1, 65536},
             "sessions that decode together, besides the one alone (default 1: none)");
-  add_count(app, "--lookup", flags.n_draft, kDrafts,
+  add_count(app, "--lookup", flags.n_lookup, kDrafts,
             "greedy text with up to N drafts a pass and without, in turns (default 0: none)");
+  add_draft(app, flags.draft, "", "the same with drafts by this model");
   app.add_flag("--profile", flags.compute.profile, "where the time goes: each operation's share and rates");
   app.add_flag("--json", flags.json, "a JSON object");
   flags.compute.precision = "fast";
@@ -143,12 +145,19 @@ struct GreedyRun {
   uint64_t n_drafted = 0, n_accepted = 0;
 };
 
+// What drafts for it: the text, a model, or neither.
+struct DraftSource {
+  size_t n_lookup = 0, n_draft = 0;
+  finermoe_model* model = nullptr;
+};
+
 GreedyRun measure_greedy(const Session& session, const std::vector<int32_t>& ids, const BenchFlags& flags,
-                         size_t n_draft, finermoe_cancel* cancel) {
+                         const DraftSource& source, finermoe_cancel* cancel) {
   GenerationOptions options;
   call(finermoe_generation_options_create, static_cast<const finermoe_model*>(nullptr), options.out());
   call(finermoe_generation_options_set_max_tokens, options.get(), flags.n_decode + 1);
-  call(finermoe_generation_options_set_lookup, options.get(), n_draft);
+  call(finermoe_generation_options_set_lookup, options.get(), source.n_lookup);
+  call(finermoe_generation_options_set_draft, options.get(), source.model, source.n_draft);
   call(finermoe_session_reset, session.get());
   Generation generation;
   call(finermoe_generation_create, session.get(), options.get(), ids.data(), flags.n_prompt, generation.out());
@@ -171,18 +180,19 @@ double median(std::vector<double> values) {
 }
 
 // Greedy text with drafts and without, in turns.
-struct LookupRuns {
+struct DraftRuns {
   Session session;
-  std::vector<double> seconds, seconds_without;
-  GreedyRun last;
+  DraftSource source;
+  std::vector<double> seconds = {}, seconds_without = {};
+  GreedyRun last = {};
 
   void measure(const std::vector<int32_t>& ids, const BenchFlags& flags, finermoe_cancel* cancel) {
-    last = measure_greedy(session, ids, flags, flags.n_draft, cancel);
+    last = measure_greedy(session, ids, flags, source, cancel);
     seconds.push_back(last.seconds);
-    seconds_without.push_back(measure_greedy(session, ids, flags, 0, cancel).seconds);
+    seconds_without.push_back(measure_greedy(session, ids, flags, {}, cancel).seconds);
   }
   Json json(const BenchFlags& flags) const {
-    return {{"drafts", flags.n_draft},
+    return {{"drafts", std::max(source.n_lookup, source.n_draft)},
             {"tokens_per_second", static_cast<double>(flags.n_decode) / median(seconds)},
             {"times_without", median(seconds_without) / median(seconds)},
             {"drafted", last.n_drafted},
@@ -220,7 +230,13 @@ std::string for_a_person(const Json& json) {
                    " streams a thread, " + way["bytes_ahead"].dump() + " bytes ahead") +
            row("share of that", fixed(Json(100 * decode["share_of_" + name].get<double>()), 1) + " %");
   };
-  const Json lookup = json.value("lookup", Json::object());
+  const auto drafts = [&](const std::string& by) {
+    if (!json.contains(by)) return std::string();
+    const Json& runs = json[by];
+    return row(by, fixed(runs["tokens_per_second"], 1) + " tokens/s, " + fixed(runs["times_without"], 2) +
+                       " times without; chosen " + runs["accepted"].dump() + " of " + runs["drafted"].dump() +
+                       " drafted");
+  };
   return row("threads", json["threads"].dump() + ", " + json["isa"].get<std::string>() + ", " +
                             json["precision"].get<std::string>()) +
          row("open", fixed(json["open_seconds"], 3) + " s") +
@@ -230,12 +246,8 @@ std::string for_a_person(const Json& json) {
          row("decode", fixed(decode["tokens_per_second"], 1) + " tokens/s") +
          row("weights read", fixed(decode["gb_per_second"], 2) + " GB/s, " +
                                  format_bytes(decode["bytes_per_token"].get<uint64_t>()) + " a token") +
-         limit("read", "measured in this run") + limit("mapping", "of the model's file") +
-         (lookup.empty()
-              ? ""
-              : row("lookup", fixed(lookup["tokens_per_second"], 1) + " tokens/s, " +
-                                  fixed(lookup["times_without"], 2) + " times without; chosen " +
-                                  lookup["accepted"].dump() + " of " + lookup["drafted"].dump() + " drafted")) +
+         limit("read", "measured in this run") + limit("mapping", "of the model's file") + drafts("lookup") +
+         drafts("draft") +
          (prefill.contains("profile")
               ? profile_for_a_person("prefill", prefill["profile"]) + profile_for_a_person("decode", decode["profile"])
               : "");
@@ -294,8 +306,14 @@ int run_bench(const BenchFlags& flags) {
   Progress progress(Progress::kInTokens);
   Run last;
   std::vector<double> prefill_seconds, decode_seconds, together_seconds;
-  LookupRuns lookup;
-  if (flags.n_draft > 0) lookup.session = open_session(model, flags.compute, flags.n_prompt + flags.n_decode + 2);
+  const auto greedy_session = [&] { return open_session(model, flags.compute, flags.n_prompt + flags.n_decode + 2); };
+  std::optional<DraftRuns> lookup, draft;
+  if (flags.n_lookup > 0) lookup = DraftRuns{greedy_session(), {.n_lookup = flags.n_lookup}};
+  Model draft_model;
+  if (!flags.draft.model.empty()) {
+    draft_model = open_beside(model, flags.draft.model);
+    draft = DraftRuns{greedy_session(), {.n_draft = flags.draft.n, .model = draft_model.get()}};
+  }
   for (size_t i = 0; i < flags.n_runs; ++i) {
     // Measured with every run, since a machine's speed varies with its load.
     limits.measure();
@@ -306,7 +324,8 @@ int run_bench(const BenchFlags& flags) {
       together_seconds.push_back(
           measure_together(model, flags, spread_ids(flags.n_sessions, vocab_size), interrupt.cancel()));
     }
-    if (flags.n_draft > 0) lookup.measure(ids, flags, interrupt.cancel());
+    if (lookup) lookup->measure(ids, flags, interrupt.cancel());
+    if (draft) draft->measure(ids, flags, interrupt.cancel());
     last = std::move(run);
     progress.show("bench", (i + 1) * ids.size(), flags.n_runs * ids.size());
   }
@@ -336,7 +355,8 @@ int run_bench(const BenchFlags& flags) {
                         {"times_one", rate / decode_rate},
                         {"seconds", together_seconds}};
   }
-  if (flags.n_draft > 0) json["lookup"] = lookup.json(flags);
+  if (lookup) json["lookup"] = lookup->json(flags);
+  if (draft) json["draft"] = draft->json(flags);
   if (flags.compute.profile) {
     json["prefill"]["profile"] = last.prefill_profile;
     json["decode"]["profile"] = last.decode_profile;

@@ -156,6 +156,10 @@ int run_generate(const GenerateFlags& flags) {
   const double rate = decode_rate(info);
   json["prefill_seconds"] = info.prefill_seconds;
   json["decode_tokens_per_second"] = rate > 0 ? Json(rate) : Json(nullptr);
+  if (flags.sampling.n_lookup || !flags.sampling.draft.model.empty()) {
+    json["drafted"] = info.n_drafted;
+    json["accepted"] = info.n_accepted;
+  }
   print(dump(json));
   return kOk;
 }

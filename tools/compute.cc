@@ -151,6 +151,17 @@ Model open_model(const std::string& path, const ComputeFlags& flags, finermoe_ca
   return model;
 }
 
+Model open_beside(const Model& other, const std::string& path) {
+  Runtime runtime;
+  call(finermoe_runtime_open_model, other.get(), runtime.out());
+  ModelOptions options;
+  call(finermoe_model_options_create, options.out());
+  call(finermoe_model_options_set_runtime, options.get(), runtime.get());
+  Model model;
+  call(finermoe_model_open, path.c_str(), options.get(), model.out());
+  return model;
+}
+
 SessionOptions session_options(const ComputeFlags& flags, uint64_t context) {
   SessionOptions options;
   call(finermoe_session_options_create, options.out());

@@ -40,6 +40,8 @@ void add_residency(CLI::App& app, ComputeFlags& flags);  // --copy, --lock, --ex
 // For sessions of --context, or the library's default.
 finermoe_plan compute_plan(const Config& config, const ComputeFlags& flags, size_t n_sessions);
 Model open_model(const std::string& path, const ComputeFlags& flags, finermoe_cancel* cancel);
+// On the runtime of the other model.
+Model open_beside(const Model& other, const std::string& path);
 // context: tokens; 0: the library's default. --context overrides it.
 // progress: shows long prefills; must outlive the session; may be null.
 Session open_session(const Model& model, const ComputeFlags& flags, uint64_t context, Progress* progress = nullptr);

@@ -58,6 +58,11 @@ CLI::Option* add_size(CLI::App& app, const std::string& name, uint64_t& bytes, c
       ->type_name("SIZE");
 }
 
+void add_draft(CLI::App& app, DraftFlags& flags, const std::string& group, const std::string& description) {
+  CLI::Option* const model = app.add_option("--draft", flags.model, description)->type_name("MODEL")->group(group);
+  add_count(app, "--draft-tokens", flags.n, kDrafts, "up to N of them a pass (default 8)")->needs(model)->group(group);
+}
+
 CLI::Option* add_choice(CLI::App& app, const std::string& name, std::string& value,
                         const std::vector<std::string>& choices, const std::string& description) {
   return app.add_option(name, value, description)->type_name("")->check(CLI::IsMember(choices));

@@ -41,6 +41,12 @@ CLI::Option* add_count(CLI::App& app, const std::string& name, Count& value, Ran
 CLI::Option* add_real(CLI::App& app, const std::string& name, std::optional<double>& value,
                       const std::string& description);
 CLI::Option* add_size(CLI::App& app, const std::string& name, uint64_t& bytes, const std::string& description);
+// --draft and --draft-tokens: a model that drafts, and how many tokens for a pass at most.
+struct DraftFlags {
+  std::string model;  // its path; empty: none
+  size_t n = 8;
+};
+void add_draft(CLI::App& app, DraftFlags& flags, const std::string& group, const std::string& description);
 CLI::Option* add_choice(CLI::App& app, const std::string& name, std::string& value,
                         const std::vector<std::string>& choices, const std::string& description);
 

@@ -2,6 +2,7 @@
 
 #include <charconv>
 
+#include "compute.h"
 #include "failure.h"
 #include "flags.h"
 #include "library.h"
@@ -41,7 +42,8 @@ void add_sampling(CLI::App& app, SamplingFlags& flags) {
                "greedy, whatever the model's generation_config.json says; stops at the tokenizer's end of text")
       ->group(group);
   app.add_flag("--show-special", flags.show_special, "special tokens appear in the text")->group(group);
-  count("--lookup", flags.n_draft, kDrafts, "draft up to N tokens a pass from what stood before; 0: none");
+  count("--lookup", flags.n_lookup, kDrafts, "draft up to N tokens a pass from what stood before; 0: none");
+  add_draft(app, flags.draft, group, "draft tokens by this model, a smaller one of the same vocabulary");
 }
 
 namespace {
@@ -107,7 +109,11 @@ GenerationOptions generation_options(const Model& model, const SamplingFlags& fl
   }
   call(finermoe_generation_options_set_ignore_eos, options, flags.ignore_eos ? 1 : 0);
   call(finermoe_generation_options_set_show_special, options, flags.show_special ? 1 : 0);
-  set(finermoe_generation_options_set_lookup, flags.n_draft);
+  set(finermoe_generation_options_set_lookup, flags.n_lookup);
+  if (!flags.draft.model.empty()) {
+    const Model draft_model = open_beside(model, flags.draft.model);
+    call(finermoe_generation_options_set_draft, options, draft_model.get(), flags.draft.n);
+  }
   return owner;
 }
 

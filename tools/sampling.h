@@ -6,12 +6,14 @@
 #include <string>
 #include <vector>
 
+#include "flags.h"
 #include "handles.h"
 
 namespace tool {
 
 struct SamplingFlags {
-  std::optional<size_t> max_tokens, min_tokens, top_k, n_draft;
+  std::optional<size_t> max_tokens, min_tokens, top_k, n_lookup;
+  DraftFlags draft;
   std::optional<double> temperature, top_p, min_p, typical_p;
   std::optional<double> repetition_penalty, frequency_penalty, presence_penalty;
   std::optional<uint64_t> seed;

@@ -8,6 +8,7 @@ type GenerateOption interface{ applyGenerate(*generateSetup) error }
 
 type generateSetup struct {
 	options low.GenerationOptions // 0: the model's defaults
+	keeps   []keeper              // the model that drafts, if any
 	flags   uint32
 	failed  error // of the call that used the options, where it used another object too
 }
@@ -67,7 +68,7 @@ func newGenerationOptions(model *Model, opts []GenerateOption) (*GenerationOptio
 	}
 	o := &GenerationOptions{}
 	o.object = newObject(o, &object[low.GenerationOptions]{name: "options", handle: setup.options,
-		frees: low.GenerationOptionsFree})
+		frees: low.GenerationOptionsFree, keeps: setup.keeps})
 	return o, nil
 }
 
@@ -80,7 +81,7 @@ func (o *GenerationOptions) applyGenerate(s *generateSetup) error {
 		failure := low.GenerationOptionsCopy(h, out)
 		if failure == 0 {
 			low.GenerationOptionsFree(s.options)
-			s.options = *out
+			s.options, s.keeps = *out, o.object.keeps
 		}
 		return failure
 	})
@@ -239,6 +240,23 @@ func TopLogprobs(n int) GenerateOption {
 // Lookup drafts up to n tokens, at most 64, for one pass: what followed the text's last tokens where they stood before.
 // The tokens are those that the request has without, sooner where the text repeats itself; 0: none.
 func Lookup(n int) GenerateOption { return counting("n_draft", low.GenerationOptionsSetLookup, n) }
+
+type draft struct {
+	model *Model
+	n     int
+}
+
+func (d draft) applyGenerate(s *generateSetup) error {
+	if err := checkCount("n_draft", d.n); err != nil {
+		return err
+	}
+	s.keeps = []keeper{d.model.object}
+	return d.model.object.use(func(h low.Model) low.Error { return low.GenerationOptionsSetDraft(s.options, h, d.n) })
+}
+
+// Draft drafts up to n tokens, at most 64, for one pass with another model of the same vocabulary, such as the dense one
+// that an upcycled model came from. The tokens are those that the request has without, sooner; 0: none.
+func Draft(model *Model, n int) GenerateOption { return draft{model, n} }
 
 func (f TextFlag) applyGenerate(s *generateSetup) error {
 	s.flags |= uint32(f &^ ShowSpecial)

@@ -115,7 +115,7 @@ func (s *Session) newGeneration(opts []GenerateOption,
 	event := low.NewEvent()
 	g := &Generation{event: event}
 	g.object = newObject(g, &object[low.Generation]{name: "generation", sharing: exclusive, handle: handle,
-		closes: low.GenerationClose, keeps: []keeper{s.object},
+		closes: low.GenerationClose, keeps: append([]keeper{s.object}, setup.keeps...),
 		frees: func(h low.Generation) { low.GenerationFree(h); low.DeleteEvent(event) }})
 	return g, nil
 }
@@ -238,7 +238,7 @@ type GenerationInfo struct {
 	Tag            uint64
 	PrefillSeconds float64
 	DecodeSeconds  float64
-	NDrafted       uint64 // tokens computed ahead ([Lookup])
+	NDrafted       uint64 // tokens computed ahead ([Lookup], [Draft])
 	NAccepted      uint64 // those of them that were then chosen
 }
 

@@ -164,7 +164,19 @@ int32_t finermoe_generation_options_set_show_special(finermoe_generation_options
 int32_t finermoe_generation_options_set_lookup(finermoe_generation_options* options, size_t n_draft,
                                                finermoe_error** error) {
   Status range = require_range(static_cast<double>(n_draft), n_draft <= most_drafts, "n_draft", "0 to 64");
-  return set(options, error, std::move(range), [&](GenerationOptions& o) { o.n_draft = n_draft; });
+  return set(options, error, std::move(range), [&](GenerationOptions& o) { o.drafts.n_lookup = n_draft; });
+}
+
+int32_t finermoe_generation_options_set_draft(finermoe_generation_options* options, finermoe_model* model,
+                                              size_t n_draft, finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(options, "options"));
+    FM_TRY(require_range(static_cast<double>(n_draft), n_draft <= most_drafts, "n_draft", "0 to 64"));
+    DraftOptions& drafts = options->options.drafts;
+    drafts.model = model != nullptr && n_draft != 0 ? model->model : nullptr;
+    drafts.n_model = n_draft;
+    return {};
+  });
 }
 
 int32_t finermoe_generation_options_get_info(const finermoe_generation_options* options,

@@ -82,11 +82,11 @@ Result<Batch::Step> Batch::advance(const CancelFlag* cancel) {
   std::deque<size_t> last_rows;
   std::vector<StepPart> parts;
   std::vector<Generation*> taking_part;
-  size_t n_drafts =
-      prefilling.empty() ? SessionOptions::default_chunk - std::min(SessionOptions::default_chunk, decoding.size()) : 0;
+  const size_t n_rows_left = SessionOptions::default_chunk - std::min(SessionOptions::default_chunk, decoding.size());
+  const size_t n_drafts = prefilling.empty() && !decoding.empty() ? n_rows_left / decoding.size() : 0;
+  Generation::draft(decoding, std::min(n_drafts, most_drafts), stop);
   for (Generation* member : decoding) {
-    const std::span<const int32_t> drafts = member->draft(std::min(n_drafts, most_drafts));
-    n_drafts -= drafts.size();
+    const std::span<const int32_t> drafts = member->drafts();
     const std::span<const size_t> rows = std::span(rows_of_drafts).first(1 + drafts.size());
     parts.push_back({.session = member->session().get(), .n = 1, .rows = rows, .drafts = drafts});
     taking_part.push_back(member);
@@ -172,7 +172,11 @@ Status Batch::compute(std::vector<StepPart>& parts, std::vector<Generation*>& ta
   }
   model_->runtime()->pool()->run(
       parts.size(), [&](size_t i, size_t) { taking_part[i]->computed(parts[i].n, seconds, rows[i], tokens[i]); });
-  for (const Generation* member : taking_part) n_active -= !member->check().ok();
+  const bool decode_alone = std::all_of(parts.begin(), parts.end(), [](const StepPart& part) { return part.n == 1; });
+  for (Generation* member : taking_part) {
+    if (decode_alone) member->decoded(seconds);
+    n_active -= !member->check().ok();
+  }
   return {};
 }
 

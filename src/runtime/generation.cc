@@ -56,18 +56,24 @@ Result<std::shared_ptr<Generation>> Generation::make(std::shared_ptr<Session> se
   } else {
     FM_ASSIGN(generation->tokenizer_, model.tokenizer());
   }
-  const size_t n_draft = model.computes_as_alone() ? options.n_draft : 0;
-  const auto& account = model.runtime()->account();
-  FM_ASSIGN(generation->logits_, Buffer::allocate(account, (1 + n_draft) * vocab_size * sizeof(float), "logits"));
-  if (n_draft != 0) {
-    FM_ASSIGN(generation->lookup_, Lookup::make(account, session->capacity(), n_draft));
+  if (options.drafts.model) {
+    FM_TRY(options.drafts.model->runtime()->check_process());
+    FM_TRY(check_same_vocabulary(model, *options.drafts.model));
   }
+  const size_t n_draft = model.computes_as_alone() ? options.drafts.most() : 0;
+  FM_ASSIGN(generation->logits_,
+            Buffer::allocate(model.runtime()->account(), (1 + n_draft) * vocab_size * sizeof(float), "logits"));
   FM_ASSIGN(auto padding, model.padding_ids());
+  if (n_draft != 0) {
+    FM_ASSIGN(generation->drafter_, Drafter::make(options.drafts, *session, options.sampling, padding));
+  }
   const uint64_t n_tokens = vocab_size - padding.size();
   const bool are_first = padding.empty() || static_cast<uint64_t>(padding.front()) == n_tokens;  // they ascend
   generation->n_choosable_ = are_first ? n_tokens : 0;
   generation->sampler_.emplace(options.sampling, std::move(padding));
   generation->stop_strings_.emplace(options.stop_strings);
+  const auto& follower = session->follower();
+  if (follower && follower->model() != options.drafts.model) session->set_follower(nullptr);
   generation->options_ = std::move(options);
   generation->session_ = std::move(session);
   return generation;
@@ -179,10 +185,13 @@ Status Generation::compute(const CancelFlag* cancel, bool may_choose) {
   stop.watch(use.closed, "generation");
   FM_TRY(stop.check());
   if (adopt_ahead()) return {};
-  const std::span<const int32_t> drafts = may_choose ? draft(most_drafts) : std::span<const int32_t>();
-  if (!drafts.empty()) {
-    Status status = compute_ahead(drafts, stop);
-    if (status.ok() || !stop.check().ok()) return status;
+  if (may_choose) {
+    Generation* const self = this;
+    draft({&self, 1}, most_drafts, stop);
+    if (!drafts_.empty()) {
+      Status status = compute_ahead(stop);
+      if (status.ok() || !stop.check().ok()) return status;
+    }
   }
   const size_t n = session_->uncomputed().size(), last = n - 1;
   const Stopwatch watch;
@@ -194,18 +203,22 @@ Status Generation::compute(const CancelFlag* cancel, bool may_choose) {
   Status status = session_->compute({&last, 1}, readout, stop, &own_status);
   if (!own_status.ok() && own_status.code() != FINERMOE_ERROR_BUSY) set_aside(std::move(own_status));
   const uint64_t vocab = session_->model()->config().vocab_size;
-  computed(n, watch.seconds(), {logits_.data<float>(), status.ok() ? vocab : 0}, chosen);
+  const double seconds = watch.seconds();
+  computed(n, seconds, {logits_.data<float>(), status.ok() ? vocab : 0}, chosen);
+  if (status.ok() && n == 1) decoded(seconds);
   return status;
 }
 
 // One pass over the uncomputed token and the drafts behind it. If it fails, nothing is computed.
-Status Generation::compute_ahead(std::span<const int32_t> drafts, const StopSignals& stop) {
+Status Generation::compute_ahead(const StopSignals& stop) {
   const Stopwatch watch;
-  const std::span<const size_t> rows = std::span(rows_of_drafts).first(1 + drafts.size());
-  StepPart part{.session = session_.get(), .n = 1, .rows = rows, .drafts = drafts};
+  const std::span<const size_t> rows = std::span(rows_of_drafts).first(1 + drafts_.size());
+  StepPart part{.session = session_.get(), .n = 1, .rows = rows, .drafts = drafts_};
   Status status = run_step(*session_->model(), {&part, 1}, {.logits = logits_.data<float>()}, stop);
   const uint64_t vocab = session_->model()->config().vocab_size;
-  computed(1, watch.seconds(), {logits_.data<float>(), status.ok() ? rows.size() * vocab : 0}, {});
+  const double seconds = watch.seconds();
+  computed(1, seconds, {logits_.data<float>(), status.ok() ? rows.size() * vocab : 0}, {});
+  if (status.ok()) decoded(seconds);
   return status;
 }
 
@@ -215,14 +228,43 @@ bool Generation::adopt_ahead() {
   return true;
 }
 
-std::span<const int32_t> Generation::draft(size_t limit) {
-  if (!lookup_ || session_->trace() || session_->uncomputed().size() != 1) return {};
-  // No more than can be chosen, and than the session's scratch has rows for.
+// No more than can be chosen, and than the session's scratch has rows for.
+size_t Generation::most_drafts_now() const {
+  if (!drafter_ || session_->trace() || session_->uncomputed().size() != 1) return 0;
   const size_t n_left = session_->capacity() - session_->length();
-  if (n_left == 0) return {};
-  limit = std::min({limit, n_left - 1, session_->options().chunk - 1});
-  if (options_.max_tokens != 0) limit = std::min(limit, options_.max_tokens - n_generated_ - 1);
-  return lookup_->draft(session_->tokens(), session_->revision(), limit);
+  if (n_left == 0) return 0;
+  const size_t n_fitting = std::min(n_left, session_->options().chunk) - 1;
+  return options_.max_tokens == 0 ? n_fitting : std::min(n_fitting, options_.max_tokens - n_generated_ - 1);
+}
+
+void Generation::draft(std::span<Generation* const> generations, size_t limit, const StopSignals& stop) {
+  const Stopwatch watch;
+  std::vector<Drafter::Task> tasks;
+  std::vector<Generation*> taking_part;
+  for (Generation* generation : generations) {
+    generation->drafts_ = {};
+    const size_t most = std::min(limit, generation->most_drafts_now());
+    if (most == 0) continue;
+    const GenerationOptions& options = generation->options_;
+    const std::span<const int32_t> ends =
+        options.ignore_eos ? std::span<const int32_t>() : std::span(options.stop_tokens);
+    const size_t n_before_end = options.min_tokens - std::min(options.min_tokens, generation->n_generated_);
+    taking_part.push_back(generation);
+    tasks.push_back({.drafter = &*generation->drafter_,
+                     .request = {.session = generation->session_.get(),
+                                 .sampler = &*generation->sampler_,
+                                 .ends = ends,
+                                 .n_before_end = n_before_end,
+                                 .n_generated = generation->n_generated_,
+                                 .limit = most}});
+  }
+  if (tasks.empty()) return;
+  Drafter::draft(tasks, stop);
+  const double seconds = watch.seconds();
+  for (size_t i = 0; i < tasks.size(); i++) {
+    taking_part[i]->drafts_ = tasks[i].drafts;
+    taking_part[i]->decode_seconds_ += seconds;
+  }
 }
 
 void Generation::computed(size_t n_tokens, double seconds, std::span<const float> logits, const ChosenToken& chosen) {
@@ -295,7 +337,7 @@ Status Generation::append(std::span<const int32_t> ids) {
 void Generation::hold(std::span<const int32_t> ids) {
   const uint64_t before = session_->revision();
   session_->hold(ids);
-  if (lookup_) lookup_->grew(before, session_->revision());
+  if (drafter_) drafter_->grew(before, session_->revision());
 }
 
 const GenerationEvent* Generation::end() {
@@ -351,7 +393,7 @@ Status Generation::choose_token() {
     sampler_->saw_generated(event.token);
     const std::span<const int32_t> ahead = session_->ahead(ahead_step_);
     n_accepted_ += !ahead.empty() && ahead[0] == event.token;
-    if (lookup_) lookup_->chose(event.token);
+    if (drafter_) drafter_->chose(event.token);
     hold({&event.token, 1});
     n_generated_ = n_generated;
     n_to_prefill_ = 0;

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "format/generation_defaults.h"
-#include "runtime/lookup.h"
+#include "runtime/drafter.h"
 #include "runtime/session.h"
 #include "sampling/sampler.h"
 #include "sampling/stop_strings.h"
@@ -23,7 +23,7 @@ struct GenerationOptions {
   bool ignore_eos = false;
   size_t top_logprobs = 0;
   bool show_special = false;
-  size_t n_draft = 0;  // looked up in the session's text for a pass, at most
+  DraftOptions drafts;
 
   // Stop ids outside the vocabulary are ignored: what cannot be chosen cannot stop.
   static GenerationOptions from_defaults(const GenerationDefaults& defaults, uint64_t vocab_size);
@@ -115,12 +115,18 @@ class Generation {
   uint64_t n_choosable() const { return n_choosable_; }
   // Takes the next token's logits from what an earlier pass computed ahead, if that is what the session holds now.
   bool adopt_ahead();
-  // Tokens, at most `limit`, that a pass over the only uncomputed token may compute ahead; valid until the next call.
-  std::span<const int32_t> draft(size_t limit);
+  // Drafts for the next pass of each, at most `limit` tokens: drafts(), which a pass over the only uncomputed token may
+  // compute ahead; valid until the next call.
+  static void draft(std::span<Generation* const> generations, size_t limit, const StopSignals& stop);
+  std::span<const int32_t> drafts() const { return drafts_; }
   // Records the result of a pass: the time it took, and the logits of the last token and the drafts behind it, or the
   // token that the device has chosen, if everything is computed now. May be called for several generations at once,
   // from different threads.
   void computed(size_t n_tokens, double seconds, std::span<const float> logits, const ChosenToken& chosen);
+  // The last pass was over tokens that are decoded, and their drafts, alone: the pace of drafts follows from its time.
+  void decoded(double seconds) {
+    if (drafter_) drafter_->passed(session_->ahead(ahead_step_).size(), seconds);
+  }
   // What the session holds could not be computed, for reasons of its own: the generation waits until prepare() or
   // next() tries again, or the session holds something else.
   void set_aside(Status why) {
@@ -148,7 +154,8 @@ class Generation {
     return {logits_.data<float>() + row_ * vocab, vocab};
   }
   void prepared_with(size_t row, const ChosenToken& chosen);
-  Status compute_ahead(std::span<const int32_t> drafts, const StopSignals& stop);
+  size_t most_drafts_now() const;
+  Status compute_ahead(const StopSignals& stop);
   Status compute(const CancelFlag* cancel, bool may_choose);
   Status choose_token();
   void hold(std::span<const int32_t> ids);
@@ -166,10 +173,11 @@ class Generation {
   std::optional<StopStrings> stop_strings_;
   Text text_;
 
-  Buffer logits_;                 // [1 + n_draft, vocab]
-  size_t row_ = 0;                // of the next token
-  std::optional<Lookup> lookup_;  // if there are drafts
-  uint64_t ahead_step_ = 0;       // the session's step that computed the rows behind it
+  Buffer logits_;                   // [1 + the most drafts, vocab]
+  size_t row_ = 0;                  // of the next token
+  std::optional<Drafter> drafter_;  // if there are drafts
+  std::span<const int32_t> drafts_;
+  uint64_t ahead_step_ = 0;  // the session's step that computed the rows behind it
   uint64_t n_drafted_ = 0, n_accepted_ = 0;
   std::optional<LogProbabilities> own_;  // of that row, once prepared with it
   ChosenToken chosen_;                   // by the device, once prepared without them; otherwise -1

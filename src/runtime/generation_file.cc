@@ -126,7 +126,7 @@ struct Generation::State {
     options.show_special = show_special != 0;
     count(archive, options.top_logprobs);
     if (of_version >= 2) {
-      count(archive, options.n_draft);
+      count(archive, options.drafts.n_lookup);
       archive.value(n_drafted);
       archive.value(n_accepted);
     }
@@ -171,7 +171,7 @@ struct Generation::State {
     Utf8Stream utf8;
     utf8.push(pending, complete);
     if (!complete.empty() || !is_utf8(held) || !is_utf8(ready)) return malformed("its text is not UTF-8");
-    if (options.n_draft > most_drafts) return malformed("it drafts more tokens than can be");
+    if (options.drafts.n_lookup > most_drafts) return malformed("it drafts more tokens than can be");
     if (n_generated > SIZE_MAX / 2) return malformed("a count is out of its range");
     if (finish < Finish::none || finish > Finish::host) return malformed("its finish reason is unknown");
     return {};

@@ -42,7 +42,6 @@ void Lookup::index(std::span<const int32_t> text) {
 // text, it goes on with the guess itself, as a text that repeats itself does.
 void Lookup::guess(std::span<const int32_t> text) {
   guess_.clear();
-  n_right_ = 0;
   const size_t last = text.size() - 1;
   size_t best = 0, best_length = 1;
   uint32_t next = latest_[slot_of(text[last - 1], text[last])];
@@ -56,7 +55,7 @@ void Lookup::guess(std::span<const int32_t> text) {
   if (best_length < 2) return;
   for (size_t i = 0; i < n_draft_; i++) {
     const size_t at = best + 1 + i;
-    guess_.push_back(at <= last ? text[at] : guess_[at - last - 1]);
+    guess_.add(at <= last ? text[at] : guess_.tokens()[at - last - 1]);
   }
 }
 
@@ -64,7 +63,7 @@ void Lookup::guess(std::span<const int32_t> text) {
 size_t Lookup::n_likely() const {
   constexpr double least = 0.4;
   size_t n = 0;
-  for (double reached = hit_rate_; reached >= least && n < n_draft_; reached *= hit_rate_) n++;
+  for (double reached = hit_rate(); reached >= least && n < n_draft_; reached *= hit_rate()) n++;
   return n;
 }
 
@@ -77,21 +76,7 @@ std::span<const int32_t> Lookup::draft(std::span<const int32_t> text, uint64_t r
   if (text.size() < 2 || text.size() > capacity_) return {};
   index(text);
   guess(text);
-  return std::span(guess_).first(std::min({guess_.size(), limit, n_likely()}));
-}
-
-// Guesses that were not drafted count as well: so that a text without repeats, for which nothing is drafted, gets
-// drafts again as soon as it repeats itself, and costs no more than the lookup until then.
-void Lookup::chose(int32_t token) {
-  if (n_right_ >= guess_.size()) return;
-  const bool is_right = guess_[n_right_] == token;
-  hit_rate_ += ((is_right ? 1.0 : 0.0) - hit_rate_) / 4;
-  if (is_right) {
-    n_right_++;
-  } else {
-    guess_.clear();
-    n_right_ = 0;
-  }
+  return guess_.tokens().first(std::min({guess_.tokens().size(), limit, n_likely()}));
 }
 
 }  // namespace finermoe

@@ -4,9 +4,9 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <vector>
 
 #include "base/allocation.h"
+#include "runtime/guess.h"
 
 namespace finermoe {
 
@@ -23,8 +23,12 @@ class Lookup {
   void grew(uint64_t from, uint64_t to) {
     if (revision_ == from) revision_ = to;
   }
-  // A token was chosen: the first behind the text of the last draft(), then the next one, and so on.
-  void chose(int32_t token);
+  // A token was chosen: the first behind the text of the last draft(), then the next one, and so on. Guesses that were
+  // not drafted count as well: so that a text without repeats, for which nothing is drafted, gets drafts again as soon
+  // as it repeats itself, and costs no more than the lookup until then.
+  void chose(int32_t token) { guess_.chose(token); }
+  // Of guessed tokens whose predecessors were right, how many are right lately.
+  double hit_rate() const { return guess_.rate(); }
 
  private:
   Lookup() = default;
@@ -38,10 +42,8 @@ class Lookup {
   uint32_t* latest_ = nullptr;   // [n_slots] one more than the latest position at which such a pair ends; 0: none
   uint32_t* earlier_ = nullptr;  // [capacity] the same, of the one before the pair that ends here
   uint64_t revision_ = 0;
-  size_t n_indexed_ = 0;        // pairs that end before this position
-  std::vector<int32_t> guess_;  // what may come next
-  size_t n_right_ = 0;          // of the guess, the tokens that were chosen
-  double hit_rate_ = 0.5;       // lately, of guessed tokens whose predecessors were right
+  size_t n_indexed_ = 0;    // pairs that end before this position
+  Guess guess_{0.5, 0.25};  // what may come next
 };
 
 }  // namespace finermoe

@@ -79,6 +79,9 @@ class Session {
   // Where to record what is computed; null: nowhere. STATE for a trace that another session has.
   Status set_trace(std::shared_ptr<Trace> trace);
   const std::shared_ptr<Trace>& trace() const { return trace_; }
+  // A session on another model that reads this one's text along, for drafts; it stays for the next request. Or null.
+  const std::shared_ptr<Session>& follower() const { return follower_; }
+  void set_follower(std::shared_ptr<Session> follower) { follower_ = std::move(follower); }
   // What can stop a call on it: `cancel`, which may be null, and closing the session or its model.
   StopSignals stop_signals(const CancelFlag* cancel) const;
   // Changes whenever the tokens held change. May be called without holding the session's use.
@@ -149,6 +152,7 @@ class Session {
   size_t n_logits_ = 0, n_hidden_ = 0;
   bool has_last_logits_ = false;  // the last row of logits_ is that of the last token
   std::shared_ptr<Trace> trace_;
+  std::shared_ptr<Session> follower_;
 };
 
 }  // namespace finermoe

@@ -35,7 +35,7 @@ class StopSignals {
     const char* what;
   };
   const CancelFlag* cancel_;
-  std::array<Watched, 4> watched_{};  // model, session, generation, batch
+  std::array<Watched, 4> watched_{};  // model, session, generation or batch, draft model
   size_t n_ = 0;
 };
 

@@ -14,7 +14,8 @@ NEEDS = {
     "quantize": [DENSE, "/nonexistent/out"], "plan": [TRAINED], "bench": [TRAINED], "system": [],
 }
 ANY_NUMBER = {"--seed"}                                                  # every whole number that 64 bits hold
-MAY_BE_ZERO = {"--max-tokens", "--min-tokens", "--top-k", "--logprobs", "--ban", "--stop-id", "--lookup"} | ANY_NUMBER
+MAY_BE_ZERO = {"--max-tokens", "--min-tokens", "--top-k", "--logprobs", "--ban", "--stop-id", "--lookup",
+               "--draft-tokens"} | ANY_NUMBER
 WORDS = ["", "x", "1x", "1.5", "1,5", " 1", "1 ", "0x", "0xg", "+1", "--1", "1e3", "nan", "\x1b[31m", "1" * 400]
 NEGATIVE = ["-1", "-9223372036854775808", "-18446744073709551615"]
 TOO_LARGE = ["18446744073709551616", "99999999999999999999", "0x10000000000000000"]
@@ -42,8 +43,9 @@ class Numbers(unittest.TestCase):
     def test_every_flag_is_known_here(self):
         """So that a new one does not slip through: what takes a number says so in its help."""
         self.assertEqual(set(flags_of("bench", "N")),
-                         {"--prompt-tokens", "--tokens", "--runs", "--sessions", "--lookup", "--threads", "--context"})
-        self.assertEqual(len(flags_of("generate", "N")), 8)
+                         {"--prompt-tokens", "--tokens", "--runs", "--sessions", "--lookup", "--draft-tokens",
+                          "--threads", "--context"})
+        self.assertEqual(len(flags_of("generate", "N")), 9)
         self.assertEqual(len(flags_of("generate", "X")), 7)
 
     def test_whole_numbers(self):

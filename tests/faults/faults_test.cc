@@ -218,6 +218,7 @@ TEST_F(Faults, Tokenize) { sweep(tokenize, calls_of_readers); }
 TEST_F(Faults, Generate) { sweep(generate, calls_of_readers); }
 TEST_F(Faults, Chat) { sweep(chat, calls_of_readers); }
 TEST_F(Faults, Batch) { sweep(batch, calls_of_readers); }
+TEST_F(Faults, Draft) { sweep(draft, calls_of_readers); }
 TEST_F(Faults, SaveAndRestore) { sweep(save_and_restore, calls_of_writers); }
 TEST_F(Faults, Rearrange) { sweep(rearrange, calls_of_readers); }
 TEST_F(Faults, Steer) { sweep(steer, calls_of_readers); }

@@ -158,6 +158,20 @@ int32_t chat() {
   return 0;
 }
 
+int32_t draft() {
+  constexpr int32_t prompt[] = {1, 2, 3};
+  ModelHandle model, by;
+  SessionHandle session;
+  GenerationOptions options;
+  GenerationHandle generation;
+  if (const int32_t status = open_session(model, session)) return status;
+  if (const int32_t status = open_model(by, places.dense)) return status;
+  TRY(finermoe_generation_options_create(nullptr, Out(options), error));
+  TRY(finermoe_generation_options_set_draft(options.get(), by.get(), 3, error));
+  TRY(finermoe_generation_create(session.get(), options.get(), prompt, 3, Out(generation), error));
+  return next_tokens(generation.get(), 6);
+}
+
 int32_t batch() {
   constexpr int32_t prompt[] = {1, 2, 3, 4, 5, 6};
   ModelHandle model;

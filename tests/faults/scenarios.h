@@ -26,6 +26,7 @@ int32_t tokenize();
 int32_t generate();
 int32_t chat();
 int32_t batch();
+int32_t draft();
 int32_t save_and_restore();
 int32_t rearrange();
 int32_t steer();

@@ -16,7 +16,7 @@ void Host::create_options() {
 void Host::set_option() {
   finermoe_generation_options* options = any_options();
   if (options == nullptr) return;
-  const uint8_t which = choices_.byte() % 12;
+  const uint8_t which = choices_.byte() % 13;
   const std::string text = which == 8 ? any_text() : "";
   run([&](auto** e) {
     switch (which) {
@@ -42,6 +42,9 @@ void Host::set_option() {
         return finermoe_generation_options_set_ignore_eos(options, choices_.below(3), e);
       case 10:
         return finermoe_generation_options_set_lookup(options, static_cast<size_t>(choices_.byte() % 66), e);
+      case 11:
+        return finermoe_generation_options_set_draft(options, model(choices_.below(n_models)).model.get(),
+                                                     static_cast<size_t>(choices_.byte() % 66), e);
       default:
         return finermoe_generation_options_set_show_special(options, choices_.below(3), e);
     }

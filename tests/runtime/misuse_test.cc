@@ -193,6 +193,8 @@ const Call calls[] = {
      [](finermoe_error** e) { return finermoe_generation_options_set_top_logprobs(nullptr, 1, e); }},
     {"finermoe_generation_options_set_show_special",
      [](finermoe_error** e) { return finermoe_generation_options_set_show_special(nullptr, 1, e); }},
+    {"finermoe_generation_options_set_draft",
+     [](finermoe_error** e) { return finermoe_generation_options_set_draft(nullptr, nullptr, 1, e); }},
     {"finermoe_generation_options_set_lookup",
      [](finermoe_error** e) { return finermoe_generation_options_set_lookup(nullptr, 1, e); }},
     {"finermoe_generation_options_get_info",

@@ -67,6 +67,9 @@ class Options(TypedDict, total=False):
     """Special tokens appear in the text."""
     lookup: int
     """Most tokens drafted for one pass, from what followed the same tokens before; 0: none. The same tokens, sooner."""
+    draft: tuple[Model, int] | None
+    """A model of the same vocabulary that drafts tokens, such as the dense one that an upcycled model came from, and how
+    many for one pass at most. The same tokens, sooner."""
 
 
 _SETTERS = {
@@ -124,6 +127,7 @@ class GenerationOptions:
 
     def __init__(self, model: Model | None = None, **options: Unpack[Options]) -> None:
         self._handle = low.generation_options_create(None if model is None else model._open_handle)
+        self._draft: Model | None = None
         self.set(**options)
 
     def set(self, **options: Unpack[Options]) -> None:
@@ -136,6 +140,10 @@ class GenerationOptions:
                 _SETTERS[name](self._handle, value)
             elif name in _LISTS:
                 _LISTS[name](self._handle, value)
+            elif name == "draft":
+                model, n_draft = value or (None, 0)
+                low.generation_options_set_draft(self._handle, None if model is None else model._open_handle, n_draft)
+                self._draft = model
             else:
                 raise TypeError(f"there is no option {name!r}")
 
@@ -143,6 +151,7 @@ class GenerationOptions:
         """A second object with the same options."""
         other = GenerationOptions.__new__(GenerationOptions)
         other._handle = low.generation_options_copy(self._handle)
+        other._draft = self._draft
         return other
 
     @property
@@ -151,13 +160,18 @@ class GenerationOptions:
         return read(GenerationOptionsInfo, low.generation_options_get_info(self._handle))
 
 
-def options_handle(model: Model, options: GenerationOptions | None, more: Options) -> Any:
+def request_options(model: Model, options: GenerationOptions | None, more: Options) -> GenerationOptions | None:
     """What a request is made with: None for the model's defaults."""
     if not more:
-        return None if options is None else options._handle
+        return options
     merged = GenerationOptions(model) if options is None else options.copy()
     merged.set(**more)
-    return merged._handle
+    return merged
+
+
+def handle_of(options: GenerationOptions | None) -> Any:
+    """The low layer's options."""
+    return None if options is None else options._handle
 
 
 class Event(NamedTuple):
@@ -204,7 +218,7 @@ class GenerationInfo:
     decode_seconds: float
     """The same for passes over generated tokens, and the time of choosing."""
     n_drafted: int
-    """Tokens computed ahead (the option `lookup`)."""
+    """Tokens computed ahead (the options `lookup` and `draft`)."""
     n_accepted: int
     """Those of them that were then chosen."""
 
@@ -216,8 +230,10 @@ class Generation(Closing, Iterator[Event], AsyncIterator[Event]):
     may call :meth:`cancel` and :meth:`close`. Made by :meth:`finermoe.Session.generate` and its like.
     """
 
-    def __init__(self, session: Session, handle: Any, cancel: Cancel | None = None) -> None:
+    def __init__(self, session: Session, handle: Any, cancel: Cancel | None = None,
+                 options: GenerationOptions | None = None) -> None:
         self._session, self._handle = session, handle
+        self._draft = None if options is None else options._draft  # whose callables are called for as long
         self._flag = session._flag if cancel is None else cancel
         self._flag_handle = self._flag._handle
         self._finished = False
@@ -390,8 +406,8 @@ class Sampler:
         return id
 
 
-def prompt_handle(session: Session, prompt: Text | Ids, options: Any, flags: int) -> Any:
+def prompt_handle(session: Session, prompt: Text | Ids, options: GenerationOptions | None, flags: int) -> Any:
     """A request of the low layer, from a text or from ids."""
     if isinstance(prompt, (str, bytes, bytearray)):
-        return low.generation_create_text(session._open_handle, options, prompt, flags)
-    return low.generation_create(session._open_handle, options, prompt)
+        return low.generation_create_text(session._open_handle, handle_of(options), prompt, flags)
+    return low.generation_create(session._open_handle, handle_of(options), prompt)

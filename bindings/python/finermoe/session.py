@@ -15,7 +15,7 @@ from ._closing import Closing
 from ._values import Hidden, KvDtype, Logits, Precision, Progress, number_of, read
 from .chat import Chat, Messages, as_chat, chat_flags
 from .errors import Cancelled, ClosedError
-from .generation import Event, Generation, GenerationOptions, Options, in_thread, options_handle, prompt_handle
+from .generation import Event, Generation, GenerationOptions, Options, handle_of, in_thread, prompt_handle, request_options
 from .runtime import Cancel, Path
 from .tokenizer import Ids, Text, text_flags
 from .trace import Trace
@@ -132,9 +132,9 @@ class Session(Closing):
         :param cancel: a flag that ends its calls; None: one of its own (:meth:`Generation.cancel`)
         :param more: the fields of :class:`finermoe.Options`
         """
-        handle = prompt_handle(self, prompt, options_handle(self._model, options, more),
-                               text_flags(parse_special, special_tokens))
-        return Generation(self, handle, cancel)
+        chosen = request_options(self._model, options, more)
+        handle = prompt_handle(self, prompt, chosen, text_flags(parse_special, special_tokens))
+        return Generation(self, handle, cancel, chosen)
 
     def chat(self, messages: Chat | Messages, *, options: GenerationOptions | None = None,
              generation_prompt: bool = True, continue_last: bool = False, cancel: Cancel | None = None,
@@ -147,9 +147,10 @@ class Session(Closing):
         :param continue_last: go on with the last message
         """
         chat = as_chat(messages)
-        handle = low.generation_create_chat(self._open_handle, options_handle(self._model, options, more), chat._handle,
+        chosen = request_options(self._model, options, more)
+        handle = low.generation_create_chat(self._open_handle, handle_of(chosen), chat._handle,
                                             chat_flags(generation_prompt, continue_last))
-        return Generation(self, handle, cancel)
+        return Generation(self, handle, cancel, chosen)
 
     async def agenerate(self, prompt: Text | Ids, *, options: GenerationOptions | None = None,
                         parse_special: bool = False, special_tokens: bool = True, cancel: Cancel | None = None,

@@ -166,6 +166,10 @@ void add_stop(Options* to, const Json& value, finermoe_error** e, int32_t& statu
     status = finermoe_generation_options_add_stop_string(to, text.data(), text.size(), e);
   }
 }
+void set_draft(Options* to, const Json& value, finermoe_error** e, int32_t& status) {
+  const ModelHandle model = open_with_threads(example_model(value[0]));  // the options keep it open
+  status = finermoe_generation_options_set_draft(to, model.get(), value[1], e);
+}
 void clear_stop_tokens(Options* to, const Json&, finermoe_error** e, int32_t& status) {
   status = finermoe_generation_options_clear_stop_tokens(to, e);
 }
@@ -186,6 +190,7 @@ const std::map<std::string, Setter> setters{
     {"top_logprobs", set_value<finermoe_generation_options_set_top_logprobs>},
     {"show_special", set_value<finermoe_generation_options_set_show_special>},
     {"lookup", set_value<finermoe_generation_options_set_lookup>},
+    {"draft", set_draft},
     {"logit_bias", add_bias},
     {"banned_tokens", add_ids<finermoe_generation_options_add_banned_token>},
     {"stop_tokens", add_ids<finermoe_generation_options_add_stop_token>},

@@ -52,7 +52,11 @@ func (r *runner) provoke(line *row) (err error) {
 		}
 		_, err = finermoe.Open(r.modelPath(line), finermoe.DeviceWeights(limit))
 	case "isa":
-		_, err = finermoe.NewRuntime(finermoe.ISA(line.Value))
+		var isa finermoe.ISA
+		if err := json.Unmarshal(line.Value, &isa); err != nil {
+			return err
+		}
+		_, err = finermoe.NewRuntime(isa)
 	case "threads_of_executor":
 		_, err = finermoe.NewRuntime(finermoe.Executor(finermoe.Goroutines(1), 0))
 	default:
@@ -105,11 +109,7 @@ func (r *runner) provokeWithModel(line *row) (err error) {
 	case "session":
 		_, err = model.NewSession(finermoe.ContextLength(line.ContextLength))
 	case "option":
-		value, encodeErr := json.Marshal(line.Value)
-		if encodeErr != nil {
-			return encodeErr
-		}
-		opts, listErr := options{line.Option: value}.list()
+		opts, listErr := options{line.Option: line.Value}.list()
 		if listErr != nil {
 			return listErr
 		}

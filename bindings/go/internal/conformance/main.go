@@ -44,9 +44,11 @@ var kinds = map[string]func(*runner, *row) (results, error){
 	"writer_progress": writerProgress, "writer_cancel": writerCancel, "writer_exists": writerExists,
 }
 
-// runner is what behaviours share: the project's folder, and a temporary one for each row.
+// source is the project's folder.
+var source string
+
+// runner is what behaviours share: a temporary folder for each row.
 type runner struct {
-	source string
 	folder string
 }
 
@@ -71,15 +73,15 @@ func (r *runner) run(line *row) error {
 func (r *runner) modelPath(line *row) string {
 	switch {
 	case line.Shape != "":
-		return filepath.Join(r.source, "tests/data/shapes", line.Shape)
+		return filepath.Join(source, "tests/data/shapes", line.Shape)
 	case line.Model != "":
-		return r.examplePath(line.Model)
+		return examplePath(line.Model)
 	}
-	return r.examplePath("tiny-wordnet-finermoe")
+	return examplePath("tiny-wordnet-finermoe")
 }
 
-func (r *runner) examplePath(name string) string {
-	return filepath.Join(r.source, "examples/models", name)
+func examplePath(name string) string {
+	return filepath.Join(source, "examples/models", name)
 }
 
 // open opens the row's model with 2 threads.
@@ -110,13 +112,13 @@ func codeOf(err error) string {
 	return fmt.Sprint(err)
 }
 
-func walk(source string) (failures int, err error) {
+func walk() (failures int, err error) {
 	files, err := filepath.Glob(filepath.Join(source, "bindings/conformance/*.json"))
 	if err != nil || len(files) == 0 {
 		return 0, fmt.Errorf("no rows in %s/bindings/conformance", source)
 	}
 	sort.Strings(files)
-	r := &runner{source: source}
+	r := &runner{}
 	out := bufio.NewWriter(os.Stdout)
 	defer func() { err = errors.Join(err, out.Flush()) }()
 	for _, file := range files {
@@ -145,7 +147,8 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: conformance SOURCE_FOLDER")
 		os.Exit(2)
 	}
-	failures, err := walk(os.Args[1])
+	source = os.Args[1]
+	failures, err := walk()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "conformance:", err)
 	}

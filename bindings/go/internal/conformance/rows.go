@@ -91,18 +91,18 @@ type row struct {
 	CloseAfter int       `json:"close_after"`
 	Closes     uint64    `json:"closes"`
 
-	Do     string  `json:"do"`
-	Path   string  `json:"path"`
-	JSON   string  `json:"json"`
-	Length int     `json:"length"`
-	Begin  int     `json:"begin"`
-	End    int     `json:"end"`
-	Row    int     `json:"row"`
-	Option string  `json:"option"`
-	Value  float64 `json:"value"`
-	Device string  `json:"device"`
-	Role   string  `json:"role"`
-	GI     int     `json:"g_i"`
+	Do     string          `json:"do"`
+	Path   string          `json:"path"`
+	JSON   string          `json:"json"`
+	Length int             `json:"length"`
+	Begin  int             `json:"begin"`
+	End    int             `json:"end"`
+	Row    int             `json:"row"`
+	Option string          `json:"option"`
+	Value  json.RawMessage `json:"value"`
+	Device string          `json:"device"`
+	Role   string          `json:"role"`
+	GI     int             `json:"g_i"`
 
 	Preset    string      `json:"preset"`
 	Seed      uint64      `json:"seed"`
@@ -203,6 +203,7 @@ var makers = map[string]func(json.RawMessage) ([]finermoe.GenerateOption, error)
 	"top_logprobs":       maker(finermoe.TopLogprobs),
 	"show_special":       maker(func(bool) finermoe.GenerateOption { return finermoe.ShowSpecial }),
 	"lookup":             maker(finermoe.Lookup),
+	"draft":              draft,
 	"clear_stop_tokens":  maker(func(bool) finermoe.GenerateOption { return finermoe.ClearStopTokens() }),
 	"banned_tokens":      maker(func(ids []int32) finermoe.GenerateOption { return finermoe.BannedTokens(ids...) }),
 	"stop_tokens":        maker(func(ids []int32) finermoe.GenerateOption { return finermoe.StopTokens(ids...) }),
@@ -216,6 +217,20 @@ func maker[T any](option func(T) finermoe.GenerateOption) func(json.RawMessage) 
 		err := json.Unmarshal(raw, &value)
 		return []finermoe.GenerateOption{option(value)}, err
 	}
+}
+
+// draft turns the folder of a model and a count into an option.
+func draft(raw json.RawMessage) ([]finermoe.GenerateOption, error) {
+	var folder string
+	var n int
+	if err := json.Unmarshal(raw, &[]any{&folder, &n}); err != nil {
+		return nil, err
+	}
+	model, err := finermoe.Open(examplePath(folder), finermoe.Threads(2))
+	if err != nil {
+		return nil, err
+	}
+	return []finermoe.GenerateOption{finermoe.Draft(model, n)}, nil
 }
 
 func logitBias(raw json.RawMessage) (opts []finermoe.GenerateOption, err error) {

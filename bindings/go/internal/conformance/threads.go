@@ -179,7 +179,7 @@ func closeTwice(r *runner, line *row) (results, error) {
 func twoModels(r *runner, line *row) (results, error) {
 	var generations []*finermoe.Generation
 	for _, name := range line.Models {
-		model, err := finermoe.Open(r.examplePath(name), finermoe.Threads(2))
+		model, err := finermoe.Open(examplePath(name), finermoe.Threads(2))
 		if err != nil {
 			return nil, err
 		}

@@ -879,6 +879,31 @@ char *_wrap_RuntimeOptionsSetIsa_finermoe(finermoe_runtime_options *_swig_go_0, 
 }
 
 
+char *_wrap_RuntimeOptionsSetBlas_finermoe(finermoe_runtime_options *_swig_go_0, _gostring_ _swig_go_1) {
+  finermoe_runtime_options *arg1 = (finermoe_runtime_options *) 0 ;
+  char *arg2 = (char *) 0 ;
+  finermoe_error **arg3 = (finermoe_error **) 0 ;
+  finermoe_status result;
+  char *_swig_go_result;
+  
+  
+  finermoe_error *fm_error = NULL;
+  arg3 = &fm_error;
+  
+  arg1 = (finermoe_runtime_options *)_swig_go_0;
+  
+  arg2 = (char *)malloc(_swig_go_1.n + 1);
+  memcpy(arg2, _swig_go_1.p, _swig_go_1.n);
+  arg2[_swig_go_1.n] = '\0';
+  
+  
+  result = (finermoe_status)finermoe_runtime_options_set_blas(arg1,(char const *)arg2,arg3);
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
+  free(arg2); 
+  return _swig_go_result;
+}
+
+
 char *_wrap_RuntimeOptionsSetMemoryLimit_finermoe(finermoe_runtime_options *_swig_go_0, long long _swig_go_1) {
   finermoe_runtime_options *arg1 = (finermoe_runtime_options *) 0 ;
   uint64_t arg2 ;
@@ -5073,6 +5098,28 @@ char *_wrap_GenerationOptionsSetLookup_finermoe(finermoe_generation_options *_sw
   arg2 = (size_t)_swig_go_1; 
   
   result = (finermoe_status)finermoe_generation_options_set_lookup(arg1,arg2,arg3);
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
+  return _swig_go_result;
+}
+
+
+char *_wrap_GenerationOptionsSetDraft_finermoe(finermoe_generation_options *_swig_go_0, finermoe_model *_swig_go_1, intgo _swig_go_2) {
+  finermoe_generation_options *arg1 = (finermoe_generation_options *) 0 ;
+  finermoe_model *arg2 = (finermoe_model *) 0 ;
+  size_t arg3 ;
+  finermoe_error **arg4 = (finermoe_error **) 0 ;
+  finermoe_status result;
+  char *_swig_go_result;
+  
+  
+  finermoe_error *fm_error = NULL;
+  arg4 = &fm_error;
+  
+  arg1 = (finermoe_generation_options *)_swig_go_0;
+  arg2 = (finermoe_model *)_swig_go_1;
+  arg3 = (size_t)_swig_go_2; 
+  
+  result = (finermoe_status)finermoe_generation_options_set_draft(arg1,arg2,arg3,arg4);
   _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import finermoe
 
-from .rows import Row, kind, model_path, open_model, session_options, start
+from .rows import Row, kind, model_path, open_model, options_of, session_options, start
 
 
 def batch_twice(row: Row, folder: pathlib.Path) -> None:
@@ -39,7 +39,7 @@ ACTIONS: dict[str, Callable[[Row, pathlib.Path], object]] = {
     "logits": lambda row, folder: open_model(row).session().logits(row["row"]),
     "encode_without_tokenizer": lambda row, folder: open_model(row).tokenizer.encode("text"),
     "chat_without_template": lambda row, folder: open_model(row).chat([{"role": "user", "content": "text"}]),
-    "option": lambda row, folder: finermoe.GenerationOptions(**{row["option"]: row["value"]}),
+    "option": lambda row, folder: finermoe.GenerationOptions(**options_of({"options": {row["option"]: row["value"]}})),
     "stop": lambda row, folder: finermoe.GenerationOptions(stop=[row["text"]]),
     "generate": lambda row, folder: start(open_model(row).session(**session_options(row)), row["request"]),
     "trace": lambda row, folder: open_model(row).session().trace(),

@@ -48,6 +48,9 @@ def options_of(row: Row) -> Row:
     options = dict(row.get("options", {}))
     if "logit_bias" in options:
         options["logit_bias"] = dict(map(tuple, options["logit_bias"]))
+    if "draft" in options:
+        folder, n_draft = options["draft"]
+        options["draft"] = open_model({"model": folder}), n_draft
     return options
 
 

@@ -150,6 +150,10 @@ pub fn set_option(to: GenerationOptions, name: &str, value: &Value) -> Result<Ge
         "top_logprobs" => to.top_logprobs(field(&row, name)?),
         "show_special" => to.show_special(field(&row, name)?),
         "lookup" => to.lookup(field(&row, name)?),
+        "draft" => {
+            let (folder, n): (String, usize) = field(&row, name)?;
+            to.draft(&open_model(&serde_json::json!({ "model": folder }))?, n)
+        }
         "banned_tokens" => ids(to, GenerationOptions::banned_token)?,
         "stop_tokens" => ids(to, GenerationOptions::stop_token)?,
         "logit_bias" => {

@@ -149,4 +149,7 @@ setters! {
     /// Drafts up to so many tokens, at most 64, for one pass: what followed the text's last tokens where they stood
     /// before. The tokens are those that the request has without, sooner where the text repeats itself; 0: none.
     lookup(n: usize) = Raw::set_lookup;
+    /// Drafts up to so many tokens, at most 64, for one pass with another model of the same vocabulary, such as the
+    /// dense one that an upcycled model came from. The tokens are those that the request has without, sooner; 0: none.
+    draft(model: &Model, n: usize) = |options: &mut Raw, model: &Model, n: usize| options.set_draft(model.raw(), n);
 }

@@ -11,7 +11,7 @@ impl GenerationOptions {
     }
 
     pub fn copy(&self) -> Result<Self> {
-        Self::made(Keep::default(), |out, error| unsafe {
+        Self::made(self.keep().clone(), |out, error| unsafe {
             sys::finermoe_generation_options_copy(self.ptr(), out, error)
         })
     }
@@ -34,6 +34,12 @@ impl GenerationOptions {
         set_top_logprobs(usize) = finermoe_generation_options_set_top_logprobs;
         set_show_special(i32) = finermoe_generation_options_set_show_special;
         set_lookup(usize) = finermoe_generation_options_set_lookup;
+    }
+
+    /// The requests use the model's closures and bytes.
+    pub fn set_draft(&mut self, model: &Model, n: usize) -> Result<()> {
+        self.keep_too(std::sync::Arc::new(model.keep().clone()));
+        check(|error| unsafe { sys::finermoe_generation_options_set_draft(self.ptr(), model.ptr(), n, error) })
     }
 
     pub fn add_logit_bias(&mut self, id: i32, bias: f32) -> Result<()> {
@@ -59,13 +65,13 @@ impl GenerationOptions {
 
 impl Generation {
     pub fn create(session: &Session, options: &GenerationOptions, ids: &[i32]) -> Result<Self> {
-        Self::made(session.keep().clone(), |out, error| unsafe {
+        Self::made(session.keep().and(options.keep()), |out, error| unsafe {
             sys::finermoe_generation_create(session.ptr(), options.ptr(), ids.as_ptr(), ids.len(), out, error)
         })
     }
 
     pub fn create_text(session: &Session, options: &GenerationOptions, text: &str, flags: TextFlags) -> Result<Self> {
-        Self::made(session.keep().clone(), |out, error| unsafe {
+        Self::made(session.keep().and(options.keep()), |out, error| unsafe {
             let (begin, length) = (chars(text.as_bytes()), text.len());
             let flags = flags.bits();
             sys::finermoe_generation_create_text(session.ptr(), options.ptr(), begin, length, flags, out, error)
@@ -73,7 +79,7 @@ impl Generation {
     }
 
     pub fn create_chat(session: &Session, options: &GenerationOptions, chat: &Chat, flags: TextFlags) -> Result<Self> {
-        Self::made(session.keep().clone(), |out, error| unsafe {
+        Self::made(session.keep().and(options.keep()), |out, error| unsafe {
             sys::finermoe_generation_create_chat(session.ptr(), options.ptr(), chat.ptr(), flags.bits(), out, error)
         })
     }

@@ -444,7 +444,7 @@ infos! {
         prefill_seconds: f64,
         /// Spent in passes over generated tokens, and in choosing.
         decode_seconds: f64,
-        /// Tokens computed ahead ([`crate::GenerationOptions::lookup`]).
+        /// Tokens computed ahead ([`crate::GenerationOptions::lookup`], [`crate::GenerationOptions::draft`]).
         n_drafted: u64,
         /// Those of them that were then chosen.
         n_accepted: u64,

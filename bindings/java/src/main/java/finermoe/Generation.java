@@ -18,6 +18,8 @@ import java.util.stream.StreamSupport;
  */
 public final class Generation extends NativeObject implements Iterable<Event> {
   private final Session session;
+  /** Reachable as long as this is: its callbacks are called. */
+  private final Model draftModel;
   private final NativeEvent event = new NativeEvent();
   private final Cancel stop = Cancel.create();
   private final ReentrantLock ownUse = new ReentrantLock();
@@ -27,9 +29,10 @@ public final class Generation extends NativeObject implements Iterable<Event> {
   private volatile boolean finished;
   private volatile long tag;
 
-  Generation(Session session) {
+  Generation(Session session, Model draftModel) {
     super(NativeJNI::generationFree, NativeJNI::generationClose, session.memory());
     this.session = session;
+    this.draftModel = draftModel;
   }
 
   @Override

@@ -14,7 +14,7 @@ package finermoe;
  * @param prefillSeconds spent in passes over the prompt and appended tokens, those with others in a batch
  *     counted whole
  * @param decodeSeconds the same for passes over generated tokens, and the time of choosing
- * @param nDrafted tokens computed ahead ({@link GenerationOptions#lookup})
+ * @param nDrafted tokens computed ahead ({@link GenerationOptions#lookup}, {@link GenerationOptions#draft})
  * @param nAccepted those of them that were then chosen
  */
 public record GenerationInfo(

@@ -9,6 +9,9 @@ import java.util.Objects;
  * early is allowed and not needed.
  */
 public final class GenerationOptions extends NativeObject {
+  /** The model that drafts, or null: requests use its callbacks and memory. */
+  private volatile Model draftModel;
+
   private GenerationOptions() {
     super(NativeJNI::generationOptionsFree);
   }
@@ -260,6 +263,24 @@ public final class GenerationOptions extends NativeObject {
   }
 
   /**
+   * Drafts tokens with another model of the same vocabulary, such as the dense one that an upcycled model came from.
+   * The tokens are those that the request has without, sooner.
+   *
+   * @param model null: none
+   * @param n for one pass at most, up to 64; 0: none
+   * @return these options
+   */
+  public GenerationOptions draft(Model model, long n) {
+    Native.generationOptionsSetDraft(this, model, n);
+    draftModel = model;
+    return this;
+  }
+
+  static Model draftModelOf(GenerationOptions options) {
+    return options == null ? null : options.draftModel;
+  }
+
+  /**
    * A second object with the same options.
    *
    * @return a copy
@@ -267,6 +288,7 @@ public final class GenerationOptions extends NativeObject {
   public GenerationOptions copy() {
     final GenerationOptions copy = new GenerationOptions();
     Native.generationOptionsCopy(this, copy);
+    copy.draftModel = draftModel;
     return copy;
   }
 

@@ -420,7 +420,7 @@ public final class Session extends NativeObject {
    * @return its events
    */
   public Generation generate(String prompt, GenerationOptions options, TextFlag... flags) {
-    final Generation generation = new Generation(this);
+    final Generation generation = new Generation(this, GenerationOptions.draftModelOf(options));
     Native.generationCreateText(this, options, prompt, TextFlag.bits(flags), generation);
     return add(generation);
   }
@@ -433,7 +433,7 @@ public final class Session extends NativeObject {
    * @return its events
    */
   public Generation generate(int[] ids, GenerationOptions options) {
-    final Generation generation = new Generation(this);
+    final Generation generation = new Generation(this, GenerationOptions.draftModelOf(options));
     Native.generationCreate(this, options, ids, generation);
     return add(generation);
   }
@@ -458,7 +458,7 @@ public final class Session extends NativeObject {
    * @return its events
    */
   public Generation chat(Chat chat, GenerationOptions options, TextFlag... flags) {
-    final Generation generation = new Generation(this);
+    final Generation generation = new Generation(this, GenerationOptions.draftModelOf(options));
     Native.generationCreateChat(this, options, chat, TextFlag.bits(flags), generation);
     return add(generation);
   }
@@ -470,7 +470,7 @@ public final class Session extends NativeObject {
    * @return its events
    */
   public Generation resume(byte[] data) {
-    final Generation generation = new Generation(this);
+    final Generation generation = new Generation(this, null);
     Native.generationRestoreMemory(this, data, generation);
     return add(generation);
   }

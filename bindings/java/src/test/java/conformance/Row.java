@@ -201,6 +201,8 @@ final class Row implements AutoCloseable {
       case "top_logprobs" -> options.topLogprobs(value.getAsLong());
       case "show_special" -> options.showSpecial(value.getAsBoolean());
       case "lookup" -> options.lookup(value.getAsLong());
+      case "draft" -> options.draft(Model.open(models.resolve(value.getAsJsonArray().get(0).getAsString())),
+          value.getAsJsonArray().get(1).getAsLong());
       case "logit_bias" -> value.getAsJsonArray().forEach(pair -> options.logitBias(
           pair.getAsJsonArray().get(0).getAsInt(), pair.getAsJsonArray().get(1).getAsFloat()));
       case "banned_tokens" -> value.getAsJsonArray().forEach(id -> options.bannedToken(id.getAsInt()));
