@@ -237,8 +237,11 @@ std::string for_a_person(const Json& json) {
                        " times without; chosen " + runs["accepted"].dump() + " of " + runs["drafted"].dump() +
                        " drafted");
   };
+  std::string quantized;
+  for (const Json& dtype : json["quantized_dtypes"]) quantized += " " + dtype.get<std::string>();
   return row("threads", json["threads"].dump() + ", " + json["isa"].get<std::string>() + ", " +
                             json["precision"].get<std::string>()) +
+         (quantized.empty() ? "" : row("quantized inputs", "of weights in" + quantized)) +
          row("open", fixed(json["open_seconds"], 3) + " s") +
          row("first token",
              fixed(json["first_token_seconds"], 3) + " s, cold, after " + prefill["tokens"].dump() + " tokens") +
@@ -292,6 +295,7 @@ int run_bench(const BenchFlags& flags) {
   const Model model = open_model(flags.model, flags.compute, interrupt.cancel());
   const Session session = open_session(model, flags.compute, flags.n_prompt + flags.n_decode);
   const double open_seconds = opening.seconds();
+  const auto session_info = read_info<finermoe_session_info>(finermoe_session_get_info, session.get());
   Runtime runtime;
   call(finermoe_runtime_open_model, model.get(), runtime.out());
   const auto machine = read_info<finermoe_runtime_info>(finermoe_runtime_get_info, runtime.get());
@@ -334,6 +338,7 @@ int run_bench(const BenchFlags& flags) {
   Json json = {{"threads", machine.n_threads},
                {"isa", isa_name(machine.isa)},
                {"precision", flags.compute.precision},
+               {"quantized_dtypes", dtype_names(session_info.quantized_dtypes)},
                {"runs", flags.n_runs},
                {"open_seconds", open_seconds},
                {"first_token_seconds", cold.prefill_seconds},

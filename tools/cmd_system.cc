@@ -82,14 +82,6 @@ Json names_of(uint32_t isas) {
   return names;
 }
 
-Json dtypes_of(uint32_t dtypes) {
-  Json names = Json::array();
-  for (int32_t dtype = 0; dtypes >> dtype != 0; dtype++) {
-    if ((dtypes >> dtype & 1) != 0) names.push_back(dtype_name(dtype));
-  }
-  return names;
-}
-
 finermoe_system_info read_system() {
   finermoe_system_info info{};
   info.struct_size = sizeof info;
@@ -114,8 +106,8 @@ Json read_devices(const std::string& module) {
                        {"version", info.version},
                        {"memory", info.memory},
                        {"memory_available", info.memory_available},
-                       {"weights", dtypes_of(info.weight_dtypes)},
-                       {"kv_cache", dtypes_of(info.kv_dtypes)},
+                       {"weights", dtype_names(info.weight_dtypes)},
+                       {"kv_cache", dtype_names(info.kv_dtypes)},
                        {"copies_weights", info.copies_weights != 0}});
   }
   return devices;

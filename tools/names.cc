@@ -20,6 +20,14 @@ const char* dtype_name(int32_t dtype) {
   return dtype >= 0 && dtype <= FINERMOE_DTYPE_Q4 ? dtype_names[dtype] : "unknown";
 }
 
+std::vector<std::string> dtype_names(uint32_t dtypes) {
+  std::vector<std::string> names;
+  for (int32_t dtype = 0; dtypes >> dtype != 0; dtype++) {
+    if ((dtypes >> dtype & 1) != 0) names.emplace_back(dtype_name(dtype));
+  }
+  return names;
+}
+
 const char* isa_name(int32_t isa) {
   return isa == FINERMOE_ISA_AVX512 ? "avx512" : isa == FINERMOE_ISA_AVX2 ? "avx2" : "portable";
 }

@@ -45,6 +45,7 @@ class System(unittest.TestCase):
         # What it says is what is taken.
         bench = value("bench", TRAINED, "-p", 4, "-n", 1, "--runs", 1, "--json")
         self.assertEqual((bench["threads"], bench["isa"]), (threads["default"], processor["isa"]))
+        self.assertLessEqual({"q8", "q4"}, set(bench["quantized_dtypes"]))
 
     def test_limits(self):
         def lower():
