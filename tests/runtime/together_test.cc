@@ -32,6 +32,13 @@ SessionHandle open_fast_session(finermoe_model* model, int32_t kv_dtype) {
       [&](auto** out, auto** e) { return finermoe_session_create(model, options.get(), out, e); });
 }
 
+uint32_t quantized_dtypes_of(finermoe_session* session) {
+  finermoe_session_info info{};
+  info.struct_size = sizeof info;
+  EXPECT_DONE(finermoe_session_get_info(session, &info, e));
+  return info.quantized_dtypes;
+}
+
 struct Member {
   SessionHandle session;
   GenerationHandle generation;
@@ -114,9 +121,11 @@ TEST_P(Together, HasTheBitsOfEachAlone) {
   for (const int32_t isa : instruction_sets()) {
     const RuntimeHandle runtime = open_runtime(0, isa);
     for (const auto& [dtype, path] : paths) {
-      // Without its instruction BF16 is multiplied with float32 activations, whose sums follow from the number of rows.
-      if (dtype == FINERMOE_DTYPE_BF16 && isa != FINERMOE_ISA_AVX512) continue;
       const ModelHandle model = open_model(path, runtime.get());
+      // The sums of float32 activations follow from the number of rows.
+      const uint32_t quantized_dtypes = quantized_dtypes_of(open_fast_session(model.get(), FINERMOE_DTYPE_F32).get());
+      if (dtype != FINERMOE_DTYPE_BF16) EXPECT_NE(0u, quantized_dtypes >> dtype & 1) << isa << " " << dtype;
+      if ((quantized_dtypes >> dtype & 1) == 0) continue;
       for (int32_t kv_dtype : {FINERMOE_DTYPE_F32, FINERMOE_DTYPE_BF16, FINERMOE_DTYPE_Q8}) {
         const std::vector<Steps> found = together(model.get(), kv_dtype);
         for (size_t i = 0; i < n_members; i++) {
@@ -132,6 +141,11 @@ TEST_P(Together, HasTheBitsOfEachAlone) {
       }
     }
   }
+}
+
+TEST(Together, ExactQuantizesNoActivations) {
+  auto model = open_model(golden::source_root() + "/tests/data/shapes/finermoe-32-1-2-2");
+  EXPECT_EQ(0u, quantized_dtypes_of(open_session(model.get()).get()));
 }
 
 TEST(Together, TheHostsFloatingPointEnvironmentIsItsOwn) {
