@@ -32,16 +32,24 @@ class SharedArray {
     }
     T get() {
       const emulated::Running& own = emulated::current();
+      if (!is_written_before(own)) check_written(own);
+      if (read.block_epoch != own.block_epoch) {
+        read = access_of(own);
+      } else if (read.warp != several) {
+        if (read.thread != own.id()) read.thread = several;
+        if (read.warp != own.warp()) read.warp = several;
+        read.warp_epoch = own.warp_epoch;
+      }
+      return value;
+    }
+    // In this block, before its last barrier: nothing else has to be checked.
+    bool is_written_before(const emulated::Running& own) const {
+      return written.block_epoch - own.first_epoch < own.block_epoch - own.first_epoch && !is_on_its_way;
+    }
+    [[gnu::noinline]] void check_written(const emulated::Running& own) const {
       if (written.block_epoch < own.first_epoch) emulated::report("shared memory is read before it is written");
       if (is_on_its_way) emulated::report("shared memory is read, and nobody has waited for its copy");
       if (overlaps(written, own)) emulated::report("shared memory is read, and no barrier is behind its write");
-      Access now = access_of(own);
-      if (read.block_epoch == own.block_epoch) {
-        if (read.thread != now.thread) now.thread = several;
-        if (read.warp != now.warp) now.warp = several;
-      }
-      read = now;
-      return value;
     }
     void set(T to) {
       const emulated::Running& own = emulated::current();
