@@ -25,6 +25,10 @@ Result<std::shared_ptr<const Context>> Context::open(std::shared_ptr<const Drive
 }
 
 Context::~Context() {
+  if (mark_.is_inherited()) {
+    static_cast<void>(blas_.release());
+    return;
+  }
   with([&] {
     blas_.reset();
     return stream_ == nullptr ? success : driver_->destroy_stream(stream_);

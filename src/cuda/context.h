@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "base/allocation.h"
+#include "base/process_mark.h"
 #include "cuda/blas_products.h"
 #include "cuda/driver.h"
 
@@ -24,9 +25,11 @@ class Context : public std::enable_shared_from_this<Context> {
   // That multiply BF16 and F16 with sums in float32, as our kernels need.
   bool has_tensor_cores() const { return compute_ >= least_compute_of_tensors; }
 
-  // Calls a function that returns a code of the driver, with the context current.
+  // Calls a function that returns a code of the driver, with the context current. In a child of fork(), where the
+  // driver does not work and may wait for ever, nothing is called: what was inherited is freed with the process.
   template <class Call>
   Code with(const Call& call) const {
+    if (mark_.is_inherited()) return error_not_initialized;
     const Code pushed = driver_->push_context(context_);
     if (pushed != success) return pushed;
     struct Pop {  // whatever happens
@@ -66,6 +69,7 @@ class Context : public std::enable_shared_from_this<Context> {
   const DeviceHandle device_;
   const int compute_;  // capability: 75 for 7.5
   const ContextHandle context_;
+  const ProcessMark mark_;
   StreamHandle stream_ = nullptr;
   mutable std::mutex mutex_;  // of the stream
   mutable std::once_flag blas_asked_;

@@ -60,6 +60,8 @@ int32_t kind_of(Code code) {
   switch (code) {
     case error_out_of_memory:
       return FINERMOE_ERROR_DEVICE_MEMORY;
+    case error_not_initialized:  // in a child of fork()
+      return FINERMOE_ERROR_STATE;
     case 35:   // the runtime in the module is newer than the driver
     case 36:   // a call that the driver lacks
     case 222:  // PTX of a newer toolkit

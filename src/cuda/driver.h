@@ -70,7 +70,8 @@ struct Driver {
   std::shared_ptr<const Blas> (*load_blas)() = nullptr;
 };
 
-constexpr Code success = 0, error_out_of_memory = 2, error_no_device = 100, error_launch_failed = 719;
+constexpr Code success = 0, error_out_of_memory = 2, error_not_initialized = 3, error_no_device = 100,
+               error_launch_failed = 719;
 constexpr int attribute_compute_major = 75, attribute_compute_minor = 76;  // of device_attribute
 constexpr unsigned stream_non_blocking = 1;
 constexpr int capture_this_thread = 1;                           // other threads may call whatever they like meanwhile

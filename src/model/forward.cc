@@ -12,20 +12,19 @@ namespace {
 // A pass on every participating device; the destructor ends it whatever happens.
 class Pass {
  public:
-  Pass(const Model& model, Scratch& scratch)
-      : scratch_(scratch), has_layers_(scratch.n_devices()), device_(model.placement.of_embedding()) {
-    for (const LayerWeights& layer : model.weights.layers) has_layers_[layer.device] = true;
-  }
+  Pass(const Placement& placement, Scratch& scratch)
+      : placement_(placement), scratch_(scratch), device_(placement.of_embedding()) {}
   Pass(const Pass&) = delete;
   ~Pass() {
     for (size_t device = 0; device < scratch_.n_devices(); device++) scratch_.step(device).end();
   }
-  Status begin(const Model& model, const RaggedBatch& batch, Precision precision) {
+  Status begin(const RaggedBatch& batch, Precision precision) {
     for (size_t device = 0; device < scratch_.n_devices(); device++) {
       RaggedBatch of_device;  // without layers, there are no rows: operations get theirs as arguments
-      if (has_layers_[device]) of_device = batch;
+      const bool has_layers = placement_.has_layers(device);
+      if (has_layers) of_device = batch;
       std::vector<KvCache*> caches;
-      if (has_layers_[device] && !model.placement.device_of_layer.empty()) {
+      if (has_layers && placement_.divides_layers()) {
         for (KvCache* cache : batch.caches) caches.push_back(&static_cast<SplitKvCache*>(cache)->of_device(device));
         of_device.caches = caches;
       }
@@ -47,15 +46,15 @@ class Pass {
   // Waits until all is done; returns the error of the first of n rows that has one.
   Status wait(size_t n) {
     for (size_t device = 0; device < scratch_.n_devices(); device++) {
-      if (has_layers_[device]) FM_TRY(scratch_.step(device).wait());
+      if (placement_.has_layers(device)) FM_TRY(scratch_.step(device).wait());
     }
     for (size_t row = 0; row < n; row++) FM_TRY(scratch_.row_error(row));
     return {};
   }
 
  private:
+  const Placement& placement_;
   Scratch& scratch_;
-  std::vector<bool> has_layers_;  // [devices]
   size_t device_;
 };
 
@@ -130,8 +129,8 @@ Status read_out(const Model& model, const Readout& readout, const ForwardHooks& 
 Status forward(const Model& model, const RaggedBatch& batch, Precision precision, const Readout& readout,
                Scratch& scratch, const ForwardHooks& hooks) {
   const size_t n = batch.n();
-  Pass pass(model, scratch);
-  FM_TRY(pass.begin(model, batch, precision));
+  Pass pass(model.placement, scratch);
+  FM_TRY(pass.begin(batch, precision));
   pass.step().embed(model.weights.embedding, pass.step().activations().x);
   size_t n_moe_layers = 0;
   for (size_t index = 0; index < model.weights.layers.size(); index++) {

@@ -50,7 +50,7 @@ uint64_t read_per_token(const Config& config, const TensorSpec& spec) {
   return spec.kind == TensorKind::embedding && !config.tied_embeddings ? bytes / config.vocab_size : bytes;
 }
 
-DeviceShare DeviceShare::within(const Config& config, uint64_t limit, uint64_t bytes_per_layer) {
+DeviceShare DeviceShare::within(const Config& config, uint64_t limit, FunctionRef<uint64_t(size_t n)> bytes_of_layers) {
   const Parts parts(config);
   DeviceShare share;
   const auto add = [&](const Part& part) {
@@ -60,7 +60,7 @@ DeviceShare DeviceShare::within(const Config& config, uint64_t limit, uint64_t b
     share.bytes_per_token += part.bytes_per_token;
   };
   const auto fits = [&](size_t n, uint64_t more) {
-    return saturating_sum(saturating_product(n, bytes_per_layer), share.weights + more) <= limit;
+    return saturating_sum(bytes_of_layers(n), share.weights + more) <= limit;
   };
   add(parts.head);
   for (size_t layer = config.n_layers; layer-- > 0;) {

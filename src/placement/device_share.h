@@ -1,6 +1,7 @@
 // What a device with memory of its own takes of a model.
 #pragma once
 
+#include "base/function_ref.h"
 #include "format/tensor_table.h"
 
 namespace finermoe {
@@ -15,9 +16,9 @@ struct DeviceShare {
   size_t n_moe_layers = 0;
   uint64_t bytes_per_token = 0;  // of these weights, what decoding one token reads
 
-  // The largest that takes at most `limit` bytes, or, if that is impossible, the smallest. Beside its weights each
-  // layer takes `bytes_per_layer`.
-  static DeviceShare within(const Config& config, uint64_t limit, uint64_t bytes_per_layer);
+  // The largest that takes at most `limit` bytes, or, if that is impossible, the smallest. Beside their weights n
+  // layers take bytes_of_layers(n).
+  static DeviceShare within(const Config& config, uint64_t limit, FunctionRef<uint64_t(size_t n)> bytes_of_layers);
 };
 
 // A tensor's bytes in the checkpoint, and those that decoding one token reads. For experts, all of which have one size,

@@ -50,9 +50,15 @@ struct Placement {
     return placement;
   }
 
-  size_t of_layer(size_t layer) const { return device_of_layer.empty() ? 0 : device_of_layer[layer]; }
-  size_t of_embedding() const { return device_of_layer.empty() ? 0 : device_of_layer.front(); }
-  size_t of_head() const { return device_of_layer.empty() ? 0 : device_of_layer.back(); }
+  // Whether layers are on several devices, each of which then has KV caches of its own.
+  bool divides_layers() const { return !device_of_layer.empty(); }
+  bool has_layers(size_t device) const {
+    if (!divides_layers()) return device == 0;
+    return std::find(device_of_layer.begin(), device_of_layer.end(), device) != device_of_layer.end();
+  }
+  size_t of_layer(size_t layer) const { return divides_layers() ? device_of_layer[layer] : 0; }
+  size_t of_embedding() const { return divides_layers() ? device_of_layer.front() : 0; }
+  size_t of_head() const { return divides_layers() ? device_of_layer.back() : 0; }
   size_t of_expert(size_t expert) const { return device_of_expert.empty() ? 0 : device_of_expert[expert]; }
   size_t of(const TensorSpec& tensor) const {
     if (tensor.kind == TensorKind::routed) return of_expert(static_cast<size_t>(tensor.expert_of_all));

@@ -49,10 +49,11 @@ uint64_t step_bytes(const Config& config, const Device& device, const PlanOption
 // What the device takes, and what that leaves to the CPU.
 void divide(const Config& config, const Device& device, const Device& cpu, const PlanOptions& options, Plan& plan) {
   plan.device_memory = options.device_memory != 0 ? options.device_memory : device.info().memory;
-  const uint64_t step = step_bytes(config, device, options), of_layer = cache_bytes(config, device, options, 1);
+  const uint64_t step = step_bytes(config, device, options);
   const uint64_t room = plan.device_memory - std::min(plan.device_memory, step);
-  plan.share = DeviceShare::within(config, room, of_layer);
-  const uint64_t cache = cache_bytes(config, device, options, plan.share.n_layers);
+  const auto caches_of = [&](size_t n_layers) { return cache_bytes(config, device, options, n_layers); };
+  plan.share = DeviceShare::within(config, room, caches_of);
+  const uint64_t cache = caches_of(plan.share.n_layers);
   plan.device_total = saturating_sum(plan.share.weights, saturating_sum(cache, step));
   if (plan.share.n_layers == config.n_layers && plan.share.n_moe_layers == config.n_moe_layers()) return;
   plan.kv_cache = saturating_sum(cache, cache_bytes(config, cpu, options, config.n_layers - plan.share.n_layers));

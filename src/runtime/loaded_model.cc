@@ -22,7 +22,7 @@ Result<DeviceShare> share_within(const Checkpoint& checkpoint, const Device& dev
                   "no limit", format_text(limit));
   }
   FM_ASSIGN(const Config config, checkpoint.resolved_config());  // a head of its own takes room too
-  const DeviceShare share = DeviceShare::within(config, limit, 0);
+  const DeviceShare share = DeviceShare::within(config, limit, [](size_t) { return uint64_t{0}; });
   if (share.weights <= limit) return share;
   return Status(FINERMOE_ERROR_DEVICE_MEMORY,
                 format_text("the head and one layer take ", share.weights, " bytes of ", device.name(),
@@ -74,7 +74,7 @@ Result<std::unique_ptr<KvCache>> LoadedModel::make_kv_cache(uint64_t capacity, D
                                                             std::string_view what) const {
   const KvShape shape = KvShape::of(config(), capacity, dtype);
   const Placement& placement = model_.placement;
-  if (!placement.device_of_layer.empty()) return SplitKvCache::make(placement, shape, runtime_->account(), what);
+  if (placement.divides_layers()) return SplitKvCache::make(placement, shape, runtime_->account(), what);
   return placement.devices[0].backend->make_kv_cache(shape, runtime_->account(), what);
 }
 

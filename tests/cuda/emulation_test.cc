@@ -40,6 +40,20 @@ __global__ void rotate_lanes(bool waits, float* out) {
   out[lane] = values[(lane + 1) % warp_size];
 }
 
+// What combine_lanes() does, shuffle by shuffle as on a GPU, beside its own: 0 where they are equal.
+template <unsigned... distances>
+__device__ float difference_of(float x) {
+  const auto combine = [](float a, float b) { return a + 2 * b; };
+  float value = x;
+  for (const unsigned distance : {distances...}) value = combine(value, __shfl_xor_sync(all_lanes, value, distance));
+  return value - combine_lanes<distances...>(x, combine);
+}
+__global__ void combine_in_both_ways(const float* from, float* out) {
+  const float x = 1 / (1 + from[threadIdx.x]);
+  out[threadIdx.x] = fabsf(difference_of<16, 8, 4, 2, 1>(x)) + fabsf(difference_of<4, 8, 16>(x));
+  out[n + threadIdx.x] = warp_max(from[threadIdx.x]);
+}
+
 __global__ void count_minimum(float* out) {
   __shared__ SharedArray<unsigned, 1> least;
   if (threadIdx.x == 0) least[0] = 1000;
@@ -168,6 +182,19 @@ TEST_F(Emulation, ARightKernelIsRightInAnyOrder) {
     EXPECT_EQ("", fault_of(1, 32, rotate_lanes, true, out_));
     EXPECT_EQ("", fault_of(1, n, count_minimum, out_));
     EXPECT_EQ(1, out()[77]);
+  }
+}
+
+TEST_F(Emulation, LanesAreCombinedAsByShuffles) {
+  for (const emulated::Order order :
+       {emulated::Order::forwards, emulated::Order::backwards, emulated::Order::interleaved}) {
+    emulated::settings().order = order;
+    EXPECT_EQ("", fault_of(1, n, combine_in_both_ways, x_, out_));
+    const std::vector<float> found = out();
+    for (size_t i = 0; i < n; i++) {
+      ASSERT_EQ(0, found[i]) << i;
+      ASSERT_EQ(static_cast<float>(i / 32 * 32 + 31), found[n + i]) << i;
+    }
   }
 }
 

@@ -7,6 +7,13 @@
 #include "emulated_driver.h"
 #include "model/forward.h"
 
+namespace emulated {
+void PrintTo(const Calls& calls, std::ostream* out) {
+  *out << calls.kernels << " kernels, " << calls.copies << " copies, " << calls.graphs << " graphs, "
+       << calls.graphs_made << " made";
+}
+}  // namespace emulated
+
 namespace finermoe {
 namespace {
 
@@ -90,16 +97,23 @@ class CudaGraphs : public testing::Test {
   }
 };
 
+// What passes enqueue.
+template <class Passes>
+emulated::Calls calls_of(const Passes& passes) {
+  const emulated::Calls before = emulated::calls();
+  passes();
+  const emulated::Calls after = emulated::calls();
+  return {after.kernels - before.kernels, after.copies - before.copies, after.graphs - before.graphs,
+          after.graphs_made - before.graphs_made};
+}
+
 // What passes give where the driver makes graphs, and where it makes none.
 template <class Passes>
 void expect_same_bits(const Passes& passes) {
-  const uint64_t before = emulated::calls().graphs;
-  const std::vector<std::vector<float>> found = passes();
-  EXPECT_LT(before, emulated::calls().graphs);
+  std::vector<std::vector<float>> found;
+  EXPECT_LT(0u, calls_of([&] { found = passes(); }).graphs);
   emulated::settings().graph_answers = cuda::error_out_of_memory;
-  const uint64_t launched = emulated::calls().graphs;
-  EXPECT_EQ(passes(), found);
-  EXPECT_EQ(launched, emulated::calls().graphs);
+  EXPECT_EQ(0u, calls_of([&] { EXPECT_EQ(found, passes()); }).graphs);
 }
 
 // Positions lie in one, two and four splits.
@@ -138,19 +152,14 @@ TEST_F(CudaGraphs, BatchesThatChangeTheirSizeHaveTheSameBits) {
 TEST_F(CudaGraphs, ATokenIsOneLaunch) {
   LoadedModel on;
   Sequence first{on.make_cache()}, second{on.make_cache()};
-  const emulated::Calls at_first = emulated::calls();
-  logits_after(on, {&first});
-  EXPECT_EQ(0u, emulated::calls().graphs - at_first.graphs);
-  EXPECT_LT(20u, emulated::calls().kernels - at_first.kernels);
-  logits_after(on, {&first});
-  const emulated::Calls before = emulated::calls();
-  EXPECT_EQ(1u, before.graphs_made - at_first.graphs_made);
-  for (int i = 0; i < 10; i++) logits_after(on, {i % 3 == 0 ? &second : &first});
-  const emulated::Calls after = emulated::calls();
-  EXPECT_EQ(10u, after.graphs - before.graphs);
-  EXPECT_EQ(0u, after.graphs_made - before.graphs_made);
-  EXPECT_EQ(0u, after.kernels - before.kernels);
-  EXPECT_EQ(0u, after.copies - before.copies);
+  const emulated::Calls at_first = calls_of([&] { logits_after(on, {&first}); });
+  EXPECT_EQ(0u, at_first.graphs);
+  EXPECT_LT(20u, at_first.kernels);
+  EXPECT_EQ(1u, calls_of([&] { logits_after(on, {&first}); }).graphs_made);
+  const emulated::Calls later = calls_of([&] {
+    for (int i = 0; i < 10; i++) logits_after(on, {i % 3 == 0 ? &second : &first});
+  });
+  EXPECT_EQ(emulated::Calls{.graphs = 10}, later);
 }
 
 // With whatever options: they are in the pass's own memory. Logits stay on the device, but for a row that is left to
@@ -181,18 +190,12 @@ TEST_F(CudaGraphs, AChosenTokenIsOneLaunchToo) {
     return chosen;
   };
   for (int i = 0; i < 2; i++) choose({});
-  const emulated::Calls before = emulated::calls();
   for (const TokenChoice& choice : {TokenChoice{},
                                     {.temperature = 0.7, .random = 0.3},
                                     {.temperature = 1, .top_k = 3, .top_p = 0.9, .random = 0.8}}) {
-    EXPECT_LE(0, choose(choice).id);
+    EXPECT_EQ(emulated::Calls{.graphs = 1}, calls_of([&] { EXPECT_LE(0, choose(choice).id); }));
     EXPECT_TRUE(std::isnan(logits[0]));
   }
-  const emulated::Calls after = emulated::calls();
-  EXPECT_EQ(3u, after.graphs - before.graphs);
-  EXPECT_EQ(0u, after.graphs_made - before.graphs_made);
-  EXPECT_EQ(0u, after.kernels - before.kernels);
-  EXPECT_EQ(0u, after.copies - before.copies);
   n_choosable = 0;
   EXPECT_EQ(-1, choose({}).id);
   EXPECT_FALSE(std::isnan(logits[0]));
@@ -248,16 +251,13 @@ TEST_F(CudaGraphs, AnExpertThatMoves) {
   const auto zeros = on.model.placement.devices[0].backend->allocate(matrix_bytes(down.dtype, down.rows, down.columns),
                                                                      no_limit(), "a test");
   ASSERT_TRUE(zeros.ok());
-  const emulated::Calls before = emulated::calls();
-  for (FfnWeights& expert : experts) expert.down.data = (*zeros)->begin();
-  EXPECT_NE(expected, again());
-  std::copy(originals.begin(), originals.end(), experts.begin());
-  EXPECT_EQ(expected, again());
-  const emulated::Calls after = emulated::calls();
-  EXPECT_EQ(2u, after.graphs - before.graphs);
-  EXPECT_EQ(0u, after.graphs_made - before.graphs_made);
-  EXPECT_EQ(2u, after.copies - before.copies);
-  EXPECT_EQ(0u, after.kernels - before.kernels);
+  const emulated::Calls moved = calls_of([&] {
+    for (FfnWeights& expert : experts) expert.down.data = (*zeros)->begin();
+    EXPECT_NE(expected, again());
+    std::copy(originals.begin(), originals.end(), experts.begin());
+    EXPECT_EQ(expected, again());
+  });
+  EXPECT_EQ((emulated::Calls{.copies = 2, .graphs = 2}), moved);
 }
 
 TEST_F(CudaGraphs, ADeviceThatIsLostInAGraph) {

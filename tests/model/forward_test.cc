@@ -54,9 +54,9 @@ class Forward : public testing::TestWithParam<Where> {
     ASSERT_TRUE(weights.ok());
     model.weights = std::move(*weights);
     const KvShape shape = KvShape::of(model.config, 64, DType::f32);
-    auto made = model.placement.device_of_layer.empty()
-                    ? model.placement.devices[0].backend->make_kv_cache(shape, no_limit(), "a test")
-                    : SplitKvCache::make(model.placement, shape, no_limit(), "a test");
+    auto made = model.placement.divides_layers()
+                    ? SplitKvCache::make(model.placement, shape, no_limit(), "a test")
+                    : model.placement.devices[0].backend->make_kv_cache(shape, no_limit(), "a test");
     ASSERT_TRUE(made.ok());
     cache = std::move(*made);
     auto scratch_made = Scratch::make(model, 64, 64, no_limit());

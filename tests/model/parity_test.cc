@@ -176,7 +176,7 @@ TEST_P(Parity, SeveralSessionsInOneStepContinueAsAlone) {
 TEST_P(Parity, ThreadCountsAndCopiesAreBitEqual) {
   std::vector<float> first;
   const auto prompt = ids(n_prompts() - 1);
-  for (uint32_t n_threads : {1u, 2u, 3u, 5u}) {
+  for (const uint32_t n_threads : thread_counts()) {
     auto runtime = open_runtime(n_threads);
     auto model = open_model(path, runtime.get(), n_threads == 3);
     auto session = open_session(model.get());

@@ -153,7 +153,7 @@ TEST_P(RopeAndWindows, ASessionOfAnotherConfigurationIsRefused) {
 
 TEST_P(RopeAndWindows, ThreadCountsAreBitEqual) {
   std::vector<float> first;
-  for (uint32_t n_threads : {1u, 2u, 5u}) {
+  for (const uint32_t n_threads : thread_counts()) {
     auto runtime = open_runtime(n_threads);
     auto model = open_model(variant.path, runtime.get());
     const auto logits = logits_of(open_session(model.get()).get());

@@ -1,6 +1,8 @@
 // A device that is not there, or has no memory, or is lost, through finermoe.h: each has a code of its own, and the CPU
 // and whatever is on it work as ever. The device is the emulated GPU, told to fail.
 #include <dlfcn.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "../cuda/emulated/emulated_driver.h"
 #include "../support/golden.h"
@@ -27,6 +29,7 @@ void lose_device() { of_module<void()>("emulated_lose_device")(); }
 
 RuntimeOptions options_of(const char* device) {
   auto options = make<RuntimeOptions>([](auto** out, auto** e) { return finermoe_runtime_options_create(out, e); });
+  EXPECT_DONE(finermoe_runtime_options_set_threads(options.get(), 1, e));
   EXPECT_DONE(finermoe_runtime_options_set_device(options.get(), device, e));
   if (device != nullptr) EXPECT_DONE(finermoe_runtime_options_set_device_module(options.get(), module, e));
   return options;
@@ -196,6 +199,33 @@ TEST_F(DeviceErrors, ExpertsOnASecondDevice) {
               return finermoe_model_open(model_path.c_str(), options.get(), &none, e);
             }).code,
             FINERMOE_ERROR_NO_DEVICE);
+}
+
+// NVIDIA's driver does not work in a child of fork(); the emulated one ends a child that calls it. What the child
+// inherited it can free, in any order, and the CPU it can use.
+TEST_F(DeviceErrors, AChildOfForkHasTheCpuAlone) {
+  auto runtime = runtime_on("cuda-emulated:0");
+  auto model = open_model(model_path, runtime.get());
+  auto session = open_session(model.get(), 64);
+  EXPECT_EQ(failure_to_append(session.get()).code, FINERMOE_OK);
+  for (const bool session_first : {true, false}) {
+    const pid_t child = fork();
+    if (child == 0) {
+      alarm(60);
+      EXPECT_EQ(failure_to_append(session.get()).code, FINERMOE_ERROR_STATE);
+      if (session_first) session.reset();
+      runtime.reset();
+      model.reset();
+      session.reset();
+      EXPECT_EQ(failure_of_device("cuda-emulated:0").code, FINERMOE_ERROR_NO_DRIVER);
+      EXPECT_EQ(logits_of(open_model(model_path, runtime_on(nullptr).get()).get()), before_);
+      _exit(HasFailure() ? 1 : 0);
+    }
+    int status = -1;
+    EXPECT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
+  }
+  EXPECT_EQ(failure_to_append(session.get()).code, FINERMOE_OK);  // the parent goes on
 }
 
 }  // namespace

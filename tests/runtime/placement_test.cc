@@ -1,4 +1,5 @@
-// What is on which device: plans for a device's memory, models that keep to them, and devices of other machines.
+// What is on which device: plans for a device's memory, models that keep to them, and devices of other machines. The
+// device is that of the tests.
 #include <cmath>
 
 #include "../support/golden.h"
@@ -7,6 +8,7 @@
 namespace {
 
 const char* const module = std::getenv("FINERMOE_TEST_DEVICE_MODULE");
+const char* const the_device = test_device();
 const std::string model_path = golden::trained("tiny-wordnet-finermoe");
 const std::vector<int32_t> prompt{5, 6, 7, 8, 9, 10};
 
@@ -65,11 +67,16 @@ std::vector<float> logits_of(const ModelHandle& model) {
   return all_logits(session.get());
 }
 
+std::vector<float> logits_on_cpu(const std::string& path) {
+  return logits_of(open_model(path, runtime_on("cpu").get()));
+}
+
 // All plans of a model, from the smallest to the largest, with the least memory of each.
 std::vector<finermoe_plan> plans(const char* device, const std::string& path = model_path) {
   std::vector<finermoe_plan> all{plan_for(device, 1, path)};
   const finermoe_plan whole = plan_for(device, uint64_t{1} << 40, path);
-  while (all.back().device_weights < whole.device_weights) {
+  EXPECT_EQ(plan_for(device, whole.device_total, path).device_weights, whole.device_weights);
+  while (!testing::Test::HasFailure() && all.back().device_weights < whole.device_weights) {
     uint64_t too_little = all.back().device_total, enough = whole.device_total;
     while (enough - too_little > 1) {
       const uint64_t middle = too_little + (enough - too_little) / 2;
@@ -81,7 +88,7 @@ std::vector<finermoe_plan> plans(const char* device, const std::string& path = m
 }
 
 TEST(Placement, APlanFillsTheMemoryOfADevice) {
-  const std::vector<finermoe_plan> all = plans("deferred");
+  const std::vector<finermoe_plan> all = plans(the_device);
   const size_t n_layers = 4;
   ASSERT_EQ(all.size(), 2 * n_layers);  // one layer to all of them, then their experts
   for (size_t i = 0; i < all.size(); i++) {
@@ -104,10 +111,10 @@ TEST(Placement, APlanFillsTheMemoryOfADevice) {
 }
 
 TEST(Placement, WhatAPlanSaysIsWhatAModelTakes) {
-  const std::vector<float> on_cpu = logits_of(open_model(model_path));
-  for (const finermoe_plan& plan : plans("deferred")) {
+  const std::vector<float> on_cpu = logits_on_cpu(model_path);
+  for (const finermoe_plan& plan : plans(the_device)) {
     SCOPED_TRACE(plan.device_weights);
-    const auto runtime = runtime_on("deferred");
+    const auto runtime = runtime_on(the_device);
     const uint64_t before = used(runtime);
     const auto model = open_within(runtime, plan.device_weights);
     const uint64_t with_headers = used(runtime) - before, headers = with_headers - plan.device_weights;
@@ -117,40 +124,40 @@ TEST(Placement, WhatAPlanSaysIsWhatAModelTakes) {
     const std::vector<float> logits = logits_of(model);
     ASSERT_EQ(logits.size(), on_cpu.size());
     for (size_t i = 0; i < logits.size(); i++) ASSERT_NEAR(logits[i], on_cpu[i], 1e-4 + 1e-4 * std::fabs(on_cpu[i]));
-    EXPECT_EQ(plan_for("deferred", plan.device_total).device_weights, plan.device_weights);
+    EXPECT_EQ(plan_for(the_device, plan.device_total).device_weights, plan.device_weights);
   }
 }
 
 TEST(Placement, ATiedEmbeddingIsOnBothSidesOfTheLayers) {
   const std::string path = golden::source_root() + "/tests/data/shapes/dense-tied";
-  const std::vector<float> on_cpu = logits_of(open_model(path));
-  for (const finermoe_plan& plan : plans("deferred", path)) {
-    const auto model = open_within(runtime_on("deferred"), plan.device_weights, path);
+  const std::vector<float> on_cpu = logits_on_cpu(path);
+  for (const finermoe_plan& plan : plans(the_device, path)) {
+    const auto model = open_within(runtime_on(the_device), plan.device_weights, path);
     const std::vector<float> logits = logits_of(model);
     for (size_t i = 0; i < logits.size(); i++) ASSERT_NEAR(logits[i], on_cpu[i], 1e-4 + 1e-4 * std::fabs(on_cpu[i]));
   }
 }
 
 TEST(Placement, ALimitThatCannotBeKeptIsRefused) {
-  const auto runtime = runtime_on("deferred");
-  const uint64_t least = plan_for("deferred", 1).device_weights;
+  const auto runtime = runtime_on(the_device);
+  const uint64_t least = plan_for(the_device, 1).device_weights;
   const Failure too_little = refusal_to_open(runtime, least - 1);
   EXPECT_EQ(too_little.code, FINERMOE_ERROR_DEVICE_MEMORY);
   EXPECT_EQ(too_little.expected, "at least " + std::to_string(least) + " bytes");
   EXPECT_EQ(too_little.found, std::to_string(least - 1) + " bytes");
-  EXPECT_EQ(refusal_to_open(runtime, least, "deferred").code, FINERMOE_ERROR_INVALID_ARGUMENT);
+  EXPECT_EQ(refusal_to_open(runtime, least, the_device).code, FINERMOE_ERROR_INVALID_ARGUMENT);
   EXPECT_EQ(refusal_to_open(runtime_on("cpu"), least).code, FINERMOE_ERROR_INVALID_ARGUMENT);
   EXPECT_FALSE(logits_of(open_within(runtime, least)).empty());
 }
 
 TEST(Placement, APlanNeedsAMemoryThatIsKnown) {
   EXPECT_EQ(refusal_to_plan("cpu", 1).code, FINERMOE_ERROR_INVALID_ARGUMENT);
-  EXPECT_EQ(refusal_to_plan("deferred:7", 1).code, FINERMOE_ERROR_UNSUPPORTED);
+  EXPECT_EQ(refusal_to_plan("no-such-device:7", 1).code, FINERMOE_ERROR_UNSUPPORTED);
   const finermoe_plan on_cpu = plan_for(nullptr, 0);
   EXPECT_EQ(on_cpu.device_memory, 0u);
   EXPECT_EQ(on_cpu.device_weights, 0u);
   EXPECT_EQ(on_cpu.host_weights, on_cpu.weights_total);
-  EXPECT_GT(plan_for("deferred", 0).device_memory, plan_for("deferred", 0).device_total);  // all that it has
+  EXPECT_GT(plan_for(the_device, 0).device_memory, plan_for(the_device, 0).device_total);  // all that it has
 }
 
 // NVIDIA's module plans for its devices wherever they are.

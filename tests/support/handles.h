@@ -84,6 +84,15 @@ std::vector<T> read_array(Call&& call) {
 inline const char* test_device() { return std::getenv("FINERMOE_TEST_DEVICE"); }
 inline const char* test_expert_device() { return std::getenv("FINERMOE_TEST_EXPERT_DEVICE"); }
 
+// Whether half the layers of models are on the CPU.
+inline bool test_divides_layers() { return std::getenv("FINERMOE_TEST_HALF_THE_LAYERS") != nullptr; }
+
+// Whether the CPU computes nothing.
+inline bool is_all_on_a_gpu() {
+  const bool is_gpu = test_device() != nullptr && std::string(test_device()).starts_with("cuda");
+  return is_gpu && test_expert_device() == nullptr && !test_divides_layers();
+}
+
 // With the device of the tests.
 inline RuntimeOptions runtime_options() {
   auto options = make<RuntimeOptions>([](auto** out, auto** e) { return finermoe_runtime_options_create(out, e); });
@@ -102,8 +111,9 @@ inline RuntimeHandle open_runtime(uint32_t n_threads, int32_t isa = FINERMOE_ISA
   return create_runtime(options);
 }
 
-// Those that this machine supports.
+// Those that this machine supports; one where all is on a GPU, for which they make no difference.
 inline std::vector<int32_t> instruction_sets() {
+  if (is_all_on_a_gpu()) return {FINERMOE_ISA_AUTO};
   finermoe_system_info info{};
   info.struct_size = sizeof info;
   EXPECT_DONE(finermoe_system_get_info(&info, e));
@@ -115,8 +125,10 @@ inline std::vector<int32_t> instruction_sets() {
   return sets;
 }
 
-// Whether half the layers of models are on the CPU.
-inline bool test_divides_layers() { return std::getenv("FINERMOE_TEST_HALF_THE_LAYERS") != nullptr; }
+// Numbers of threads that must make no difference.
+inline std::vector<uint32_t> thread_counts() {
+  return is_all_on_a_gpu() ? std::vector<uint32_t>{1, 3} : std::vector<uint32_t>{1, 2, 3, 5};
+}
 
 // A limit of weights with which about half of a model's layers, without their experts, are on the tests' device.
 inline uint64_t weights_of_half_the_layers(const std::string& path) {

@@ -53,13 +53,6 @@ __device__ double weight_of(float logit, float largest, double temperature) {
   return exp_of_double(static_cast<double>(static_cast<float>(scaled.value)));
 }
 
-__device__ double sum_of_warp(double value) {
-  for (unsigned distance = warp_size / 2; distance > 0; distance /= 2) {
-    value += __shfl_xor_sync(all_lanes, value, distance);
-  }
-  return value;
-}
-
 // Of numbers of which none is NaN; every lane has it.
 __device__ float largest_of(const float* numbers, unsigned n) {
   float largest = -INFINITY;
@@ -160,7 +153,7 @@ __global__ void __launch_bounds__(n_threads) sum_weights(ChooseTokens task) {
   for (unsigned i = run * run_length + threadIdx.x % warp_size; i < end; i += warp_size) {
     sum += weight_of(row.logits[i], largest, row.choice.temperature);
   }
-  sum = sum_of_warp(sum);
+  sum = warp_sum(sum);
   if (threadIdx.x % warp_size == 0) task.weights[size_t{blockIdx.y} * row.n_runs + run] = sum;
 }
 

@@ -19,18 +19,33 @@ int launch(void* stream, dim3 grid, unsigned n_threads, void (*kernel)(Parameter
   return static_cast<int>(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...));
 }
 
-// Sums and maxima over a warp; every lane has the result.
-__device__ inline float warp_sum(float value) {
-  for (unsigned distance = warp_size / 2; distance > 0; distance /= 2) {
-    value += __shfl_xor_sync(all_lanes, value, distance);
-  }
+}  // namespace finermoe::cuda
+
+#ifdef __CUDACC__
+namespace finermoe::cuda {
+
+// Combines the values of the lanes of a warp that are so far apart, for one distance after the other: a lane has
+// combine(its own, the other's) of the distances before. The function has no state.
+template <unsigned... distances, class T, class Combine>
+__device__ inline T combine_lanes(T value, const Combine& combine) {
+  ((value = combine(value, __shfl_xor_sync(all_lanes, value, distances))), ...);
   return value;
 }
+
+}  // namespace finermoe::cuda
+#else
+#include <emulated_lanes.h>
+#endif
+
+namespace finermoe::cuda {
+
+// Sums and maxima over a warp; every lane has the result.
+template <class T>
+__device__ inline T warp_sum(T value) {
+  return combine_lanes<16, 8, 4, 2, 1>(value, [](T a, T b) { return a + b; });
+}
 __device__ inline float warp_max(float value) {
-  for (unsigned distance = warp_size / 2; distance > 0; distance /= 2) {
-    value = fmaxf(value, __shfl_xor_sync(all_lanes, value, distance));
-  }
-  return value;
+  return combine_lanes<16, 8, 4, 2, 1>(value, [](float a, float b) { return fmaxf(a, b); });
 }
 
 }  // namespace finermoe::cuda

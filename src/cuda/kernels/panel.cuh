@@ -127,10 +127,7 @@ __device__ void add_blocks(const Matrix& matrix, unsigned first_row, const Vecto
   for (unsigned r = 0; r < 4; r++) {
 #pragma unroll
     for (unsigned v = 0; v < N; v++) {
-      float sum = sums[r][v];
-      for (unsigned distance = 4; distance < warp_size; distance *= 2) {
-        sum += __shfl_xor_sync(all_lanes, sum, distance);
-      }
+      const float sum = combine_lanes<4, 8, 16>(sums[r][v], [](float a, float b) { return a + b; });
       if (lane < 4) parts[(warp * panel_rows + 4 * quad + r) * N + v] = sum;
     }
   }

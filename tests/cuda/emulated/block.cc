@@ -1,36 +1,33 @@
 #include "block.h"
 
-#include <boost/context/fiber.hpp>
-#include <boost/context/protected_fixedsize_stack.hpp>
+#include <bit>
+#include <deque>
 #include <memory>
-#include <vector>
+
+#include "stacks.h"
 
 namespace emulated {
 
-constinit thread_local Thread* running = nullptr;
+constinit thread_local Running running;
 
 namespace {
 
 // Thrown in threads that wait for what will not come.
 struct GivenUp {};
 
-enum class State { ready, at_block, at_warp, done };
-
-class Block;
-
-struct Fiber {
-  boost::context::fiber fiber;  // suspended, or empty while it runs
-  Thread thread;
-  State state = State::done;
+struct Thread {
+  Context* on = nullptr;  // while it has begun and not ended
+  Copies copies;
 };
 
 struct Warp {
-  unsigned n_live = 0, n_waiting = 0, n_exchanges = 0;
-  uint64_t epoch = 0;
+  unsigned n_waiting = 0, n_exchanges = 0;
+  uint32_t epoch = 0;
   Words words[2][warp_size];  // of the last exchange, and of the one before, which slower lanes still read
 };
 
-// The fibers of one thread of the host, used again for each block.
+// One thread of the host runs blocks, one after the other. Threads begin on one stack, one after the other too; whoever
+// has to wait keeps the stack, and the next thread gets another.
 class Block {
  public:
   Block() = default;
@@ -38,28 +35,34 @@ class Block {
   ~Block();
   std::string run(Dim3 grid, Dim3 block, Order order, const std::function<void()>& kernel);
   void wait_for_block();
-  const Words* share(const Words& words);
+  const Words* share(const Words& words, void (*change)(Words* lanes));
   void report(const std::string& what) {
     if (wrong_.empty()) wrong_ = what;
   }
 
  private:
+  static constexpr unsigned none = UINT32_MAX;
   void run_block(Dim3 index);
-  void resume(Fiber& fiber);
-  void wait(State state);  // of the running fiber
-  bool run_ready(const std::vector<unsigned>& order);
-  void release_block();
-  boost::context::fiber body(Fiber& fiber, boost::context::fiber&& scheduler);
+  void run_threads(Context& own);
+  unsigned take_next();
+  void be(unsigned thread);
+  Context& context_of(unsigned thread);
+  void wait();
+  void give_up();
+  void make_ready(unsigned place) { ready_[place / 64] |= uint64_t{1} << place % 64; }
+  void make_all_ready();
 
-  std::vector<std::unique_ptr<Fiber>> fibers_;
+  std::vector<Thread> threads_;
   std::vector<Warp> warps_;
-  std::vector<unsigned> order_;  // of threads
-  boost::context::fiber scheduler_;
-  boost::context::protected_fixedsize_stack stacks_{64 * 1024};
+  std::vector<unsigned> order_, places_;  // of threads; a thread's place in it
+  std::vector<uint64_t> ready_;           // a bit for each place: has not begun, or can go on
+  unsigned cursor_ = 0;                   // the place at which the search for the next one begins
+  Stacks stacks_;
+  std::deque<Context> contexts_;
+  std::vector<Context*> idle_;  // on which no thread is
   const std::function<void()>* kernel_ = nullptr;
-  Fiber* running_ = nullptr;
   unsigned n_threads_ = 0, n_live_ = 0, n_at_block_ = 0;
-  uint64_t epoch_ = 0;  // of the block; never goes back
+  uint32_t epoch_ = 0;  // of the block; never goes back
   bool gives_up_ = false, is_over_ = false;
   std::string wrong_;
 };
@@ -68,111 +71,139 @@ Block& block() {
   thread_local Block own;
   return own;
 }
+// The one whose kernel runs.
+constinit thread_local Block* running_block __attribute__((tls_model("initial-exec"))) = nullptr;
 
-boost::context::fiber Block::body(Fiber& fiber, boost::context::fiber&& scheduler) {
-  scheduler_ = std::move(scheduler);
-  while (!is_over_) {
-    try {
-      (*kernel_)();
-    } catch (const GivenUp&) {
-    }
-    fiber.state = State::done;
-    n_live_--;
-    warps_[fiber.thread.warp()].n_live--;
-    scheduler_ = std::move(scheduler_).resume();
-  }
-  return std::move(scheduler_);
-}
-
-// Fibers come to their own end: nothing is unwound.
+// Nothing is unwound: contexts come to their own end.
 Block::~Block() {
   is_over_ = true;
-  for (const std::unique_ptr<Fiber>& fiber : fibers_) resume(*fiber);
+  for (Context* const context : idle_) stacks_.switch_to(*context);
 }
 
-void Block::resume(Fiber& fiber) {
-  running_ = &fiber;
-  running = &fiber.thread;
-  fiber.fiber = std::move(fiber.fiber).resume();
+// Takes the first ready thread from the cursor on, around; none if no thread is ready.
+unsigned Block::take_next() {
+  size_t word = cursor_ / 64;
+  uint64_t bits = ready_[word] & ~uint64_t{0} << cursor_ % 64;
+  for (size_t i = 0; bits == 0; i++) {
+    if (i == ready_.size()) return none;
+    word = word + 1 == ready_.size() ? 0 : word + 1;
+    bits = ready_[word];
+  }
+  const auto bit = static_cast<unsigned>(std::countr_zero(bits)), place = static_cast<unsigned>(word) * 64 + bit;
+  ready_[word] ^= uint64_t{1} << bit;
+  cursor_ = place + 1 == n_threads_ ? 0 : place + 1;
+  return order_[place];
 }
 
-void Block::wait(State state) {
-  Fiber& own = *running_;
-  own.state = state;
-  scheduler_ = std::move(scheduler_).resume();
+void Block::be(unsigned thread) {
+  running.index.x = thread;
+  running.warp_epoch = warps_[running.warp()].epoch;
+  running.copies = &threads_[thread].copies;
+}
+
+// Where a thread goes on, or begins.
+Context& Block::context_of(unsigned thread) {
+  if (threads_[thread].on != nullptr) return *threads_[thread].on;
+  if (idle_.empty()) {
+    Context& made = contexts_.emplace_back();
+    stacks_.make(made, [this, &made] { run_threads(made); });
+    idle_.reserve(contexts_.size());
+    idle_.push_back(&made);
+  }
+  Context* const context = idle_.back();
+  idle_.pop_back();
+  return *context;
+}
+
+// What a context does: threads that have not begun, until one comes that is on another one.
+void Block::run_threads(Context& own) {
+  while (!is_over_) {
+    unsigned thread = running.id();
+    do {
+      be(thread);
+      running.copies->begun.clear();
+      running.copies->n_groups = 0;
+      threads_[thread].on = &own;
+      try {
+        (*kernel_)();
+      } catch (const GivenUp&) {
+      }
+      threads_[running.id()].on = nullptr;
+      n_live_--;
+      thread = take_next();
+    } while (thread != none && threads_[thread].on == nullptr);
+    idle_.push_back(&own);
+    if (thread != none) be(thread);
+    stacks_.switch_to(thread == none ? stacks_.host() : *threads_[thread].on);
+  }
+}
+
+// The running thread waits until somebody makes it ready and its turn comes.
+void Block::wait() {
+  const unsigned next = take_next();
+  if (next != none) be(next);
+  stacks_.switch_to(next == none ? stacks_.host() : context_of(next));
   if (gives_up_) throw GivenUp();
 }
 
-void Block::release_block() {
-  n_at_block_ = 0;
-  epoch_++;
-  for (unsigned i = 0; i < n_threads_; i++) {
-    Fiber& fiber = *fibers_[i];
-    if (fiber.state == State::at_block) fiber.state = State::ready;
-    fiber.thread.block_epoch = epoch_;
-  }
+void Block::make_all_ready() {
+  for (uint64_t& word : ready_) word = ~uint64_t{0};
+  if (n_threads_ % 64 != 0) ready_.back() >>= 64 - n_threads_ % 64;
 }
 
 void Block::wait_for_block() {
-  if (++n_at_block_ == n_live_ && n_live_ == n_threads_) {
-    release_block();
-    return;
-  }
-  wait(State::at_block);
+  if (++n_at_block_ < n_threads_) return wait();
+  n_at_block_ = 0;
+  running.block_epoch = ++epoch_;
+  make_all_ready();
+  const unsigned own = places_[running.id()];
+  ready_[own / 64] ^= uint64_t{1} << own % 64;
 }
 
-const Words* Block::share(const Words& words) {
-  Thread& own = running_->thread;
-  Warp& warp = warps_[own.warp()];
+const Words* Block::share(const Words& words, void (*change)(Words* lanes)) {
+  const unsigned thread = running.id(), first = running.warp() * warp_size;
+  Warp& warp = warps_[running.warp()];
   Words* const of_lanes = warp.words[warp.n_exchanges % 2];
-  of_lanes[own.id % warp_size] = words;
-  if (++warp.n_waiting == warp_size) {
-    warp.n_waiting = 0;
-    warp.n_exchanges++;
-    warp.epoch++;
-    for (unsigned i = 0; i < warp_size; i++) {
-      Fiber& lane = *fibers_[own.warp() * warp_size + i];
-      if (lane.state == State::at_warp) lane.state = State::ready;
-      lane.thread.warp_epoch = warp.epoch;
-    }
-  } else {
-    wait(State::at_warp);
+  of_lanes[thread - first] = words;
+  if (++warp.n_waiting < warp_size) {
+    wait();
+    return of_lanes;
+  }
+  if (change != nullptr) change(of_lanes);
+  warp.n_waiting = 0;
+  warp.n_exchanges++;
+  running.warp_epoch = ++warp.epoch;
+  for (unsigned lane = first; lane < first + warp_size; lane++) {
+    if (lane != thread) make_ready(places_[lane]);
   }
   return of_lanes;
 }
 
-bool Block::run_ready(const std::vector<unsigned>& order) {
-  bool any = false;
-  for (const unsigned id : order) {
-    Fiber& fiber = *fibers_[id];
-    if (fiber.state != State::ready) continue;
-    resume(fiber);
-    any = true;
+// Ends the threads that wait.
+void Block::give_up() {
+  report("a barrier or shuffle that not all threads reach");
+  gives_up_ = true;
+  for (unsigned i = 0; i < n_threads_; i++) {
+    if (threads_[i].on != nullptr) make_ready(places_[i]);
   }
-  return any;
+  const unsigned first = take_next();
+  be(first);
+  stacks_.switch_to(*threads_[first].on);
+  gives_up_ = false;
+  n_at_block_ = 0;
+  for (Warp& warp : warps_) warp.n_waiting = 0;
 }
 
 void Block::run_block(Dim3 index) {
   n_live_ = n_threads_;
-  n_at_block_ = 0;
-  epoch_++;
-  for (Warp& warp : warps_) warp.n_live = warp_size, warp.n_waiting = 0;
-  for (unsigned i = 0; i < n_threads_; i++) {
-    Fiber& fiber = *fibers_[i];
-    fiber.state = State::ready;
-    fiber.thread.block = index;
-    fiber.thread.block_epoch = fiber.thread.first_epoch = epoch_;
-    fiber.thread.copies.clear();
-  }
-  while (n_live_ > 0) {
-    if (run_ready(order_)) continue;
-    report("a barrier or shuffle that not all threads reach");
-    gives_up_ = true;
-    for (unsigned i = 0; i < n_threads_; i++) {
-      if (fibers_[i]->state != State::done) resume(*fibers_[i]);
-    }
-    gives_up_ = false;
-  }
+  running.block = index;
+  running.block_epoch = running.first_epoch = ++epoch_;
+  make_all_ready();
+  cursor_ = 0;
+  const unsigned first = take_next();
+  be(first);
+  stacks_.switch_to(context_of(first));
+  if (n_live_ > 0) give_up();
 }
 
 std::vector<unsigned> ids_in(Order order, unsigned n) {
@@ -195,21 +226,16 @@ std::string Block::run(Dim3 grid, Dim3 size, Order order, const std::function<vo
   }
   if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535) return "a grid that CUDA refuses";
   kernel_ = &kernel;
-  while (fibers_.size() < n_threads_) {
-    Fiber& fiber = *fibers_.emplace_back(std::make_unique<Fiber>());
-    fiber.fiber = boost::context::fiber(std::allocator_arg, stacks_, [this, &fiber](boost::context::fiber&& scheduler) {
-      return body(fiber, std::move(scheduler));
-    });
-  }
+  running_block = this;
+  if (threads_.size() < n_threads_) threads_.resize(n_threads_);
   warps_.resize(n_threads_ / warp_size);
+  ready_.assign((n_threads_ + 63) / 64, 0);
   order_ = ids_in(order, n_threads_);
-  for (unsigned i = 0; i < n_threads_; i++) {
-    Thread& thread = fibers_[i]->thread;
-    thread.id = i;
-    thread.index = Dim3(i, 0, 0);
-    thread.block_size = size;
-    thread.grid_size = grid;
-  }
+  places_.resize(n_threads_);
+  for (unsigned i = 0; i < n_threads_; i++) places_[order_[i]] = i;
+  running.index = {0, 0, 0};
+  running.block_size = size;
+  running.grid_size = grid;
   for (unsigned z = 0; z < grid.z; z++) {
     for (unsigned y = 0; y < grid.y; y++) {
       for (unsigned x = 0; x < grid.x; x++) run_block({x, y, z});
@@ -223,13 +249,13 @@ std::string Block::run(Dim3 grid, Dim3 size, Order order, const std::function<vo
 std::string run(Dim3 grid, Dim3 block_size, Order order, const std::function<void()>& kernel) {
   return block().run(grid, block_size, order, kernel);
 }
-void wait_for_block() { block().wait_for_block(); }
-const Words* share(const Words& words) { return block().share(words); }
+void wait_for_block() { running_block->wait_for_block(); }
+const Words* share(const Words& words, void (*change)(Words* lanes)) { return running_block->share(words, change); }
 uint64_t exchange(uint64_t value, unsigned from) {
   const Words& words = share({static_cast<uint32_t>(value), static_cast<uint32_t>(value >> 32)})[from % warp_size];
   return uint64_t{words[1]} << 32 | words[0];
 }
-void report(const std::string& what) { block().report(what); }
+void report(const std::string& what) { running_block->report(what); }
 void check_mask(unsigned mask) {
   if (mask != 0xffffffffu) report("a shuffle among some lanes, which the emulation does not know");
 }

@@ -19,7 +19,7 @@
 
 using dim3 = emulated::Dim3;
 // Three numbers of the thread that is running.
-template <emulated::Dim3 emulated::Thread::*Of>
+template <emulated::Dim3 emulated::Running::*Of>
 struct emulated_numbers {
   template <unsigned emulated::Dim3::*Along>
   struct Number {
@@ -29,10 +29,10 @@ struct emulated_numbers {
   [[no_unique_address]] Number<&emulated::Dim3::y> y;
   [[no_unique_address]] Number<&emulated::Dim3::z> z;
 };
-inline constexpr emulated_numbers<&emulated::Thread::index> threadIdx{};
-inline constexpr emulated_numbers<&emulated::Thread::block> blockIdx{};
-inline constexpr emulated_numbers<&emulated::Thread::block_size> blockDim{};
-inline constexpr emulated_numbers<&emulated::Thread::grid_size> gridDim{};
+inline constexpr emulated_numbers<&emulated::Running::index> threadIdx{};
+inline constexpr emulated_numbers<&emulated::Running::block> blockIdx{};
+inline constexpr emulated_numbers<&emulated::Running::block_size> blockDim{};
+inline constexpr emulated_numbers<&emulated::Running::grid_size> gridDim{};
 
 struct alignas(8) uint2 {
   uint32_t x, y;
@@ -56,7 +56,7 @@ T emulated_shuffle(unsigned mask, T value, unsigned from) {
   std::memcpy(&value, &bits, sizeof value);
   return value;
 }
-inline unsigned emulated_lane() { return emulated::current().id % emulated::warp_size; }
+inline unsigned emulated_lane() { return emulated::current().id() % emulated::warp_size; }
 template <class T>
 T __shfl_sync(unsigned mask, T value, unsigned lane) {
   return emulated_shuffle(mask, value, lane);

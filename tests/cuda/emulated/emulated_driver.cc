@@ -3,8 +3,10 @@
 #include "emulated_blas.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <functional>
@@ -22,8 +24,8 @@ using finermoe::cuda::Driver;
 using finermoe::cuda::error_launch_failed;
 using finermoe::cuda::success;
 
-constexpr Code error_invalid_value = 1, error_invalid_context = 201;
-constexpr Code error_capture_unsupported = 900, error_capture_invalidated = 901;
+constexpr Code error_invalid_value = 1, error_invalid_context = 201, error_capture_unsupported = 900,
+               error_capture_invalidated = 901;
 constexpr uint64_t page = 4096, alignment = 256;
 
 struct Allocation {
@@ -35,9 +37,7 @@ struct Allocation {
 using Work = std::function<Code()>;
 
 // What was captured, with the arguments that it had then; memory is read when it is done.
-struct Graph {
-  std::vector<Work> work;
-};
+using Graph = std::vector<Work>;
 
 // A queue of what has been asked for.
 struct Stream {
@@ -50,7 +50,6 @@ struct Stream {
 struct Machine {
   std::shared_mutex mutex;
   std::map<uintptr_t, Allocation> device, pinned;  // by address
-  std::atomic<uint64_t> version{0};                // of device: changes with each allocation that goes
   uint64_t allocated = 0;
   std::map<Stream*, std::shared_ptr<Stream>> streams;
   std::map<Graph*, std::shared_ptr<Graph>> templates, graphs;
@@ -60,14 +59,18 @@ struct Machine {
   std::atomic<Code> lost{success};  // what every call answers after a fault
   std::mutex fault_mutex;
   std::string fault;
+  std::atomic<pid_t> process{0};  // in which the driver was started
   Settings settings;
 };
 Machine& machine() {
   static Machine own;
   return own;
 }
+bool is_child_of_fork() { return machine().process != 0 && machine().process != getpid(); }
+
 char context_of_device;
 std::vector<void*>& contexts() {
+  if (is_child_of_fork()) std::abort();  // NVIDIA's driver may wait for ever there, which is hard to test
   thread_local std::vector<void*> own;
   return own;
 }
@@ -89,10 +92,6 @@ Code check_not_capturing() {
   capturing()->is_invalidated = true;
   return error_capture_unsupported;
 }
-void count(uint64_t Calls::*which) {
-  const std::unique_lock lock(machine().mutex);
-  machine().calls.*which += 1;
-}
 
 Code drain(Stream& stream) {
   const std::lock_guard lock(stream.mutex);
@@ -110,11 +109,12 @@ Code enqueue(void* handle, uint64_t Calls::*which, Work work) {
   auto& stream = *static_cast<Stream*>(handle);
   const std::lock_guard lock(stream.mutex);
   if (stream.captured != nullptr) {
-    stream.captured->work.push_back(std::move(work));
+    stream.captured->push_back(std::move(work));
     return success;
   }
-  count(which);
   stream.queue.push_back(std::move(work));
+  const std::unique_lock of_machine(machine().mutex);
+  machine().calls.*which += 1;
   return success;
 }
 // Memory that is not pinned is read or written by the call itself: nothing that a graph could repeat.
@@ -154,7 +154,7 @@ Code unmap(std::map<uintptr_t, Allocation>& allocations, uintptr_t address, uint
     if (found == allocations.end()) return error_invalid_value;
     allocation = found->second;
     allocations.erase(found);
-    machine().version++;
+    n_allocations_gone++;
   }
   *bytes = allocation.bytes;
   munmap(allocation.mapping, allocation.mapped);
@@ -300,7 +300,7 @@ Code launch_graph(void* handle, void* stream) {
     graph = found->second;
   }
   return enqueue(stream, &Calls::graphs, [graph] {
-    for (const Work& work : graph->work) {
+    for (const Work& work : *graph) {
       if (const Code code = work(); code != success) return code;
     }
     return success;
@@ -326,7 +326,11 @@ void add_devices(Driver& driver) {
     *version = machine().settings.driver_version;
     return success;
   };
-  driver.init = [](unsigned) { return machine().settings.init_answers; };
+  driver.init = [](unsigned) {
+    if (is_child_of_fork()) return finermoe::cuda::error_not_initialized;
+    machine().process = getpid();
+    return machine().settings.init_answers;
+  };
   driver.error_name = error_name;
   driver.device_count = [](int* count) {
     *count = machine().settings.n_devices;
@@ -449,18 +453,13 @@ int enqueue_kernel(void* stream, Dim3 grid, Dim3 block, std::function<void()> ke
   });
 }
 
-bool is_allocated(const void* address, uint64_t bytes) {
-  // The allocation that the last load was in, while none has gone.
-  struct Last {
-    uintptr_t begin = 0, end = 0;
-    uint64_t version = 0;
-  };
-  thread_local Last last;
-  const auto first = reinterpret_cast<uintptr_t>(address);
-  const uint64_t version = machine().version.load(std::memory_order_relaxed);
-  if (first >= last.begin && first + bytes <= last.end && last.version == version) return true;
-  const auto [begin, end] = find(machine().device, first, bytes);
-  last = {begin, end, version};
+constinit thread_local Allocated last_allocated;
+constinit std::atomic<uint64_t> n_allocations_gone{0};
+
+bool find_allocated(uintptr_t address, uint64_t bytes) {
+  const uint64_t n_gone = n_allocations_gone.load(std::memory_order_relaxed);
+  const auto [begin, end] = find(machine().device, address, bytes);
+  last_allocated = {begin, end, n_gone};
   return end != 0;
 }
 

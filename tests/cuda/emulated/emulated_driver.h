@@ -1,6 +1,6 @@
 // NVIDIA's driver, emulated: memory is the host's, streams are queues that are worked off when somebody waits for them,
-// kernels run as block.h says. A graph has what was enqueued on a
-// stream, with its arguments; memory is read when it is launched.
+// kernels run as block.h says. A graph has what was enqueued on a stream, with its arguments; memory is read when it is
+// launched.
 #pragma once
 
 #include <memory>
@@ -30,6 +30,7 @@ Settings& settings();
 // How often something was enqueued, by itself or as a graph, and how many graphs were made.
 struct Calls {
   uint64_t kernels = 0, copies = 0, graphs = 0, graphs_made = 0;
+  bool operator==(const Calls&) const = default;
 };
 Calls calls();
 size_t n_graphs();  // that exist, templates too

@@ -10,12 +10,12 @@ namespace finermoe::cuda {
 
 template <class T, unsigned N>
 class SharedArray {
-  // Who did something last, and when.
+  // Who did something last, and when. Small, since each element has two.
   struct Access {
-    uint64_t block_epoch, warp_epoch;
-    unsigned thread, warp;
+    uint32_t block_epoch, warp_epoch;
+    uint16_t thread, warp;
   };
-  static constexpr unsigned several = UINT32_MAX;  // threads, or warps
+  static constexpr uint16_t several = UINT16_MAX;  // threads, or warps
 
   struct Cell {
     T value;
@@ -23,25 +23,39 @@ class SharedArray {
     bool is_on_its_way = false;  // by a copy that nobody has waited for
 
     // Whether another thread's access is not known to be over.
-    static bool overlaps(const Access& access, const emulated::Thread& own) {
-      if (access.block_epoch != own.block_epoch || access.thread == own.id) return false;
+    static bool overlaps(const Access& access, const emulated::Running& own) {
+      if (access.block_epoch != own.block_epoch || access.thread == own.id()) return false;
       return access.warp != own.warp() || access.warp_epoch == own.warp_epoch;
     }
+    static Access access_of(const emulated::Running& own) {
+      return {own.block_epoch, own.warp_epoch, static_cast<uint16_t>(own.id()), static_cast<uint16_t>(own.warp())};
+    }
     T get() {
-      const emulated::Thread& own = emulated::current();
+      const emulated::Running& own = emulated::current();
+      if (!is_written_before(own)) check_written(own);
+      if (read.block_epoch != own.block_epoch) {
+        read = access_of(own);
+      } else if (read.warp != several) {
+        if (read.thread != own.id()) read.thread = several;
+        if (read.warp != own.warp()) read.warp = several;
+        read.warp_epoch = own.warp_epoch;
+      }
+      return value;
+    }
+    // In this block, before its last barrier: nothing else has to be checked.
+    bool is_written_before(const emulated::Running& own) const {
+      return written.block_epoch - own.first_epoch < own.block_epoch - own.first_epoch && !is_on_its_way;
+    }
+    [[gnu::noinline]] void check_written(const emulated::Running& own) const {
       if (written.block_epoch < own.first_epoch) emulated::report("shared memory is read before it is written");
       if (is_on_its_way) emulated::report("shared memory is read, and nobody has waited for its copy");
       if (overlaps(written, own)) emulated::report("shared memory is read, and no barrier is behind its write");
-      const bool is_new = read.block_epoch != own.block_epoch;
-      read = {own.block_epoch, own.warp_epoch, is_new || read.thread == own.id ? own.id : several,
-              is_new || read.warp == own.warp() ? own.warp() : several};
-      return value;
     }
     void set(T to) {
-      const emulated::Thread& own = emulated::current();
+      const emulated::Running& own = emulated::current();
       if (overlaps(written, own)) emulated::report("shared memory is written by two threads without a barrier");
       if (overlaps(read, own)) emulated::report("shared memory is written, and no barrier is behind its reading");
-      written = {own.block_epoch, own.warp_epoch, own.id, own.warp()};
+      written = access_of(own);
       value = to;
       is_on_its_way = false;
     }
@@ -54,7 +68,7 @@ class SharedArray {
     explicit Place(Cell& cell) : cell_(cell) {}
     template <class Change>
     T change(const Change& change) const {
-      const emulated::Thread& own = emulated::current();
+      const emulated::Running& own = emulated::current();
       if (cell_.written.block_epoch < own.first_epoch) emulated::report("shared memory is read before it is written");
       const T before = cell_.value;
       cell_.value = change(before);
@@ -74,13 +88,19 @@ class SharedArray {
     }
     Element& operator=(const Element& other) { return *this = static_cast<T>(other); }
     Place operator&() const { return Place(cell_); }
+    // Part of a group of the running thread's copies.
     void begin_copy(T value) {
       cell_.set(value);
       cell_.is_on_its_way = true;
+      emulated::Copies& copies = *emulated::current().copies;
+      copies.begun.push_back({copies.n_groups, finish_copy, &cell_});
     }
-    void finish_copy() { cell_.set(cell_.value); }
 
    private:
+    static void finish_copy(void* copied) {
+      Cell& cell = *static_cast<Cell*>(copied);
+      cell.set(cell.value);
+    }
     Cell& cell_;
   };
 

@@ -53,17 +53,14 @@ void copy_async(SharedArray<uint4, N>& to, unsigned place, const void* from, uns
     std::memcpy(&value, from, n_bytes);
   }
   to[place].begin_copy(value);
-  emulated::Thread& own = emulated::current();
-  own.copies.push_back({own.n_copy_groups, [&to, place] { to[place].finish_copy(); }});
 }
-inline void commit_copies() { emulated::current().n_copy_groups++; }
+inline void commit_copies() { emulated::current().copies->n_groups++; }
 template <unsigned N>
 void wait_for_copies() {
-  emulated::Thread& own = emulated::current();
-  while (!own.copies.empty() && own.copies.front().group + N < own.n_copy_groups) {
-    own.copies.front().finish();
-    own.copies.pop_front();
-  }
+  emulated::Copies& copies = *emulated::current().copies;
+  auto copy = copies.begun.begin();
+  for (; copy != copies.begun.end() && copy->group + N < copies.n_groups; ++copy) copy->finish(copy->cell);
+  copies.begun.erase(copies.begun.begin(), copy);
 }
 
 template <DType half>
