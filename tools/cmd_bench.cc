@@ -44,7 +44,7 @@ void declare(CLI::App& app, BenchFlags& flags) {
             "sessions that decode together, besides the one alone (default 1: none)");
   add_count(app, "--lookup", flags.n_lookup, kDrafts,
             "greedy text with up to N drafts a pass and without, in turns (default 0: none)");
-  add_draft(app, flags.draft, "", "the same with drafts by this model");
+  add_draft(app, flags.draft, app.option_defaults()->get_group(), "the same with drafts by this model");
   app.add_flag("--profile", flags.compute.profile, "where the time goes: each operation's share and rates");
   app.add_flag("--json", flags.json, "a JSON object");
   flags.compute.precision = "fast";
