@@ -33,6 +33,7 @@ class HostMemory final : public DeviceMemory {
 
 class CpuDevice final : public Device {
  public:
+  explicit CpuDevice(std::shared_ptr<const Blas> blas) : blas_(std::move(blas)) {}
   const char* name() const override { return "cpu"; }
   bool copies_weights() const override { return false; }
   DeviceInfo info() const override {
@@ -48,17 +49,22 @@ class CpuDevice final : public Device {
   }
   Result<std::shared_ptr<Backend>> open(const DeviceOptions& options) const override {
     FM_ASSIGN(const int32_t isa, resolve_isa(options.isa));
-    return std::shared_ptr<Backend>(std::make_shared<CpuBackend>(kernels_of(isa), options.pool));
+    return std::shared_ptr<Backend>(std::make_shared<CpuBackend>(kernels_of(isa), options.pool, blas_));
   }
   uint64_t step_bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_threads) const override {
-    return StepMemory::bytes(config, n_rows, n_positions, n_threads);
+    return StepMemory::bytes(config, n_rows, n_positions, n_threads, blas_ != nullptr);
   }
   uint64_t kv_cache_bytes(const KvShape& shape) const override { return CpuKvCache::bytes(shape); }
+
+ private:
+  const std::shared_ptr<const Blas> blas_;
 };
 
 }  // namespace
 
-std::shared_ptr<const Device> cpu_device() { return std::make_shared<CpuDevice>(); }
+std::shared_ptr<const Device> cpu_device(std::shared_ptr<const Blas> blas) {
+  return std::make_shared<CpuDevice>(std::move(blas));
+}
 
 const Kernels& kernels_of(int32_t isa) { return named_kernels_of(isa).kernels; }
 const char* kernels_name(int32_t isa) { return named_kernels_of(isa).name; }
@@ -82,7 +88,7 @@ Result<int32_t> resolve_isa(int32_t isa) {
 
 Result<std::unique_ptr<Step>> CpuBackend::make_step(const Config& config, size_t n_rows, uint64_t n_positions,
                                                     std::shared_ptr<MemoryAccount> account) const {
-  FM_ASSIGN(auto step, CpuStep::make(kernels_, pool_, config, n_rows, n_positions, std::move(account)));
+  FM_ASSIGN(auto step, CpuStep::make(kernels_, blas_, pool_, config, n_rows, n_positions, std::move(account)));
   return std::unique_ptr<Step>(std::move(step));
 }
 

@@ -2,11 +2,13 @@
 #pragma once
 
 #include "backend/device.h"
+#include "cpu/blas.h"
 #include "cpu/kernels.h"
 
 namespace finermoe {
 
-std::shared_ptr<const Device> cpu_device();
+// With a BLAS library it is left what it computes faster than the portable kernels; null: nothing is.
+std::shared_ptr<const Device> cpu_device(std::shared_ptr<const Blas> blas = nullptr);
 
 // FINERMOE_ISA_AUTO resolved for this machine, or FINERMOE_ERROR_UNSUPPORTED for a set that it lacks.
 Result<int32_t> resolve_isa(int32_t isa);
@@ -17,7 +19,8 @@ const char* kernels_name(int32_t isa);
 // Weights are used in place.
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(const Kernels& kernels, std::shared_ptr<ThreadPool> pool) : kernels_(kernels), pool_(std::move(pool)) {}
+  CpuBackend(const Kernels& kernels, std::shared_ptr<ThreadPool> pool, std::shared_ptr<const Blas> blas = nullptr)
+      : kernels_(kernels), pool_(std::move(pool)), blas_(std::move(blas)) {}
 
   Result<std::unique_ptr<Step>> make_step(const Config& config, size_t n_rows, uint64_t n_positions,
                                           std::shared_ptr<MemoryAccount> account) const override;
@@ -32,6 +35,7 @@ class CpuBackend final : public Backend {
  private:
   const Kernels& kernels_;
   const std::shared_ptr<ThreadPool> pool_;
+  const std::shared_ptr<const Blas> blas_;
 };
 
 }  // namespace finermoe

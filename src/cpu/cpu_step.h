@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "base/thread_pool.h"
+#include "cpu/blas.h"
 #include "cpu/cpu_kv_cache.h"
 #include "cpu/kernels.h"
 #include "cpu/step_memory.h"
@@ -15,9 +16,10 @@ namespace finermoe {
 
 class CpuStep final : public Step {
  public:
-  static Result<std::unique_ptr<CpuStep>> make(const Kernels& kernels, std::shared_ptr<ThreadPool> pool,
-                                               const Config& config, size_t n_rows, uint64_t n_positions,
-                                               std::shared_ptr<MemoryAccount> account);
+  // What is left to `blas` is computed by it; null: nothing.
+  static Result<std::unique_ptr<CpuStep>> make(const Kernels& kernels, std::shared_ptr<const Blas> blas,
+                                               std::shared_ptr<ThreadPool> pool, const Config& config, size_t n_rows,
+                                               uint64_t n_positions, std::shared_ptr<MemoryAccount> account);
 
   Status begin(const RaggedBatch& batch, Precision precision) override;
   void embed(const WeightView& table, DevicePtr<float> out) override;
@@ -47,8 +49,8 @@ class CpuStep final : public Step {
   void end() noexcept override { pool_step_.reset(); }
 
  private:
-  CpuStep(const Kernels& kernels, std::shared_ptr<ThreadPool> pool, const Config& config, size_t n_rows,
-          uint64_t n_positions, StepMemory memory);
+  CpuStep(const Kernels& kernels, std::shared_ptr<const Blas> blas, std::shared_ptr<ThreadPool> pool,
+          const Config& config, size_t n_rows, uint64_t n_positions, StepMemory memory);
 
   // Activations: rows of floats, and the same rows quantized for each kind of weights that uses them.
   struct Inputs {
@@ -100,6 +102,7 @@ class CpuStep final : public Step {
   void merge_splits(const AttentionBlock& block, const AttentionShape& shape, size_t kv_head, float* out) const;
 
   const Kernels& kernels_;
+  const std::shared_ptr<const Blas> blas_;
   const std::shared_ptr<ThreadPool> pool_;
   const Rope rope_;
   const RouterShape router_;
