@@ -1,12 +1,18 @@
 #include "cpu/blas.h"
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <charconv>
 #include <cmath>
 #include <string_view>
 #include <vector>
 
+#include "base/cpu_features.h"
 #include "base/thread_pool.h"
 
 namespace finermoe {
@@ -15,7 +21,7 @@ namespace {
 // Of cblas.h
 constexpr int row_major = 101, not_transposed = 111, transposed = 112;
 // Of openblas_get_parallel()
-constexpr int built_serially = 0, built_with_openmp = 2;
+constexpr int built_with_openmp = 2;
 
 Status unusable(std::string_view name, std::string_view why, std::string expected, std::string found) {
   return Status(FINERMOE_ERROR_UNSUPPORTED, format_text("the BLAS library ", name, " cannot be used: ", why),
@@ -32,6 +38,26 @@ Result<SharedLibrary> open_library(const std::string& path) {
   if (found.ok()) return found;
   return Status(FINERMOE_ERROR_FILE_NOT_FOUND, format_text("OpenBLAS cannot be loaded: ", found.status().found()), name,
                 found.status().found());
+}
+
+// Some of OpenBLAS's kernels leave the upper halves of AVX registers in use, and then code without AVX, such as the
+// portable kernels, is up to three times slower.
+#if defined(__x86_64__)
+__attribute__((target("avx"))) void free_upper_halves() { _mm256_zeroupper(); }
+#else
+void free_upper_halves() {}
+#endif
+
+// The threads that a library says it was built for, "MAX_THREADS=64": it has buffers for so many calls at the same
+// time, and may crash with more than twice as many. One that says nothing has no locks.
+size_t built_for(std::string_view description) {
+  constexpr std::string_view key = "MAX_THREADS=";
+  const size_t begin = description.find(key);
+  size_t n = 0;
+  if (begin != description.npos) {
+    std::from_chars(description.data() + begin + key.size(), description.data() + description.size(), n);
+  }
+  return std::max<size_t>(n, 1);
 }
 
 // A product with a known result: integers, so that every order of summation has the same sums, and so large that
@@ -73,9 +99,12 @@ Result<std::shared_ptr<const Blas>> Blas::open(const std::string& path) {
   if (!blas->computes_right()) {
     return unusable(name, "its products are wrong", "products without errors", "errors");
   }
-  blas->is_serialised_ = blas->functions_.parallel() == built_serially || !blas->computes_right_concurrently();
+  blas->calls_at_once_ = built_for(blas->description_);
+  if (!blas->computes_right_concurrently()) blas->calls_at_once_ = 1;
   return std::shared_ptr<const Blas>(blas);
 }
+
+Blas::Blas(SharedLibrary library) : library_(std::move(library)), has_avx_(detect_cpu_features().avx) {}
 
 Status Blas::start(const std::string& name) {
   FunctionsOf found(library_);
@@ -148,11 +177,20 @@ bool Blas::computes_right_concurrently() const {
 
 void Blas::multiply(size_t n, size_t rows, size_t depth, const float* x, size_t ldx, const float* w, size_t ldw,
                     bool accumulate, float* c, size_t ldc) const {
-  std::unique_lock lock(in_call_, std::defer_lock);
-  if (is_serialised_) lock.lock();
+  {
+    std::unique_lock lock(mutex_);
+    call_ended_.wait(lock, [this] { return n_calls_ < calls_at_once_; });
+    n_calls_++;
+  }
   functions_.sgemm(row_major, not_transposed, transposed, static_cast<int>(n), static_cast<int>(rows),
                    static_cast<int>(depth), 1, x, static_cast<int>(ldx), w, static_cast<int>(ldw), accumulate ? 1 : 0,
                    c, static_cast<int>(ldc));
+  if (has_avx_) free_upper_halves();
+  {
+    const std::lock_guard lock(mutex_);
+    n_calls_--;
+  }
+  call_ended_.notify_one();
 }
 
 }  // namespace finermoe

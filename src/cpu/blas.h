@@ -2,6 +2,7 @@
 // (docs/blas.md).
 #pragma once
 
+#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -25,8 +26,8 @@ class Blas {
 
   // What the library says of its version and of how it was built.
   const std::string& description() const { return description_; }
-  // Whether its calls run one after the other.
-  bool is_serialised() const { return is_serialised_; }
+  // Calls that may run at the same time; others wait.
+  size_t calls_at_once() const { return calls_at_once_; }
 
   // Computes a task of float vectors, as a kernel does.
   void matmul(const Kernels& kernels, const Matmul& task) const;
@@ -44,7 +45,7 @@ class Blas {
     int (*num_threads)() = nullptr;
   };
 
-  explicit Blas(SharedLibrary library) : library_(std::move(library)) {}
+  explicit Blas(SharedLibrary library);
   // Finds the functions and looks at how the library was built.
   Status start(const std::string& name);
   bool computes_right() const;
@@ -54,10 +55,13 @@ class Blas {
                 bool accumulate, float* c, size_t ldc) const;
 
   const SharedLibrary library_;
+  const bool has_avx_;  // of the processor
   Functions functions_;
   std::string description_;
-  bool is_serialised_ = false;
-  mutable std::mutex in_call_;  // held by the caller of a library that is serialised
+  size_t calls_at_once_ = 1;
+  mutable std::mutex mutex_;
+  mutable std::condition_variable call_ended_;
+  mutable size_t n_calls_ = 0;  // that run now; under mutex_
 };
 
 }  // namespace finermoe

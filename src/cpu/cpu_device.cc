@@ -66,6 +66,11 @@ std::shared_ptr<const Device> cpu_device(std::shared_ptr<const Blas> blas) {
   return std::make_shared<CpuDevice>(std::move(blas));
 }
 
+// By half and up to more than twice: that is lost if the threads wait for each other.
+bool is_faster(const Blas& blas, int32_t isa, uint32_t n_threads) {
+  return isa == FINERMOE_ISA_PORTABLE && n_threads <= blas.calls_at_once();
+}
+
 const Kernels& kernels_of(int32_t isa) { return named_kernels_of(isa).kernels; }
 const char* kernels_name(int32_t isa) { return named_kernels_of(isa).name; }
 

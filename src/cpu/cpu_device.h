@@ -10,6 +10,9 @@ namespace finermoe {
 // With a BLAS library it is left what it computes faster than the portable kernels; null: nothing is.
 std::shared_ptr<const Device> cpu_device(std::shared_ptr<const Blas> blas = nullptr);
 
+// Whether a library computes products faster than the kernels of an instruction set, on so many threads.
+bool is_faster(const Blas& blas, int32_t isa, uint32_t n_threads);
+
 // FINERMOE_ISA_AUTO resolved for this machine, or FINERMOE_ERROR_UNSUPPORTED for a set that it lacks.
 Result<int32_t> resolve_isa(int32_t isa);
 // The kernels of an instruction set, which this machine must support; their name is static.

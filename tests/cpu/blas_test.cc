@@ -1,12 +1,15 @@
 // OpenBLAS where it is installed, and libraries of the tests that stand for it.
-#include <dirent.h>
 #include <dlfcn.h>
 #include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include "support.h"
 
@@ -63,8 +66,8 @@ TEST(BlasOpen, ALibraryThatCannotBeUsedIsRefused) {
   }
   const auto good = Blas::open(fake("GOOD"));
   ASSERT_TRUE(good.ok()) << good.status().message();
-  EXPECT_EQ("OpenBLAS 0.0 of the tests", (*good)->description());
-  EXPECT_FALSE((*good)->is_serialised());
+  EXPECT_EQ("OpenBLAS 0.0 of the tests MAX_THREADS=4", (*good)->description());
+  EXPECT_EQ(4u, (*good)->calls_at_once());
 }
 
 TEST(BlasOpen, ItIsClosedWithItsLastUser) {
@@ -141,7 +144,7 @@ TEST(SerialBlas, IsCalledByOneThreadAtATime) {
   if (serial.empty()) GTEST_SKIP() << "this machine lacks libopenblas0-serial";
   const auto blas = Blas::open(serial);
   ASSERT_TRUE(blas.ok()) << blas.status().message();
-  EXPECT_TRUE((*blas)->is_serialised());
+  EXPECT_EQ(1u, (*blas)->calls_at_once());
 }
 
 struct Product {
@@ -273,6 +276,19 @@ TEST_F(SystemBlas, IsLeftManyFloatVectorsAndNothingElse) {
   }
 }
 
+// More threads than OpenBLAS has buffers for, where it would crash.
+TEST_F(SystemBlas, ServesAnyNumberOfThreads) {
+  if (address_sanitizer || thread_sanitizer) GTEST_SKIP() << "hundreds of threads take too long with a sanitizer";
+  const size_t n = 16;
+  const RandomMatrix weight(DType::f32, 64, 384, 11);
+  const std::vector<float> x = random_floats(n * 384, 12), expected = product(**system_blas(), {weight, n, x});
+  std::atomic<size_t> n_wrong{0};
+  ThreadPool(400).run(4'000, [&](size_t, size_t) {
+    n_wrong += !same_bits(expected, product(**system_blas(), {weight, n, x}));
+  });
+  EXPECT_EQ(0u, n_wrong);
+}
+
 TEST_F(SystemBlas, ResultsDoNotDependOnTheNumberOfThreads) {
   for (const DType dtype : {DType::f32, DType::q8}) {
     for (const size_t n : {16, 300}) {
@@ -283,10 +299,33 @@ TEST_F(SystemBlas, ResultsDoNotDependOnTheNumberOfThreads) {
   }
 }
 
+#if defined(__x86_64__)
+// Whether the processor says which registers are in use, and that of AVX registers not only the lower halves are.
+bool says_what_is_in_use() {
+  unsigned eax = 0, ebx, ecx, edx;
+  return detect_cpu_features().avx && __get_cpuid_count(13, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & 4) != 0;
+}
+bool has_upper_halves_in_use() {
+  unsigned low, high;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(1));
+  return (low & 4) != 0;
+}
+
+// Code without AVX is slow while they are.
+TEST(BlasRegisters, UpperHalvesAreFreedAfterACall) {
+  if (!says_what_is_in_use()) GTEST_SKIP() << "this processor does not say which registers are in use";
+  __asm__ volatile("vcmptrueps %%ymm15, %%ymm15, %%ymm15" ::: "xmm15");
+  EXPECT_TRUE(has_upper_halves_in_use());
+  const auto blas = Blas::open(fake("GOOD"));
+  ASSERT_TRUE(blas.ok());
+  EXPECT_FALSE(has_upper_halves_in_use());
+}
+#endif
+
 TEST(RacingBlas, IsCalledByOneThreadAtATime) {
   const auto blas = Blas::open(fake("RACES"));
   ASSERT_TRUE(blas.ok()) << blas.status().message();
-  EXPECT_TRUE((*blas)->is_serialised());
+  EXPECT_EQ(1u, (*blas)->calls_at_once());
   const std::vector<float> alone = linear(*blas, {}, 1);
   for (int repeat = 0; repeat < 20; repeat++) ASSERT_TRUE(same_bits(alone, linear(*blas, {}, 4)));
 }

@@ -53,6 +53,8 @@ func (r *runner) provoke(line *row) (err error) {
 		_, err = finermoe.Open(r.modelPath(line), finermoe.DeviceWeights(limit))
 	case "isa":
 		_, err = finermoe.NewRuntime(finermoe.ISA(line.Value))
+	case "blas":
+		_, err = finermoe.NewRuntime(finermoe.BLAS(filepath.Join(r.folder, line.Path)))
 	case "threads_of_executor":
 		_, err = finermoe.NewRuntime(finermoe.Executor(finermoe.Goroutines(1), 0))
 	default:

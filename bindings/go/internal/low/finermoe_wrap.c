@@ -879,6 +879,31 @@ char *_wrap_RuntimeOptionsSetIsa_finermoe(finermoe_runtime_options *_swig_go_0, 
 }
 
 
+char *_wrap_RuntimeOptionsSetBlas_finermoe(finermoe_runtime_options *_swig_go_0, _gostring_ _swig_go_1) {
+  finermoe_runtime_options *arg1 = (finermoe_runtime_options *) 0 ;
+  char *arg2 = (char *) 0 ;
+  finermoe_error **arg3 = (finermoe_error **) 0 ;
+  finermoe_status result;
+  char *_swig_go_result;
+  
+  
+  finermoe_error *fm_error = NULL;
+  arg3 = &fm_error;
+  
+  arg1 = (finermoe_runtime_options *)_swig_go_0;
+  
+  arg2 = (char *)malloc(_swig_go_1.n + 1);
+  memcpy(arg2, _swig_go_1.p, _swig_go_1.n);
+  arg2[_swig_go_1.n] = '\0';
+  
+  
+  result = (finermoe_status)finermoe_runtime_options_set_blas(arg1,(char const *)arg2,arg3);
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
+  free(arg2); 
+  return _swig_go_result;
+}
+
+
 char *_wrap_RuntimeOptionsSetMemoryLimit_finermoe(finermoe_runtime_options *_swig_go_0, long long _swig_go_1) {
   finermoe_runtime_options *arg1 = (finermoe_runtime_options *) 0 ;
   uint64_t arg2 ;
@@ -1141,6 +1166,32 @@ _gostring_ _wrap_RuntimeInfo_Device_get_finermoe(struct finermoe_runtime_info *_
   arg1 = *(struct finermoe_runtime_info **)&_swig_go_0; 
   
   result = (char *)(char *) ((arg1)->device);
+  _swig_go_result = Swig_AllocateString((char*)result, result ? strlen((char*)result) : 0); 
+  return _swig_go_result;
+}
+
+
+int _wrap_RuntimeInfo_UsesBlas_get_finermoe(struct finermoe_runtime_info *_swig_go_0) {
+  struct finermoe_runtime_info *arg1 = (struct finermoe_runtime_info *) 0 ;
+  int32_t result;
+  int _swig_go_result;
+  
+  arg1 = *(struct finermoe_runtime_info **)&_swig_go_0; 
+  
+  result = (int32_t) ((arg1)->uses_blas);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+_gostring_ _wrap_RuntimeInfo_Blas_get_finermoe(struct finermoe_runtime_info *_swig_go_0) {
+  struct finermoe_runtime_info *arg1 = (struct finermoe_runtime_info *) 0 ;
+  char *result = 0 ;
+  _gostring_ _swig_go_result;
+  
+  arg1 = *(struct finermoe_runtime_info **)&_swig_go_0; 
+  
+  result = (char *)(char *) ((arg1)->blas);
   _swig_go_result = Swig_AllocateString((char*)result, result ? strlen((char*)result) : 0); 
   return _swig_go_result;
 }
