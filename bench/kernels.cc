@@ -279,7 +279,7 @@ int run(uint32_t n_threads, int32_t isa, bool wall, const char* part, std::optio
   bench.clock = {wall, n_threads};
   bench.part = part;
   bench.pool = std::make_shared<ThreadPool>(n_threads);
-  auto backend = cpu_device(tuning)->open({isa, bench.pool});
+  auto backend = cpu_device(nullptr, tuning)->open({isa, bench.pool});
   if (!backend.ok()) {
     std::fprintf(stderr, "%s\n", backend.status().message().c_str());
     return 1;

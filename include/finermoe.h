@@ -270,12 +270,14 @@ FINERMOE_API finermoe_status finermoe_runtime_options_set_threads(finermoe_runti
 /** @param isa  FINERMOE_ISA_…; FINERMOE_ERROR_UNSUPPORTED for one that the machine does not support */
 FINERMOE_API finermoe_status finermoe_runtime_options_set_isa(finermoe_runtime_options* options, int32_t isa,
                                                               finermoe_error** error);
-/** Opens a BLAS library when the runtime is created, for this runtime alone, and lets it compute the products that it
- * computes faster than the kernels of this processor (docs/blas.md). It runs one thread for each call, in calls one
- * after the other if concurrent ones prove wrong when it is opened. An instruction set that was set does without.
+/** Opens OpenBLAS when the runtime is created, and lets it compute the products that it computes faster than the
+ * kernels of this processor (docs/blas.md). It is a copy for this runtime alone, whatever else the process has loaded,
+ * and computes on the threads of the runtime; its calls run one after the other if it has no locks, or if concurrent
+ * ones prove wrong when it is opened. It is not used if an instruction set is set.
  * @param path  of the library; NULL: OpenBLAS as the system finds it. finermoe_runtime_create returns
- *              FINERMOE_ERROR_FILE_NOT_FOUND if there is none, and FINERMOE_ERROR_UNSUPPORTED for a library that
- *              computes wrong, or that the process has loaded already. */
+ *              FINERMOE_ERROR_FILE_NOT_FOUND if there is none, FINERMOE_ERROR_FILE_UNREADABLE for a file that is no
+ *              library, and FINERMOE_ERROR_UNSUPPORTED for one that is not OpenBLAS, computes wrong, has integers of 64
+ *              bits or was built with OpenMP. */
 FINERMOE_API finermoe_status finermoe_runtime_options_set_blas(finermoe_runtime_options* options, const char* path,
                                                                finermoe_error** error);
 /** @param bytes  the most that models, sessions and their scratch may allocate together; 0 (default): no limit. Mapped
@@ -321,6 +323,8 @@ typedef struct finermoe_runtime_info {
   uint64_t memory_used;  /**< bytes currently counted against it */
   uint64_t memory_peak;  /**< the highest memory_used so far */
   char device[32];       /**< the device's name */
+  int32_t uses_blas;     /**< 1: a BLAS library computes products here */
+  char blas[124];        /**< what the library says of itself: "OpenBLAS 0.3.21 …"; empty if none was opened */
 } finermoe_runtime_info;
 
 FINERMOE_API finermoe_status finermoe_runtime_get_info(const finermoe_runtime* runtime, finermoe_runtime_info* info,

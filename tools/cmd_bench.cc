@@ -337,6 +337,7 @@ int run_bench(const BenchFlags& flags) {
   const double weight_rate = decode_rate * static_cast<double>(plan.bytes_per_token);
   Json json = {{"threads", machine.n_threads},
                {"isa", isa_name(machine.isa)},
+               {"blas", machine.uses_blas != 0 ? Json(machine.blas) : Json(nullptr)},
                {"precision", flags.compute.precision},
                {"quantized_dtypes", dtype_names(session_info.quantized_dtypes)},
                {"runs", flags.n_runs},

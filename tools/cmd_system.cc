@@ -32,6 +32,7 @@ void declare(CLI::App& app, SystemFlags& flags) {
   app.add_flag("--json", flags.json, "a JSON object");
   add_threads(app, flags.compute);
   add_device_module(app, flags.compute);
+  add_blas(app, flags.compute);
 }
 
 // What follows "key :" in the first line of a file that begins with it; "" if there is none.
@@ -113,7 +114,19 @@ Json read_devices(const std::string& module) {
   return devices;
 }
 
-Json describe(const finermoe_system_info& info, const std::string& device_module) {
+// The library that --blas names, as a runtime opens it; null without one.
+Json read_blas(const ComputeFlags& flags) {
+  if (flags.blas.empty()) return nullptr;
+  RuntimeOptions options;
+  call(finermoe_runtime_options_create, options.out());
+  set_blas(options, flags);
+  Runtime runtime;
+  call(finermoe_runtime_create, options.get(), runtime.out());
+  const auto info = read_info<finermoe_runtime_info>(finermoe_runtime_get_info, runtime.get());
+  return {{"library", info.blas}, {"used", info.uses_blas != 0}};
+}
+
+Json describe(const finermoe_system_info& info, const ComputeFlags& flags) {
   const auto or_null = [](const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); };
   const std::string memory = first_value("/proc/meminfo", "MemTotal");
   const uint64_t memory_total = memory.empty() ? 0 : std::strtoull(memory.c_str(), nullptr, 10) * 1024;
@@ -142,7 +155,8 @@ Json describe(const finermoe_system_info& info, const std::string& device_module
            {{"locked_memory", limit_of(RLIMIT_MEMLOCK)},
             {"address_space", limit_of(RLIMIT_AS)},
             {"open_files", limit_of(RLIMIT_NOFILE)}}},
-          {"devices", read_devices(device_module)}};
+          {"blas", read_blas(flags)},
+          {"devices", read_devices(flags.device_module)}};
 }
 
 std::string for_a_person(const Json& json) {
@@ -172,6 +186,9 @@ std::string for_a_person(const Json& json) {
   out += row("limits", "locked memory " + bytes(limits["locked_memory"], "unlimited") + ", address space " +
                            bytes(limits["address_space"], "unlimited") + ", open files " +
                            (limits["open_files"].is_null() ? "unlimited" : limits["open_files"].dump()));
+  if (const Json& blas = json["blas"]; !blas.is_null()) {
+    out += row("BLAS", text(blas["library"]) + (blas["used"].get<bool>() ? "" : ", not used here"));
+  }
   for (const Json& device : json["devices"]) {
     out += row("device", text(device["name"]) + ": " + text(device["description"]) + ", " + text(device["version"]) +
                              ", " + format_bytes(device["memory_available"].get<uint64_t>()) + " of " +
@@ -186,7 +203,7 @@ std::string for_a_person(const Json& json) {
 
 int run_system(const SystemFlags& flags) {
   const finermoe_system_info info = read_system();
-  Json json = describe(info, flags.compute.device_module);
+  Json json = describe(info, flags.compute);
   if (flags.bandwidth) {
     const unsigned n_threads = flags.compute.threads != 0 ? flags.compute.threads : info.n_threads;
     json["read_gb_per_second"] = ReadBandwidth(kBandwidthBytes, n_threads).measure() / 1e9;

@@ -51,6 +51,13 @@ void add_device_module(CLI::App& app, ComputeFlags& flags) {
       ->group("Computing");
 }
 
+void add_blas(CLI::App& app, ComputeFlags& flags) {
+  app.add_option("--blas", flags.blas,
+                 "OpenBLAS, for products that it computes faster: its path, or auto for that of the system")
+      ->type_name("FILE")
+      ->group("Computing");
+}
+
 void add_device(CLI::App& app, ComputeFlags& flags) {
   app.add_option("--device", flags.device, "device that computes: a name of `finermoe system` (default cpu)")
       ->type_name("NAME")
@@ -67,6 +74,7 @@ void add_compute(CLI::App& app, ComputeFlags& flags, ComputeParts parts) {
   add_threads(app, flags);
   add_choice(app, "--isa", flags.isa, {"auto", "portable", "avx2", "avx512"}, "instruction set (default auto)")
       ->group("Computing");
+  add_blas(app, flags);
   add_device(app, flags);
   app.add_option("--expert-device", flags.expert_device,
                  "device that has the routed experts, or those without room (default: the same, or cpu)")
@@ -100,6 +108,11 @@ uint64_t device_weights(const std::string& path, const ComputeFlags& flags) {
 
 }  // namespace
 
+void set_blas(const RuntimeOptions& options, const ComputeFlags& flags) {
+  if (flags.blas.empty()) return;
+  call(finermoe_runtime_options_set_blas, options.get(), flags.blas == "auto" ? nullptr : flags.blas.c_str());
+}
+
 finermoe_plan compute_plan(const Config& config, const ComputeFlags& flags, size_t n_sessions) {
   const SessionOptions session = session_options(flags, 0);
   PlanOptions options;
@@ -124,6 +137,7 @@ Model open_model(const std::string& path, const ComputeFlags& flags, finermoe_ca
                       : flags.isa == "avx512" ? FINERMOE_ISA_AVX512
                                               : FINERMOE_ISA_AUTO;
   call(finermoe_runtime_options_set_isa, runtime_options.get(), isa);
+  set_blas(runtime_options, flags);
   call(finermoe_runtime_options_set_device, runtime_options.get(), or_null(flags.device));
   call(finermoe_runtime_options_set_device_module, runtime_options.get(), or_null(flags.device_module));
   call(finermoe_runtime_options_set_memory_limit, runtime_options.get(), flags.memory_limit);

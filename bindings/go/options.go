@@ -162,6 +162,17 @@ func DeviceModule(path string) RuntimeOption {
 	})
 }
 
+// BLAS opens OpenBLAS for the products that it computes faster than the kernels of this processor. path is that of the
+// library; "": OpenBLAS as the system finds it.
+func BLAS(path string) RuntimeOption {
+	return runtimeOption(func(s *runtimeSetup) error {
+		if err := checkPaths(path); err != nil {
+			return err
+		}
+		return check(low.RuntimeOptionsSetBlas(s.options, path))
+	})
+}
+
 // --- The options of a model ---
 
 type modelSetup struct {

@@ -123,6 +123,8 @@ type RuntimeInfo struct {
 	MemoryUsed  uint64 // bytes now counted against it
 	MemoryPeak  uint64 // the most that was ever counted
 	Device      string // the device's name
+	UsesBLAS    bool   // a BLAS library computes products here
+	BLAS        string // what the library says of itself; "" if none was opened
 }
 
 // Info is the runtime's present state.
@@ -139,6 +141,8 @@ func (r *Runtime) Info() (RuntimeInfo, error) {
 		MemoryUsed:  info.GetMemoryUsed(),
 		MemoryPeak:  info.GetMemoryPeak(),
 		Device:      info.GetDevice(),
+		UsesBLAS:    info.GetUsesBlas() != 0,
+		BLAS:        info.GetBlas(),
 	}, nil
 }
 

@@ -6,8 +6,17 @@ using namespace finermoe;
 using namespace finermoe::api;
 
 Result<std::shared_ptr<Runtime>> finermoe::api::make_runtime(RuntimeOptions options) {
+  const bool is_free_to_choose = options.isa == FINERMOE_ISA_AUTO;
   FM_ASSIGN(options.isa, resolve_isa(options.isa));
-  return Runtime::create(options, {cpu_device()});
+  if (!options.blas_library) return Runtime::create(options, {cpu_device()});
+
+  FM_ASSIGN(std::shared_ptr<const Blas> blas, Blas::open(*options.blas_library));
+  options.blas = blas->description();
+  const uint32_t n_threads = options.n_threads != 0 ? options.n_threads : available_processors();
+  options.uses_blas = is_free_to_choose && is_faster(*blas, options.isa, n_threads);
+  FM_ASSIGN(auto runtime, Runtime::create(options, {cpu_device(options.uses_blas ? blas : nullptr)}));
+  runtime->log(1, format_text(options.blas, options.uses_blas ? " computes products" : " is not used"));
+  return runtime;
 }
 
 int32_t finermoe_runtime_options_create(finermoe_runtime_options** options, finermoe_error** error) {
@@ -28,8 +37,16 @@ int32_t finermoe_runtime_options_set_threads(finermoe_runtime_options* options, 
 int32_t finermoe_runtime_options_set_isa(finermoe_runtime_options* options, int32_t isa, finermoe_error** error) {
   return guarded(error, [&]() -> Status {
     FM_TRY(require(options, "options"));
-    FM_ASSIGN(const int32_t resolved, resolve_isa(isa));
-    options->options.isa = resolved;
+    FM_TRY(resolve_isa(isa).status());
+    options->options.isa = isa;
+    return {};
+  });
+}
+
+int32_t finermoe_runtime_options_set_blas(finermoe_runtime_options* options, const char* path, finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(options, "options"));
+    options->options.blas_library = path ? path : "";
     return {};
   });
 }
@@ -124,6 +141,8 @@ int32_t finermoe_runtime_get_info(const finermoe_runtime* runtime, finermoe_runt
     out.memory_used = r.account()->used();
     out.memory_peak = r.account()->peak();
     put_chars(r.device().device->name(), out.device);
+    out.uses_blas = r.uses_blas();
+    put_chars(r.blas(), out.blas);
     return put_struct(out, info);
   });
 }

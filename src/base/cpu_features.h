@@ -6,6 +6,7 @@
 namespace finermoe {
 
 struct CpuFeatures {
+  bool avx = false;
   bool avx2 = false;      // AVX2, FMA, F16C
   bool avx_vnni = false;  // the same, and VNNI with VEX encoding
   bool avx512 = false;    // AVX-512 F, BW, VL, DQ, VNNI, BF16

@@ -3,25 +3,78 @@
 #include <dlfcn.h>
 #include <limits.h>
 #include <link.h>
+#include <sched.h>
 #include <unistd.h>
+
+#include <utility>
 
 #include "base/file.h"
 
 namespace finermoe {
+namespace {
 
-Result<void*> find_in_library(const std::string& path, const char* symbol) {
-  FM_TRY(File::open(path).status());  // gives a more precise error than the loader does
-  // A path without a slash would be looked for in the system's folders.
-  const std::string exact = path.find('/') == path.npos ? "./" + path : path;
-  void* const library = dlopen(exact.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-  if (library == nullptr) {
-    const char* const why = dlerror();
-    return Status(FINERMOE_ERROR_FILE_UNREADABLE,
-                  format_text(path, " cannot be loaded: ", why == nullptr ? "unknown" : why), "a shared library", path);
+// The calling thread may use one processor of those that it had, while this exists. If the system refuses to say which
+// those are, all stays as it is.
+class OneProcessor {
+ public:
+  OneProcessor() : is_known_(sched_getaffinity(0, sizeof all_, &all_) == 0) {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    for (size_t i = 0; is_known_ && i < CPU_SETSIZE && CPU_COUNT(&one) == 0; i++) {
+      if (CPU_ISSET(i, &all_)) CPU_SET(i, &one);
+    }
+    if (is_known_) sched_setaffinity(0, sizeof one, &one);
   }
-  void* const found = dlsym(library, symbol);
-  dlclose(library);  // it stays loaded: it was opened with RTLD_NODELETE
-  return found;
+  ~OneProcessor() {
+    if (is_known_) sched_setaffinity(0, sizeof all_, &all_);
+  }
+  OneProcessor(const OneProcessor&) = delete;
+
+ private:
+  cpu_set_t all_;
+  const bool is_known_;
+};
+
+Status not_loaded(const std::string& library) {
+  const char* const error = dlerror();
+  const std::string why = error == nullptr ? "unknown" : error;
+  return Status(FINERMOE_ERROR_FILE_UNREADABLE, format_text(library, " cannot be loaded: ", why), "a shared library",
+                why);
+}
+
+}  // namespace
+
+Result<SharedLibrary> SharedLibrary::open(const std::string& library) {
+  auto mark = std::make_unique<ProcessMark>();
+  void* const handle = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+  if (handle == nullptr) return not_loaded(library);
+  return SharedLibrary(handle, std::move(mark));
+}
+
+Result<SharedLibrary> SharedLibrary::open_privately(const std::string& library) {
+  auto mark = std::make_unique<ProcessMark>();
+  const OneProcessor for_its_constructors;
+  void* const handle = dlmopen(LM_ID_NEWLM, library.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (handle == nullptr) return not_loaded(library);
+  return SharedLibrary(handle, std::move(mark));
+}
+
+SharedLibrary::SharedLibrary(void* handle, std::unique_ptr<const ProcessMark> mark)
+    : handle_(handle), mark_(std::move(mark)) {}
+
+SharedLibrary::SharedLibrary(SharedLibrary&& other) noexcept
+    : handle_(std::exchange(other.handle_, nullptr)), mark_(std::move(other.mark_)) {}
+
+// In a child of fork() the loader's lock may be held forever, and the library may wait for threads that are not there.
+SharedLibrary::~SharedLibrary() {
+  if (handle_ != nullptr && !mark_->is_inherited()) dlclose(handle_);
+}
+
+void* SharedLibrary::find(const char* symbol) const { return dlsym(handle_, symbol); }
+
+Result<std::string> library_file(const std::string& path) {
+  FM_TRY(File::open(path).status());  // gives a more precise error than the loader does
+  return path.find('/') == path.npos ? "./" + path : path;
 }
 
 std::string folder_of_code(const void* address) {

@@ -33,7 +33,7 @@ class HostMemory final : public DeviceMemory {
 
 class CpuDevice final : public Device {
  public:
-  explicit CpuDevice(const Tuning& tuning) : tuning_(tuning) {}
+  CpuDevice(const Tuning& tuning, std::shared_ptr<const Blas> blas) : tuning_(tuning), blas_(std::move(blas)) {}
   const char* name() const override { return "cpu"; }
   bool copies_weights() const override { return false; }
   DeviceInfo info() const override {
@@ -49,21 +49,27 @@ class CpuDevice final : public Device {
   }
   Result<std::shared_ptr<Backend>> open(const DeviceOptions& options) const override {
     FM_ASSIGN(const int32_t isa, resolve_isa(options.isa));
-    return std::shared_ptr<Backend>(std::make_shared<CpuBackend>(kernels_of(isa), tuning_, options.pool));
+    return std::shared_ptr<Backend>(std::make_shared<CpuBackend>(kernels_of(isa), options.pool, blas_, tuning_));
   }
   uint64_t step_bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_threads) const override {
-    return StepMemory::bytes(config, n_rows, n_positions, n_threads);
+    return StepMemory::bytes(config, n_rows, n_positions, n_threads, blas_ != nullptr);
   }
   uint64_t kv_cache_bytes(const KvShape& shape) const override { return CpuKvCache::bytes(shape); }
 
  private:
   const Tuning tuning_;
+  const std::shared_ptr<const Blas> blas_;
 };
 
 }  // namespace
 
-std::shared_ptr<const Device> cpu_device(std::optional<Tuning> tuning) {
-  return std::make_shared<CpuDevice>(tuning ? *tuning : tuning_of(processor_model()));
+std::shared_ptr<const Device> cpu_device(std::shared_ptr<const Blas> blas, std::optional<Tuning> tuning) {
+  return std::make_shared<CpuDevice>(tuning ? *tuning : tuning_of(processor_model()), std::move(blas));
+}
+
+// By half and up to more than twice: that is lost if the threads wait for each other.
+bool is_faster(const Blas& blas, int32_t isa, uint32_t n_threads) {
+  return isa == FINERMOE_ISA_PORTABLE && n_threads <= blas.calls_at_once();
 }
 
 const Kernels& kernels_of(int32_t isa) { return named_kernels_of(isa).kernels; }
@@ -96,7 +102,7 @@ uint32_t CpuBackend::quantized_dtypes() const {
 
 Result<std::unique_ptr<Step>> CpuBackend::make_step(const Config& config, size_t n_rows, uint64_t n_positions,
                                                     std::shared_ptr<MemoryAccount> account) const {
-  FM_ASSIGN(auto step, CpuStep::make(kernels_, tuning_, pool_, config, n_rows, n_positions, std::move(account)));
+  FM_ASSIGN(auto step, CpuStep::make(kernels_, tuning_, blas_, pool_, config, n_rows, n_positions, std::move(account)));
   return std::unique_ptr<Step>(std::move(step));
 }
 

@@ -4,13 +4,18 @@
 #include <optional>
 
 #include "backend/device.h"
+#include "cpu/blas.h"
 #include "cpu/kernels.h"
 #include "cpu/tuning.h"
 
 namespace finermoe {
 
-// With a tuning of the caller's in place of the processor's.
-std::shared_ptr<const Device> cpu_device(std::optional<Tuning> tuning = {});
+// With a BLAS library it is left what it computes faster than the portable kernels; null: nothing is. The tuning is
+// that of the processor, or the caller's.
+std::shared_ptr<const Device> cpu_device(std::shared_ptr<const Blas> blas = nullptr, std::optional<Tuning> tuning = {});
+
+// Whether a library computes products faster than the kernels of an instruction set, on so many threads.
+bool is_faster(const Blas& blas, int32_t isa, uint32_t n_threads);
 
 // FINERMOE_ISA_AUTO resolved for this machine, or FINERMOE_ERROR_UNSUPPORTED for a set that it lacks.
 Result<int32_t> resolve_isa(int32_t isa);
@@ -21,8 +26,9 @@ const char* kernels_name(int32_t isa);
 // Weights are used in place.
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(const Kernels& kernels, const Tuning& tuning, std::shared_ptr<ThreadPool> pool)
-      : kernels_(kernels), tuning_(tuning), pool_(std::move(pool)) {}
+  CpuBackend(const Kernels& kernels, std::shared_ptr<ThreadPool> pool, std::shared_ptr<const Blas> blas = nullptr,
+             const Tuning& tuning = {})
+      : kernels_(kernels), tuning_(tuning), pool_(std::move(pool)), blas_(std::move(blas)) {}
 
   Result<std::unique_ptr<Step>> make_step(const Config& config, size_t n_rows, uint64_t n_positions,
                                           std::shared_ptr<MemoryAccount> account) const override;
@@ -39,6 +45,7 @@ class CpuBackend final : public Backend {
   const Kernels& kernels_;
   const Tuning tuning_;
   const std::shared_ptr<ThreadPool> pool_;
+  const std::shared_ptr<const Blas> blas_;
 };
 
 }  // namespace finermoe

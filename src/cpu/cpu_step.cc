@@ -13,11 +13,13 @@ constexpr size_t rows_per_light_task = 32;  // rows of an elementwise operation
 
 }  // namespace
 
-CpuStep::CpuStep(const Kernels& kernels, const Tuning& tuning, std::shared_ptr<ThreadPool> pool, const Config& config,
-                 size_t n_rows, uint64_t n_positions, StepMemory memory)
+CpuStep::CpuStep(const Kernels& kernels, const Tuning& tuning, std::shared_ptr<const Blas> blas,
+                 std::shared_ptr<ThreadPool> pool, const Config& config, size_t n_rows, uint64_t n_positions,
+                 StepMemory memory)
     : Step(n_rows, n_positions),
       kernels_(kernels),
       tuning_(tuning),
+      blas_(std::move(blas)),
       pool_(std::move(pool)),
       rope_(config.rope),
       router_(config.router),
@@ -30,11 +32,13 @@ CpuStep::CpuStep(const Kernels& kernels, const Tuning& tuning, std::shared_ptr<T
 }
 
 Result<std::unique_ptr<CpuStep>> CpuStep::make(const Kernels& kernels, const Tuning& tuning,
-                                               std::shared_ptr<ThreadPool> pool, const Config& config, size_t n_rows,
-                                               uint64_t n_positions, std::shared_ptr<MemoryAccount> account) {
-  FM_ASSIGN(auto memory, StepMemory::make(config, n_rows, n_positions, pool->n_threads(), std::move(account)));
+                                               std::shared_ptr<const Blas> blas, std::shared_ptr<ThreadPool> pool,
+                                               const Config& config, size_t n_rows, uint64_t n_positions,
+                                               std::shared_ptr<MemoryAccount> account) {
+  FM_ASSIGN(auto memory,
+            StepMemory::make(config, n_rows, n_positions, pool->n_threads(), blas != nullptr, std::move(account)));
   return std::unique_ptr<CpuStep>(
-      new CpuStep(kernels, tuning, std::move(pool), config, n_rows, n_positions, std::move(memory)));
+      new CpuStep(kernels, tuning, std::move(blas), std::move(pool), config, n_rows, n_positions, std::move(memory)));
 }
 
 Status CpuStep::begin(const RaggedBatch& batch, Precision precision) {
@@ -72,7 +76,8 @@ size_t CpuStep::rows_per_task(const WeightView& weight, size_t n, size_t copies)
   const double row_ns = std::max(bytes / bytes_per_ns, static_cast<double>(weight.columns * n) / macs_per_ns);
   const size_t least = static_cast<size_t>(least_ns / row_ns);
   const size_t wanted = ceil_div(weight.rows * copies, size_t{12} * pool_->n_threads());
-  return std::min<size_t>(ceil_div(std::max({least, wanted, size_t{1}}), tile_outputs) * tile_outputs, max_task_rows);
+  const size_t unit = blas_ != nullptr && n_rows() >= blas_least_vectors ? blas_rows : tile_outputs;
+  return std::min<size_t>(ceil_div(std::max({least, wanted, size_t{1}}), unit) * unit, max_task_rows);
 }
 
 CpuStep::Inputs CpuStep::inputs_of(const float* x, size_t n, uint64_t columns, std::initializer_list<DType> weights) {
@@ -98,19 +103,26 @@ const void* CpuStep::input_row(const Inputs& inputs, DType weights, size_t row) 
 
 void CpuStep::multiply_rows(const void* const* x, bool quantized, float* const* out, size_t n, const WeightView& weight,
                             bool accumulate, size_t worker, Order order) const {
-  kernels_.matmul({.x = x,
-                   .quantized = quantized,
-                   .out = out,
-                   .n = n,
-                   .weight = weight.data.address(),
-                   .dtype = weight.dtype,
-                   .rows = weight.rows,
-                   .columns = weight.columns,
-                   .accumulate = accumulate,
-                   .scratch = memory_.matmul(worker),
-                   .batch_invariant = order == Order::batch_invariant,
-                   .as_alone = as_alone_,
-                   .prefetch = tuning_.prefetch});
+  const Matmul task{.x = x,
+                    .quantized = quantized,
+                    .out = out,
+                    .n = n,
+                    .weight = weight.data.address(),
+                    .dtype = weight.dtype,
+                    .rows = weight.rows,
+                    .columns = weight.columns,
+                    .accumulate = accumulate,
+                    .scratch = memory_.matmul(worker),
+                    .batch_invariant = order == Order::batch_invariant,
+                    .as_alone = as_alone_,
+                    .prefetch = tuning_.prefetch};
+  const bool is_for_blas =
+      blas_ != nullptr && n >= blas_least_vectors && !quantized && !task.batch_invariant && !task.as_alone;
+  if (is_for_blas) {
+    blas_->matmul(kernels_, task);
+  } else {
+    kernels_.matmul(task);
+  }
 }
 
 void CpuStep::multiply(const Inputs& inputs, const WeightView& weight, size_t n, bool accumulate, float* out,

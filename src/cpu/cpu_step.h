@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "base/thread_pool.h"
+#include "cpu/blas.h"
 #include "cpu/cpu_kv_cache.h"
 #include "cpu/kernels.h"
 #include "cpu/step_memory.h"
@@ -16,9 +17,11 @@ namespace finermoe {
 
 class CpuStep final : public Step {
  public:
+  // What is left to `blas` is computed by it; null: nothing.
   static Result<std::unique_ptr<CpuStep>> make(const Kernels& kernels, const Tuning& tuning,
-                                               std::shared_ptr<ThreadPool> pool, const Config& config, size_t n_rows,
-                                               uint64_t n_positions, std::shared_ptr<MemoryAccount> account);
+                                               std::shared_ptr<const Blas> blas, std::shared_ptr<ThreadPool> pool,
+                                               const Config& config, size_t n_rows, uint64_t n_positions,
+                                               std::shared_ptr<MemoryAccount> account);
 
   Status begin(const RaggedBatch& batch, Precision precision) override;
   void embed(const WeightView& table, DevicePtr<float> out) override;
@@ -48,8 +51,9 @@ class CpuStep final : public Step {
   void end() noexcept override { pool_step_.reset(); }
 
  private:
-  CpuStep(const Kernels& kernels, const Tuning& tuning, std::shared_ptr<ThreadPool> pool, const Config& config,
-          size_t n_rows, uint64_t n_positions, StepMemory memory);
+  CpuStep(const Kernels& kernels, const Tuning& tuning, std::shared_ptr<const Blas> blas,
+          std::shared_ptr<ThreadPool> pool, const Config& config, size_t n_rows, uint64_t n_positions,
+          StepMemory memory);
 
   // Activations: rows of floats, and the same rows quantized for each kind of weights that uses them.
   struct Inputs {
@@ -105,6 +109,7 @@ class CpuStep final : public Step {
 
   const Kernels& kernels_;
   const Tuning tuning_;
+  const std::shared_ptr<const Blas> blas_;
   const std::shared_ptr<ThreadPool> pool_;
   const Rope rope_;
   const RouterShape router_;

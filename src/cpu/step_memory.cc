@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "base/places.h"
+#include "cpu/blas.h"
 #include "cpu/cpu_device.h"
 
 namespace finermoe {
@@ -26,7 +27,7 @@ uint64_t scratch_floats(size_t (*Kernels::*scratch)(Sizes...), std::type_identit
 }  // namespace
 
 uint64_t StepMemory::place(void* memory, const Config& config, uint64_t n_rows, uint64_t n_positions,
-                           uint64_t n_workers) {
+                           uint64_t n_workers, bool has_blas) {
   const RouterShape& router = config.router;
   const uint64_t n_experts = config.is_moe() ? router.n_experts() : 0;
   const uint64_t n_chosen = n_rows * (config.is_moe() ? router.n_experts_per_token() : 0);
@@ -67,23 +68,24 @@ uint64_t StepMemory::place(void* memory, const Config& config, uint64_t n_rows, 
   const uint64_t n = std::min<uint64_t>(n_rows, matmul_max_vectors);
   const uint64_t most_columns = std::max({input_width, whole_width, config.expert_width});
   const uint64_t most_rows = std::max<uint64_t>(max_task_rows, heads_per_task(config.head_size) * config.head_size);
-  rows_offset_ = round_up(scratch_floats(&Kernels::matmul_scratch, n, most_columns), 16);
+  const uint64_t blas_floats = has_blas ? Blas::matmul_scratch(n) / sizeof(float) : 0;
+  rows_offset_ = round_up(std::max(scratch_floats(&Kernels::matmul_scratch, n, most_columns), blas_floats), 16);
   attention_offset_ = rows_offset_ + round_up(n * most_rows, 16);
   worker_floats_ = attention_offset_ + round_up(scratch_floats(&Kernels::attention_scratch, config.head_size), 16);
   places.put(workers_, n_workers * worker_floats_);
   return places.used();
 }
 
-uint64_t StepMemory::bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_workers) {
-  return StepMemory().place(nullptr, config, n_rows, n_positions, n_workers);
+uint64_t StepMemory::bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_workers, bool has_blas) {
+  return StepMemory().place(nullptr, config, n_rows, n_positions, n_workers, has_blas);
 }
 
 Result<StepMemory> StepMemory::make(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_workers,
-                                    std::shared_ptr<MemoryAccount> account) {
+                                    bool has_blas, std::shared_ptr<MemoryAccount> account) {
   StepMemory memory;
-  const uint64_t bytes = StepMemory::bytes(config, n_rows, n_positions, n_workers);
+  const uint64_t bytes = StepMemory::bytes(config, n_rows, n_positions, n_workers, has_blas);
   FM_ASSIGN(memory.buffer_, Buffer::allocate(std::move(account), bytes, "scratch"));
-  memory.place(memory.buffer_.data(), config, n_rows, n_positions, n_workers);
+  memory.place(memory.buffer_.data(), config, n_rows, n_positions, n_workers, has_blas);
   return memory;
 }
 

@@ -43,9 +43,9 @@ constexpr size_t kv_splits(size_t n_positions) { return std::min<size_t>(32, (n_
 
 class StepMemory {
  public:
-  static uint64_t bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_workers);
+  static uint64_t bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_workers, bool has_blas);
   static Result<StepMemory> make(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_workers,
-                                 std::shared_ptr<MemoryAccount> account);
+                                 bool has_blas, std::shared_ptr<MemoryAccount> account);
 
   Activations activations;
   // Of the current pass
@@ -74,7 +74,8 @@ class StepMemory {
 
  private:
   // Places every array in `memory`, or only counts; returns the bytes of all.
-  uint64_t place(void* memory, const Config& config, uint64_t n_rows, uint64_t n_positions, uint64_t n_workers);
+  uint64_t place(void* memory, const Config& config, uint64_t n_rows, uint64_t n_positions, uint64_t n_workers,
+                 bool has_blas);
   float* worker_area(size_t worker) const { return workers_ + worker * worker_floats_; }
 
   Buffer buffer_;

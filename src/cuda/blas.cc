@@ -1,44 +1,35 @@
 #include "cuda/blas.h"
 
-#include <dlfcn.h>
-
 #include "base/shared_library.h"
 
 namespace finermoe::cuda {
 namespace {
 
-template <class Find>
-bool find_all(Blas& blas, const Find& find) {
-  bool is_whole = true;
-  const auto fill = [&]<class Function>(Function*& function, const char* name) {
-    function = reinterpret_cast<Function*>(find(name));
-    is_whole = is_whole && function != nullptr;
-  };
-  fill(blas.create, "cublasLtCreate");
-  fill(blas.destroy, "cublasLtDestroy");
-  fill(blas.create_product, "cublasLtMatmulDescCreate");
-  fill(blas.destroy_product, "cublasLtMatmulDescDestroy");
-  fill(blas.set_product, "cublasLtMatmulDescSetAttribute");
-  fill(blas.create_layout, "cublasLtMatrixLayoutCreate");
-  fill(blas.destroy_layout, "cublasLtMatrixLayoutDestroy");
-  fill(blas.create_preference, "cublasLtMatmulPreferenceCreate");
-  fill(blas.destroy_preference, "cublasLtMatmulPreferenceDestroy");
-  fill(blas.set_preference, "cublasLtMatmulPreferenceSetAttribute");
-  fill(blas.find_algorithms, "cublasLtMatmulAlgoGetHeuristic");
-  fill(blas.multiply, "cublasLtMatmul");
-  return is_whole;
+bool find_all(Blas& blas, const SharedLibrary& library) {
+  FunctionsOf functions(library);
+  functions.fill(blas.create, "cublasLtCreate");
+  functions.fill(blas.destroy, "cublasLtDestroy");
+  functions.fill(blas.create_product, "cublasLtMatmulDescCreate");
+  functions.fill(blas.destroy_product, "cublasLtMatmulDescDestroy");
+  functions.fill(blas.set_product, "cublasLtMatmulDescSetAttribute");
+  functions.fill(blas.create_layout, "cublasLtMatrixLayoutCreate");
+  functions.fill(blas.destroy_layout, "cublasLtMatrixLayoutDestroy");
+  functions.fill(blas.create_preference, "cublasLtMatmulPreferenceCreate");
+  functions.fill(blas.destroy_preference, "cublasLtMatmulPreferenceDestroy");
+  functions.fill(blas.set_preference, "cublasLtMatmulPreferenceSetAttribute");
+  functions.fill(blas.find_algorithms, "cublasLtMatmulAlgoGetHeuristic");
+  functions.fill(blas.multiply, "cublasLtMatmul");
+  return functions.missing() == nullptr;
 }
 
 }  // namespace
 
 std::shared_ptr<const Blas> load_blas(const std::vector<std::string>& libraries) {
   for (const std::string& library : libraries) {
-    void* const opened = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-    if (opened == nullptr) continue;
+    const auto opened = SharedLibrary::open(library);
+    if (!opened.ok()) continue;
     auto blas = std::make_shared<Blas>();
-    const bool is_whole = find_all(*blas, [&](const char* name) { return dlsym(opened, name); });
-    dlclose(opened);  // it stays loaded: RTLD_NODELETE
-    if (is_whole) return blas;
+    if (find_all(*blas, *opened)) return blas;
   }
   return nullptr;
 }

@@ -1,7 +1,6 @@
 #include "cuda/driver.h"
 
-#include <dlfcn.h>
-
+#include "base/shared_library.h"
 #include "cuda/blas.h"
 
 namespace finermoe::cuda {
@@ -13,45 +12,40 @@ Status without_driver(const std::string& library, std::string_view why) {
   return Status(FINERMOE_ERROR_NO_DRIVER, format_text("there is no NVIDIA driver: ", why), library, "no such driver");
 }
 
-// The names are those that cuda.h gives the newest form of each function.
-template <class Find>
-const char* find_all(Driver& driver, const Find& find) {
-  const char* missing = nullptr;
-  const auto fill = [&]<class Function>(Function*& function, const char* name) {
-    function = reinterpret_cast<Function*>(find(name));
-    if (function == nullptr && missing == nullptr) missing = name;
-  };
-  fill(driver.driver_version, "cuDriverGetVersion");
-  fill(driver.init, "cuInit");
-  fill(driver.error_name, "cuGetErrorName");
-  fill(driver.device_count, "cuDeviceGetCount");
-  fill(driver.device_get, "cuDeviceGet");
-  fill(driver.device_name, "cuDeviceGetName");
-  fill(driver.device_uuid, "cuDeviceGetUuid_v2");
-  fill(driver.device_memory, "cuDeviceTotalMem_v2");
-  fill(driver.device_attribute, "cuDeviceGetAttribute");
-  fill(driver.retain_context, "cuDevicePrimaryCtxRetain");
-  fill(driver.release_context, "cuDevicePrimaryCtxRelease_v2");
-  fill(driver.push_context, "cuCtxPushCurrent_v2");
-  fill(driver.pop_context, "cuCtxPopCurrent_v2");
-  fill(driver.allocate, "cuMemAlloc_v2");
-  fill(driver.free, "cuMemFree_v2");
-  fill(driver.allocate_host, "cuMemHostAlloc");
-  fill(driver.free_host, "cuMemFreeHost");
-  fill(driver.create_stream, "cuStreamCreate");
-  fill(driver.destroy_stream, "cuStreamDestroy_v2");
-  fill(driver.wait_for_stream, "cuStreamSynchronize");
-  fill(driver.copy_to_device, "cuMemcpyHtoDAsync_v2");
-  fill(driver.copy_to_host, "cuMemcpyDtoHAsync_v2");
-  fill(driver.copy_on_device, "cuMemcpyDtoDAsync_v2");
-  fill(driver.fill, "cuMemsetD8Async");
-  fill(driver.begin_capture, "cuStreamBeginCapture_v2");
-  fill(driver.end_capture, "cuStreamEndCapture");
-  fill(driver.instantiate_graph, "cuGraphInstantiateWithFlags");
-  fill(driver.launch_graph, "cuGraphLaunch");
-  fill(driver.destroy_graph, "cuGraphExecDestroy");
-  fill(driver.destroy_graph_template, "cuGraphDestroy");
-  return missing;
+// The names are those that cuda.h gives the newest form of each function. Returns the first that is missing, or null.
+const char* find_all(Driver& driver, const SharedLibrary& library) {
+  FunctionsOf functions(library);
+  functions.fill(driver.driver_version, "cuDriverGetVersion");
+  functions.fill(driver.init, "cuInit");
+  functions.fill(driver.error_name, "cuGetErrorName");
+  functions.fill(driver.device_count, "cuDeviceGetCount");
+  functions.fill(driver.device_get, "cuDeviceGet");
+  functions.fill(driver.device_name, "cuDeviceGetName");
+  functions.fill(driver.device_uuid, "cuDeviceGetUuid_v2");
+  functions.fill(driver.device_memory, "cuDeviceTotalMem_v2");
+  functions.fill(driver.device_attribute, "cuDeviceGetAttribute");
+  functions.fill(driver.retain_context, "cuDevicePrimaryCtxRetain");
+  functions.fill(driver.release_context, "cuDevicePrimaryCtxRelease_v2");
+  functions.fill(driver.push_context, "cuCtxPushCurrent_v2");
+  functions.fill(driver.pop_context, "cuCtxPopCurrent_v2");
+  functions.fill(driver.allocate, "cuMemAlloc_v2");
+  functions.fill(driver.free, "cuMemFree_v2");
+  functions.fill(driver.allocate_host, "cuMemHostAlloc");
+  functions.fill(driver.free_host, "cuMemFreeHost");
+  functions.fill(driver.create_stream, "cuStreamCreate");
+  functions.fill(driver.destroy_stream, "cuStreamDestroy_v2");
+  functions.fill(driver.wait_for_stream, "cuStreamSynchronize");
+  functions.fill(driver.copy_to_device, "cuMemcpyHtoDAsync_v2");
+  functions.fill(driver.copy_to_host, "cuMemcpyDtoHAsync_v2");
+  functions.fill(driver.copy_on_device, "cuMemcpyDtoDAsync_v2");
+  functions.fill(driver.fill, "cuMemsetD8Async");
+  functions.fill(driver.begin_capture, "cuStreamBeginCapture_v2");
+  functions.fill(driver.end_capture, "cuStreamEndCapture");
+  functions.fill(driver.instantiate_graph, "cuGraphInstantiateWithFlags");
+  functions.fill(driver.launch_graph, "cuGraphLaunch");
+  functions.fill(driver.destroy_graph, "cuGraphExecDestroy");
+  functions.fill(driver.destroy_graph_template, "cuGraphDestroy");
+  return functions.missing();
 }
 
 // What an error of the driver, or of the runtime that launches kernels, means to the caller. The numbers are those of
@@ -131,14 +125,10 @@ Status start_driver(const Driver& driver) {
 }
 
 Result<std::shared_ptr<const Driver>> load_driver(const std::string& library) {
-  void* const opened = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-  if (opened == nullptr) {
-    const char* const why = dlerror();
-    return without_driver(library, why == nullptr ? "it cannot be loaded" : why);
-  }
+  const auto opened = SharedLibrary::open(library);
+  if (!opened.ok()) return without_driver(library, opened.status().found());
   auto driver = std::make_shared<Driver>();
-  const char* const missing = find_all(*driver, [&](const char* name) { return dlsym(opened, name); });
-  dlclose(opened);  // it stays loaded: RTLD_NODELETE
+  const char* const missing = find_all(*driver, *opened);
   if (missing != nullptr) {
     // A driver that lacks it is older than the version that we need.
     return Status(FINERMOE_ERROR_DRIVER_TOO_OLD, format_text("the NVIDIA driver is too old: it lacks ", missing),

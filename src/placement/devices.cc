@@ -38,7 +38,9 @@ Status several(std::string_view names) {
 }
 
 Result<const DeviceModule*> open_module(const std::string& path) {
-  FM_ASSIGN(void* const entry, find_in_library(path, device_module_entry));
+  FM_ASSIGN(const std::string file, library_file(path));
+  FM_ASSIGN(const SharedLibrary library, SharedLibrary::open(file));
+  void* const entry = library.find(device_module_entry);
   if (entry == nullptr) {
     return Status(FINERMOE_ERROR_UNSUPPORTED, format_text(path, " is not a device module of libfinermoe"),
                   device_module_entry, "a library without it");

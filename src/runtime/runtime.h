@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "backend/profiled_backend.h"
 #include "base/allocation.h"
@@ -21,8 +22,12 @@ struct RuntimeOptions {
   finermoe_executor_fn executor = nullptr;
   void* executor_user = nullptr;
   bool profile = false;
-  std::string device;         // its name; empty: the first
-  std::string device_module;  // a path; empty: the one that is found, if `device` needs it
+  std::string device;                       // its name; empty: the first
+  std::string device_module;                // a path; empty: the one that is found, if `device` needs it
+  std::optional<std::string> blas_library;  // to be opened: a path; empty: as the system finds it
+  // Of the library, once it was opened: what it says of itself, and whether the CPU's products are left to it.
+  std::string blas;
+  bool uses_blas = false;
 };
 
 class Runtime {
@@ -31,6 +36,8 @@ class Runtime {
   static Result<std::shared_ptr<Runtime>> create(const RuntimeOptions& options, DeviceList built_in);
 
   int32_t isa() const { return options_.isa; }
+  const std::string& blas() const { return options_.blas; }
+  bool uses_blas() const { return options_.uses_blas; }
   const std::shared_ptr<ThreadPool>& pool() const { return pool_; }
   const OpenDevice& device() const { return device_; }
   // Opens one of the devices available to the runtime, or returns its own; errors are those of find_device().

@@ -62,14 +62,28 @@ struct DeviceCase {
 };
 inline void PrintTo(const DeviceCase& device, std::ostream* out) { *out << device.name; }
 
+// OpenBLAS as the system finds it, or why it cannot be used.
+inline const Result<std::shared_ptr<const Blas>>& system_blas() {
+  static const auto opened = Blas::open({});
+  return opened;
+}
+inline bool has_blas() { return system_blas().status().code() != FINERMOE_ERROR_FILE_NOT_FOUND; }
+// With the portable kernels, as on the processors where it is used.
+inline std::shared_ptr<Backend> open_cpu_with_blas(const KernelSet& set, uint32_t n_threads) {
+  EXPECT_TRUE(system_blas().ok()) << system_blas().status().message();
+  return std::make_shared<CpuBackend>(set.kernels, std::make_shared<ThreadPool>(n_threads), *system_blas());
+}
+
 inline std::shared_ptr<Backend> open_cpu(const KernelSet& set, uint32_t n_threads) {
-  return std::make_shared<CpuBackend>(set.kernels, Tuning{}, std::make_shared<ThreadPool>(n_threads));
+  return std::make_shared<CpuBackend>(set.kernels, std::make_shared<ThreadPool>(n_threads));
 }
 // All choices but the default ones.
 inline std::shared_ptr<Backend> open_tuned_cpu(const KernelSet& set, uint32_t n_threads) {
   constexpr Tuning other = {.bf16_dots = false, .prefetch = 6144};
-  return std::make_shared<CpuBackend>(set.kernels, other, std::make_shared<ThreadPool>(n_threads));
+  return std::make_shared<CpuBackend>(set.kernels, std::make_shared<ThreadPool>(n_threads), nullptr, other);
 }
+
+inline std::shared_ptr<const Device> cpu_device_with_blas() { return cpu_device(*system_blas()); }
 
 // The emulated GPU's fibers: one sanitizer does not know them, another makes them take minutes.
 constexpr bool runs_fibers = !address_sanitizer && !thread_sanitizer;
@@ -92,8 +106,8 @@ inline std::shared_ptr<Backend> open_named(const KernelSet&, uint32_t n_threads)
   return *opened;
 }
 
-// Every instruction set of the processor, with each tuning, a device whose memory is not the host's, a GPU, emulated,
-// and the named one.
+// Every instruction set of the processor, with each tuning, the portable one with OpenBLAS, a device whose memory is
+// not the host's, a GPU, emulated, and the named one.
 inline std::vector<DeviceCase> device_cases() {
   std::vector<DeviceCase> cases;
   const auto cpu = [] { return cpu_device(); };
@@ -106,6 +120,7 @@ inline std::vector<DeviceCase> device_cases() {
     return deferred(open_cpu(set, n_threads));
   };
   const KernelSet portable_set{"portable", portable::kernels, true};
+  cases.push_back({"blas", has_blas(), open_cpu_with_blas, portable_set, cpu_device_with_blas});
   cases.push_back({"deferred", true, open_deferred, portable_set, deferred_device});
   const auto open_emulated = [](const KernelSet&, uint32_t) { return emulated_cuda(); };
   cases.push_back({"cuda_emulated", runs_fibers, open_emulated, portable_set, emulated_cuda_device, false});

@@ -57,6 +57,17 @@ class System(unittest.TestCase):
         self.assertRegex(result.stdout, r"open files 99\n")
         self.assertEqual(result.stderr, "")
 
+    def test_blas(self):
+        self.assertIsNone(value("system", "--json")["blas"])
+        library = os.environ["FINERMOE_TEST_BLAS_GOOD"]
+        system = value("system", "--blas", library, "--json")
+        is_used = system["processor"]["isas"] == ["portable"] and system["threads"]["default"] <= 4
+        self.assertEqual(system["blas"], {"library": "OpenBLAS 0.0 of the tests MAX_THREADS=4", "used": is_used})
+        self.assertRegex(text("system", "--blas", library), r"(?m)^BLAS +OpenBLAS 0\.0 of the tests")
+        bench = value("bench", TRAINED, "-p", 4, "-n", 1, "--runs", 1, "--blas", library, "--json")
+        self.assertEqual(bench["blas"], system["blas"]["library"] if is_used else None)
+        self.assertIn("FINERMOE_ERROR_FILE_NOT_FOUND", error("system", "--blas", "/nonexistent/libopenblas.so", code=1))
+
     def test_devices(self):
         module = os.environ["FINERMOE_TEST_DEVICE_MODULE"]
         devices = value("system", "--device-module", module, "--json")["devices"]

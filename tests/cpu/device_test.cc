@@ -15,6 +15,18 @@ TEST(ResolveIsaTest, RefusesWhatIsNotThere) {
   EXPECT_EQ(FINERMOE_ERROR_INVALID_ARGUMENT, cpu_device()->open({9, std::make_shared<ThreadPool>(1)}).status().code());
 }
 
+TEST(IsFasterTest, OnlyThanThePortableKernelsAndIfNoThreadWaits) {
+  const char* const path = std::getenv("FINERMOE_TEST_BLAS_GOOD");
+  ASSERT_NE(nullptr, path);
+  const auto blas = Blas::open(path);  // of four threads
+  ASSERT_TRUE(blas.ok()) << blas.status().message();
+  EXPECT_TRUE(is_faster(**blas, FINERMOE_ISA_PORTABLE, 1));
+  EXPECT_TRUE(is_faster(**blas, FINERMOE_ISA_PORTABLE, 4));
+  EXPECT_FALSE(is_faster(**blas, FINERMOE_ISA_PORTABLE, 5));
+  EXPECT_FALSE(is_faster(**blas, FINERMOE_ISA_AVX2, 1));
+  EXPECT_FALSE(is_faster(**blas, FINERMOE_ISA_AVX512, 1));
+}
+
 #if defined(__x86_64__)
 TEST(KernelsOfTest, TheProcessorChoosesAmongTheTablesOfAnInstructionSet) {
   EXPECT_EQ(&portable::kernels, &kernels_of(FINERMOE_ISA_PORTABLE));

@@ -20,6 +20,8 @@ const Call calls[] = {
      [](finermoe_error** e) { return finermoe_runtime_options_set_threads(nullptr, 1, e); }},
     {"finermoe_runtime_options_set_isa",
      [](finermoe_error** e) { return finermoe_runtime_options_set_isa(nullptr, 1, e); }},
+    {"finermoe_runtime_options_set_blas",
+     [](finermoe_error** e) { return finermoe_runtime_options_set_blas(nullptr, nullptr, e); }},
     {"finermoe_runtime_options_set_memory_limit",
      [](finermoe_error** e) { return finermoe_runtime_options_set_memory_limit(nullptr, 1, e); }},
     {"finermoe_runtime_options_set_log",

@@ -135,6 +135,10 @@ class RuntimeInfo:
     memory_peak: int
     """The most that was ever counted."""
     device: str
+    uses_blas: bool
+    """A BLAS library computes products here."""
+    blas: str
+    """What the library says of itself; empty if none was opened."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,7 @@ class RuntimeOptions(TypedDict, total=False):
     memory_limit: int
     device: str | None
     device_module: Path | None
+    blas: Path | bool
     log: Log | None
     executor: Executor | None
     profile: bool
@@ -174,6 +179,8 @@ class Runtime:
         UUID; None: the CPU
     :param device_module: path of a shared library whose devices can be chosen too; None: libfinermoe_cuda, where it is
         installed and a device of it is named
+    :param blas: path of OpenBLAS, which computes the products that it computes faster than the kernels of this
+        processor; True: OpenBLAS as the system finds it; False: none
     :param log: receives the library's messages
     :param executor: threads of the program's own instead of the library's
     :param profile: measure the operations of the models' steps
@@ -182,13 +189,15 @@ class Runtime:
     _owner: Any = None  # keeps what the library may call alive, where it was a model that made the runtime
 
     def __init__(self, *, threads: int = 0, isa: Isa | int = "auto", memory_limit: int = 0, device: str | None = None,
-                 device_module: Path | None = None, log: Log | None = None, executor: Executor | None = None,
-                 profile: bool = False) -> None:
+                 device_module: Path | None = None, blas: Path | bool = False, log: Log | None = None,
+                 executor: Executor | None = None, profile: bool = False) -> None:
         options = low.runtime_options_create()
         low.runtime_options_set_isa(options, number_of("ISA", isa))
         low.runtime_options_set_memory_limit(options, memory_limit)
         low.runtime_options_set_device(options, device)
         low.runtime_options_set_device_module(options, device_module)
+        if blas is not False:
+            low.runtime_options_set_blas(options, None if blas is True else blas)
         low.runtime_options_set_profile(options, profile)
         # The library calls these for as long as the runtime lives, and whatever keeps it alive keeps this object alive.
         self._log = None if log is None else _at_logging_levels(log)

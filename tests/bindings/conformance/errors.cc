@@ -70,6 +70,9 @@ bool do_with_a_runtime(const std::string& what, const Json& row) {
     });
   } else if (what == "isa") {
     call([&](auto** e) { return finermoe_runtime_options_set_isa(options.get(), row["value"], e); });
+  } else if (what == "blas") {
+    const std::string path = temporary_folder() / row["path"].get<std::string>();
+    call([&](auto** e) { return finermoe_runtime_options_set_blas(options.get(), path.c_str(), e); });
   } else if (what == "threads_of_executor") {
     const auto executor = [](void*, size_t n, finermoe_task_fn task, void* data) {
       for (size_t i = 0; i < n; i++) task(data, i);

@@ -140,10 +140,9 @@ Json runtime(const Json& row) {
   append(open_row_session(model.get()).get(), row["ids"]);
   const auto info =
       get<finermoe_runtime_info>([&](auto* out, auto** e) { return finermoe_runtime_get_info(runtime.get(), out, e); });
-  Json out{{"n_threads", info.n_threads},
-           {"memory_limit", info.memory_limit},
-           {"device", info.device},
-           {"operations", operations_with_calls(runtime.get())}};
+  Json out{{"n_threads", info.n_threads}, {"memory_limit", info.memory_limit},
+           {"device", info.device},       {"uses_blas", info.uses_blas != 0},
+           {"blas", info.blas},           {"operations", operations_with_calls(runtime.get())}};
   call([&](auto** e) { return finermoe_runtime_reset_profile(runtime.get(), e); });
   out["calls_after_reset"] = operations_with_calls(runtime.get()).size();
   return out;

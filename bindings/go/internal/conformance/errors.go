@@ -57,6 +57,8 @@ func (r *runner) provoke(line *row) (err error) {
 			return err
 		}
 		_, err = finermoe.NewRuntime(isa)
+	case "blas":
+		_, err = finermoe.NewRuntime(finermoe.BLAS(filepath.Join(r.folder, line.Path)))
 	case "threads_of_executor":
 		_, err = finermoe.NewRuntime(finermoe.Executor(finermoe.Goroutines(1), 0))
 	default:

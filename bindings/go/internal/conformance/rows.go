@@ -362,7 +362,7 @@ func equalNumbers(a, b string) bool {
 
 // initialisms are capitals that C writes as one word.
 var initialisms = strings.NewReplacer("NormTopK", "NormTopk", "KV", "Kv", "MoE", "Moe", "DType", "Dtype", "ISA", "Isa",
-	"RMS", "Rms", "BOS", "Bos", "EOS", "Eos", "ID", "Id", "MACs", "Macs")
+	"RMS", "Rms", "BLAS", "Blas", "BOS", "Bos", "EOS", "Eos", "ID", "Id", "MACs", "Macs")
 
 // cName is the C name of a field: NKVHeads is n_kv_heads.
 func cName(field string) string {

@@ -1171,6 +1171,32 @@ _gostring_ _wrap_RuntimeInfo_Device_get_finermoe(struct finermoe_runtime_info *_
 }
 
 
+int _wrap_RuntimeInfo_UsesBlas_get_finermoe(struct finermoe_runtime_info *_swig_go_0) {
+  struct finermoe_runtime_info *arg1 = (struct finermoe_runtime_info *) 0 ;
+  int32_t result;
+  int _swig_go_result;
+  
+  arg1 = *(struct finermoe_runtime_info **)&_swig_go_0; 
+  
+  result = (int32_t) ((arg1)->uses_blas);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+_gostring_ _wrap_RuntimeInfo_Blas_get_finermoe(struct finermoe_runtime_info *_swig_go_0) {
+  struct finermoe_runtime_info *arg1 = (struct finermoe_runtime_info *) 0 ;
+  char *result = 0 ;
+  _gostring_ _swig_go_result;
+  
+  arg1 = *(struct finermoe_runtime_info **)&_swig_go_0; 
+  
+  result = (char *)(char *) ((arg1)->blas);
+  _swig_go_result = Swig_AllocateString((char*)result, result ? strlen((char*)result) : 0); 
+  return _swig_go_result;
+}
+
+
 struct finermoe_runtime_info *_wrap_new_RuntimeInfo_finermoe() {
   struct finermoe_runtime_info *result = 0 ;
   struct finermoe_runtime_info *_swig_go_result;

@@ -48,6 +48,7 @@ def runtime(row: Row, folder: pathlib.Path) -> Row:
     info = used.info
     used.reset_profile()
     return {"n_threads": info.n_threads, "memory_limit": info.memory_limit, "device": info.device,
+            "uses_blas": info.uses_blas, "blas": info.blas,
             "operations": sorted(operations), "calls_after_reset": sum(one.n_calls for one in used.operations)}
 
 

@@ -30,7 +30,7 @@ fn error(row: &Value) -> Result<Value> {
 fn act(row: &Value) -> Result<()> {
     match field::<String>(row, "do")?.as_str() {
         "open" | "open_file" | "config" | "tokenizer" | "role" | "quantize_existing" | "upcycle" => act_on_files(row),
-        "device" | "isa" | "threads_of_executor" | "memory_limit" => act_on_runtime(row),
+        "device" | "isa" | "blas" | "threads_of_executor" | "memory_limit" => act_on_runtime(row),
         "plan_device" => {
             let plan = Config::open(model_path(row)?)?.plan();
             plan.device(None, &field::<String>(row, "device")?, field(row, "bytes")?).compute()?;
@@ -70,10 +70,12 @@ fn act_on_files(row: &Value) -> Result<()> {
 }
 
 fn act_on_runtime(row: &Value) -> Result<()> {
+    let folder = tempfile::tempdir()?;
     let builder = Runtime::builder();
     let runtime = match field::<String>(row, "do")?.as_str() {
         "device" => builder.device(&field::<String>(row, "device")?),
         "isa" => builder.isa(Isa::Unknown(field(row, "value")?)),
+        "blas" => builder.blas(Some(&folder.path().join(field::<String>(row, "path")?))),
         "threads_of_executor" => builder.executor(0, |tasks| tasks.run_all()),
         _ => builder.memory_limit(field(row, "bytes")?),
     };

@@ -82,6 +82,7 @@ fn runtime(row: &Value) -> Result<Value> {
     runtime.reset_profile()?;
     Ok(json!({
         "n_threads": info.n_threads, "memory_limit": info.memory_limit, "device": info.device,
+        "uses_blas": info.uses_blas, "blas": info.blas,
         "operations": operations, "calls_after_reset": operations_with_calls(&runtime)?.len(),
     }))
 }

@@ -111,6 +111,12 @@ impl RuntimeBuilder {
         self.with(|options| options.set_device_module(path.as_ref()))
     }
 
+    /// OpenBLAS, for the products that it computes faster than the kernels of this processor. `None`: as the system
+    /// finds it.
+    pub fn blas(self, path: Option<&Path>) -> Self {
+        self.with(|options| options.set_blas(path))
+    }
+
     /// Takes the library's messages, on the thread that makes the call which they are about.
     pub fn log(self, sink: impl Fn(LogLevel, &str) + Send + Sync + 'static) -> Self {
         self.with(|options| options.set_log(Box::new(sink)))

@@ -201,6 +201,10 @@ infos! {
         memory_peak: u64,
         /// The name of the device.
         device: String,
+        /// A BLAS library computes products here.
+        uses_blas: bool,
+        /// What the library says of itself; empty if none was opened.
+        blas: String,
     }
 
     /// One operation's part of the steps that were computed since the runtime was made or its profile was reset.

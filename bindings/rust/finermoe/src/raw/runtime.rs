@@ -25,6 +25,12 @@ impl RuntimeOptions {
         check(|error| unsafe { sys::finermoe_runtime_options_set_device_module(self.ptr(), path.as_ptr(), error) })
     }
 
+    pub fn set_blas(&mut self, path: Option<&Path>) -> Result<()> {
+        let path = path.map(c_path).transpose()?;
+        let path = text_pointer(path.as_deref());
+        check(|error| unsafe { sys::finermoe_runtime_options_set_blas(self.ptr(), path, error) })
+    }
+
     pub fn set_log(&mut self, sink: LogFn) -> Result<()> {
         let slot = Arc::new(LogSlot(sink));
         let user = Arc::as_ptr(&slot).cast_mut().cast();

@@ -9,6 +9,8 @@ package finermoe;
  * @param memoryUsed bytes now counted against it
  * @param memoryPeak the most that was ever counted
  * @param device the device's name
+ * @param usesBlas whether a BLAS library computes products here
+ * @param blas what the library says of itself; empty if none was opened
  */
 public record RuntimeInfo(
     int nThreads,
@@ -16,7 +18,9 @@ public record RuntimeInfo(
     long memoryLimit,
     long memoryUsed,
     long memoryPeak,
-    String device) {
+    String device,
+    boolean usesBlas,
+    String blas) {
 
   static RuntimeInfo of(NativeRuntimeInfo info) {
     return new RuntimeInfo(
@@ -25,6 +29,8 @@ public record RuntimeInfo(
         info.getMemoryLimit(),
         info.getMemoryUsed(),
         info.getMemoryPeak(),
-        info.getDevice());
+        info.getDevice(),
+        info.getUsesBlas() != 0,
+        info.getBlas());
   }
 }

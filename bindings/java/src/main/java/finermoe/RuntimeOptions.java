@@ -121,4 +121,15 @@ public final class RuntimeOptions extends NativeObject {
     Native.runtimeOptionsSetDeviceModule(this, path);
     return this;
   }
+
+  /**
+   * Opens OpenBLAS for the products that it computes faster than the kernels of this processor.
+   *
+   * @param path of the library; null: OpenBLAS as the system finds it
+   * @return these options
+   */
+  public RuntimeOptions blas(Path path) {
+    Native.runtimeOptionsSetBlas(this, path);
+    return this;
+  }
 }

@@ -62,6 +62,7 @@ final class ErrorRows {
       case "device_weights" -> row.keep(Model.open(row.path(),
           ModelOptions.create().deviceWeights(row.number("bytes"))));
       case "isa" -> open(row, Unnamed.isa(RuntimeOptions.create(), row.number("value")));
+      case "blas" -> open(row, RuntimeOptions.create().blas(row.folder().resolve(row.text("path"))));
       case "threads_of_executor" -> open(row, RuntimeOptions.create().executor(Runnable::run, 0));
       case "memory_limit" -> open(row, RuntimeOptions.create().memoryLimit(row.number("bytes")));
       default -> actOnModel(row, what, row.model());

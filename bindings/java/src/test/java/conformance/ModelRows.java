@@ -101,6 +101,7 @@ final class ModelRows {
     final Set<String> operations = operationsWithCalls(runtime);
     runtime.resetProfile();
     return Map.of("n_threads", info.nThreads(), "memory_limit", info.memoryLimit(), "device", info.device(),
+        "uses_blas", info.usesBlas(), "blas", info.blas(),
         "operations", operations, "calls_after_reset", operationsWithCalls(runtime).size());
   }
 
