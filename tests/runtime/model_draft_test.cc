@@ -178,6 +178,7 @@ TEST_F(ModelDraft, IsLeftOutOnceItIsClosed) {
 }
 
 TEST_F(ModelDraft, IsLeftOutWhereItHasNoMemory) {
+  if (!can_draft()) GTEST_SKIP() << "there are no drafts on this device";
   const RuntimeHandle small = open_runtime(1, FINERMOE_ISA_AUTO, 200000);
   EXPECT_EQ(expect_equal_with(open_model(golden::trained(dense), small.get()).get(), "without memory"), 0u);
 }
