@@ -289,13 +289,16 @@ class Limits {
   std::vector<double> memory_rates_, mapping_rates_;
 };
 
+std::vector<std::string> quantized_dtypes_of(const Session& session) {
+  return dtype_names(read_info<finermoe_session_info>(finermoe_session_get_info, session.get()).quantized_dtypes);
+}
+
 int run_bench(const BenchFlags& flags) {
   Interrupt interrupt;
   const Stopwatch opening;
   const Model model = open_model(flags.model, flags.compute, interrupt.cancel());
   const Session session = open_session(model, flags.compute, flags.n_prompt + flags.n_decode);
   const double open_seconds = opening.seconds();
-  const auto session_info = read_info<finermoe_session_info>(finermoe_session_get_info, session.get());
   Runtime runtime;
   call(finermoe_runtime_open_model, model.get(), runtime.out());
   const auto machine = read_info<finermoe_runtime_info>(finermoe_runtime_get_info, runtime.get());
@@ -339,7 +342,7 @@ int run_bench(const BenchFlags& flags) {
                {"isa", isa_name(machine.isa)},
                {"blas", machine.uses_blas != 0 ? Json(machine.blas) : Json(nullptr)},
                {"precision", flags.compute.precision},
-               {"quantized_dtypes", dtype_names(session_info.quantized_dtypes)},
+               {"quantized_dtypes", quantized_dtypes_of(session)},
                {"runs", flags.n_runs},
                {"open_seconds", open_seconds},
                {"first_token_seconds", cold.prefill_seconds},

@@ -3940,6 +3940,19 @@ int _wrap_SessionInfo_Precision_get_finermoe(struct finermoe_session_info *_swig
 }
 
 
+int _wrap_SessionInfo_QuantizedDtypes_get_finermoe(struct finermoe_session_info *_swig_go_0) {
+  struct finermoe_session_info *arg1 = (struct finermoe_session_info *) 0 ;
+  uint32_t result;
+  int _swig_go_result;
+  
+  arg1 = *(struct finermoe_session_info **)&_swig_go_0; 
+  
+  result = (uint32_t) ((arg1)->quantized_dtypes);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
 intgo _wrap_SessionInfo_NComputed_get_finermoe(struct finermoe_session_info *_swig_go_0) {
   struct finermoe_session_info *arg1 = (struct finermoe_session_info *) 0 ;
   size_t result;
