@@ -1036,7 +1036,8 @@ FINERMOE_API finermoe_status finermoe_generation_options_set_lookup(finermoe_gen
 /** Drafts tokens with another model of the same vocabulary, as finermoe_generation_options_set_lookup does with the
  * text; for an upcycled model, the dense one that it came from. The tokens are again those that the request has
  * without, and as many are drafted as pay, down to none. With both, each pass takes the drafts that promise more.
- * @param model    on any runtime; the options and their requests keep it open; NULL (default): none.
+ * @param model    on any runtime; the options, their requests, and the session until its next request without it, keep
+ *                 it open; NULL (default): none.
  *                 finermoe_generation_create returns FINERMOE_ERROR_INVALID_ARGUMENT if its vocabulary is not that of
  *                 the session's model. What fails in it later never fails a request, which goes on without drafts.
  * @param n_draft  for one pass at most, 0 (none) to 64; the request keeps as many more rows of logits, and its session

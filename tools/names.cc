@@ -8,16 +8,17 @@
 namespace tool {
 
 namespace {
-constexpr const char* dtype_names[] = {"f32", "f16", "bf16", "q8", "q4"};  // in the order of FINERMOE_DTYPE_…
+constexpr const char* names_of_dtypes[] = {"f32", "f16", "bf16", "q8", "q4"};  // in the order of FINERMOE_DTYPE_…
 }
 
 int32_t dtype_code(const std::string& name) {
-  const auto place = std::find(std::begin(dtype_names), std::end(dtype_names), name);
-  return place == std::end(dtype_names) ? FINERMOE_DTYPE_F32 : static_cast<int32_t>(place - std::begin(dtype_names));
+  const auto place = std::find(std::begin(names_of_dtypes), std::end(names_of_dtypes), name);
+  return place == std::end(names_of_dtypes) ? FINERMOE_DTYPE_F32
+                                            : static_cast<int32_t>(place - std::begin(names_of_dtypes));
 }
 
 const char* dtype_name(int32_t dtype) {
-  return dtype >= 0 && dtype <= FINERMOE_DTYPE_Q4 ? dtype_names[dtype] : "unknown";
+  return dtype >= 0 && dtype <= FINERMOE_DTYPE_Q4 ? names_of_dtypes[dtype] : "unknown";
 }
 
 std::vector<std::string> dtype_names(uint32_t dtypes) {

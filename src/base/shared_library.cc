@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <utility>
+#include <vector>
 
 #include "base/file.h"
 
@@ -17,22 +18,29 @@ namespace {
 // those are, all stays as it is.
 class OneProcessor {
  public:
-  OneProcessor() : is_known_(sched_getaffinity(0, sizeof all_, &all_) == 0) {
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    for (size_t i = 0; is_known_ && i < CPU_SETSIZE && CPU_COUNT(&one) == 0; i++) {
-      if (CPU_ISSET(i, &all_)) CPU_SET(i, &one);
+  OneProcessor() {
+    constexpr size_t most = 1 << 14;  // more processors than any kernel knows
+    for (size_t n = CPU_SETSIZE; all_.empty() && n <= most; n *= 2) {
+      std::vector<cpu_set_t> all(n / CPU_SETSIZE);
+      if (sched_getaffinity(0, bytes_of(all), all.data()) == 0) all_ = std::move(all);
     }
-    if (is_known_) sched_setaffinity(0, sizeof one, &one);
+    std::vector<cpu_set_t> one(all_.size());
+    for (size_t i = 0; i < all_.size() * CPU_SETSIZE; i++) {
+      if (!CPU_ISSET_S(i, bytes_of(all_), all_.data())) continue;
+      CPU_SET_S(i, bytes_of(one), one.data());
+      break;
+    }
+    if (!all_.empty()) sched_setaffinity(0, bytes_of(one), one.data());
   }
   ~OneProcessor() {
-    if (is_known_) sched_setaffinity(0, sizeof all_, &all_);
+    if (!all_.empty()) sched_setaffinity(0, bytes_of(all_), all_.data());
   }
   OneProcessor(const OneProcessor&) = delete;
 
  private:
-  cpu_set_t all_;
-  const bool is_known_;
+  static size_t bytes_of(const std::vector<cpu_set_t>& set) { return set.size() * sizeof(cpu_set_t); }
+
+  std::vector<cpu_set_t> all_;
 };
 
 Status not_loaded(const std::string& library) {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <iterator>
 
+#include "base/process_mark.h"
+
 namespace finermoe::cuda {
 namespace {
 
@@ -43,6 +45,7 @@ class BlasProducts::Plan {
   }
   Plan(const Plan&) = delete;
   ~Plan() {
+    if (mark_.is_inherited()) return;  // a child of fork() calls nothing of it
     if (out_ != nullptr) blas_.destroy_layout(out_);
     if (vectors_ != nullptr) blas_.destroy_layout(vectors_);
     if (weights_ != nullptr) blas_.destroy_layout(weights_);
@@ -77,6 +80,7 @@ class BlasProducts::Plan {
     return is_found;
   }
 
+  const ProcessMark mark_;
   const std::shared_ptr<const Blas> table_;
   const Blas& blas_;
   bool is_usable_ = false;

@@ -128,13 +128,17 @@ Status Batch::compute(std::vector<StepPart>& parts, std::vector<Generation*>& ta
                       const StopSignals& stop) {
   const uint64_t vocab = model_->config().vocab_size;
   const Stopwatch watch;
+  double pass_seconds = 0;  // of the one that succeeds
+  size_t n_drafts = 0;
   std::vector<TokenChoice> choices;
   std::vector<ChosenToken> chosen;
   while (!parts.empty()) {
     choices = device_choices(parts, taking_part);
     size_t n_rows = 0;
-    for (const StepPart& part : parts) n_rows += part.rows.size();
+    n_drafts = 0;
+    for (const StepPart& part : parts) n_rows += part.rows.size(), n_drafts += part.drafts.size();
     chosen.assign(n_rows, {});
+    const Stopwatch pass_watch;
     Status status = make_room_for_logits(n_rows);
     if (status.ok()) {
       status = run_step(*model_, parts,
@@ -144,6 +148,7 @@ Status Batch::compute(std::vector<StepPart>& parts, std::vector<Generation*>& ta
                          .chosen = chosen.data()},
                         stop);
     }
+    pass_seconds = pass_watch.seconds();
     if (status.ok()) break;
     if (leave_out_drafts(parts)) continue;
     const size_t n_before = parts.size();
@@ -174,7 +179,7 @@ Status Batch::compute(std::vector<StepPart>& parts, std::vector<Generation*>& ta
       parts.size(), [&](size_t i, size_t) { taking_part[i]->computed(parts[i].n, seconds, rows[i], tokens[i]); });
   const bool decode_alone = std::all_of(parts.begin(), parts.end(), [](const StepPart& part) { return part.n == 1; });
   for (Generation* member : taking_part) {
-    if (decode_alone) member->decoded(seconds);
+    if (decode_alone) member->decoded(n_drafts, pass_seconds);
     n_active -= !member->check().ok();
   }
   return {};

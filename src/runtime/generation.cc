@@ -205,7 +205,7 @@ Status Generation::compute(const CancelFlag* cancel, bool may_choose) {
   const uint64_t vocab = session_->model()->config().vocab_size;
   const double seconds = watch.seconds();
   computed(n, seconds, {logits_.data<float>(), status.ok() ? vocab : 0}, chosen);
-  if (status.ok() && n == 1) decoded(seconds);
+  if (status.ok() && n == 1) decoded(session_->ahead(ahead_step_).size(), seconds);
   return status;
 }
 
@@ -218,7 +218,7 @@ Status Generation::compute_ahead(const StopSignals& stop) {
   const uint64_t vocab = session_->model()->config().vocab_size;
   const double seconds = watch.seconds();
   computed(1, seconds, {logits_.data<float>(), status.ok() ? rows.size() * vocab : 0}, {});
-  if (status.ok()) decoded(seconds);
+  if (status.ok()) decoded(session_->ahead(ahead_step_).size(), seconds);
   return status;
 }
 

@@ -123,9 +123,10 @@ class Generation {
   // token that the device has chosen, if everything is computed now. May be called for several generations at once,
   // from different threads.
   void computed(size_t n_tokens, double seconds, std::span<const float> logits, const ChosenToken& chosen);
-  // The last pass was over tokens that are decoded, and their drafts, alone: the pace of drafts follows from its time.
-  void decoded(double seconds) {
-    if (drafter_) drafter_->passed(session_->ahead(ahead_step_).size(), seconds);
+  // The last pass was over tokens that are decoded, and so many drafts, alone: the pace of drafts follows from its
+  // time.
+  void decoded(size_t n_drafts, double seconds) {
+    if (drafter_) drafter_->passed(n_drafts, seconds);
   }
   // What the session holds could not be computed, for reasons of its own: the generation waits until prepare() or
   // next() tries again, or the session holds something else.

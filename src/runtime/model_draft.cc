@@ -96,7 +96,7 @@ void ModelDraft::draft(std::span<Task> tasks, const StopSignals& stop) {
 void ModelDraft::draft_together(std::span<Task> tasks, const StopSignals& stop) {
   std::vector<Task*> waiting;
   for (Task& task : tasks) {
-    if (task.by->follow(task).ok()) {
+    if (task.by->follow(task, stop).ok()) {
       waiting.push_back(&task);
     } else {
       task.by->rest();
@@ -113,9 +113,11 @@ void ModelDraft::draft_together(std::span<Task> tasks, const StopSignals& stop) 
 }
 
 // Brings the text to the session that reads it along, without computing any of it.
-Status ModelDraft::follow(Task& task) {
+Status ModelDraft::follow(Task& task, const StopSignals& stop) {
   FM_TRY(model_->runtime()->check_process());
-  FM_TRY(model_->stop_signals().check());
+  StopSignals or_closed = stop;
+  or_closed.watch(model_->closed, "draft model");
+  FM_TRY(or_closed.check());
   sampler_.set_state(task.request->sampler->state());
   Session& session = *task.request->session;
   SessionOptions options = session.options();
@@ -126,7 +128,7 @@ Status ModelDraft::follow(Task& task) {
     options.precision = Precision::fast;
     options.hidden = Hidden::none;
     options.progress = {};
-    FM_ASSIGN(auto follower, Session::create(model_, options));
+    FM_ASSIGN(auto follower, Session::create(model_, options, or_closed));
     session.set_follower(std::move(follower));
   }
   Session& follower = *session.follower();
@@ -171,9 +173,11 @@ void ModelDraft::pass(std::span<Task* const> tasks, const StopSignals& stop) {
   tasks = tasks.first(parts.size());
 
   const Stopwatch watch;
-  ModelDraft& first = *tasks[0]->by;  // whose buffer all of them use
-  Status status = first.make_room_for_logits(std::max<size_t>(n_read, 1));
-  float* const logits = first.logits_.data<float>();
+  // All of them use the largest buffer that one has, so that only one grows.
+  const auto of_size = [](const Task* a, const Task* b) { return a->by->logits_.size() < b->by->logits_.size(); };
+  ModelDraft& owner = *(*std::max_element(tasks.begin(), tasks.end(), of_size))->by;
+  Status status = owner.make_room_for_logits(std::max<size_t>(n_read, 1));
+  float* const logits = owner.logits_.data<float>();
   if (status.ok()) status = run_step(model, parts, {.logits = logits}, or_closed);
   if (!status.ok()) {
     const bool fail_alone = std::any_of(parts.begin(), parts.end(), [](const auto& part) { return !part.status.ok(); });
@@ -195,6 +199,16 @@ void ModelDraft::pass(std::span<Task* const> tasks, const StopSignals& stop) {
   }
 }
 
+Result<std::span<const float>> ModelDraft::pad(std::span<const float> logits, uint64_t vocab) {
+  const uint64_t bytes = vocab * sizeof(float);
+  if (padded_.size() < bytes) {
+    FM_ASSIGN(padded_, Buffer::allocate(model_->runtime()->account(), bytes, "logits of drafts"));
+  }
+  float* const padded = padded_.data<float>();
+  std::fill(std::copy(logits.begin(), logits.end(), padded), padded + vocab, -std::numeric_limits<float>::infinity());
+  return std::span<const float>(padded, vocab);
+}
+
 // logits: empty if the session has more to read.
 void ModelDraft::choose_next(Task& task, std::span<const float> logits) {
   if (logits.empty()) {
@@ -204,9 +218,13 @@ void ModelDraft::choose_next(Task& task, std::span<const float> logits) {
   const DraftRequest& request = *task.request;
   const uint64_t vocab = request.session->model()->config().vocab_size;
   if (logits.size() < vocab) {
-    padded_.assign(vocab, -std::numeric_limits<float>::infinity());
-    std::copy(logits.begin(), logits.end(), padded_.begin());
-    logits = padded_;
+    const auto padded = pad(logits, vocab);
+    if (!padded.ok()) {
+      task.n_left = 0;
+      rest();
+      return;
+    }
+    logits = *padded;
   }
   const size_t n_before = guess_.tokens().size();
   const bool may_end = n_before >= request.n_before_end;

@@ -54,17 +54,19 @@ class ModelDraft {
   static void draft_together(std::span<Task> tasks, const StopSignals& stop);
   static void pass(std::span<Task* const> tasks, const StopSignals& stop);
   bool is_worth_reading(const DraftRequest& request) const;
-  Status follow(Task& task);
+  Status follow(Task& task, const StopSignals& stop);
   Status make_room_for_logits(size_t n_rows);
+  // With tokens that are never chosen up to the vocabulary of the request's model.
+  Result<std::span<const float>> pad(std::span<const float> logits, uint64_t vocab);
   void choose_next(Task& task, std::span<const float> logits);
   void rest();
 
   std::shared_ptr<LoadedModel> model_;
   size_t n_draft_;
   bool whatever_it_costs_;
-  Sampler sampler_;            // goes on from the state of the request's, which stays as it is
-  Buffer logits_;              // [requests that share a pass, vocab]
-  std::vector<float> padded_;  // [vocab of the request's model], if it has more rows without a token
+  Sampler sampler_;  // goes on from the state of the request's, which stays as it is
+  Buffer logits_;    // [requests that share a pass, vocab]
+  Buffer padded_;    // [vocab of the request's model], if it has more rows without a token
   Guess guess_;
   bool is_on_trial_ = true;  // the next drafts are made whether they pay or not
   size_t n_passes_ = 0;      // for which drafts were possible

@@ -24,6 +24,12 @@ Result<SessionOptions> SessionOptions::resolved(const Config& config) const {
 }
 
 Result<std::shared_ptr<Session>> Session::create(std::shared_ptr<LoadedModel> model, const SessionOptions& options) {
+  const StopSignals stop = model->stop_signals();
+  return create(std::move(model), options, stop);
+}
+
+Result<std::shared_ptr<Session>> Session::create(std::shared_ptr<LoadedModel> model, const SessionOptions& options,
+                                                 const StopSignals& stop) {
   std::shared_ptr<Session> session(new Session);
   const Config& config = model->config();
   session->asked_ = options;
@@ -36,8 +42,7 @@ Result<std::shared_ptr<Session>> Session::create(std::shared_ptr<LoadedModel> mo
   // Allocates scratch for the largest chunk now, so that too low a limit is an error here and not in the middle of a
   // text.
   LoadedModel& of = *session->model_;
-  FM_ASSIGN(auto scratch,
-            of.borrow_scratch(session->options_.chunk, session->options_.context_length, of.stop_signals()));
+  FM_ASSIGN(auto scratch, of.borrow_scratch(session->options_.chunk, session->options_.context_length, stop));
   return session;
 }
 

@@ -35,6 +35,9 @@ struct SessionOptions {
 class Session {
  public:
   static Result<std::shared_ptr<Session>> create(std::shared_ptr<LoadedModel> model, const SessionOptions& options);
+  // `stop` ends the wait for scratch that others use.
+  static Result<std::shared_ptr<Session>> create(std::shared_ptr<LoadedModel> model, const SessionOptions& options,
+                                                 const StopSignals& stop);
 
   UseState use;
   ~Session() { release_trace(); }

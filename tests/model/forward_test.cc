@@ -77,19 +77,20 @@ class Forward : public testing::TestWithParam<Where> {
   std::unique_ptr<Scratch> scratch;
 };
 std::vector<Where> placements() {
-  std::vector<Where> all = {{"cpu", cpu_device, deferred_device, nowhere},
-                            {"deferred", deferred_device, cpu_device, nowhere},
-                            {"experts_on_cpu", deferred_device, cpu_device, everywhere},
-                            {"experts_on_deferred", cpu_device, deferred_device, everywhere},
-                            {"experts_on_both", cpu_device, deferred_device, every_third},
-                            {"even_layers_on_cpu", deferred_device, cpu_device, nowhere, even},
-                            {"odd_layers_on_deferred", cpu_device, deferred_device, every_third, odd},
-                            {"cuda_emulated", emulated_cuda_device, cpu_device, nowhere},
-                            {"cuda_emulated_last_layer", emulated_cuda_device, cpu_device, everywhere, even},
-                            {"cuda_emulated_and_cpu", emulated_cuda_device, cpu_device, every_third}};
+  const auto cpu = [] { return cpu_device(); };
+  std::vector<Where> all = {{"cpu", cpu, deferred_device, nowhere},
+                            {"deferred", deferred_device, cpu, nowhere},
+                            {"experts_on_cpu", deferred_device, cpu, everywhere},
+                            {"experts_on_deferred", cpu, deferred_device, everywhere},
+                            {"experts_on_both", cpu, deferred_device, every_third},
+                            {"even_layers_on_cpu", deferred_device, cpu, nowhere, even},
+                            {"odd_layers_on_deferred", cpu, deferred_device, every_third, odd},
+                            {"cuda_emulated", emulated_cuda_device, cpu, nowhere},
+                            {"cuda_emulated_last_layer", emulated_cuda_device, cpu, everywhere, even},
+                            {"cuda_emulated_and_cpu", emulated_cuda_device, cpu, every_third}};
   if (named_device() != nullptr) {
-    all.push_back({"named", named_device, cpu_device, nowhere});
-    all.push_back({"named_and_cpu", named_device, cpu_device, every_third});
+    all.push_back({"named", named_device, cpu, nowhere});
+    all.push_back({"named_and_cpu", named_device, cpu, every_third});
   }
   return all;
 }
