@@ -125,7 +125,9 @@ TEST_P(Together, HasTheBitsOfEachAlone) {
       const ModelHandle model = open_model(path, runtime.get());
       // The sums of float32 activations follow from the number of rows.
       const uint32_t quantized_dtypes = quantized_dtypes_of(open_fast_session(model.get(), FINERMOE_DTYPE_F32).get());
-      if (dtype != FINERMOE_DTYPE_BF16) EXPECT_NE(0u, quantized_dtypes >> dtype & 1) << isa << " " << dtype;
+      if (dtype != FINERMOE_DTYPE_BF16) {
+        EXPECT_NE(0u, quantized_dtypes >> dtype & 1) << isa << " " << dtype;
+      }
       if ((quantized_dtypes >> dtype & 1) == 0) continue;
       for (int32_t kv_dtype : {FINERMOE_DTYPE_F32, FINERMOE_DTYPE_BF16, FINERMOE_DTYPE_Q8}) {
         const std::vector<Steps> found = together(model.get(), kv_dtype);
