@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from . import _lowlevel as low
 from ._progress import receiver
 from ._closing import Closing
-from ._values import Hidden, KvDtype, Logits, Precision, Progress, number_of, read
+from ._values import Dtype, Hidden, KvDtype, Logits, Precision, Progress, number_of, read
 from .chat import Chat, Messages, as_chat, chat_flags
 from .errors import Cancelled, ClosedError
 from .generation import Event, Generation, GenerationOptions, Options, handle_of, in_thread, prompt_handle, request_options
