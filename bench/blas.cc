@@ -3,8 +3,6 @@
 // that OpenBLAS computes for, such as Sandybridge.
 //   blas-speed [THREADS [CLOCK [LIBRARY]]]
 //     CLOCK  wall, or cpu: processor time per thread, for a machine that is busy with other work
-#include <time.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -14,6 +12,7 @@
 #include <vector>
 
 #include "base/blocks.h"
+#include "clock.h"
 #include "cpu/cpu_device.h"
 
 namespace finermoe {
@@ -22,21 +21,7 @@ namespace {
 constexpr int n_rounds = 3;
 constexpr uint64_t rows = 4096, columns = 1536;
 
-// A clock that advances by one second for each second in which all threads run.
-struct Clock {
-  bool wall = true;
-  uint32_t n_threads = 1;
-  double now() const {
-    timespec t;
-    clock_gettime(wall ? CLOCK_MONOTONIC : CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double(t.tv_sec) + 1e-9 * double(t.tv_nsec)) / (wall ? 1 : n_threads);
-  }
-};
-
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + long(values.size() / 2), values.end());
-  return values[values.size() / 2];
-}
+using bench::Clock, bench::median;
 
 class Products {
  public:

@@ -8,8 +8,6 @@
 // An operation takes at least the time of reading its weights or cache in the fastest way, and at least that of its
 // MACs in the fastest way to multiply its format, scales of blocks included (bench/arithmetic.h). `share` is that of
 // the slower limit, the median over the rounds.
-#include <time.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -23,6 +21,7 @@
 
 #include "arithmetic.h"
 #include "base/blocks.h"
+#include "clock.h"
 #include "cpu/cpu_device.h"
 #include "cpu/cpu_kv_cache.h"
 #include "reading.h"
@@ -32,21 +31,7 @@ namespace {
 
 constexpr int n_rounds = 7;
 
-// A clock that advances by one second for each second in which all threads run.
-struct Clock {
-  bool wall = true;
-  uint32_t n_threads = 1;
-  double now() const {
-    timespec t;
-    clock_gettime(wall ? CLOCK_MONOTONIC : CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double(t.tv_sec) + 1e-9 * double(t.tv_nsec)) / (wall ? 1 : n_threads);
-  }
-};
-
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + long(values.size() / 2), values.end());
-  return values[values.size() / 2];
-}
+using bench::Clock, bench::median;
 
 Buffer allocate(uint64_t bytes) {
   auto buffer = Buffer::allocate(std::make_shared<MemoryAccount>(0), bytes, "the benchmark");

@@ -1,4 +1,4 @@
-// How many drafted tokens a pass pay, by what passes took lately.
+// How many drafted tokens pay for their time, by what passes took lately.
 #pragma once
 
 #include <algorithm>
