@@ -4,6 +4,7 @@
 #include <cstring>
 #include <filesystem>
 #include <functional>
+#include <map>
 
 #include "../support/temporary_directory.h"
 #include "held_tokens.h"
@@ -85,6 +86,39 @@ class Drafts : public HeldTokens {
       take(next_event(generation), out);
       if (info_of(generation).n_drafted >= before + 3) return;
     }
+  }
+  // A request and its session, restored from what was saved of them.
+  struct Restored {
+    SessionHandle session;
+    GenerationHandle generation;
+  };
+  Restored restored(finermoe_session* on, finermoe_generation* generation) {
+    const auto request = read_array<char>([&](char* out, size_t capacity, size_t* needed, finermoe_error** e) {
+      return finermoe_generation_save_memory(generation, out, capacity, needed, e);
+    });
+    const auto held = saved(on);
+    Restored copy;
+    copy.session = open_session(model.get(), 256);
+    EXPECT_DONE(finermoe_session_restore_memory(copy.session.get(), held.data(), held.size(), e));
+    copy.generation = make<GenerationHandle>([&](auto** out, auto** e) {
+      return finermoe_generation_restore_memory(copy.session.get(), request.data(), request.size(), out, e);
+    });
+    return copy;
+  }
+  // What the members of a batch generate, by their tags. `after_each` sees what there is after each event.
+  using ByTag = std::map<uint64_t, Generated>;
+  ByTag run_out_batch(finermoe_batch* batch, const std::function<void(const ByTag&)>& after_each = {}) {
+    ByTag found;
+    while (!HasFailure()) {
+      uint64_t tag = 0;
+      finermoe_event event{};
+      event.struct_size = sizeof event;
+      EXPECT_DONE(finermoe_batch_next(batch, nullptr, &tag, &event, e));
+      if (event.token < 0) break;
+      take(event, found[tag]);
+      if (after_each) after_each(found);
+    }
+    return found;
   }
   // What follows when the host does something after a few drafted tokens, with drafts and without.
   void expect_the_same_after(const std::function<void(finermoe_session*, finermoe_generation*)>& act) {

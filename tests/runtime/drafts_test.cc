@@ -206,7 +206,6 @@ TEST_P(EveryDraft, MembersOfABatchHaveTheTokensOfEachAlone) {
   auto batch = make<BatchHandle>([&](auto** out, auto** e) { return finermoe_batch_create(of.get(), out, e); });
   std::vector<SessionHandle> sessions;
   std::vector<GenerationHandle> members;
-  std::map<uint64_t, Generated> found;
   for (size_t i = 0; i < 8; i++) {
     sessions.push_back(open_in(of.get(), FINERMOE_PRECISION_FAST, FINERMOE_DTYPE_F32));
     const size_t n_draft = i % 3 == 2 ? 0 : 4 * i + 1;
@@ -214,14 +213,7 @@ TEST_P(EveryDraft, MembersOfABatchHaveTheTokensOfEachAlone) {
     EXPECT_DONE(finermoe_generation_set_tag(members[i].get(), i, e));
     EXPECT_DONE(finermoe_batch_add(batch.get(), members[i].get(), e));
   }
-  while (!HasFailure()) {
-    uint64_t tag = 0;
-    finermoe_event event{};
-    event.struct_size = sizeof event;
-    EXPECT_DONE(finermoe_batch_next(batch.get(), nullptr, &tag, &event, e));
-    if (event.token < 0) break;
-    take(event, found[tag]);
-  }
+  ByTag found = run_out_batch(batch.get());
   uint64_t n_accepted = 0;
   for (size_t i = 0; i < members.size(); i++) {
     n_accepted += info_of(members[i].get()).n_accepted;

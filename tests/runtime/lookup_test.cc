@@ -62,15 +62,7 @@ TEST_F(Lookup, GoesOnAfterSavingInTheMiddle) {
   auto with = begin(on.get(), 8), without = begin(plain_on.get(), 0);
   Generated found, expected;
   if (can_draft()) advance_to_drafts(with.get(), found);
-  const auto request = read_array<char>([&](char* out, size_t capacity, size_t* needed, finermoe_error** e) {
-    return finermoe_generation_save_memory(with.get(), out, capacity, needed, e);
-  });
-  const auto held = saved(on.get());
-  auto other = open_session(model.get(), 256);
-  EXPECT_DONE(finermoe_session_restore_memory(other.get(), held.data(), held.size(), e));
-  auto resumed = make<GenerationHandle>([&](auto** out, auto** e) {
-    return finermoe_generation_restore_memory(other.get(), request.data(), request.size(), out, e);
-  });
+  const auto [other, resumed] = restored(on.get(), with.get());
   const uint64_t n_before = info_of(resumed.get()).n_drafted;
   EXPECT_EQ(n_before, info_of(with.get()).n_drafted);
   const Generated rest = run_out(resumed.get());

@@ -282,16 +282,9 @@ TEST_F(ModelDraft, MembersOfABatchMayHaveDifferentOnes) {
     EXPECT_DONE(finermoe_generation_set_tag(members[i].get(), i, e));
     EXPECT_DONE(finermoe_batch_add(batch.get(), members[i].get(), e));
   }
-  std::map<uint64_t, Generated> found;
-  while (!HasFailure()) {
-    uint64_t tag = 0;
-    finermoe_event event{};
-    event.struct_size = sizeof event;
-    EXPECT_DONE(finermoe_batch_next(batch.get(), nullptr, &tag, &event, e));
-    if (event.token < 0) break;
-    take(event, found[tag]);
-    if (found.size() == 9 && found[0].ids.size() == 20) finermoe_model_close(other.get());
-  }
+  ByTag found = run_out_batch(batch.get(), [&](const ByTag& so_far) {
+    if (so_far.size() == 9 && so_far.at(0).ids.size() == 20) finermoe_model_close(other.get());
+  });
   for (size_t i = 0; i < members.size(); i++) {
     auto alone_on = open_in(of.get(), FINERMOE_PRECISION_FAST, FINERMOE_DTYPE_F32);
     auto alone = generate(alone_on.get(), options_with(of.get(), 0).get(), prompt_of(i));
@@ -306,15 +299,7 @@ TEST_F(ModelDraft, ASavedRequestGoesOnWithout) {
   auto with = begin(on.get(), 8);
   Generated found;
   if (can_draft()) advance_to_drafts(with.get(), found);
-  const auto request = read_array<char>([&](char* out, size_t capacity, size_t* needed, finermoe_error** e) {
-    return finermoe_generation_save_memory(with.get(), out, capacity, needed, e);
-  });
-  const auto held = saved(on.get());
-  auto other = open_session(model.get(), 256);
-  EXPECT_DONE(finermoe_session_restore_memory(other.get(), held.data(), held.size(), e));
-  auto resumed = make<GenerationHandle>([&](auto** out, auto** e) {
-    return finermoe_generation_restore_memory(other.get(), request.data(), request.size(), out, e);
-  });
+  const auto [other, resumed] = restored(on.get(), with.get());
   EXPECT_EQ(info_of(resumed.get()).n_drafted, info_of(with.get()).n_drafted);
   const Generated rest = run_out(resumed.get());
   found.ids.insert(found.ids.end(), rest.ids.begin(), rest.ids.end());
