@@ -7,6 +7,7 @@ for the next run. PYTHON is an interpreter that has llama-cpp-python and gguf (b
 is made in FOLDER/venv, llama.cpp built from source for this machine. Both programs take turns on each model; a figure is
 the median of the rounds. The output is Markdown, a section for each question:
 
+    goals     what each kind of work reaches of the machine's limits, beside its goal
     peers     llama.cpp on the shapes that both can run
     own       FineRMoE's own shapes, beside the dense model that each came from
     authors   FineRMoE-0.5B's shape beside what the authors' Python was measured at
@@ -69,6 +70,11 @@ def medians(rounds):
     return {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
 
 
+def share_of_reading(found):
+    """Of the faster reading, of memory or of the model's file."""
+    return min(found["decode"]["share_of_read"], found["decode"]["share_of_mapping"])
+
+
 class Comparison:
     def __init__(self, options):
         self.o = options
@@ -113,27 +119,35 @@ class Comparison:
     def peer(self, *arguments):
         return run(self.o.peer, os.path.join(HERE, "llama_cpp_peer.py"), *map(str, arguments))
 
-    def bench(self, model, prompt, decoded, *flags):
+    def bench(self, model, prompt, decoded, *flags, threads=None):
         return json.loads(run(self.finermoe, "bench", model, "-p", str(prompt), "-n", str(decoded), "--runs",
-                              str(self.o.runs), "--threads", str(self.o.threads), "--profile", "--json", *flags))
+                              str(self.o.runs), "--threads", str(threads or self.o.threads), "--profile", "--json",
+                              *flags))
 
     def limits(self):
         return json.loads(run(self.kernels, str(self.o.threads), "0", "wall", "limits"))
 
+    def arithmetic_limit(self, form):
+        """Gop/s of the fastest way to multiply a format, scales of blocks included."""
+        limits = self.limits()
+        if form == "BF16":
+            return max(limits["bf16_gop_per_second"], limits["float32_gop_per_second"])
+        return limits["blocks_gop_per_second"]
+
     def rates(self, shape, form, prompts=(512, 64, 16), sessions=1):
-        """tokens/s of each work, and `share …`: of the mapping's bandwidth in decoding, in prefill of the
-        arithmetic limit of the format, in the products alone."""
-        model, rates = self.ours(shape, form), {}
-        limit = self.limits()["bf16_gop_per_second" if form == "BF16" else "blocks_gop_per_second"]
+        """tokens/s of each work, and `share …`: of the fastest reading in decoding, in prefill of the arithmetic limit
+        of the format, in the products alone; `whole prefill …`: the same of the whole pass."""
+        model, rates, limit = self.ours(shape, form), {}, self.arithmetic_limit(form)
         for n in prompts:
             found = self.bench(model, n, 32 if n == prompts[0] else 1)
             rates[f"prefill {n}"] = found["prefill"]["tokens_per_second"]
             products = [one for one in found["prefill"]["profile"] if one["name"] in PRODUCTS]
-            time = sum(one["seconds"] for one in products)
-            rates[f"share prefill {n}"] = sum(one["gop_per_second"] * one["seconds"] for one in products) / time / limit
+            gop = sum(one["gop_per_second"] * one["seconds"] for one in products)
+            rates[f"share prefill {n}"] = gop / sum(one["seconds"] for one in products) / limit
+            rates[f"whole prefill {n}"] = gop / found["prefill"]["seconds"][-1] / limit  # the run of the profile
             if n == prompts[0]:
                 rates["decode"] = found["decode"]["tokens_per_second"]
-                rates["share decode"] = found["decode"]["share_of_mapping"]
+                rates["share decode"] = share_of_reading(found)
         if sessions > 1:
             together = self.bench(model, 16, 32, "--sessions", str(sessions))["together"]
             rates[f"{sessions} sessions"] = together["tokens_per_second"]
@@ -152,6 +166,69 @@ class Comparison:
 
     # Sections
 
+    def goals(self):
+        if not self.wants("goals"):
+            return
+        print("\n| work | goal | BF16 | Q8 | Q4 |\n|---|---|---|---|---|")
+        for shape in "dense", "moe", "finermoe-0.5B":
+            rates = {form: self.rounds_of(shape, form) for form in FORMATS}
+            self.goal(f"decode, {shape}, 1 thread", "≥ 95 % of the fastest reading", rates, "share alone")
+            self.goal(f"decode, {shape}, {self.o.threads} threads", "≥ 95 % of it", rates, "share decode")
+            self.goal(f"prefill 512, {shape}, products", "≥ 90 % of the arithmetic limit", rates, "share prefill 512")
+            self.goal(f"prefill 512, {shape}, whole passes", "≥ 80 % of it", rates, "whole prefill 512")
+            if shape in BASE:
+                base = {form: self.rounds_of(BASE[shape], form, alone=False) for form in FORMATS}
+                work = "whole prefill 512"
+                relative = {form: {work: rates[form][work] / base[form][work]} for form in FORMATS}
+                self.goal(f"prefill 512, {shape}, a multiply-add", "≥ 0.95× the dense model's", relative, work, "{:.2f}×")
+        exact = {form: self.exact_of("dense", form) for form in FORMATS}
+        for work in "prefill 512", "prefill 16", "decode":
+            self.goal(f"`fast` over `exact`, dense, {work}", "never slower", exact, work, "{:.2f}×")
+        self.kernel_goals()
+
+    def rounds_of(self, shape, form, alone=True):
+        rounds = []
+        for _ in range(self.o.rounds):
+            rounds.append(self.rates(shape, form, prompts=(512,)))
+            if alone:
+                rounds[-1]["share alone"] = share_of_reading(self.bench(self.ours(shape, form), 16, 16, threads=1))
+        return medians(rounds)
+
+    def exact_of(self, shape, form):
+        """How much faster `fast` is, in turns."""
+        found = {precision: [] for precision in ("fast", "exact")}
+        for _ in range(self.o.rounds):
+            for precision, rounds in found.items():
+                long, short = (self.bench(self.ours(shape, form), n, 16, "--precision", precision) for n in (512, 16))
+                rounds.append({"prefill 512": long["prefill"]["tokens_per_second"],
+                               "prefill 16": short["prefill"]["tokens_per_second"],
+                               "decode": short["decode"]["tokens_per_second"]})
+        fast, exact = medians(found["fast"]), medians(found["exact"])
+        return {work: fast[work] / exact[work] for work in fast}
+
+    def kernel_goals(self):
+        """Operations by themselves, as bench-kernels measures them: shares of whichever limit binds."""
+        def shares(part):
+            rounds = [{one["name"]: one["share"] for one in map(json.loads, lines.splitlines())}
+                      for lines in (run(self.kernels, str(self.o.threads), "0", "wall", part)
+                                    for _ in range(self.o.rounds))]
+            return medians(rounds)
+        products = shares("linear 8960 x 1536")
+        for n in 8, 16, 32, 64, 512:
+            self.goal(f"8960 × 1536, {n} rows", f"≥ {80 if n < 512 else 90} % of whichever limit binds",
+                      {form: {n: products[f"{form} linear 8960 x 1536, n = {n}"]} for form in FORMATS}, n)
+        print("\n| attention of one row, `exact` / `fast` | goal | F32 | F16 | BF16 | Q8 |\n|---|---|---|---|---|---|")
+        for n in 4096, 32768:
+            found = shares(f"attention of 1 rows over {n}")
+            cells = (" / ".join(f"{100 * found[f'{cache}{precision} attention of 1 rows over {n}']:.0f} %"
+                                for precision in (" exact", "")) for cache in ("F32", "F16", "BF16", "Q8"))
+            print(f"| over {n} | ≥ 80 % of whichever limit binds | " + " | ".join(cells) + " |", flush=True)
+
+    @staticmethod
+    def goal(work, goal, found, key, form="{:.0%}"):
+        cells = (form.format(found[name][key]).replace("%", " %") for name in FORMATS)
+        print(f"| {work} | {goal} | " + " | ".join(cells) + " |", flush=True)
+
     def peers(self):
         if not self.wants("peers", *(f"{shape}:{form}" for shape in COMPARED for form in FORMATS)):
             return
@@ -168,7 +245,7 @@ class Comparison:
                 for work, rate in peer.items():
                     share = ours.get("share " + work)
                     note = (f"{ours['times one']:.1f} times one" if share is None else f"{100 * share:.0f} % of the " +
-                            ("mapping's bandwidth" if work == "decode" else "arithmetic limit"))
+                            ("fastest reading" if work == "decode" else "arithmetic limit"))
                     print(f"| {shape} | {form} | {work} | {ours[work]:.1f} | {rate:.1f} | {ours[work] / rate:.2f}× | "
                           f"{note} |", flush=True)
         self.forget("moe")
@@ -185,7 +262,7 @@ class Comparison:
                 rounds = [(self.rates(shape, form), self.rates(base, form)) for _ in range(self.o.rounds)]
                 ours, dense = medians([one for one, _ in rounds]), medians([one for _, one in rounds])
                 for work in "prefill 512", "prefill 64", "prefill 16", "decode":
-                    kind = "mapping's bandwidth" if work == "decode" else "arithmetic limit"
+                    kind = "fastest reading" if work == "decode" else "arithmetic limit"
                     print(f"| {shape} | {form} | {work} | {ours[work]:.1f} | {dense[work]:.1f} | "
                           f"{ours[work] / dense[work]:.2f}× | {100 * ours['share ' + work]:.0f} % of the {kind} |",
                           flush=True)
@@ -197,7 +274,7 @@ class Comparison:
             rounds = [self.rates("finermoe-0.5B", "BF16", prompts=(12, 512)) for _ in range(self.o.rounds)]
             ours = medians(rounds)
             for work, rate in AUTHORS.items():
-                note = f"{100 * ours['share decode']:.0f} % of the mapping's bandwidth" if work == "decode" else ""
+                note = f"{100 * ours['share decode']:.0f} % of the fastest reading" if work == "decode" else ""
                 print(f"| {work} | {ours[work]:.1f} | {rate} | {ours[work] / rate:.1f}× | {note} |", flush=True)
 
     def systems(self):
@@ -268,8 +345,8 @@ def main():
     if not options.peer and comparison.wants("peers", *(f"{s}:{f}" for s in COMPARED for f in FORMATS)):
         options.peer = make_peer(options.folder)
     print(" · ".join(f"{name.replace('_', ' ')} {value}" for name, value in comparison.limits().items()))
-    for section in (comparison.peers, comparison.own, comparison.authors, comparison.systems, comparison.opening,
-                    comparison.profile):
+    for section in (comparison.goals, comparison.peers, comparison.own, comparison.authors, comparison.systems,
+                    comparison.opening, comparison.profile):
         section()
     comparison.forget(*SHAPES)
 

@@ -5,8 +5,9 @@
 BUILD is a build folder made with -Dbench=true and -Dcuda=enabled (scripts/with-cuda meson setup …). FOLDER gets the models,
 random ones of the paper's shapes, the largest of 53 GB, or 115 GB for C32A2: one at a time, or all with --keep. What has no room there or on the
 device is "not measured", with the reason, as everything is on a machine without a GPU (then the exit status is 77). PYTHON
-has a llama-cpp-python that was built for the GPU, and gguf (bench/llama_cpp_peer.py). --tiny takes models of a few kilobytes
-and short prompts, to try the command itself.
+has a llama-cpp-python that was built for the GPU, and gguf (bench/llama_cpp_peer.py); that of --torch has torch and
+transformers (bench/transformers_peer.py), and --authors names a folder with the authors' modelling code for it. --tiny takes
+models of a few kilobytes and short prompts, to try the command itself.
 """
 import argparse
 import datetime
@@ -160,6 +161,22 @@ class Gpu:
                   ours["decode"]["tokens_per_second"] / theirs["decode"]]
         return f"prefill {ratios[0]:.2f}×, decode {ratios[1]:.2f}×", min(ratios) >= 1
 
+    def beside_python(self, shape, code, least):
+        """Beside transformers, or the authors' modelling code in it."""
+        if self.why_not:
+            raise NotMeasured(self.why_not)
+        if not self.o.torch:
+            raise NotMeasured("--torch names no Python with torch and transformers")
+        if code is None:
+            raise NotMeasured("--authors names no folder with their modelling code")
+        command = [self.o.torch, os.path.join(HERE, "transformers_peer.py"), self.model(shape, "BF16"), "--runs",
+                   self.o.runs, *(("--code", code) if code else ())]
+        theirs = json.loads(run(*command, CUDA_VISIBLE_DEVICES=self.o.device.rpartition(":")[2]))
+        ours = self.bench(shape, "BF16", 512, 64)
+        prefill, decode = (ours["prefill"]["tokens_per_second"] / theirs["prefill_512"],
+                           ours["decode"]["tokens_per_second"] / theirs["decode"])
+        return f"prefill {prefill:.2f}×, decode {decode:.2f}×", decode >= least
+
     def works(self):
         """(name, work, goal, figure) of each row."""
         read, matrix = "of what a read kernel gets", "of cuBLASLt's rate, whole passes"
@@ -181,6 +198,10 @@ class Gpu:
                lambda: self.experts_in_memory("finermoe-1.5B", "BF16", 0.7))
         yield ("paper", "decode, FineRMoE-7B, BF16, beside the paper's Python on a GPU it does not name", "≥ 10×",
                lambda: self.beside_paper("finermoe-7B", "BF16", 10))
+        yield ("authors", "FineRMoE-7B, BF16, prefill 512 and decode beside the authors' Python", "decode ≥ 10×",
+               lambda: self.beside_python("finermoe-7B", self.o.authors, 10))
+        yield ("transformers", "dense-1.5B, BF16, prefill 512 and decode beside transformers", "decode ≥ 10×",
+               lambda: self.beside_python("dense-1.5B", "", 10))
         for shape in "dense-1.5B", "dense-7B":
             for form in "BF16", "Q8", "Q4":
                 yield (f"llama.cpp-{shape}-{form}", f"{shape}, {form}, prefill 512 and decode beside llama.cpp", "≥ 1×",
@@ -245,6 +266,8 @@ def main():
     parser.add_argument("--limits", help="the program that measures the limits (default: the build's bench-gpu-limits)")
     parser.add_argument("--write", metavar="FILE", help="a document whose table is replaced, between its two marks")
     parser.add_argument("--peer", metavar="PYTHON", help="interpreter with llama-cpp-python for the GPU, and gguf")
+    parser.add_argument("--torch", metavar="PYTHON", help="interpreter with torch for the GPU, and transformers")
+    parser.add_argument("--authors", metavar="FOLDER", help="the authors' modelling code, beside a config.json")
     parser.add_argument("--runs", type=int, default=3, help="of each measurement, besides one that does not count")
     parser.add_argument("--only", nargs="*", metavar="WORK", help="names such as decode-7B")
     parser.add_argument("--keep", action="store_true", help="leave the models in FOLDER")

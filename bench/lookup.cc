@@ -3,8 +3,9 @@
 //
 // No model is needed that edits pages: the text is given, and each token counts as the one that the sampler chose. It
 // is a page of lines of tokens, and then the page once more with an edit in every second line: tokens that are
-// replaced, left out or put in. And as the text that has nothing to draft from, tokens without repeats. Everything but
-// the sampler is what a request does: the lookup, its width, the passes and their logits.
+// replaced, left out or put in. Two texts have nothing to draft from: tokens without repeats, and two tokens that come
+// again and again, each time before another third one, so that every draft is wrong. Everything but the sampler is what
+// a request does: the lookup, its width, the passes and their logits.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -51,6 +52,16 @@ Text without_repeats(uint64_t vocab) {
   Text text{"no repeats", {}, {}};
   for (size_t i = 0; i < 256; i++) text.prompt.push_back(static_cast<int32_t>(i * 2 % vocab));
   for (size_t i = 0; i < 128; i++) text.rest.push_back(static_cast<int32_t>((i * 2 + 1) % vocab));
+  return text;
+}
+
+Text misleading_repeats(uint64_t vocab) {
+  Text text{"misleading repeats", {}, {}};
+  for (size_t i = 0; i < 128; i++) {
+    std::vector<int32_t>& part = i < 86 ? text.prompt : text.rest;
+    const auto third = static_cast<int32_t>((2 + i) % vocab);
+    part.insert(part.end(), {0, 1, third});
+  }
   return text;
 }
 
@@ -104,7 +115,7 @@ Status measure(const char* path, size_t n_draft, Precision precision, size_t n_r
   FM_ASSIGN(auto session, Session::create(model, of_session));
   const uint64_t vocab = model->config().vocab_size;
   std::vector<float> logits((most_drafts + 1) * vocab);
-  for (const Text& text : {edited_page(vocab), without_repeats(vocab)}) {
+  for (const Text& text : {edited_page(vocab), without_repeats(vocab), misleading_repeats(vocab)}) {
     std::vector<double> with, without;
     Run last;
     for (size_t run = 0; run <= n_runs; run++) {  // the first one does not count

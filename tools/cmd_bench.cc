@@ -270,12 +270,14 @@ class Limits {
     if (memory_) memory_rates_.push_back(memory_->measure());
     if (mapping_) mapping_rates_.push_back(mapping_->measure());
   }
-  // `weight_rate` in bytes a second
-  void describe(double weight_rate, Json& json) const {
+  // Each run read `bytes` in its `seconds`, and the limits were measured after it.
+  void describe(double bytes, const std::vector<double>& seconds, Json& json) const {
     const auto add = [&](const std::string& name, const ReadBandwidth& bandwidth, const std::vector<double>& rates) {
+      std::vector<double> shares;
+      for (size_t i = 0; i < rates.size(); ++i) shares.push_back(bytes / seconds[i] / rates[i]);
       json[name + "_gb_per_second"] = median(rates) / 1e9;
       json[name + "_way"] = {{"streams", bandwidth.way().n_streams}, {"bytes_ahead", bandwidth.way().bytes_ahead}};
-      json["decode"]["share_of_" + name] = weight_rate / median(rates);
+      json["decode"]["share_of_" + name] = median(shares);
     };
     if (memory_) {
       add("read", *memory_, memory_rates_);
@@ -322,9 +324,9 @@ int run_bench(const BenchFlags& flags) {
     draft = DraftRuns{greedy_session(), {.n_draft = flags.draft.n, .model = draft_model.get()}};
   }
   for (size_t i = 0; i < flags.n_runs; ++i) {
-    // Measured with every run, since a machine's speed varies with its load.
-    limits.measure();
     Run run = measure(session, runtime, ids, flags.n_prompt, interrupt.cancel());
+    // At once after decoding: a machine's bandwidth varies within seconds.
+    limits.measure();
     prefill_seconds.push_back(run.prefill_seconds);
     decode_seconds.push_back(run.decode_seconds);
     if (flags.n_sessions > 1) {
@@ -356,7 +358,7 @@ int run_bench(const BenchFlags& flags) {
                  {"seconds", decode_seconds},
                  {"bytes_per_token", plan.bytes_per_token},
                  {"gb_per_second", weight_rate / 1e9}}}};
-  limits.describe(weight_rate, json);
+  limits.describe(static_cast<double>(flags.n_decode * plan.bytes_per_token), decode_seconds, json);
   if (flags.n_sessions > 1) {
     const double rate = static_cast<double>(flags.n_sessions * flags.n_decode) / median(together_seconds);
     json["together"] = {{"sessions", flags.n_sessions},

@@ -28,16 +28,17 @@ Status unusable(std::string_view name, std::string_view why, std::string expecte
                 std::move(expected), std::move(found));
 }
 
+constexpr const char* system_name = "libopenblas.so.0";  // as all Linux distributions have it
+
 Result<SharedLibrary> open_library(const std::string& path) {
   if (!path.empty()) {
     FM_ASSIGN(const std::string file, library_file(path));
     return SharedLibrary::open_privately(file);
   }
-  constexpr const char* name = "libopenblas.so.0";  // as all Linux distributions have it
-  auto found = SharedLibrary::open_privately(name);
+  auto found = SharedLibrary::open_privately(system_name);
   if (found.ok()) return found;
-  return Status(FINERMOE_ERROR_FILE_NOT_FOUND, format_text("OpenBLAS cannot be loaded: ", found.status().found()), name,
-                found.status().found());
+  return Status(FINERMOE_ERROR_FILE_NOT_FOUND, format_text("OpenBLAS cannot be loaded: ", found.status().found()),
+                system_name, found.status().found());
 }
 
 // Some of OpenBLAS's kernels leave the upper halves of AVX registers in use, and then code without AVX, such as the
@@ -93,7 +94,7 @@ struct Check {
 Result<std::shared_ptr<const Blas>> Blas::open(const std::string& path) {
   FM_ASSIGN(SharedLibrary library, open_library(path));
   const std::shared_ptr<Blas> blas(new Blas(std::move(library)));
-  const std::string name = path.empty() ? "libopenblas.so.0" : path;
+  const std::string name = path.empty() ? system_name : path;
   FM_TRY(blas->start(name));
   const DefaultFloatEnvironment environment;
   if (!blas->computes_right()) {

@@ -29,19 +29,21 @@ def main(finermoe, module, limits):
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         works = ["decode-7B", "first-token", "prefill-dense-1.5B", "experts-in-memory",
-                 "table-6-C32A2", "llama.cpp-dense-7B-Q8"]
+                 "table-6-C32A2", "llama.cpp-dense-7B-Q8", "authors", "transformers"]
         code, rows, text = run(folder, finermoe, "--device", "cuda-emulated:0", "--module", module, "--limits", limits,
                                "--only", *works)
         assert code == 0, text
         assert "Limits of the same run" in text
         assert len(rows) == len(works), text
         missing = [row for row in rows if "not measured" in row[2]]
-        assert [row[0] for row in missing] == ["| dense-7B, Q8, prefill 512 and decode beside llama.cpp"], missing
+        assert [row[2] for row in missing] == [f"not measured: {why}" for why in (
+            "--torch names no Python with torch and transformers", "--torch names no Python with torch and transformers",
+            "--peer names no Python with llama.cpp")], missing
         for row in rows:
             assert row[3].strip(" |") in ("met", "missed", ""), row
 
         code, rows, text = run(folder, finermoe, "--device", "cuda-emulated:9", "--module", module, "--limits", limits)
-        assert code == 77 and len(rows) == 21 and all("not measured" in row[2] for row in rows), text
+        assert code == 77 and len(rows) == 23 and all("not measured" in row[2] for row in rows), text
 
 
 if __name__ == "__main__":
