@@ -11,7 +11,8 @@ namespace {
 
 constexpr size_t trial = 4;                                // drafts, from which their time and hit rate are known
 constexpr size_t plain_every = 64;                         // passes: one without drafts, so that its time is known
-constexpr size_t shortest_rest = 16, longest_rest = 1024;  // tokens
+constexpr size_t shortest_rest = 64, longest_rest = 4096;  // tokens
+constexpr size_t longer_rest = 4;                          // times the last one
 constexpr size_t read_for_one_decoded = 16;                // tokens
 constexpr size_t few_rows = 2;                             // a pass over so many takes about as long as over one
 
@@ -76,7 +77,7 @@ bool ModelDraft::is_worth_reading(const DraftRequest& request) const {
 }
 
 void ModelDraft::rest() {
-  n_to_rest_ = last_rest_ = std::clamp(2 * last_rest_, shortest_rest, longest_rest);
+  n_to_rest_ = last_rest_ = std::clamp(longer_rest * last_rest_, shortest_rest, longest_rest);
   is_on_trial_ = true;
 }
 
