@@ -112,8 +112,8 @@ class CopyQueue {
 
 // Runs the operations of one pass, in order, and owns all they need: activations, scratch, and the device's stream. An
 // operation may return before it is done, but the next one sees its results. Weights passed to it stay in place until
-// the next wait() or the pass ends; other host arrays may change as soon as it returns. Used by one thread at a time. It
-// is created once for the largest pass and then reused: no allocation per token.
+// the next wait() or the pass ends; other host arrays may change as soon as it returns. Used by one thread at a time.
+// It is created once for the largest pass and then reused: no allocation per token.
 class Step {
  public:
   virtual ~Step() = default;

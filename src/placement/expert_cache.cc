@@ -131,8 +131,8 @@ Result<size_t> ExpertCache::fetch(size_t first_expert, std::span<const uint32_t>
     if (!is_there) {
       move_in(index_of(experts[n]), slot);
       missing.push_back(index_of(experts[n]));
+      touch(slot);
     }
-    touch(slot);
     slots_[slot].n_passes++;
     in_use.slots_.push_back(slot);
   }

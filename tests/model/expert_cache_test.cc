@@ -130,7 +130,7 @@ class ExpertCacheTest : public testing::TestWithParam<Where> {
 INSTANTIATE_TEST_SUITE_P(On, ExpertCacheTest,
                          testing::Values(Where{"deferred", deferred_device},
                                          Where{"cuda_emulated", emulated_cuda_device, runs_fibers}),
-                         [](const auto& info) { return info.param.name; });
+                         [](const auto& of) { return of.param.name; });
 
 TEST_P(ExpertCacheTest, BitsAreThoseOfAllExpertsOnTheDevice) {
   for (const char* shape : {"finermoe-32-1-2-2", "finermoe-concat-proj", "finermoe-no-shared", "finermoe-ti2-ri2",
@@ -164,16 +164,21 @@ TEST_P(ExpertCacheTest, TheLeastRecentlyUsedMakesRoom) {
   for (int token = 0; token < 40; token++) {
     sequence.run(1);
     for (size_t layer = 0; layer < sequence.chosen.size(); layer++) {
-      for (const int32_t chosen : sequence.chosen[layer]) {
+      std::vector<size_t> missing;
+      for (const int32_t chosen : sequence.chosen[layer]) {  // those that are there make no room for the others
         const size_t expert = layer * n_experts + static_cast<size_t>(chosen);
         const auto found = std::find(recent.begin(), recent.end(), expert);
-        (found != recent.end() ? hits : misses)++;
-        if (found != recent.end()) {
-          recent.erase(found);
-        } else if (recent.size() == n_slots) {
-          recent.erase(recent.begin());
+        if (found == recent.end()) {
+          missing.push_back(expert);
+        } else {
+          std::rotate(found, found + 1, recent.end());
+          hits++;
         }
+      }
+      for (const size_t expert : missing) {
+        if (recent.size() == n_slots) recent.erase(recent.begin());
         recent.push_back(expert);
+        misses++;
       }
     }
     const ExpertCache::Counts counts = fetching.model.expert_cache->counts();
