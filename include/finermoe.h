@@ -547,6 +547,14 @@ FINERMOE_API finermoe_status finermoe_model_options_set_expert_device(finermoe_m
  *                memory, or if the expert device is the same and not all fits. */
 FINERMOE_API finermoe_status finermoe_model_options_set_device_weights(finermoe_model_options* options, uint64_t bytes,
                                                                        finermoe_error** error);
+/** Has routed experts fetched into the runtime's device when they are chosen, in place of the least recently used: all
+ * of them, or those of its layers that set_device_weights leaves no room for. They stay where they are in the host's
+ * memory or on disk. Results have the bits that they have with all weights on the device.
+ * @param bytes  that the cache may take of the device, beside other weights; 0 (default): no expert is fetched. Opening
+ *               returns FINERMOE_ERROR_INVALID_ARGUMENT if they hold fewer experts than one token chooses in a layer,
+ *               if the device uses the machine's memory, or together with an expert device. */
+FINERMOE_API finermoe_status finermoe_model_options_set_expert_cache(finermoe_model_options* options, uint64_t bytes,
+                                                                     finermoe_error** error);
 FINERMOE_API finermoe_status finermoe_model_options_set_progress(finermoe_model_options* options,
                                                                  finermoe_progress_fn progress, void* user,
                                                                  finermoe_error** error);

@@ -80,6 +80,10 @@ void add_compute(CLI::App& app, ComputeFlags& flags, ComputeParts parts) {
                  "device that has the routed experts, or those without room (default: the same, or cpu)")
       ->type_name("NAME")
       ->group("Computing");
+  add_size(app, "--expert-cache", flags.expert_cache,
+           "bytes of the device into which chosen experts without room there are fetched, within --device-memory "
+           "(default: they are computed elsewhere)")
+      ->group("Computing");
   add_memory_limit(app, flags);
   if (parts == kThreadsOnly) return;
   add_session(app, flags);
@@ -94,9 +98,10 @@ namespace {
 
 const char* or_null(const std::string& text) { return text.empty() ? nullptr : text.c_str(); }
 
-// The bytes of weights that leave room for a session within --device-memory; 0: no limit.
-uint64_t device_weights(const std::string& path, const ComputeFlags& flags) {
+// The bytes of weights that leave room for a session and an expert cache within --device-memory; 0: no limit.
+uint64_t device_weights(const std::string& path, ComputeFlags flags) {
   if (flags.device_memory == 0) return 0;
+  flags.device_memory = flags.device_memory > flags.expert_cache ? flags.device_memory - flags.expert_cache : 1;
   Config config;
   call(finermoe_config_open, path.c_str(), config.out());
   const finermoe_plan plan = compute_plan(config, flags, 1);
@@ -149,6 +154,7 @@ Model open_model(const std::string& path, const ComputeFlags& flags, finermoe_ca
   call(finermoe_model_options_set_runtime, options.get(), runtime.get());
   call(finermoe_model_options_set_expert_device, options.get(), or_null(flags.expert_device));
   call(finermoe_model_options_set_device_weights, options.get(), device_weights(path, flags));
+  call(finermoe_model_options_set_expert_cache, options.get(), flags.expert_cache);
   call(finermoe_model_options_set_copy, options.get(), flags.copy ? 1 : 0);
   call(finermoe_model_options_set_lock, options.get(),
        flags.lock == "every-token" ? FINERMOE_LOCK_EVERY_TOKEN

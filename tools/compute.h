@@ -17,6 +17,7 @@ struct ComputeFlags {
   std::string device, device_module, expert_device;  // names and a path; empty: the default
   std::string blas;                                  // a path, or auto; empty: none
   uint64_t device_memory = 0;                        // bytes of the device; 0: no limit
+  uint64_t expert_cache = 0;                         // bytes of the device; 0: none
   uint64_t memory_limit = 0;                         // bytes; 0: none
   uint64_t context = 0;                              // tokens; 0: the command decides
   std::string kv_dtype = "f32";

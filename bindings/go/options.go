@@ -318,6 +318,14 @@ func DeviceWeights(bytes uint64) ModelOption {
 	})
 }
 
+// ExpertCache is how many bytes of the runtime's device, beside [DeviceWeights], chosen experts that are not there are
+// fetched into; 0 (default): none are.
+func ExpertCache(bytes uint64) ModelOption {
+	return modelOption(func(s *modelSetup) error {
+		return check(low.ModelOptionsSetExpertCache(s.options, bytes))
+	})
+}
+
 // ExpertDevice is the name of the device that holds and computes the routed experts, or what [DeviceWeights] leaves no
 // room for; "" (default): the runtime's, or the CPU.
 func ExpertDevice(name string) ModelOption {

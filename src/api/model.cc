@@ -112,6 +112,15 @@ int32_t finermoe_model_options_set_device_weights(finermoe_model_options* option
   });
 }
 
+int32_t finermoe_model_options_set_expert_cache(finermoe_model_options* options, uint64_t bytes,
+                                                finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(options, "options"));
+    options->load.expert_cache = bytes;
+    return {};
+  });
+}
+
 int32_t finermoe_model_options_set_progress(finermoe_model_options* options, finermoe_progress_fn progress, void* user,
                                             finermoe_error** error) {
   return guarded(error, [&]() -> Status {

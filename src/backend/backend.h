@@ -98,10 +98,22 @@ struct Activations {
   static Activations in(DevicePtr<std::byte> memory, const Config& config, size_t n_rows);
 };
 
+// Copies to a device's memory, in order, beside the operations of passes. Thread-safe; the destructor waits for them.
+class CopyQueue {
+ public:
+  virtual ~CopyQueue() = default;
+  CopyQueue(const CopyQueue&) = delete;
+  // May return before it is done: `from` stays as it is as long as the queue.
+  virtual Status copy(std::span<const std::byte> from, DevicePtr<std::byte> to) = 0;
+
+ protected:
+  CopyQueue() = default;
+};
+
 // Runs the operations of one pass, in order, and owns all they need: activations, scratch, and the device's stream. An
 // operation may return before it is done, but the next one sees its results. Weights passed to it stay in place until
-// the pass ends; other host arrays may change as soon as it returns. Used by one thread at a time. It is created once
-// for the largest pass and then reused: no allocation per token.
+// the next wait() or the pass ends; other host arrays may change as soon as it returns. Used by one thread at a time.
+// It is created once for the largest pass and then reused: no allocation per token.
 class Step {
  public:
   virtual ~Step() = default;
@@ -142,7 +154,8 @@ class Step {
 
   // For each component, the sum over its chosen experts of weight * expert(x); the components concatenated (step 6) are
   // out, or added to it if `accumulate`. Only experts in `subset`, ascending indices into `experts`, are used and
-  // touched.
+  // touched; of the others only shapes and types. Calls with a part of the experts each, in ascending order, have the
+  // bits of one with all.
   //                                                                       x, out [n, h]
   virtual void moe_ffn(DevicePtr<const float> x, std::span<const FfnWeights> experts, std::span<const uint32_t> subset,
                        const RouterShape& shape, const Route& route, size_t n, bool accumulate,
@@ -178,6 +191,10 @@ class Step {
   void download(DevicePtr<const T> from, std::span<T> to) {
     download(from.template as<const std::byte>(), std::as_writable_bytes(to));
   }
+
+  // What follows in this pass is done after the copies that the queue has been given so far. Only for a device that
+  // makes such queues.
+  virtual void wait_for(const CopyQueue&) {}
 
   // Waits until all operations so far are done. An error is one of the device itself: then all rows are lost.
   virtual Status wait() = 0;
@@ -241,6 +258,10 @@ class Backend {
   // Makes tensors of a checkpoint ready for use: in place, or as copies (phase "upload", in bytes).
   virtual Result<BoundWeights> bind(std::span<const Tensor* const> tensors, std::shared_ptr<MemoryAccount> account,
                                     const Progress& progress) const = 0;
+  // For a device whose memory is not the host's.
+  virtual Result<std::unique_ptr<CopyQueue>> make_copy_queue() const {
+    return Status(FINERMOE_ERROR_UNSUPPORTED, "the device copies nothing while it computes");
+  }
   // The types of weights whose products quantize their activations at Precision::fast, in a pass of enough rows: bits
   // 1 << DType. With other types the precisions are the same to the bit.
   virtual uint32_t quantized_dtypes() const = 0;

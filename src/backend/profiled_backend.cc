@@ -111,6 +111,7 @@ class ProfiledStep final : public Step {
   void add(DevicePtr<const float> x, size_t n_values, DevicePtr<float> out) override { step_->add(x, n_values, out); }
   void upload(std::span<const std::byte> from, DevicePtr<std::byte> to) override { step_->upload(from, to); }
   void download(DevicePtr<const std::byte> from, std::span<std::byte> to) override { step_->download(from, to); }
+  void wait_for(const CopyQueue& copies) override { step_->wait_for(copies); }
   Status wait() override { return step_->wait(); }
   Status row_error(size_t row) const override { return step_->row_error(row); }
   void end() noexcept override { step_->end(); }
@@ -162,6 +163,7 @@ class ProfiledBackend final : public Backend {
                             const Progress& progress) const override {
     return backend_->bind(tensors, std::move(account), progress);
   }
+  Result<std::unique_ptr<CopyQueue>> make_copy_queue() const override { return backend_->make_copy_queue(); }
   uint32_t quantized_dtypes() const override { return backend_->quantized_dtypes(); }
   bool computes_as_alone() const override { return backend_->computes_as_alone(); }
 

@@ -119,4 +119,21 @@ class Stream {
   StreamHandle handle_ = nullptr;
 };
 
+// A point in a stream, set again and again.
+class Event {
+ public:
+  static Result<Event> make(std::shared_ptr<const Context> context);
+  Event(Event&& other) noexcept : context_(std::move(other.context_)), handle_(other.handle_) {
+    other.handle_ = nullptr;
+  }
+  Event& operator=(Event&&) = delete;
+  ~Event();
+  EventHandle handle() const { return handle_; }
+
+ private:
+  Event(std::shared_ptr<const Context> context, EventHandle handle) : context_(std::move(context)), handle_(handle) {}
+  std::shared_ptr<const Context> context_;
+  EventHandle handle_ = nullptr;
+};
+
 }  // namespace finermoe::cuda

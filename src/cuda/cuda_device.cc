@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cuda/copy_queue.h"
 #include "cuda/cuda_kv_cache.h"
 #include "cuda/cuda_step.h"
 
@@ -38,6 +39,10 @@ class CudaBackend final : public Backend {
   }
   Result<BoundWeights> bind(std::span<const Tensor* const> tensors, std::shared_ptr<MemoryAccount> account,
                             const Progress& progress) const override;
+  Result<std::unique_ptr<CopyQueue>> make_copy_queue() const override {
+    FM_ASSIGN(auto queue, CudaCopyQueue::make(context_));
+    return std::unique_ptr<CopyQueue>(std::move(queue));
+  }
   uint32_t quantized_dtypes() const override {
     const auto bit = [](DType dtype) { return 1u << static_cast<uint32_t>(dtype); };
     return context_->has_tensor_cores() ? bit(DType::f16) | bit(DType::bf16) | bit(DType::q8) | bit(DType::q4) : 0;

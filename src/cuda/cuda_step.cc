@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "backend/select_experts.h"
+#include "cuda/copy_queue.h"
 
 namespace finermoe::cuda {
 namespace {
@@ -25,7 +26,7 @@ Matrix matrix_of(const WeightView& view) {
 }
 
 CudaStep::CudaStep(std::shared_ptr<const Context> context, const Config& config, size_t n_rows, uint64_t n_positions,
-                   StepMemory memory, Stream stream, Graphs graphs)
+                   StepMemory memory, Stream stream, Event copied, Graphs graphs)
     : Step(n_rows, n_positions),
       context_(std::move(context)),
       router_(config.router),
@@ -35,6 +36,7 @@ CudaStep::CudaStep(std::shared_ptr<const Context> context, const Config& config,
       rope_(config.rope),
       memory_(std::move(memory)),
       stream_(std::move(stream)),
+      copied_(std::move(copied)),
       graphs_(std::move(graphs)),
       frequencies_(config.head_size / 2),
       tables_(memory_.n_tables) {
@@ -53,9 +55,10 @@ Result<std::unique_ptr<CudaStep>> CudaStep::make(const std::shared_ptr<const Con
   }
   FM_ASSIGN(auto memory, StepMemory::make(context, config, n_rows, n_positions, account));
   FM_ASSIGN(Stream stream, Stream::make(context));
+  FM_ASSIGN(Event copied, Event::make(context));
   FM_ASSIGN(Graphs graphs, Graphs::make(context, config, std::move(account)));
-  return std::unique_ptr<CudaStep>(
-      new CudaStep(context, config, n_rows, n_positions, std::move(memory), std::move(stream), std::move(graphs)));
+  return std::unique_ptr<CudaStep>(new CudaStep(context, config, n_rows, n_positions, std::move(memory),
+                                                std::move(stream), std::move(copied), std::move(graphs)));
 }
 
 uint64_t CudaStep::bytes(const Config& config, size_t n_rows, uint64_t n_positions) {
@@ -337,6 +340,12 @@ void CudaStep::download(DevicePtr<const std::byte> from, std::span<std::byte> to
     downloads_.push_back({place, to});
   }
   enqueue(enqueue_copy_to_host, &context_->driver(), place, from.address(), to.size());
+}
+
+void CudaStep::wait_for(const CopyQueue& copies) {
+  if (is_listing_) launch_list();
+  const auto& queue = static_cast<const CudaCopyQueue&>(copies);
+  call_now([&](StreamHandle stream) { return queue.make_wait(stream, copied_); });
 }
 
 Status CudaStep::wait() {

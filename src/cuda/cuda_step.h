@@ -40,13 +40,14 @@ class CudaStep final : public Step {
               std::span<const TokenChoice> choices, ChosenToken* out) override;
   void upload(std::span<const std::byte> from, DevicePtr<std::byte> to) override;
   void download(DevicePtr<const std::byte> from, std::span<std::byte> to) override;
+  void wait_for(const CopyQueue& copies) override;
   Status wait() override;
   Status row_error(size_t row) const override;
   void end() noexcept override;
 
  private:
   CudaStep(std::shared_ptr<const Context> context, const Config& config, size_t n_rows, uint64_t n_positions,
-           StepMemory memory, Stream stream, Graphs graphs);
+           StepMemory memory, Stream stream, Event copied, Graphs graphs);
 
   // Calls `function(stream, arguments…)`, unless an earlier call failed; wait() returns that first error. A pass of few
   // rows lists its calls, and launches them together.
@@ -101,6 +102,7 @@ class CudaStep final : public Step {
   const Rope rope_;
   const StepMemory memory_;
   const Stream stream_;
+  const Event copied_;  // what is waited for in a queue of copies
   Graphs graphs_;
   std::vector<float> frequencies_;  // [d / 2] rotary
   std::vector<Table> tables_;

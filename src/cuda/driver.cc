@@ -39,6 +39,10 @@ const char* find_all(Driver& driver, const SharedLibrary& library) {
   functions.fill(driver.copy_to_host, "cuMemcpyDtoHAsync_v2");
   functions.fill(driver.copy_on_device, "cuMemcpyDtoDAsync_v2");
   functions.fill(driver.fill, "cuMemsetD8Async");
+  functions.fill(driver.create_event, "cuEventCreate");
+  functions.fill(driver.destroy_event, "cuEventDestroy_v2");
+  functions.fill(driver.record_event, "cuEventRecord");
+  functions.fill(driver.wait_for_event, "cuStreamWaitEvent");
   functions.fill(driver.begin_capture, "cuStreamBeginCapture_v2");
   functions.fill(driver.end_capture, "cuStreamEndCapture");
   functions.fill(driver.instantiate_graph, "cuGraphInstantiateWithFlags");

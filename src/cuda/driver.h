@@ -14,11 +14,13 @@ namespace finermoe::cuda {
 
 struct Blas;
 
-// Handles and codes as the driver has them: CUresult, CUdevice, CUcontext, CUstream, CUgraph, CUgraphExec, CUdeviceptr.
+// Handles and codes as the driver has them: CUresult, CUdevice, CUcontext, CUstream, CUevent, CUgraph, CUgraphExec,
+// CUdeviceptr.
 using Code = int;
 using DeviceHandle = int;
 using ContextHandle = void*;
 using StreamHandle = void*;
+using EventHandle = void*;
 using GraphTemplateHandle = void*;
 using GraphHandle = void*;  // ready to be launched
 using Address = unsigned long long;
@@ -58,6 +60,12 @@ struct Driver {
   Code (*copy_on_device)(Address to, Address from, size_t bytes, StreamHandle stream) = nullptr;
   Code (*fill)(Address to, unsigned char value, size_t bytes, StreamHandle stream) = nullptr;
 
+  // A point in one stream that another waits for.
+  Code (*create_event)(EventHandle* event, unsigned flags) = nullptr;
+  Code (*destroy_event)(EventHandle event) = nullptr;
+  Code (*record_event)(EventHandle event, StreamHandle stream) = nullptr;
+  Code (*wait_for_event)(StreamHandle stream, EventHandle event, unsigned flags) = nullptr;
+
   // Graphs: what is enqueued on a stream between begin and end is not done, but becomes a template.
   Code (*begin_capture)(StreamHandle stream, int mode) = nullptr;
   Code (*end_capture)(StreamHandle stream, GraphTemplateHandle* captured) = nullptr;
@@ -73,7 +81,7 @@ struct Driver {
 constexpr Code success = 0, error_out_of_memory = 2, error_not_initialized = 3, error_no_device = 100,
                error_launch_failed = 719;
 constexpr int attribute_compute_major = 75, attribute_compute_minor = 76;  // of device_attribute
-constexpr unsigned stream_non_blocking = 1;
+constexpr unsigned stream_non_blocking = 1, event_without_time = 2;
 constexpr int capture_this_thread = 1;                           // other threads may call whatever they like meanwhile
 constexpr int least_driver_version = 13000, least_compute = 75;  // what the kernels are compiled with and for
 constexpr int least_compute_of_tensors = 80;                     // of the kernels that multiply on tensor cores

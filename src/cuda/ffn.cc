@@ -16,10 +16,11 @@ DType operand_of(const FfnWeights& weights) {
   const bool is_one = operand_type(weights.up.dtype) == gate && operand_type(weights.down.dtype) == gate;
   return is_one ? gate : DType::f32;
 }
-DType operand_of(std::span<const FfnWeights> experts, std::span<const uint32_t> subset) {
-  const DType first = subset.empty() ? DType::f32 : operand_of(experts[subset[0]]);
+// And all matrices of a layer's experts, so that it does not depend on which of them are computed together.
+DType operand_of(std::span<const FfnWeights> experts) {
+  const DType first = operand_of(experts[0]);
   const bool is_one =
-      std::all_of(subset.begin(), subset.end(), [&](uint32_t e) { return operand_of(experts[e]) == first; });
+      std::all_of(experts.begin(), experts.end(), [&](const FfnWeights& e) { return operand_of(e) == first; });
   return is_one ? first : DType::f32;
 }
 
@@ -74,7 +75,7 @@ void CudaStep::moe_ffn(DevicePtr<const float> x, std::span<const FfnWeights> exp
                      .experts_per_token = static_cast<uint32_t>(shape.n_experts_per_token()),
                      .chosen = route.experts.address(),
                      .weights = route.weights.address(),
-                     .operand = on_tensor_cores_ ? operand_of(experts, subset) : DType::f32,
+                     .operand = on_tensor_cores_ ? operand_of(experts) : DType::f32,
                      .operands = memory_.operands,
                      .activated = memory_.activated,
                      .expert_begins = memory_.expert_begins,

@@ -9,7 +9,7 @@
 namespace finermoe {
 namespace {
 
-// A pass on every participating device; the destructor ends it whatever happens.
+// A pass on every participating device; the destructor ends it whatever happens, and releases the experts that it used.
 class Pass {
  public:
   Pass(const Placement& placement, Scratch& scratch)
@@ -17,6 +17,7 @@ class Pass {
   Pass(const Pass&) = delete;
   ~Pass() {
     for (size_t device = 0; device < scratch_.n_devices(); device++) scratch_.step(device).end();
+    scratch_.fetched.release();
   }
   Status begin(const RaggedBatch& batch, Precision precision) {
     for (size_t device = 0; device < scratch_.n_devices(); device++) {

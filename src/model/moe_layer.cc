@@ -3,6 +3,8 @@
 #include <bitset>
 #include <vector>
 
+#include "base/function_ref.h"
+
 namespace finermoe {
 namespace {
 
@@ -12,14 +14,14 @@ struct ExpertPart {
   std::span<const uint32_t> experts;  // ascending indices into those of the layer
 };
 
-// The experts of a layer, part by part: for each device, those that it has. If their pages may have to be read from
-// disk, only the chosen ones, in runs: while one run is used, the next is being read.
+// The experts of a layer, part by part: for each device, those that it has. If they are fetched, only the chosen ones;
+// also if their pages may have to be read from disk, and then in runs: while one run is used, the next is being read.
 class ExpertParts {
  public:
-  // `chosen` [n_choices] of the route, on the host; used only if there are `pages`.
+  // `chosen` [n_choices] of the route, on the host; used only if there are `pages`, or experts are fetched.
   ExpertParts(ExpertPages* pages, const MoeWeights& weights, std::span<const int32_t> chosen)
       : pages_(pages), first_expert_(weights.first_expert), parts_(weights.parts) {
-    if (pages != nullptr) {
+    if (pages != nullptr || weights.is_fetched) {
       std::vector<bool> is_chosen(weights.experts.size());
       for (const int32_t expert : chosen) is_chosen[static_cast<size_t>(expert)] = true;
       chosen_ = weights.parts;
@@ -70,7 +72,7 @@ bool has_other_devices(const LayerWeights& layer) {
   return layer.moe.parts.front().device != layer.device || layer.moe.parts.back().device != layer.device;
 }
 
-// The pages of a layer's experts; null if none of them is used in the mapping.
+// The pages of a layer's experts; null if no device uses them in the mapping.
 ExpertPages* pages_of(const MoeWeights& weights, const Model& model) {
   for (const DeviceExperts& part : weights.parts) {
     if (!model.placement.devices[part.device].device->copies_weights()) return model.expert_pages.get();
@@ -105,6 +107,21 @@ Status add_from_other_devices(const DeviceSet& have_sums, size_t main, size_t n_
   return {};
 }
 
+// Computes experts that are fetched: as many at a time as the cache has room for, most often all. While they are copied
+// the device computes what it has been given before.
+Status compute_fetched(ExpertCache& cache, size_t first_expert, std::span<const uint32_t> experts, Step& step,
+                       Scratch& s, FunctionRef<void(std::span<const uint32_t>)> compute) {
+  for (;;) {
+    FM_ASSIGN(const size_t n, cache.fetch(first_expert, experts, s.fetched));
+    step.wait_for(cache.copies());
+    compute(experts.first(n));
+    experts = experts.subspan(n);
+    if (experts.empty()) return {};
+    FM_TRY(step.wait());
+    s.fetched.release();
+  }
+}
+
 }  // namespace
 
 // The steps are those of docs/finermoe-layer.md.
@@ -119,7 +136,7 @@ Status moe_layer(const Model& model, const LayerWeights& layer, size_t n, Scratc
   // Steps 1 to 5: logits, the kept experts of each group, the winning groups, one softmax over the survivors.
   step.route(a.normed, weights.router, shape, n, a.route);
   std::span<int32_t> chosen;
-  if (has_other_devices(layer) || pages != nullptr) {
+  if (has_other_devices(layer) || pages != nullptr || weights.is_fetched) {
     chosen = {s.experts, n_choices};
     step.download<int32_t>(a.route.experts, chosen);
     if (has_other_devices(layer)) {
@@ -127,11 +144,12 @@ Status moe_layer(const Model& model, const LayerWeights& layer, size_t n, Scratc
       step.download<float>(a.normed, {s.hidden, n_values});
     }
     FM_TRY(step.wait());
+    s.fetched.release();  // of the layer before
   }
   ExpertParts parts(pages, weights, chosen);
   send_to_other_devices(layer, n_values, n_choices, s);
 
-  // Step 8: the shared expert, gated by a sigmoid; meanwhile the chosen experts are read from disk.
+  // Step 8: the shared expert, gated by a sigmoid; meanwhile the chosen experts are read from disk or fetched.
   if (weights.shared.gate) step.gated_ffn(a.normed, weights.shared, weights.shared_gate, n, a.x);
 
   // Steps 6 and 7: the weighted sum inside each output component, the concatenation across them, and its projection.
@@ -140,10 +158,17 @@ Status moe_layer(const Model& model, const LayerWeights& layer, size_t n, Scratc
   have_sums[layer.device] = !weights.concat_proj;
   for (ExpertPart part = parts.advance(); !part.experts.empty(); part = parts.advance()) {
     Step& on = s.step(part.device);
-    const Activations& b = on.activations();
-    on.moe_ffn(b.normed, weights.experts, part.experts, shape, b.route, n, have_sums[part.device],
-               part.device == layer.device ? out : b.x);
-    have_sums.set(part.device);
+    const auto compute = [&](std::span<const uint32_t> experts) {
+      const Activations& b = on.activations();
+      on.moe_ffn(b.normed, weights.experts, experts, shape, b.route, n, have_sums[part.device],
+                 part.device == layer.device ? out : b.x);
+      have_sums.set(part.device);
+    };
+    if (!weights.is_fetched) {
+      compute(part.experts);
+    } else {
+      FM_TRY(compute_fetched(*model.expert_cache, weights.first_expert, part.experts, on, s, compute));
+    }
   }
   if (!have_sums[layer.device]) step.moe_ffn(a.normed, weights.experts, {}, shape, a.route, n, false, out);  // zeros
   FM_TRY(add_from_other_devices(have_sums, layer.device, n_values, out, s));

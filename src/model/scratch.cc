@@ -3,10 +3,10 @@
 namespace finermoe {
 namespace {
 
-// Those that the host needs: for experts that are read from disk, the choices alone.
+// Those that the host needs: for experts that are read from disk or fetched, the choices alone.
 ExchangeArrays host_arrays(const Model& model, size_t n_rows) {
   const bool has_other_devices = model.placement.devices.size() > 1;
-  if (!has_other_devices && !model.expert_pages) return {};
+  if (!has_other_devices && !model.expert_pages && !model.expert_cache) return {};
   ExchangeArrays arrays(model.config, n_rows);
   if (!has_other_devices) arrays.hidden = 0;
   return arrays;
@@ -24,7 +24,7 @@ uint64_t Scratch::bytes(const Model& model, size_t n_rows, uint64_t n_positions,
 
 Result<std::unique_ptr<Scratch>> Scratch::make(const Model& model, size_t n_rows, uint64_t n_positions,
                                                std::shared_ptr<MemoryAccount> account) {
-  auto scratch = std::make_unique<Scratch>();
+  auto scratch = std::make_unique<Scratch>(model);
   for (const OpenDevice& device : model.placement.devices) {
     FM_ASSIGN(auto step, device.backend->make_step(model.config, n_rows, n_positions, account));
     scratch->steps_.push_back(std::move(step));

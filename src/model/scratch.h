@@ -11,6 +11,8 @@ namespace finermoe {
 
 class Scratch {
  public:
+  explicit Scratch(const Model& model)
+      : fetched(model.expert_cache ? ExpertCache::InUse(*model.expert_cache) : ExpertCache::InUse()) {}
   // Bytes that make() allocates.
   static uint64_t bytes(const Model& model, size_t n_rows, uint64_t n_positions, size_t n_threads);
   static Result<std::unique_ptr<Scratch>> make(const Model& model, size_t n_rows, uint64_t n_positions,
@@ -28,6 +30,8 @@ class Scratch {
   int32_t* experts = nullptr;  // [n_rows, k]
   float* weights = nullptr;    // [n_rows, k]
   float* hidden = nullptr;     // [n_rows, h]
+  // The experts that the pass has fetched; of a model that has a cache of them.
+  ExpertCache::InUse fetched;
 
  private:
   std::vector<std::unique_ptr<Step>> steps_;

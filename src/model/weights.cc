@@ -77,6 +77,7 @@ Result<Weights> Weights::bind(const Checkpoint& checkpoint, const Placement& pla
     if (!config.is_moe_layer[layer]) continue;
     MoeWeights& moe = weights.layers[layer].moe;
     moe.first_expert = config.first_expert_of(layer);
+    moe.is_fetched = placement.is_fetched(moe.first_expert);
     moe.experts = std::span(weights.experts).subspan(moe.first_expert, n_experts);
     for (size_t device = 0; device < placement.devices.size(); device++) {
       DeviceExperts part{device, {}};
@@ -88,8 +89,13 @@ Result<Weights> Weights::bind(const Checkpoint& checkpoint, const Placement& pla
   }
   std::vector<DeviceTensors> of_devices(placement.devices.size());
   visit_tensors(config, [&](const TensorSpec& spec) {
+    const Tensor* const tensor = checkpoint.find(spec.name);
+    if (placement.is_fetched(spec)) {
+      *place_of(spec, weights) = {{}, tensor->dtype, tensor->rows, tensor->columns};
+      return;
+    }
     DeviceTensors& on = of_devices[placement.of(spec)];
-    on.tensors.push_back(checkpoint.find(spec.name));
+    on.tensors.push_back(tensor);
     on.places.push_back(place_of(spec, weights));
   });
   if (config.tied_embeddings && placement.of_head() != placement.of_embedding()) {

@@ -22,6 +22,7 @@ struct MoeWeights {
   RouterWeights router;
   std::span<const FfnWeights> experts;  // [N]: gate, up [H_e, h]; down [h / G_O, H_e]
   std::vector<DeviceExperts> parts;     // all of them, by ascending device
+  bool is_fetched = false;              // into the cache of the layer's device, which has all of them then
   size_t first_expert = 0;              // index of experts[0] among those of all layers
   WeightView concat_proj;               // [h, h], or empty
   FfnWeights shared;                    // gate, up [H, h]; down [h, H], or empty
@@ -44,7 +45,9 @@ struct Weights {
   WeightView norm;       // [h]
   WeightView head;       // [vocab, h]; the embedding where it is tied
   std::vector<LayerWeights> layers;
-  std::vector<FfnWeights> experts;  // of all layers; LayerWeights::moe.experts point into it
+  // Of all layers; LayerWeights::moe.experts point into it. Those that are fetched have a shape and a type, and an
+  // address while the cache has them.
+  std::vector<FfnWeights> experts;
 
   // The checkpoint was validated when it was opened: every tensor is present. A head that config.json ties to the
   // embeddings is assumed to be tied until Checkpoint::resolved_config() says otherwise; then call bind_head(). Where

@@ -35,6 +35,9 @@ struct Placement {
   std::vector<uint8_t> device_of_layer;
   // That of every routed expert, numbered through all layers. Empty: all are on the first.
   std::vector<uint8_t> device_of_expert;
+  // Whether that device fetches it when it is chosen, into its expert cache, and has no copy otherwise. Empty: none is
+  // fetched.
+  std::vector<bool> is_expert_fetched = {};
 
   static Placement on(OpenDevice device) { return {{std::move(device)}, {}, {}}; }
   // A device's share on it, the rest on another.
@@ -49,6 +52,20 @@ struct Placement {
     std::fill_n(placement.device_of_expert.begin(), n_elsewhere * n_experts, 1);
     return placement;
   }
+  // The first device fetches those experts of its layers that are on the other one. Then that takes part only if it has
+  // layers.
+  void fetch_experts(const Config& config) {
+    is_expert_fetched.assign(device_of_expert.size(), false);
+    for (size_t layer = 0; layer < config.n_layers; layer++) {
+      if (!config.is_moe_layer[layer] || of_layer(layer) != 0) continue;
+      const size_t first = config.first_expert_of(layer), end = first + config.router.n_experts();
+      for (size_t expert = first; expert < end; expert++) {
+        is_expert_fetched[expert] = device_of_expert[expert] != 0;
+        device_of_expert[expert] = 0;
+      }
+    }
+    if (!divides_layers()) devices.resize(1);
+  }
 
   // Whether layers are on several devices, each of which then has KV caches of its own.
   bool divides_layers() const { return !device_of_layer.empty(); }
@@ -60,13 +77,22 @@ struct Placement {
   size_t of_embedding() const { return divides_layers() ? device_of_layer.front() : 0; }
   size_t of_head() const { return divides_layers() ? device_of_layer.back() : 0; }
   size_t of_expert(size_t expert) const { return device_of_expert.empty() ? 0 : device_of_expert[expert]; }
+  bool fetches_experts() const {
+    return std::find(is_expert_fetched.begin(), is_expert_fetched.end(), true) != is_expert_fetched.end();
+  }
+  bool is_fetched(size_t expert) const { return !is_expert_fetched.empty() && is_expert_fetched[expert]; }
+  bool is_fetched(const TensorSpec& tensor) const {
+    return tensor.kind == TensorKind::routed && is_fetched(static_cast<size_t>(tensor.expert_of_all));
+  }
   size_t of(const TensorSpec& tensor) const {
     if (tensor.kind == TensorKind::routed) return of_expert(static_cast<size_t>(tensor.expert_of_all));
     if (tensor.layer >= 0) return of_layer(static_cast<size_t>(tensor.layer));
     return tensor.kind == TensorKind::embedding ? of_embedding() : of_head();
   }
-  // Whether a tensor is used where the checkpoint has it.
-  bool is_in_place(const TensorSpec& tensor) const { return !devices[of(tensor)].device->copies_weights(); }
+  // Whether a tensor is used, or fetched, where the checkpoint has it.
+  bool is_in_place(const TensorSpec& tensor) const {
+    return is_fetched(tensor) || !devices[of(tensor)].device->copies_weights();
+  }
 };
 
 }  // namespace finermoe

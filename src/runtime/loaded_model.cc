@@ -30,13 +30,32 @@ Result<DeviceShare> share_within(const Checkpoint& checkpoint, const Device& dev
                 format_text("at least ", share.weights, " bytes"), format_text(limit, " bytes"));
 }
 
+Status check_expert_cache(const Device& device, const LoadOptions& options) {
+  if (!device.copies_weights()) {
+    return Status(
+        FINERMOE_ERROR_INVALID_ARGUMENT,
+        format_text("an expert cache, ", options.expert_cache,
+                    " bytes, is for a device with memory of its own: ", device.name(), " uses weights where they are"),
+        "no expert cache", format_text(options.expert_cache, " bytes"));
+  }
+  if (options.expert_device.empty()) return {};
+  return Status(
+      FINERMOE_ERROR_INVALID_ARGUMENT,
+      format_text("routed experts are either fetched into an expert cache or computed by an expert device, and "
+                  "both are asked for: ",
+                  options.expert_cache, " bytes and ", options.expert_device),
+      "an expert cache or an expert device", options.expert_device);
+}
+
 Result<Placement> place(const Checkpoint& checkpoint, const Runtime& runtime, const LoadOptions& options) {
   const Config& config = checkpoint.config();
   const OpenDevice& device = runtime.device();
   const std::string_view other = options.expert_device;
+  const bool fetches = options.expert_cache != 0;
+  if (fetches) FM_TRY(check_expert_cache(*device.device, options));
   DeviceShare share;
   share.n_layers = config.n_layers;
-  share.n_moe_layers = other.empty() ? config.n_moe_layers() : 0;
+  share.n_moe_layers = other.empty() && !fetches ? config.n_moe_layers() : 0;
   if (options.device_weights != 0) {
     FM_ASSIGN(share, share_within(checkpoint, *device.device, options.device_weights));
   }
@@ -50,7 +69,9 @@ Result<Placement> place(const Checkpoint& checkpoint, const Runtime& runtime, co
                               " cannot be there, but it is named as the device of the experts"),
                   "another device", std::string(other));
   }
-  return Placement::shared(device, share, std::move(of_rest), config);
+  Placement placement = Placement::shared(device, share, std::move(of_rest), config);
+  if (fetches) placement.fetch_experts(config);
+  return placement;
 }
 
 }  // namespace
@@ -65,6 +86,10 @@ Result<std::shared_ptr<LoadedModel>> LoadedModel::load(std::shared_ptr<const Che
   FM_ASSIGN(model.expert_pages, manage_experts(checkpoint, model.placement, options.residency, runtime->pool()));
   FM_TRY(lock_weights(*checkpoint, model.placement, options.residency.lock, progress));
   FM_ASSIGN(model.weights, Weights::bind(*checkpoint, model.placement, runtime->account(), progress));
+  if (model.placement.fetches_experts()) {
+    FM_ASSIGN(model.expert_cache, ExpertCache::make(checkpoint, model.placement, options.expert_cache,
+                                                    model.weights.experts, model.expert_pages, runtime->account()));
+  }
   model.checkpoint = std::move(checkpoint);
   loaded->runtime_ = std::move(runtime);
   return loaded;

@@ -22,6 +22,7 @@ struct LoadOptions {
   ResidencyOptions residency;
   std::string expert_device;    // its name; empty: the runtime's, or the CPU for what has no room there
   uint64_t device_weights = 0;  // bytes of the runtime's device; 0: no limit
+  uint64_t expert_cache = 0;    // bytes of that device beside them, for experts that are fetched; 0: none is
 };
 
 class LoadedModel {

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <future>
 #include <mutex>
 #include <random>
 #include <thread>
@@ -30,6 +31,11 @@ WeightView real(WeightView view) {
   view.data = real(view.data);
   return view;
 }
+WeightView shape_of(WeightView view) {
+  view.data = {};
+  return view;
+}
+FfnWeights shape_of(const FfnWeights& ffn) { return {shape_of(ffn.gate), shape_of(ffn.up), shape_of(ffn.down)}; }
 FfnWeights real(const FfnWeights& ffn) { return {real(ffn.gate), real(ffn.up), real(ffn.down)}; }
 Route real(const Route& route) {
   return {real(route.logits), real(route.experts), real(route.weights), real(route.groups)};
@@ -156,6 +162,28 @@ class DeferredKvCache final : public KvCache {
   const std::unique_ptr<KvCache> cache_;
 };
 
+// On a thread of its own.
+class DeferredCopyQueue final : public CopyQueue {
+ public:
+  ~DeferredCopyQueue() override {
+    const Status last = stream_.wait();
+    static_cast<void>(last);  // copies do not fail
+  }
+  Status copy(std::span<const std::byte> from, DevicePtr<std::byte> to) override {
+    stream_.enqueue([=] { std::memcpy(real(to).address(), from.data(), from.size()); });
+    return {};
+  }
+  // A point that the queue passes when it has done what it was given before.
+  std::shared_future<void> point() const {
+    auto passed = std::make_shared<std::promise<void>>();
+    stream_.enqueue([passed] { passed->set_value(); });
+    return passed->get_future().share();
+  }
+
+ private:
+  mutable Stream stream_;
+};
+
 class DeferredStep final : public Step {
  public:
   explicit DeferredStep(std::unique_ptr<Step> step)
@@ -209,7 +237,8 @@ class DeferredStep final : public Step {
   void moe_ffn(DevicePtr<const float> x, std::span<const FfnWeights> experts, std::span<const uint32_t> subset,
                const RouterShape& shape, const Route& route, size_t n, bool accumulate, DevicePtr<float> out) override {
     std::vector<FfnWeights> own;
-    for (const FfnWeights& expert : experts) own.push_back(real(expert));
+    for (const FfnWeights& expert : experts) own.push_back(shape_of(expert));
+    for (const uint32_t expert : subset) own[expert] = real(experts[expert]);
     const std::vector<uint32_t> some(subset.begin(), subset.end());
     later([=, this] { step_->moe_ffn(real(x), own, some, shape, real(route), n, accumulate, real(out)); });
   }
@@ -244,6 +273,9 @@ class DeferredStep final : public Step {
   void download(DevicePtr<const std::byte> from, std::span<std::byte> to) override {
     std::fill(to.begin(), to.end(), std::byte{0xff});
     later([=, this] { step_->download(real(from), to); });
+  }
+  void wait_for(const CopyQueue& copies) override {
+    later([point = static_cast<const DeferredCopyQueue&>(copies).point()] { point.wait(); });
   }
   Status wait() override { return stream_.wait(); }
   Status row_error(size_t row) const override {
@@ -307,6 +339,9 @@ class DeferredBackend final : public Backend {
     return bound;
   }
 
+  Result<std::unique_ptr<CopyQueue>> make_copy_queue() const override {
+    return std::unique_ptr<CopyQueue>(std::make_unique<DeferredCopyQueue>());
+  }
   uint32_t quantized_dtypes() const override { return backend_->quantized_dtypes(); }
 
  private:

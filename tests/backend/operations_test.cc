@@ -228,6 +228,44 @@ TEST_P(OperationsTest, MoeFfnTouchesChosenExpertsOnly) {
   }
 }
 
+// Cut anywhere, also within a component, and added to what is there.
+TEST_P(OperationsTest, PartsOfTheExpertsHaveTheBitsOfAll) {
+  const uint64_t h = 72, width = 24;
+  const RouterShape shape{
+      .granularity_inter = 8, .expansion_inter = 1, .granularity_output = 2, .expansion_output = 1, .top_inter = 4};
+  const uint64_t n_experts = shape.n_experts(), k = shape.n_experts_per_token();
+  std::vector<RandomFfn> experts;
+  for (uint64_t e = 0; e < n_experts; e++) {
+    experts.emplace_back(DType::bf16, h, width, h / shape.granularity_output, uint32_t(10 + 3 * e));
+  }
+  std::vector<uint32_t> all(n_experts);
+  std::iota(all.begin(), all.end(), 0u);
+  for (const size_t n : {size_t{1}, size_t{5}, size_t{40}}) {
+    SCOPED_TRACE(n);
+    const std::vector<float> logits = random_floats(n * n_experts, 8), x = random_floats(n * h, 9);
+    std::vector<int32_t> chosen(n * k);
+    std::vector<float> weights(n * k);
+    for (size_t i = 0; i < n; i++) {
+      select_experts(shape, &logits[i * n_experts], nullptr, &chosen[i * k], &weights[i * k], nullptr);
+    }
+    const auto in_parts_of = [&](size_t size) {
+      return same_for_any_thread_count(config_of(h, 8, shape, width), n, [&](Operations& on) {
+        std::vector<FfnWeights> views;
+        for (const RandomFfn& expert : experts) views.push_back(expert.bind(on));
+        const Route route{{}, on.put(chosen), on.put(weights), {}};
+        const DevicePtr<float> result = on.put(random_floats(n * h, 7)), input = on.put(x);
+        for (size_t begin = 0; begin < n_experts; begin += size) {
+          const auto part = std::span(all).subspan(begin, std::min(size, n_experts - begin));
+          on->moe_ffn(input, views, part, shape, route, n, true, result);
+        }
+        return on.get(result, n * h);
+      });
+    };
+    const std::vector<float> whole = in_parts_of(n_experts);
+    for (const size_t size : {1, 3, 8}) EXPECT_EQ(in_parts_of(size), whole) << size;
+  }
+}
+
 TEST_P(OperationsTest, RouteIsLinearThenSelection) {
   const uint64_t h = 72;
   // The same bits where the exponential is the host's; a GPU's own is wrong by 2 ulp at most, over a sum of such.

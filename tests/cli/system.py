@@ -99,6 +99,16 @@ class System(unittest.TestCase):
             self.assertEqual(text(*prompt), text(*prompt, *device, "--device-memory", memory))
         self.assertIn("FINERMOE_ERROR_DEVICE_MEMORY", error(*prompt, *device, "--device-memory", "1MB", code=1))
 
+    def test_expert_cache(self):
+        device = ("--device-module", os.environ["FINERMOE_TEST_DEVICE_MODULE"], "--device", "deferred")
+        prompt = ("generate", TRAINED, "-p", "a word", "-n", 8, "--temp", 0)
+        whole = value("plan", TRAINED, *device, "--device-memory", "1TB", "--json")["device"]
+        for limit in (), ("--device-memory", whole["total"] * 9 // 10), ("--device-memory", whole["total"] // 2):
+            self.assertEqual(text(*prompt), text(*prompt, *device, *limit, "--expert-cache", "1MB"))
+        self.assertIn("an expert cache of 1000 bytes is too small",
+                      error(*prompt, *device, "--expert-cache", 1000, code=1))
+        self.assertIn("is for a device with memory of its own", error(*prompt, "--expert-cache", "1MB", code=1))
+
     def test_bandwidth(self):
         measured = value("system", "--bandwidth", "--threads", 1, "--json")
         self.assertGreater(measured["read_gb_per_second"], 0)

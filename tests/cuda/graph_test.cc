@@ -103,8 +103,8 @@ emulated::Calls calls_of(const Passes& passes) {
   const emulated::Calls before = emulated::calls();
   passes();
   const emulated::Calls after = emulated::calls();
-  return {after.kernels - before.kernels, after.copies - before.copies, after.graphs - before.graphs,
-          after.graphs_made - before.graphs_made};
+  return {after.kernels - before.kernels, after.copies - before.copies, after.waits - before.waits,
+          after.graphs - before.graphs, after.graphs_made - before.graphs_made};
 }
 
 // What passes give where the driver makes graphs, and where it makes none.

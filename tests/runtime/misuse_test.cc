@@ -36,6 +36,8 @@ const Call calls[] = {
      [](finermoe_error** e) { return finermoe_runtime_options_set_device_module(nullptr, nullptr, e); }},
     {"finermoe_model_options_set_device_weights",
      [](finermoe_error** e) { return finermoe_model_options_set_device_weights(nullptr, 0, e); }},
+    {"finermoe_model_options_set_expert_cache",
+     [](finermoe_error** e) { return finermoe_model_options_set_expert_cache(nullptr, 0, e); }},
     {"finermoe_plan_options_set_device",
      [](finermoe_error** e) { return finermoe_plan_options_set_device(nullptr, nullptr, nullptr, 0, e); }},
     {"finermoe_model_options_set_expert_device",

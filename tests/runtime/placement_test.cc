@@ -150,6 +150,79 @@ TEST(Placement, ALimitThatCannotBeKeptIsRefused) {
   EXPECT_FALSE(logits_of(open_within(runtime, least)).empty());
 }
 
+ModelOptions options_with_cache(const RuntimeHandle& runtime, uint64_t cache, uint64_t weights = 0) {
+  auto options = options_within(runtime, weights);
+  EXPECT_DONE(finermoe_model_options_set_expert_cache(options.get(), cache, e));
+  return options;
+}
+ModelHandle open_with_cache(const ModelOptions& options) {
+  return make<ModelHandle>(
+      [&](auto** out, auto** e) { return finermoe_model_open(model_path.c_str(), options.get(), out, e); });
+}
+
+// Experts come into a cache of every size, with every share of the rest on the device; a budget of their pages makes no
+// difference.
+TEST(Placement, FetchedExpertsHaveTheBitsOfThoseOnTheDevice) {
+  const std::vector<finermoe_plan> all = plans(the_device);
+  const std::vector<float> whole = logits_of(open_within(runtime_on(the_device), 0));
+  const uint64_t routed = all.back().device_routed, two_experts = routed / (4 * 32) * 2;
+  for (const uint64_t cache : {two_experts, 7 * two_experts, routed}) {
+    for (const uint64_t weights : {uint64_t{0}, all[3].device_weights, all[5].device_weights}) {
+      const auto runtime = runtime_on(the_device);
+      const auto model = open_with_cache(options_with_cache(runtime, cache, weights));
+      EXPECT_EQ(logits_of(model), whole) << cache << " bytes, " << weights << " of weights";
+    }
+  }
+  const auto runtime = runtime_on(the_device);
+  const auto options = options_with_cache(runtime, two_experts);
+  EXPECT_DONE(finermoe_model_options_set_expert_budget(options.get(), 1'000'000, e));
+  EXPECT_EQ(logits_of(open_with_cache(options)), whole);
+}
+
+// Layers that the CPU has keep their experts there.
+TEST(Placement, ACacheIsForTheLayersOfTheDevice) {
+  const std::vector<float> on_cpu = logits_on_cpu(model_path);
+  for (const finermoe_plan& plan : plans(the_device)) {
+    const auto runtime = runtime_on(the_device);
+    const auto model = open_with_cache(options_with_cache(runtime, 1'000'000, plan.device_weights));
+    const std::vector<float> logits = logits_of(model);
+    for (size_t i = 0; i < logits.size(); i++) ASSERT_NEAR(logits[i], on_cpu[i], 1e-4 + 1e-4 * std::fabs(on_cpu[i]));
+  }
+}
+
+TEST(Placement, ACacheTakesItsMemoryAndNoMore) {
+  const std::vector<finermoe_plan> all = plans(the_device);
+  const uint64_t routed = all.back().device_routed, expert = routed / (4 * 32);
+  const auto taken = [&](uint64_t cache, uint64_t weights) {
+    const auto runtime = runtime_on(the_device);
+    const auto model = open_with_cache(options_with_cache(runtime, cache, weights));
+    return used(runtime);
+  };
+  const uint64_t without = taken(0, all[3].device_weights);
+  EXPECT_EQ(taken(3 * expert + 1, all[3].device_weights) - without, 3 * expert);
+  EXPECT_EQ(taken(2 * routed, all[3].device_weights) - without, routed);             // all experts, and no slots beside
+  EXPECT_EQ(taken(routed, all[7].device_weights), taken(0, all[7].device_weights));  // none is left to be fetched
+}
+
+TEST(Placement, ACacheThatCannotBeIsRefused) {
+  const auto refusal = [](const ModelOptions& options) {
+    finermoe_model* none = nullptr;
+    const Failure failure = failure_of(
+        [&](finermoe_error** e) { return finermoe_model_open(model_path.c_str(), options.get(), &none, e); });
+    EXPECT_EQ(none, nullptr);
+    return failure;
+  };
+  const auto runtime = runtime_on(the_device), cpu = runtime_on("cpu");
+  const Failure too_small = refusal(options_with_cache(runtime, 1000));
+  EXPECT_EQ(too_small.code, FINERMOE_ERROR_INVALID_ARGUMENT);
+  EXPECT_EQ(too_small.found, "1000 bytes");
+  EXPECT_EQ(refusal(options_with_cache(cpu, 1'000'000)).code, FINERMOE_ERROR_INVALID_ARGUMENT);
+  const auto both = options_with_cache(runtime, 1'000'000);
+  EXPECT_DONE(finermoe_model_options_set_expert_device(both.get(), "cpu", e));
+  EXPECT_EQ(refusal(both).code, FINERMOE_ERROR_INVALID_ARGUMENT);
+  EXPECT_FALSE(logits_of(open_with_cache(options_with_cache(runtime, 1'000'000))).empty());
+}
+
 TEST(Placement, APlanNeedsAMemoryThatIsKnown) {
   EXPECT_EQ(refusal_to_plan("cpu", 1).code, FINERMOE_ERROR_INVALID_ARGUMENT);
   EXPECT_EQ(refusal_to_plan("no-such-device:7", 1).code, FINERMOE_ERROR_UNSUPPORTED);

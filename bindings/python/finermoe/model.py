@@ -38,6 +38,8 @@ class Model(Closing):
         room for; None: the runtime's, or the CPU
     :param device_weights: bytes of weights on the runtime's device at most, as a :class:`finermoe.Plan` says; 0: no
         limit
+    :param expert_cache: bytes of the runtime's device, beside device_weights, into which chosen experts that are not there
+        are fetched; 0: none
     :param progress: True shows a bar; or a callable (phase, done, total)
     :param cancel: ends the opening
     """
@@ -45,8 +47,8 @@ class Model(Closing):
     def __init__(self, path: Path | None = None, *, fd: int | None = None, data: Buffer | None = None,
                  runtime: Runtime | None = None, copy: bool = False, verify: bool = False, lock: Lock = "none",
                  expert_budget: int = 0, prefetch: Prefetch = "auto", expert_device: str | None = None,
-                 device_weights: int = 0, progress: bool | Progress | None = None, cancel: Cancel | None = None,
-                 **options: Unpack[RuntimeOptions]) -> None:
+                 device_weights: int = 0, expert_cache: int = 0, progress: bool | Progress | None = None,
+                 cancel: Cancel | None = None, **options: Unpack[RuntimeOptions]) -> None:
         if (path is not None) + (fd is not None) + (data is not None) != 1:
             raise TypeError("a model is opened by one of path, fd and data")
         self._runtime = make_runtime(runtime, options)  # whose callables are called for as long as the model lives
@@ -61,6 +63,7 @@ class Model(Closing):
         low.model_options_set_prefetch(settings, number_of("PREFETCH", prefetch))
         low.model_options_set_expert_device(settings, expert_device)
         low.model_options_set_device_weights(settings, device_weights)
+        low.model_options_set_expert_cache(settings, expert_cache)
         low.model_options_set_progress(settings, called)
         low.model_options_set_cancel(settings, None if cancel is None else cancel._handle)
         self._data = data if data is None else memoryview(data)  # outlives all that is made from the model

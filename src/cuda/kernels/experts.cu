@@ -120,16 +120,16 @@ __global__ void __launch_bounds__(panel_threads, 2) project_few(FfnTask task) {
   const unsigned first_row = blockIdx.x * panel_rows, component = blockIdx.y, token = blockIdx.z;
   const unsigned slots = task.experts_per_token / (task.hidden / task.out_width);
   const unsigned first_slot = token * task.experts_per_token + component * slots;
-  float sum = 0;
+  const unsigned row = first_row + threadIdx.x;
+  const bool has_row = threadIdx.x < panel_rows && row < task.out_width;
+  float* const to = task.out + size_t{token} * task.hidden + component * task.out_width + row;
+  float sum = has_row && task.accumulate ? *to : 0;
   for (unsigned slot = first_slot; slot < first_slot + slots; slot++) {
     const Ffn& ffn = task.experts[task.chosen[slot]];
     if (is_left_out(ffn)) continue;
     sum += multiply_panel<1>(ffn.down, first_row, {task.activated + size_t{slot} * task.width, task.width, 1});
   }
-  const unsigned row = first_row + threadIdx.x;
-  if (threadIdx.x >= panel_rows || row >= task.out_width) return;
-  float& to = task.out[size_t{token} * task.hidden + component * task.out_width + row];
-  to = task.accumulate ? to + sum : sum;
+  if (has_row) *to = sum;
 }
 
 // The block's tile of up to so many vectors, which is empty if the route has fewer tiles.

@@ -55,6 +55,11 @@ bool do_before_a_session(const std::string& what, const Json& row) {
         create<ModelOptions>([](auto** out, auto** e) { return finermoe_model_options_create(out, e); });
     call([&](auto** e) { return finermoe_model_options_set_device_weights(options.get(), row["bytes"], e); });
     open(model_path(row), options.get());
+  } else if (what == "expert_cache") {
+    const auto options =
+        create<ModelOptions>([](auto** out, auto** e) { return finermoe_model_options_create(out, e); });
+    call([&](auto** e) { return finermoe_model_options_set_expert_cache(options.get(), row["bytes"], e); });
+    open(model_path(row), options.get());
   } else {
     return false;
   }

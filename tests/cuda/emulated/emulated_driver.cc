@@ -43,8 +43,15 @@ using Graph = std::vector<Work>;
 struct Stream {
   std::recursive_mutex mutex;
   std::deque<Work> queue;
-  std::shared_ptr<Graph> captured;  // while capturing
-  bool is_invalidated = false;      // the capture
+  uint64_t n_enqueued = 0, n_done = 0;  // ever
+  std::shared_ptr<Graph> captured;      // while capturing
+  bool is_invalidated = false;          // the capture
+};
+
+// What a stream had been asked for when the event was recorded.
+struct Event {
+  std::shared_ptr<Stream> stream;
+  uint64_t n_enqueued = 0;
 };
 
 struct Machine {
@@ -52,6 +59,7 @@ struct Machine {
   std::map<uintptr_t, Allocation> device, pinned;  // by address
   uint64_t allocated = 0;
   std::map<Stream*, std::shared_ptr<Stream>> streams;
+  std::map<Event*, std::unique_ptr<Event>> events;
   std::map<Graph*, std::shared_ptr<Graph>> templates, graphs;
   Calls calls;
   std::atomic<int> n_contexts{0}, n_contexts_made{0};
@@ -93,11 +101,13 @@ Code check_not_capturing() {
   return error_capture_unsupported;
 }
 
-Code drain(Stream& stream) {
+// Works a queue off, or the first so many things that it has ever been asked for.
+Code drain(Stream& stream, uint64_t n = UINT64_MAX) {
   const std::lock_guard lock(stream.mutex);
-  while (!stream.queue.empty()) {
+  while (!stream.queue.empty() && stream.n_done < n) {
     const Work work = std::move(stream.queue.front());
     stream.queue.pop_front();
+    stream.n_done++;
     if (machine().lost != success) continue;
     if (const Code code = work(); code != success) machine().lost = code;
   }
@@ -113,6 +123,7 @@ Code enqueue(void* handle, uint64_t Calls::*which, Work work) {
     return success;
   }
   stream.queue.push_back(std::move(work));
+  stream.n_enqueued++;
   const std::unique_lock of_machine(machine().mutex);
   machine().calls.*which += 1;
   return success;
@@ -252,6 +263,39 @@ Code destroy_stream(void* handle) {
   }
   drain(*stream);
   return check();
+}
+
+Code create_event(void** handle, unsigned flags) {
+  if (const Code code = check(); code != success) return code;
+  if (flags != finermoe::cuda::event_without_time) return error_invalid_value;
+  auto event = std::make_unique<Event>();
+  *handle = event.get();
+  const std::unique_lock lock(machine().mutex);
+  machine().events.emplace(event.get(), std::move(event));
+  return success;
+}
+Code destroy_event(void* handle) {
+  const std::unique_lock lock(machine().mutex);
+  return machine().events.erase(static_cast<Event*>(handle)) == 1 ? success : error_invalid_value;
+}
+Code record_event(void* handle, void* recorded) {
+  if (const Code code = check_not_capturing(); code != success) return code;
+  auto& stream = *static_cast<Stream*>(recorded);
+  const std::lock_guard lock(stream.mutex);
+  const std::unique_lock of_machine(machine().mutex);
+  *static_cast<Event*>(handle) = {machine().streams.at(&stream), stream.n_enqueued};
+  return success;
+}
+// For what the event has now: it may be recorded again.
+Code wait_for_event(void* stream, void* handle, unsigned flags) {
+  if (flags != 0) return error_invalid_value;
+  Event event;
+  {
+    const std::shared_lock lock(machine().mutex);
+    event = *static_cast<Event*>(handle);
+  }
+  if (event.stream == nullptr) return success;
+  return enqueue(stream, &Calls::waits, [event] { return drain(*event.stream, event.n_enqueued); });
 }
 
 Code begin_capture(void* handle, int mode) {
@@ -422,6 +466,13 @@ void add_memory(Driver& driver) {
   driver.load_blas = [] { return machine().settings.has_blas ? blas() : nullptr; };
 }
 
+void add_events(Driver& driver) {
+  driver.create_event = create_event;
+  driver.destroy_event = destroy_event;
+  driver.record_event = record_event;
+  driver.wait_for_event = wait_for_event;
+}
+
 void add_graphs(Driver& driver) {
   driver.begin_capture = begin_capture;
   driver.end_capture = end_capture;
@@ -438,6 +489,7 @@ std::shared_ptr<const Driver> driver() {
   add_devices(*own);
   add_contexts(*own);
   add_memory(*own);
+  add_events(*own);
   add_graphs(*own);
   return own;
 }

@@ -29,7 +29,7 @@ struct Settings {
 Settings& settings();
 // How often something was enqueued, by itself or as a graph, and how many graphs were made.
 struct Calls {
-  uint64_t kernels = 0, copies = 0, graphs = 0, graphs_made = 0;
+  uint64_t kernels = 0, copies = 0, waits = 0, graphs = 0, graphs_made = 0;
   bool operator==(const Calls&) const = default;
 };
 Calls calls();

@@ -51,6 +51,12 @@ func (r *runner) provoke(line *row) (err error) {
 			return err
 		}
 		_, err = finermoe.Open(r.modelPath(line), finermoe.DeviceWeights(limit))
+	case "expert_cache":
+		var size uint64
+		if err := json.Unmarshal(line.Bytes, &size); err != nil {
+			return err
+		}
+		_, err = finermoe.Open(r.modelPath(line), finermoe.ExpertCache(size))
 	case "isa":
 		var isa finermoe.ISA
 		if err := json.Unmarshal(line.Value, &isa); err != nil {

@@ -2624,6 +2624,26 @@ char *_wrap_ModelOptionsSetDeviceWeights_finermoe(finermoe_model_options *_swig_
 }
 
 
+char *_wrap_ModelOptionsSetExpertCache_finermoe(finermoe_model_options *_swig_go_0, long long _swig_go_1) {
+  finermoe_model_options *arg1 = (finermoe_model_options *) 0 ;
+  uint64_t arg2 ;
+  finermoe_error **arg3 = (finermoe_error **) 0 ;
+  finermoe_status result;
+  char *_swig_go_result;
+  
+  
+  finermoe_error *fm_error = NULL;
+  arg3 = &fm_error;
+  
+  arg1 = (finermoe_model_options *)_swig_go_0;
+  arg2 = (uint64_t)_swig_go_1; 
+  
+  result = (finermoe_status)finermoe_model_options_set_expert_cache(arg1,arg2,arg3);
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
+  return _swig_go_result;
+}
+
+
 char *_wrap_ModelOptionsSetProgress_finermoe(finermoe_model_options *_swig_go_0, finermoe_progress_fn _swig_go_1, void *_swig_go_2) {
   finermoe_model_options *arg1 = (finermoe_model_options *) 0 ;
   finermoe_progress_fn arg2 = (finermoe_progress_fn) 0 ;

@@ -49,6 +49,7 @@ ACTIONS: dict[str, Callable[[Row, pathlib.Path], object]] = {
     "device": lambda row, folder: open_model(row, device=row["device"]),
     "plan_device": lambda row, folder: finermoe.plan(model_path(row), device=row["device"], device_memory=row["bytes"]),
     "device_weights": lambda row, folder: open_model(row, device_weights=row["bytes"]),
+    "expert_cache": lambda row, folder: open_model(row, expert_cache=row["bytes"]),
     "isa": lambda row, folder: open_model(row, isa=row["value"]),
     "blas": lambda row, folder: finermoe.Runtime(blas=folder / row["path"]),
     "threads_of_executor": lambda row, folder: finermoe.Runtime(executor=lambda n, task: None, threads=0),

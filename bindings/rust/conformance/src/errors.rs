@@ -40,6 +40,10 @@ fn act(row: &Value) -> Result<()> {
             Model::builder(model_path(row)?).device_weights(field(row, "bytes")?).open()?;
             Ok(())
         }
+        "expert_cache" => {
+            Model::builder(model_path(row)?).expert_cache(field(row, "bytes")?).open()?;
+            Ok(())
+        }
         "encode_without_tokenizer" | "similarity" | "trace" | "option" | "stop" => act_on_model(row),
         _ => act_on_session(row),
     }

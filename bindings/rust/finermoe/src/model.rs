@@ -183,6 +183,12 @@ impl<'a> ModelBuilder<'a> {
         self.with(|options| options.set_device_weights(bytes))
     }
 
+    /// Bytes of the runtime's device, beside `device_weights`, into which chosen experts that are not there are fetched; 0
+    /// (default): none are.
+    pub fn expert_cache(self, bytes: u64) -> Self {
+        self.with(|options| options.set_expert_cache(bytes))
+    }
+
     /// Name of the device that holds and computes the routed experts, or what `device_weights` leaves no room for; by
     /// default the runtime's, or the CPU.
     pub fn expert_device(self, name: &str) -> Self {

@@ -15,6 +15,7 @@ impl ModelOptions {
         set_lock(i32) = finermoe_model_options_set_lock;
         set_expert_budget(u64) = finermoe_model_options_set_expert_budget;
         set_device_weights(u64) = finermoe_model_options_set_device_weights;
+        set_expert_cache(u64) = finermoe_model_options_set_expert_cache;
         set_prefetch(i32) = finermoe_model_options_set_prefetch;
     }
 

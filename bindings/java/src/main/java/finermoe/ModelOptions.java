@@ -121,6 +121,17 @@ public final class ModelOptions extends NativeObject {
   }
 
   /**
+   * Has chosen experts that are not on the runtime's device fetched into a cache there, beside the device's weights.
+   *
+   * @param bytes of the cache; 0: none
+   * @return these options
+   */
+  public ModelOptions expertCache(long bytes) {
+    Native.modelOptionsSetExpertCache(this, bytes);
+    return this;
+  }
+
+  /**
    * Chooses the device that holds and computes the routed experts, or what has no room on the runtime's device.
    *
    * @param name null: the runtime's device, or the CPU for what has no room there

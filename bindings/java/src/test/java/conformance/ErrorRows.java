@@ -61,6 +61,8 @@ final class ErrorRows {
           PlanOptions.create().device(null, row.text("device"), row.number("bytes")));
       case "device_weights" -> row.keep(Model.open(row.path(),
           ModelOptions.create().deviceWeights(row.number("bytes"))));
+      case "expert_cache" -> row.keep(Model.open(row.path(),
+          ModelOptions.create().expertCache(row.number("bytes"))));
       case "isa" -> open(row, Unnamed.isa(RuntimeOptions.create(), row.number("value")));
       case "blas" -> open(row, RuntimeOptions.create().blas(row.folder().resolve(row.text("path"))));
       case "threads_of_executor" -> open(row, RuntimeOptions.create().executor(Runnable::run, 0));
