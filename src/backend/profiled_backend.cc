@@ -163,7 +163,7 @@ class ProfiledBackend final : public Backend {
     return backend_->bind(tensors, std::move(account), progress);
   }
   uint32_t quantized_dtypes() const override { return backend_->quantized_dtypes(); }
-  bool computes_as_alone() const override { return backend_->computes_as_alone(); }
+  size_t most_rows_as_alone() const override { return backend_->most_rows_as_alone(); }
 
  private:
   const std::shared_ptr<Backend> backend_;
