@@ -1035,8 +1035,7 @@ FINERMOE_API finermoe_status finermoe_generation_options_set_show_special(finerm
  * session, prompt included. One pass over the weights computes them with the token before them, and as many are used as
  * are chosen: text that repeats itself needs fewer passes. The tokens are those that the request has without (greedy
  * and for the same seed), with the same log-probabilities; how many are drafted follows from how many were right
- * lately, down to none. docs/speculative.md says what it costs, and what turns it off: a trace, and devices other than
- * the CPU.
+ * lately, down to none. docs/speculative.md says what it costs, and what limits it: a trace, and GPUs.
  * @param n_draft  for one pass at most, 0 (default, none) to 64; the request keeps as many more rows of vocab_size
  *                 logits, and an index of 8 to 12 bytes for each token of the session's context */
 FINERMOE_API finermoe_status finermoe_generation_options_set_lookup(finermoe_generation_options* options,

@@ -38,7 +38,8 @@ struct RaggedBatch {
   std::span<const uint32_t> positions;  // [n]
   std::span<const uint32_t> sessions;   // [n] index into caches
   std::span<KvCache* const> caches;
-  // Each row has the bits that it would have in a pass of its own, at some cost. Only for a backend that can.
+  // Each row has the bits that it would have in a pass of its own, at some cost. Not of more rows than a backend has
+  // as most_rows_as_alone(); where the batch is empty, of the operations that follow.
   bool as_alone = false;
   size_t n() const { return tokens.size(); }
   // TOKEN_OUT_OF_RANGE for an id outside the vocabulary.
@@ -265,8 +266,8 @@ class Backend {
   // The types of weights whose products quantize their activations at Precision::fast, in a pass of enough rows: bits
   // 1 << DType. With other types the precisions are the same to the bit.
   virtual uint32_t quantized_dtypes() const = 0;
-  // Whether a pass can be RaggedBatch::as_alone.
-  virtual bool computes_as_alone() const { return false; }
+  // Of how many rows a pass can be RaggedBatch::as_alone.
+  virtual size_t most_rows_as_alone() const { return 1; }
 };
 
 }  // namespace finermoe

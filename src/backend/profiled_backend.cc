@@ -165,7 +165,7 @@ class ProfiledBackend final : public Backend {
   }
   Result<std::unique_ptr<CopyQueue>> make_copy_queue() const override { return backend_->make_copy_queue(); }
   uint32_t quantized_dtypes() const override { return backend_->quantized_dtypes(); }
-  bool computes_as_alone() const override { return backend_->computes_as_alone(); }
+  size_t most_rows_as_alone() const override { return backend_->most_rows_as_alone(); }
 
  private:
   const std::shared_ptr<Backend> backend_;

@@ -39,7 +39,7 @@ class CpuBackend final : public Backend {
   Result<BoundWeights> bind(std::span<const Tensor* const> tensors, std::shared_ptr<MemoryAccount> account,
                             const Progress& progress) const override;
   uint32_t quantized_dtypes() const override;
-  bool computes_as_alone() const override { return true; }
+  size_t most_rows_as_alone() const override { return SIZE_MAX; }
 
  private:
   const Kernels& kernels_;

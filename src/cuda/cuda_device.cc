@@ -47,6 +47,8 @@ class CudaBackend final : public Backend {
     const auto bit = [](DType dtype) { return 1u << static_cast<uint32_t>(dtype); };
     return context_->has_tensor_cores() ? bit(DType::f16) | bit(DType::bf16) | bit(DType::q8) | bit(DType::q4) : 0;
   }
+  // Products of so many rows sum in the order of one.
+  size_t most_rows_as_alone() const override { return most_few_rows; }
 
  private:
   const std::shared_ptr<const Context> context_;

@@ -65,10 +65,11 @@ uint64_t CudaStep::bytes(const Config& config, size_t n_rows, uint64_t n_positio
   return StepMemory::bytes(config, n_rows, n_positions) + Graphs::bytes(config);
 }
 
-// Cuts the rows into blocks of one session each.
+// Cuts the rows into blocks of one session each. How a block divides its positions depends on all of its rows: a row
+// that is to be as if alone has one of its own.
 void CudaStep::put_attention_rows(const RaggedBatch& batch) {
-  const size_t most =
-      std::max<size_t>(1, (attends_on_tensors() ? tensor_queries : attention_queries) / queries_per_key_);
+  const size_t fitting = (attends_on_tensors() ? tensor_queries : attention_queries) / queries_per_key_;
+  const size_t most = batch.as_alone ? 1 : std::max<size_t>(1, fitting);
   n_attention_blocks_ = 0;
   for (size_t begin = 0, end; begin < n_; begin = end) {
     end = begin + 1;

@@ -21,7 +21,9 @@ class Pass {
   }
   Status begin(const RaggedBatch& batch, Precision precision) {
     for (size_t device = 0; device < scratch_.n_devices(); device++) {
-      RaggedBatch of_device;  // without layers, there are no rows: operations get theirs as arguments
+      // Without layers, there are no rows: operations get theirs as arguments.
+      RaggedBatch of_device;
+      of_device.as_alone = batch.as_alone;
       const bool has_layers = placement_.has_layers(device);
       if (has_layers) of_device = batch;
       std::vector<KvCache*> caches;

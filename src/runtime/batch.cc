@@ -78,11 +78,12 @@ Result<Batch::Step> Batch::advance(const CancelFlag* cancel) {
   turn_++;
 
   // All members that decode, and prompts in turn until a chunk is full. Drafts only where there are no prompts, whose
-  // rows would cost much if each had the bits of a pass of its own.
+  // rows would cost much if each had the bits of a pass of its own, and no more than can have them.
   std::deque<size_t> last_rows;
   std::vector<StepPart> parts;
   std::vector<Generation*> taking_part;
-  const size_t n_rows_left = SessionOptions::default_chunk - std::min(SessionOptions::default_chunk, decoding.size());
+  const size_t most_rows = std::min(SessionOptions::default_chunk, model_->most_rows_as_alone());
+  const size_t n_rows_left = most_rows - std::min(most_rows, decoding.size());
   const size_t n_drafts = prefilling.empty() && !decoding.empty() ? n_rows_left / decoding.size() : 0;
   Generation::draft(decoding, std::min(n_drafts, most_drafts), stop);
   for (Generation* member : decoding) {

@@ -17,6 +17,9 @@ struct DraftOptions {
   size_t n_model = 0;                  // by it, for a pass, at most
   bool whatever_it_costs = false;      // as many by it as that for every pass: to measure how many are right
   size_t most() const { return std::max(n_lookup, model ? n_model : 0); }
+  DraftOptions at_most(size_t n) const {
+    return {std::min(n_lookup, n), model, std::min(n_model, n), whatever_it_costs};
+  }
 };
 
 class Drafter {

@@ -60,12 +60,12 @@ Result<std::shared_ptr<Generation>> Generation::make(std::shared_ptr<Session> se
     FM_TRY(options.drafts.model->runtime()->check_process());
     FM_TRY(check_same_vocabulary(model, *options.drafts.model));
   }
-  const size_t n_draft = model.computes_as_alone() ? options.drafts.most() : 0;
+  const DraftOptions drafts = options.drafts.at_most(model.most_rows_as_alone() - 1);
   FM_ASSIGN(generation->logits_,
-            Buffer::allocate(model.runtime()->account(), (1 + n_draft) * vocab_size * sizeof(float), "logits"));
+            Buffer::allocate(model.runtime()->account(), (1 + drafts.most()) * vocab_size * sizeof(float), "logits"));
   FM_ASSIGN(auto padding, model.padding_ids());
-  if (n_draft != 0) {
-    FM_ASSIGN(generation->drafter_, Drafter::make(options.drafts, *session, options.sampling, padding));
+  if (drafts.most() != 0) {
+    FM_ASSIGN(generation->drafter_, Drafter::make(drafts, *session, options.sampling, padding));
   }
   const uint64_t n_tokens = vocab_size - padding.size();
   const bool are_first = padding.empty() || static_cast<uint64_t>(padding.front()) == n_tokens;  // they ascend

@@ -103,9 +103,10 @@ Result<std::unique_ptr<KvCache>> LoadedModel::make_kv_cache(uint64_t capacity, D
   return placement.devices[0].backend->make_kv_cache(shape, runtime_->account(), what);
 }
 
-bool LoadedModel::computes_as_alone() const {
-  const auto& devices = model_.placement.devices;
-  return std::all_of(devices.begin(), devices.end(), [](const auto& d) { return d.backend->computes_as_alone(); });
+size_t LoadedModel::most_rows_as_alone() const {
+  size_t most = SIZE_MAX;
+  for (const auto& device : model_.placement.devices) most = std::min(most, device.backend->most_rows_as_alone());
+  return most;
 }
 
 uint32_t LoadedModel::quantized_dtypes() const {

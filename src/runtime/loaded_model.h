@@ -38,8 +38,8 @@ class LoadedModel {
   // At the first call, which comes before logits are computed, determines which head to use for a tied model that
   // stores one anyway (Checkpoint::resolved_config). Logs the result.
   Status settle_head();
-  // Whether all of its devices can compute rows that have the bits of each alone.
-  bool computes_as_alone() const;
+  // Of how many rows all of its devices can compute a pass in which each has the bits that it has alone.
+  size_t most_rows_as_alone() const;
   uint32_t quantized_dtypes() const;  // of all its devices (Backend::quantized_dtypes)
   const std::shared_ptr<Runtime>& runtime() const { return runtime_; }
   std::atomic<bool> closed{false};

@@ -32,7 +32,7 @@ constexpr auto rows_of_drafts = [] {
 // Computes all parts together; after an error or a stop no session has more computed tokens than before. An error of
 // some parts only (a non-finite router logit, a trace in use or without room) is also in their status; the other parts
 // can be computed without them. With drafts, all rows have the bits that each would have in a pass of its own
-// (LoadedModel::computes_as_alone).
+// (LoadedModel::most_rows_as_alone).
 // No two parts share a session, and all sessions have one precision. `readout` says what to read out of the rows of all
 // parts, in the order of the parts; its own `rows` are set here.
 Status run_step(LoadedModel& model, std::span<StepPart> parts, Readout readout, const StopSignals& stop);

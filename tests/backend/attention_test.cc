@@ -71,7 +71,7 @@ struct RaggedCase {
     const std::vector<int32_t> tokens(n);
     const std::vector<KvCache*> of_sessions = cache_pointers();
     Operations on(*device, config(), n);
-    on.begin({tokens, positions, sessions, of_sessions}, precision);
+    on.begin({tokens, positions, sessions, of_sessions, as_alone}, precision);
     const DevicePtr<float> out = on.put(std::vector<float>(n * n_heads * d)), queries = on->activations().q;
     on->qkv(on.put(x), weights(on), shape, layer, queries);
     on->attention(queries, shape, layer, out);
@@ -101,6 +101,7 @@ struct RaggedCase {
     return config;
   }
   Precision precision = Precision::exact;
+  bool as_alone = false;
 
   static double angle(uint32_t position, uint64_t i) { return position / std::pow(10000.0, 2.0 * double(i) / d); }
 
@@ -211,6 +212,29 @@ TEST_P(AttentionOfDevices, DecodingTogetherGivesTheSameBitsAsAlone) {
       alone.insert(alone.end(), out.begin(), out.end());
     }
     EXPECT_EQ(alone, c.decode(sessions, positions));
+  }
+}
+
+// Beside where a GPU divides a row's positions into one more part.
+TEST_P(AttentionOfDevices, RowsAsAloneHaveTheBitsOfPassesOfTheirOwn) {
+  RaggedCase c(device());
+  const std::vector<RaggedCase::Run> runs = {{0, 506, 516}, {3, 253, 259}};
+  for (auto [precision, window] :
+       {std::pair{Precision::exact, 0}, {Precision::fast, 0}, {Precision::exact, 100}, {Precision::fast, 300}}) {
+    c.precision = precision;
+    c.shape.window = uint64_t(window);
+    c.step({{0, 0, 506}, {3, 0, 253}});
+    c.as_alone = true;
+    const std::vector<float> together = c.step(runs);
+    c.as_alone = false;
+    std::vector<float> alone;
+    for (const RaggedCase::Run& run : runs) {
+      for (uint32_t p = run.begin; p < run.end; p++) {
+        const std::vector<float> out = c.step({{run.session, p, p + 1}});
+        alone.insert(alone.end(), out.begin(), out.end());
+      }
+    }
+    EXPECT_EQ(together, alone) << "window " << window;
   }
 }
 

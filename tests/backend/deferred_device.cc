@@ -207,7 +207,7 @@ class DeferredStep final : public Step {
     const std::vector<int32_t> tokens(batch.tokens.begin(), batch.tokens.end());  // gone when this returns
     const std::vector<uint32_t> positions(batch.positions.begin(), batch.positions.end());
     const std::vector<uint32_t> sessions(batch.sessions.begin(), batch.sessions.end());
-    return step_->begin({tokens, positions, sessions, inner}, precision);
+    return step_->begin({tokens, positions, sessions, inner, batch.as_alone}, precision);
   }
 
   void embed(const WeightView& table, DevicePtr<float> out) override {
@@ -343,6 +343,7 @@ class DeferredBackend final : public Backend {
     return std::unique_ptr<CopyQueue>(std::make_unique<DeferredCopyQueue>());
   }
   uint32_t quantized_dtypes() const override { return backend_->quantized_dtypes(); }
+  size_t most_rows_as_alone() const override { return backend_->most_rows_as_alone(); }
 
  private:
   const std::shared_ptr<Backend> backend_;

@@ -197,6 +197,38 @@ TEST_P(Forward, RowsAreReadOutOneByOneOrInBlocks) {
   }
 }
 
+TEST_P(Forward, RowsAsAloneHaveTheBitsOfPassesOfTheirOwn) {
+  for (const std::string& path : golden::shape_models()) {
+    SCOPED_TRACE(path);
+    load(path);
+    std::vector<int32_t> ids = golden::expected(path)["prompts"][0]["ids"];
+    ids.resize(std::min<size_t>(ids.size(), 12));
+    const uint64_t vocab = model.config.vocab_size;
+    const auto logits_of = [&](size_t begin, size_t end, bool as_alone) {
+      std::vector<size_t> rows(end - begin);
+      std::iota(rows.begin(), rows.end(), size_t{0});
+      std::vector<uint32_t> positions(rows.size()), sessions(rows.size());
+      std::iota(positions.begin(), positions.end(), static_cast<uint32_t>(begin));
+      std::vector<float> logits(rows.size() * vocab);
+      KvCache* const of_session = cache.get();
+      const RaggedBatch batch{
+          std::span(ids).subspan(begin, rows.size()), positions, sessions, {&of_session, 1}, as_alone};
+      EXPECT_TRUE(forward(model, batch, precision, {.rows = rows, .logits = logits.data()}, *scratch, {go_on}).ok());
+      return logits;
+    };
+    for (const Precision of : {Precision::exact, Precision::fast}) {
+      precision = of;
+      const std::vector<float> together = logits_of(0, ids.size(), true);
+      std::vector<float> alone;
+      for (size_t i = 0; i < ids.size(); i++) {
+        const std::vector<float> row = logits_of(i, i + 1, false);
+        alone.insert(alone.end(), row.begin(), row.end());
+      }
+      EXPECT_EQ(std::memcmp(together.data(), alone.data(), together.size() * sizeof(float)), 0);
+    }
+  }
+}
+
 TEST_P(Forward, StopsBetweenLayersAndCanRunAgain) {
   load(golden::source_root() + "/tests/data/shapes/finermoe-32-1-2-2");
   const std::vector<int32_t> ids{3, 1, 4, 1, 5};

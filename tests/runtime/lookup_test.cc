@@ -16,7 +16,6 @@ class Lookup : public Drafts {
 
 // All of them with the fastest instruction set, and with the others, which are slow, what their kernels differ in.
 TEST_F(Lookup, GivesTheTokensOfEachFormatPrecisionAndCache) {
-  if (!can_draft()) GTEST_SKIP() << "there are no drafts on this device";
   for (const char* name : {"tiny-wordnet-dense", "tiny-wordnet-finermoe"}) {
     const std::string source = golden::trained(name);
     const std::string paths[] = {source, quantized(source, FINERMOE_DTYPE_Q8), quantized(source, FINERMOE_DTYPE_Q4)};
@@ -49,7 +48,6 @@ TEST_F(Lookup, GivesTheTokensOfEachFormatPrecisionAndCache) {
 }
 
 TEST_F(Lookup, SavesPassesWhereTheTextRepeatsItself) {
-  if (!can_draft()) GTEST_SKIP() << "there are no drafts on this device";
   auto generation = begin(session.get(), 8);
   const Generated out = run_out(generation.get());
   const auto info = info_of(generation.get());
@@ -61,14 +59,14 @@ TEST_F(Lookup, GoesOnAfterSavingInTheMiddle) {
   auto on = open_session(model.get(), 256), plain_on = open_session(model.get(), 256);
   auto with = begin(on.get(), 8), without = begin(plain_on.get(), 0);
   Generated found, expected;
-  if (can_draft()) advance_to_drafts(with.get(), found);
+  advance_to_drafts(with.get(), found);
   const auto [other, resumed] = restored(on.get(), with.get());
   const uint64_t n_before = info_of(resumed.get()).n_drafted;
   EXPECT_EQ(n_before, info_of(with.get()).n_drafted);
   const Generated rest = run_out(resumed.get());
   found.ids.insert(found.ids.end(), rest.ids.begin(), rest.ids.end());
   EXPECT_EQ(found.ids, run_out(without.get()).ids);
-  EXPECT_TRUE(!can_draft() || info_of(resumed.get()).n_drafted > n_before);  // the option was saved too
+  EXPECT_GT(info_of(resumed.get()).n_drafted, n_before);  // the option was saved too
 }
 
 // A request of version 1 ends where the fields of version 2 are left out.
@@ -165,7 +163,6 @@ TEST_F(Lookup, ADraftThatCannotBeComputedIsLeftOut) {
 }
 
 TEST_F(Lookup, CountsItsRowsOnTheAccount) {
-  if (!can_draft()) GTEST_SKIP() << "there are no drafts on this device";
   RuntimeHandle runtime =
       make<RuntimeHandle>([&](auto** out, auto** e) { return finermoe_runtime_open_model(model.get(), out, e); });
   const auto allocated = [&] {
