@@ -479,10 +479,9 @@ TEST(Misuse, APlanThatNothingCouldHold) {
 }
 
 TEST(Misuse, MessagesAreOneLineThatIsSafeToShow) {
-  const std::string path = "/nonexistent/\x1b[31m\n\xff";
+  const char* const path = "/nonexistent/\x1b[31m\n\xff";
   finermoe_model* none = nullptr;
-  const Failure failure =
-      failure_of([&](finermoe_error** e) { return finermoe_model_open(path.c_str(), nullptr, &none, e); });
+  const Failure failure = failure_of([&](auto** e) { return finermoe_model_open(path, nullptr, &none, e); });
   EXPECT_NE(failure.message.find("/nonexistent/\\x1b[31m\\n\\xff"), std::string::npos) << failure.message;
 }
 

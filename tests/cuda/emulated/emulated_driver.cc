@@ -1,19 +1,13 @@
 #include "emulated_driver.h"
 
 #include "emulated_blas.h"
+#include "emulated_machine.h"
 
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
-#include <functional>
-#include <map>
-#include <mutex>
-#include <shared_mutex>
-#include <vector>
 
 namespace emulated {
 namespace {
@@ -28,52 +22,6 @@ constexpr Code error_invalid_value = 1, error_invalid_context = 201, error_captu
                error_capture_invalidated = 901;
 constexpr uint64_t page = 4096, alignment = 256;
 
-struct Allocation {
-  uint64_t bytes;
-  void* mapping;
-  uint64_t mapped;
-};
-
-using Work = std::function<Code()>;
-
-// What was captured, with the arguments that it had then; memory is read when it is done.
-using Graph = std::vector<Work>;
-
-// A queue of what has been asked for.
-struct Stream {
-  std::recursive_mutex mutex;
-  std::deque<Work> queue;
-  uint64_t n_enqueued = 0, n_done = 0;  // ever
-  std::shared_ptr<Graph> captured;      // while capturing
-  bool is_invalidated = false;          // the capture
-};
-
-// What a stream had been asked for when the event was recorded.
-struct Event {
-  std::shared_ptr<Stream> stream;
-  uint64_t n_enqueued = 0;
-};
-
-struct Machine {
-  std::shared_mutex mutex;
-  std::map<uintptr_t, Allocation> device, pinned;  // by address
-  uint64_t allocated = 0;
-  std::map<Stream*, std::shared_ptr<Stream>> streams;
-  std::map<Event*, std::unique_ptr<Event>> events;
-  std::map<Graph*, std::shared_ptr<Graph>> templates, graphs;
-  Calls calls;
-  std::atomic<int> n_contexts{0}, n_contexts_made{0};
-  std::atomic<unsigned> n_launches{0};
-  std::atomic<Code> lost{success};  // what every call answers after a fault
-  std::mutex fault_mutex;
-  std::string fault;
-  std::atomic<pid_t> process{0};  // in which the driver was started
-  Settings settings;
-};
-Machine& machine() {
-  static Machine own;
-  return own;
-}
 bool is_child_of_fork() { return machine().process != 0 && machine().process != getpid(); }
 
 char context_of_device;
