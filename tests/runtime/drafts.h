@@ -54,7 +54,7 @@ inline void expect_equal(const Generated& found, const Generated& expected, cons
 
 class Drafts : public HeldTokens {
  protected:
-  const size_t n_tokens = unless_emulated<size_t>(60, 24);  // of a request
+  static constexpr size_t n_tokens = 60;  // of a request
   // What drafts, up to n tokens a pass; 0: nothing.
   virtual void set_drafts(finermoe_generation_options* options, size_t n_draft) = 0;
 
