@@ -1224,6 +1224,15 @@ typedef struct finermoe_generation_info {
 FINERMOE_API finermoe_status finermoe_generation_get_info(const finermoe_generation* generation,
                                                           finermoe_generation_info* info, finermoe_error** error);
 
+/** Changes the model that drafts, between any two tokens: for a restored request, which has none, or where another one
+ * pays more. All else is as finermoe_generation_options_set_draft says.
+ * @param model  NULL: none from now on
+ * @return FINERMOE_ERROR_INVALID_ARGUMENT for another vocabulary than the session's model has, FINERMOE_ERROR_STATE if
+ *         the generation has finished, FINERMOE_ERROR_MEMORY_LIMIT if its rows of logits have no room; after an error
+ *         drafts go on as before */
+FINERMOE_API finermoe_status finermoe_generation_set_draft(finermoe_generation* generation, finermoe_model* model,
+                                                           size_t n_draft, finermoe_error** error);
+
 /** @param tag  any number the host likes, which finermoe_batch_next returns with the events; 0 by default */
 FINERMOE_API finermoe_status finermoe_generation_set_tag(finermoe_generation* generation, uint64_t tag,
                                                          finermoe_error** error);

@@ -273,5 +273,24 @@ func (g *Generation) SetTag(tag uint64) error {
 	return err
 }
 
+// SetDraft changes the model that drafts, as [Draft] says: for a request that was restored and has none. A nil model, or
+// 0, takes it away. The tokens stay the same.
+func (g *Generation) SetDraft(model *Model, n int) error {
+	if err := checkCount("n_draft", n); err != nil {
+		return err
+	}
+	if model == nil {
+		err := g.object.use(func(h low.Generation) low.Error { return low.GenerationSetDraft(h, 0, 0) })
+		return err
+	}
+	err := use2(g.object, model.object, func(h low.Generation, m low.Model) low.Error {
+		return low.GenerationSetDraft(h, m, n)
+	})
+	if err == nil {
+		g.object.keepInstead(model.object, nil)
+	}
+	return err
+}
+
 // Err is the error of the last Next, Prepare or pass of a batch; nil if that succeeded.
 func (g *Generation) Err() error { return g.object.use(low.GenerationGetError) }

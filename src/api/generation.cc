@@ -197,6 +197,14 @@ int32_t finermoe_generation_set_tag(finermoe_generation* generation, uint64_t ta
   });
 }
 
+int32_t finermoe_generation_set_draft(finermoe_generation* generation, finermoe_model* model, size_t n_draft,
+                                      finermoe_error** error) {
+  return on_generation(generation, error, [&](Generation& g) -> Status {
+    FM_TRY(require_range(static_cast<double>(n_draft), n_draft <= most_drafts, "n_draft", "0 to 64"));
+    return g.set_draft(model != nullptr ? model->model : nullptr, n_draft);
+  });
+}
+
 int32_t finermoe_generation_get_error(const finermoe_generation* generation, finermoe_error** error) {
   return on_generation(generation, error, [&](Generation& g) -> Status { return g.failure(); });
 }

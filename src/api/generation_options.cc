@@ -172,9 +172,7 @@ int32_t finermoe_generation_options_set_draft(finermoe_generation_options* optio
   return guarded(error, [&]() -> Status {
     FM_TRY(require(options, "options"));
     FM_TRY(require_range(static_cast<double>(n_draft), n_draft <= most_drafts, "n_draft", "0 to 64"));
-    DraftOptions& drafts = options->options.drafts;
-    drafts.model = model != nullptr && n_draft != 0 ? model->model : nullptr;
-    drafts.n_model = n_draft;
+    options->options.drafts.set_model(model != nullptr ? model->model : nullptr, n_draft);
     return {};
   });
 }

@@ -16,6 +16,10 @@ struct DraftOptions {
   std::shared_ptr<LoadedModel> model;  // that drafts, or null
   size_t n_model = 0;                  // by it, for a pass, at most
   bool whatever_it_costs = false;      // as many by it as that for every pass: to measure how many are right
+  void set_model(std::shared_ptr<LoadedModel> by, size_t n) {
+    model = n != 0 ? std::move(by) : nullptr;
+    n_model = n;
+  }
   size_t most() const { return std::max(n_lookup, model ? n_model : 0); }
   DraftOptions at_most(size_t n) const {
     return {std::min(n_lookup, n), model, std::min(n_model, n), whatever_it_costs};

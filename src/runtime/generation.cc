@@ -56,27 +56,51 @@ Result<std::shared_ptr<Generation>> Generation::make(std::shared_ptr<Session> se
   } else {
     FM_ASSIGN(generation->tokenizer_, model.tokenizer());
   }
-  if (options.drafts.model) {
-    FM_TRY(options.drafts.model->runtime()->check_process());
-    FM_TRY(check_same_vocabulary(model, *options.drafts.model));
-  }
-  const DraftOptions drafts = options.drafts.at_most(model.most_rows_as_alone() - 1);
-  FM_ASSIGN(generation->logits_,
-            Buffer::allocate(model.runtime()->account(), (1 + drafts.most()) * vocab_size * sizeof(float), "logits"));
+  FM_ASSIGN(generation->logits_, Buffer::allocate(model.runtime()->account(), vocab_size * sizeof(float), "logits"));
   FM_ASSIGN(auto padding, model.padding_ids());
-  if (drafts.most() != 0) {
-    FM_ASSIGN(generation->drafter_, Drafter::make(drafts, *session, options.sampling, padding));
-  }
   const uint64_t n_tokens = vocab_size - padding.size();
   const bool are_first = padding.empty() || static_cast<uint64_t>(padding.front()) == n_tokens;  // they ascend
   generation->n_choosable_ = are_first ? n_tokens : 0;
   generation->sampler_.emplace(options.sampling, std::move(padding));
   generation->stop_strings_.emplace(options.stop_strings);
-  const auto& follower = session->follower();
-  if (follower && follower->model() != options.drafts.model) session->set_follower(nullptr);
   generation->options_ = std::move(options);
   generation->session_ = std::move(session);
+  FM_TRY(generation->set_drafts(generation->options_.drafts));
   return generation;
+}
+
+// All or nothing. No more tokens are drafted than a pass of the model's devices computes.
+Status Generation::set_drafts(DraftOptions drafts) {
+  LoadedModel& model = *session_->model();
+  if (drafts.model) {
+    FM_TRY(drafts.model->runtime()->check_process());
+    FM_TRY(check_same_vocabulary(model, *drafts.model));
+  }
+  const DraftOptions possible = drafts.at_most(model.most_rows_as_alone() - 1);
+  std::optional<Drafter> drafter;
+  if (possible.most() != 0) {
+    FM_ASSIGN(drafter, Drafter::make(possible, *session_, options_.sampling, sampler_->never()));
+  }
+  const uint64_t bytes = (1 + possible.most()) * model.config().vocab_size * sizeof(float);
+  if (logits_.size() < bytes) {
+    FM_TRY(logits_.resize(bytes, "logits"));
+    if (own_) own_.emplace(model_logits());  // they have moved
+  }
+  drafter_ = std::move(drafter);
+  drafts_ = {};
+  options_.drafts = std::move(drafts);
+  const auto& follower = session_->follower();
+  if (follower && follower->model() != options_.drafts.model) session_->set_follower(nullptr);
+  return {};
+}
+
+Status Generation::set_draft(std::shared_ptr<LoadedModel> model, size_t n_draft) {
+  const ExclusiveUse session_use(session_->use, "session");
+  FM_TRY(session_use.check());
+  FM_TRY(check_goes_on());
+  DraftOptions drafts = options_.drafts;
+  drafts.set_model(std::move(model), n_draft);
+  return set_drafts(std::move(drafts));
 }
 
 Result<std::shared_ptr<Generation>> Generation::create(std::shared_ptr<Session> session, GenerationOptions options,

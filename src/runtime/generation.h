@@ -80,6 +80,8 @@ class Generation {
   Result<const GenerationEvent*> next(const CancelFlag* cancel);
   // Tokens that the host chose.
   Status append(std::span<const int32_t> ids);
+  // Another draft model, or none. The tokens stay the same.
+  Status set_draft(std::shared_ptr<LoadedModel> model, size_t n_draft);
 
   // Ends it, if it has not ended, and returns held-back text.
   const GenerationEvent* end();
@@ -155,6 +157,7 @@ class Generation {
     return {logits_.data<float>() + row_ * vocab, vocab};
   }
   void prepared_with(size_t row, const ChosenToken& chosen);
+  Status set_drafts(DraftOptions drafts);
   size_t most_drafts_now() const;
   Status compute_ahead(const StopSignals& stop);
   Status compute(const CancelFlag* cancel, bool may_choose);

@@ -67,6 +67,7 @@ class Sampler {
     seen_ = std::move(state.seen);
   }
   const SamplingOptions& options() const { return options_; }
+  const std::vector<int32_t>& never() const { return never_; }
   // Whether the choice depends on nothing but the logits, temperature, top-k, top-p, min-p and a random number.
   bool is_plain() const { return !has_penalties() && options_.logit_bias.empty() && options_.typical_p == 1; }
   // The random number of the next choice, without consuming it; and the choice, if it was made elsewhere.

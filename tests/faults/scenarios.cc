@@ -169,7 +169,9 @@ int32_t draft() {
   TRY(finermoe_generation_options_create(nullptr, Out(options), error));
   TRY(finermoe_generation_options_set_draft(options.get(), by.get(), 3, error));
   TRY(finermoe_generation_create(session.get(), options.get(), prompt, 3, Out(generation), error));
-  return next_tokens(generation.get(), 6);
+  if (const int32_t status = next_tokens(generation.get(), 6)) return status;
+  TRY(finermoe_generation_set_draft(generation.get(), by.get(), 20, error));
+  return next_tokens(generation.get(), 2);
 }
 
 int32_t batch() {

@@ -16,6 +16,13 @@ inline finermoe_generation_info info_of(finermoe_generation* generation) {
   return info;
 }
 
+inline uint64_t memory_of(finermoe_runtime* runtime) {
+  finermoe_runtime_info info{};
+  info.struct_size = sizeof info;
+  EXPECT_DONE(finermoe_runtime_get_info(runtime, &info, e));
+  return info.memory_used;
+}
+
 using OptionSetter = std::function<void(finermoe_generation_options*)>;
 
 inline SessionHandle open_in(finermoe_model* model, int32_t precision, int32_t kv_dtype, size_t context = 600) {
@@ -47,6 +54,7 @@ inline void expect_equal(const Generated& found, const Generated& expected, cons
 
 class Drafts : public HeldTokens {
  protected:
+  static constexpr size_t n_tokens = 60;  // of a request
   // What drafts, up to n tokens a pass; 0: nothing.
   virtual void set_drafts(finermoe_generation_options* options, size_t n_draft) = 0;
 
@@ -65,7 +73,7 @@ class Drafts : public HeldTokens {
   GenerationOptions options_with(finermoe_model* of, size_t n_draft, const OptionSetter& setup = {}) {
     auto made = generation_options(of);
     EXPECT_DONE(finermoe_generation_options_set_temperature(made.get(), 0, e));
-    EXPECT_DONE(finermoe_generation_options_set_max_tokens(made.get(), 60, e));
+    EXPECT_DONE(finermoe_generation_options_set_max_tokens(made.get(), n_tokens, e));
     EXPECT_DONE(finermoe_generation_options_set_ignore_eos(made.get(), 1, e));
     if (setup) setup(made.get());
     set_drafts(made.get(), n_draft);
@@ -102,10 +110,10 @@ class Drafts : public HeldTokens {
     });
     return copy;
   }
-  // What the members of a batch generate, by their tags. `after_each` sees what there is after each event.
+  // What the members of a batch generate, by their tags, behind what they have already. `after_each` sees what there is
+  // after each event.
   using ByTag = std::map<uint64_t, Generated>;
-  ByTag run_out_batch(finermoe_batch* batch, const std::function<void(const ByTag&)>& after_each = {}) {
-    ByTag found;
+  ByTag run_out_batch(finermoe_batch* batch, ByTag found, const std::function<void(const ByTag&)>& after_each = {}) {
     while (!HasFailure()) {
       uint64_t tag = 0;
       finermoe_event event{};

@@ -34,7 +34,8 @@ TEST_P(EveryDraft, GivesTheTokensOfEachSeedAndPenalty) {
     };
   };
   std::vector<OptionSetter> setups;
-  for (uint64_t seed = 0; seed < 8; seed++) setups.push_back(sampled(seed, seed % 2 == 0 ? 0.3 : 0.8));
+  const uint64_t n_seeds = unless_emulated<uint64_t>(8, 2);
+  for (uint64_t seed = 0; seed < n_seeds; seed++) setups.push_back(sampled(seed, seed % 2 == 0 ? 0.3 : 0.8));
   setups.push_back([](finermoe_generation_options* o) {
     EXPECT_DONE(finermoe_generation_options_set_repetition_penalty(o, 1.1, e));
     EXPECT_DONE(finermoe_generation_options_set_top_logprobs(o, 3, e));
@@ -72,7 +73,7 @@ TEST_P(EveryDraft, ReportsTheLikeliestOfEachToken) {
 }
 
 TEST_P(EveryDraft, NeverChoosesMoreThanAskedForAndFits) {
-  for (size_t n = 1; n < 60; n += n < 10 ? 1 : 7) {
+  for (size_t n = 1; n < n_tokens; n += n < 10 ? 1 : 7) {
     auto on = open_session(model.get(), 256);
     auto with = begin(on.get(), 64, [&](finermoe_generation_options* o) {
       EXPECT_DONE(finermoe_generation_options_set_max_tokens(o, n, e));
@@ -145,7 +146,7 @@ TEST_P(EveryDraft, TheHostReadsAndChangesTheLogitsThatThereAreWithout) {
     });
   };
   Generated found, expected;
-  for (size_t i = 0; i < 50; i++) {
+  for (size_t i = 0; i + 10 < n_tokens; i++) {
     if (i % 3 == 0) {  // in the middle of what was computed ahead as well
       std::vector<float> logits = logits_of(with.get());
       EXPECT_EQ(logits, logits_of(without.get()));
@@ -200,20 +201,22 @@ TEST_P(EveryDraft, CancellingLosesNothing) {
 }
 
 TEST_P(EveryDraft, MembersOfABatchHaveTheTokensOfEachAlone) {
-  if (is_all_on_a_gpu()) GTEST_SKIP() << "a member of a batch has the bits that it has alone on the CPU";
   const std::string path = quantized(golden::trained("tiny-wordnet-finermoe"), FINERMOE_DTYPE_Q8);
   const ModelHandle of = open_model(path);
   auto batch = make<BatchHandle>([&](auto** out, auto** e) { return finermoe_batch_create(of.get(), out, e); });
   std::vector<SessionHandle> sessions;
   std::vector<GenerationHandle> members;
+  ByTag begun;
   for (size_t i = 0; i < 8; i++) {
     sessions.push_back(open_in(of.get(), FINERMOE_PRECISION_FAST, FINERMOE_DTYPE_F32));
     const size_t n_draft = i % 3 == 2 ? 0 : 4 * i + 1;
     members.push_back(generate(sessions[i].get(), options_with(of.get(), n_draft).get(), prompts()[i % 3]));
     EXPECT_DONE(finermoe_generation_set_tag(members[i].get(), i, e));
+    // A GPU sums more than 16 rows, as of all prompts together, in another order than fewer.
+    if (is_all_on_a_gpu()) take(next_event(members[i].get()), begun[i]);
     EXPECT_DONE(finermoe_batch_add(batch.get(), members[i].get(), e));
   }
-  ByTag found = run_out_batch(batch.get());
+  ByTag found = run_out_batch(batch.get(), begun);
   uint64_t n_accepted = 0;
   for (size_t i = 0; i < members.size(); i++) {
     n_accepted += info_of(members[i].get()).n_accepted;
@@ -221,7 +224,7 @@ TEST_P(EveryDraft, MembersOfABatchHaveTheTokensOfEachAlone) {
     auto alone = generate(alone_on.get(), options_with(of.get(), 0).get(), prompts()[i % 3]);
     expect_equal(found[i], run_out(alone.get()), "member " + std::to_string(i));
   }
-  EXPECT_GT(n_accepted, 50u);
+  EXPECT_GT(n_accepted, unless_emulated(50u, 20u));
 }
 
 }  // namespace

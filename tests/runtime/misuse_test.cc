@@ -252,6 +252,8 @@ const Call calls[] = {
     {"finermoe_generation_append",
      [](finermoe_error** e) { return finermoe_generation_append(nullptr, nullptr, 0, e); }},
     {"finermoe_generation_finish", [](finermoe_error** e) { return finermoe_generation_finish(nullptr, nullptr, e); }},
+    {"finermoe_generation_set_draft",
+     [](finermoe_error** e) { return finermoe_generation_set_draft(nullptr, nullptr, 1, e); }},
     {"finermoe_generation_set_tag", [](finermoe_error** e) { return finermoe_generation_set_tag(nullptr, 1, e); }},
     {"finermoe_generation_get_error", [](finermoe_error** e) { return finermoe_generation_get_error(nullptr, e); }},
     {"finermoe_generation_save_memory",

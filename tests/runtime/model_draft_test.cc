@@ -1,6 +1,5 @@
 // Drafts by another model: the tokens are those of a request without, whatever becomes of that model.
 #include <cmath>
-#include <map>
 #include <thread>
 
 #include "../support/changed_model.h"
@@ -45,6 +44,7 @@ TEST_F(ModelDraft, GivesTheTokensOfEachFormatAndPrecision) {
     uint64_t n_accepted = 0;
     for (const int32_t precision : {FINERMOE_PRECISION_EXACT, FINERMOE_PRECISION_FAST}) {
       for (const Ids& prompt : prompts()) {
+        if (prompt.size() > unless_emulated<size_t>(SIZE_MAX, 10)) continue;
         auto on = open_in(of.get(), precision, FINERMOE_DTYPE_F32);
         auto plain_on = open_in(of.get(), precision, FINERMOE_DTYPE_F32);
         auto with = generate(on.get(), options_with(of.get(), 8).get(), prompt);
@@ -54,7 +54,7 @@ TEST_F(ModelDraft, GivesTheTokensOfEachFormatAndPrecision) {
         n_accepted += info_of(with.get()).n_accepted;
       }
     }
-    EXPECT_GT(n_accepted, 100u) << path;
+    EXPECT_GT(n_accepted, unless_emulated(100u, 20u)) << path;
   }
 }
 
@@ -73,7 +73,8 @@ TEST_F(ModelDraft, OfTheSameModelIsRight) {
 TEST_F(ModelDraft, IsRightForMostTokensOfADefinition) {
   const auto words = nlohmann::json::parse(golden::read_file(golden::trained(finermoe) + "/words.json"));
   uint64_t n_drafted = 0, n_accepted = 0;
-  for (size_t i = 0; i < 12; i++) {
+  const size_t n_words = unless_emulated<size_t>(12, 3);
+  for (size_t i = 0; i < n_words; i++) {
     const std::string text =
         "Define the " + words[i * 200][1].get<std::string>() + " \"" + words[i * 200][0].get<std::string>() + "\".";
     const auto ask_for = [&](size_t n_draft, finermoe_session* on) {
@@ -91,7 +92,7 @@ TEST_F(ModelDraft, IsRightForMostTokensOfADefinition) {
     n_drafted += info_of(with.get()).n_drafted;
     n_accepted += info_of(with.get()).n_accepted;
   }
-  EXPECT_GT(n_drafted, 60u);
+  EXPECT_GT(n_drafted, 5 * n_words);
   EXPECT_GE(static_cast<double>(n_accepted), 0.9 * static_cast<double>(n_drafted)) << n_drafted;
 }
 
@@ -109,21 +110,15 @@ TEST_F(ModelDraft, DraftsAsManyAsPay) {
 TEST_F(ModelDraft, DoesNotReadALongPromptForAShortAnswer) {
   const RuntimeHandle apart = open_runtime(1);
   const ModelHandle by = open_model(golden::trained(dense), apart.get());
-  const auto memory = [&] {
-    finermoe_runtime_info info{};
-    info.struct_size = sizeof info;
-    EXPECT_DONE(finermoe_runtime_get_info(apart.get(), &info, e));
-    return info.memory_used;
-  };
-  const uint64_t before = memory();
+  const uint64_t before = memory_of(apart.get());
   auto on = open_session(model.get(), 600);
   auto made = options_with(model.get(), 0);
   EXPECT_DONE(finermoe_generation_options_set_draft(made.get(), by.get(), 8, e));
   auto generation = generate(on.get(), made.get(), prompts()[3]);  // 290 tokens
   for (size_t i = 0; i < 18; i++) next_event(generation.get());
-  EXPECT_EQ(memory(), before);
+  EXPECT_EQ(memory_of(apart.get()), before);
   run_out(generation.get());
-  EXPECT_GT(memory(), before);
+  EXPECT_GT(memory_of(apart.get()), before);
 }
 
 TEST_F(ModelDraft, ReadsALongPromptAChunkAtATime) {
@@ -264,23 +259,26 @@ TEST_F(ModelDraft, ServesRequestsOnSeveralThreads) {
 
 // Those of one model share its passes; another model drafts for some, and nothing for others.
 TEST_F(ModelDraft, MembersOfABatchMayHaveDifferentOnes) {
-  if (is_all_on_a_gpu()) GTEST_SKIP() << "a member of a batch has the bits that it has alone on the CPU";
+  const size_t n_members = is_all_on_a_gpu() ? 8 : 9;  // a GPU drafts for no more
   const ModelHandle of = open_model(quantized(golden::trained(finermoe), FINERMOE_DTYPE_Q8));
   const ModelHandle other = open_model(quantized(golden::trained(dense), FINERMOE_DTYPE_Q8));
   auto batch = make<BatchHandle>([&](auto** out, auto** e) { return finermoe_batch_create(of.get(), out, e); });
   std::vector<SessionHandle> sessions;
   std::vector<GenerationHandle> members;
   const auto prompt_of = [](size_t i) { return prompts()[i / 3]; };
-  for (size_t i = 0; i < 9; i++) {
+  ByTag begun;
+  for (size_t i = 0; i < n_members; i++) {
     sessions.push_back(open_in(of.get(), FINERMOE_PRECISION_FAST, FINERMOE_DTYPE_F32));
     auto made = options_with(of.get(), 0);
     if (i % 3 != 2) set_draft(made.get(), i % 3 == 0 ? draft_model.get() : other.get(), 3 + i);
     members.push_back(generate(sessions[i].get(), made.get(), prompt_of(i)));
     EXPECT_DONE(finermoe_generation_set_tag(members[i].get(), i, e));
+    // A GPU sums more than 16 rows, as of all prompts together, in another order than fewer.
+    if (is_all_on_a_gpu()) take(next_event(members[i].get()), begun[i]);
     EXPECT_DONE(finermoe_batch_add(batch.get(), members[i].get(), e));
   }
-  ByTag found = run_out_batch(batch.get(), [&](const ByTag& so_far) {
-    if (so_far.size() == 9 && so_far.at(0).ids.size() == 20) finermoe_model_close(other.get());
+  ByTag found = run_out_batch(batch.get(), begun, [&](const ByTag& so_far) {
+    if (so_far.size() == n_members && so_far.at(0).ids.size() == 20) finermoe_model_close(other.get());
   });
   for (size_t i = 0; i < members.size(); i++) {
     auto alone_on = open_in(of.get(), FINERMOE_PRECISION_FAST, FINERMOE_DTYPE_F32);
@@ -304,108 +302,111 @@ TEST_F(ModelDraft, ASavedRequestGoesOnWithout) {
   EXPECT_EQ(info_of(resumed.get()).n_drafted, info_of(with.get()).n_drafted);
 }
 
-// --- The distribution of what is sampled ---
+// --- Another model between two tokens ---
 
-constexpr size_t n_likeliest = 4, n_in_a_row = 3;
-using Tokens = std::array<int32_t, n_in_a_row>;
+TEST_F(ModelDraft, ARestoredRequestGetsItsModelBack) {
+  auto on = open_session(model.get(), 256);
+  auto with = begin(on.get(), 8);
+  Generated found;
+  advance_to_drafts(with.get(), found);
+  const auto [other, resumed] = restored(on.get(), with.get());
+  EXPECT_DONE(finermoe_generation_set_draft(resumed.get(), draft_model.get(), 8, e));
+  const uint64_t n_before = info_of(resumed.get()).n_drafted;
+  while (found.finish == FINERMOE_FINISH_NONE && !HasFailure()) take(next_event(resumed.get()), found);
+  expect_equal(found, without(repeating_), "saved, restored, and drafted for again");
+  EXPECT_GT(info_of(resumed.get()).n_drafted, n_before);
+}
 
-// The probability of each sequence of tokens behind the prompt, from the logits of a session that computed each on its
-// own: a softmax over the likeliest.
-std::map<Tokens, double> probabilities(finermoe_model* of, const Ids& prompt, double temperature) {
-  std::map<Tokens, double> out;
-  const std::function<void(const Ids&, double)> add = [&](const Ids& ids, double reached) {
-    if (ids.size() == prompt.size() + n_in_a_row) {
-      Tokens tokens{};
-      std::copy(ids.end() - n_in_a_row, ids.end(), tokens.begin());
-      out[tokens] = reached;
-      return;
-    }
-    const std::vector<float> logits = logits_behind(of, ids);
-    std::vector<std::pair<double, int32_t>> likeliest;
-    for (size_t id = 0; id < logits.size(); id++) likeliest.emplace_back(logits[id], static_cast<int32_t>(id));
-    std::sort(likeliest.rbegin(), likeliest.rend());
-    double sum = 0;
-    for (size_t i = 0; i < n_likeliest; i++) sum += std::exp((likeliest[i].first - likeliest[0].first) / temperature);
-    for (size_t i = 0; i < n_likeliest; i++) {
-      Ids longer = ids;
-      longer.push_back(likeliest[i].second);
-      add(longer, reached * std::exp((likeliest[i].first - likeliest[0].first) / temperature) / sum);
-    }
+TEST_F(ModelDraft, MayChangeAtAnyToken) {
+  const auto sampled = [](finermoe_generation_options* o) {
+    EXPECT_DONE(finermoe_generation_options_set_temperature(o, 0.3, e));
+    EXPECT_DONE(finermoe_generation_options_set_seed(o, 5, e));
   };
-  add(prompt, 1);
-  return out;
-}
-
-// Pearson's statistic, and what it exceeds by chance once in a million times (Wilson and Hilferty).
-struct ChiSquare {
-  double found = 0, limit = 0;
-  ChiSquare(const std::map<Tokens, double>& expected, const std::map<Tokens, size_t>& counts, size_t n) {
-    double rare = 0, n_rare = static_cast<double>(n), freedom = -1;
-    const auto add = [&](double of_expected, double count) {
-      found += (count - of_expected) * (count - of_expected) / of_expected;
-      freedom++;
-    };
-    for (const auto& [tokens, probability] : expected) {
-      const double of_expected = probability * static_cast<double>(n);
-      const auto count = counts.find(tokens);
-      const double n_found = count == counts.end() ? 0 : static_cast<double>(count->second);
-      if (of_expected < 10) {
-        rare += of_expected;
-        continue;
-      }
-      add(of_expected, n_found);
-      n_rare -= n_found;
+  const auto with_lookup = [&](finermoe_generation_options* o) {
+    sampled(o);
+    EXPECT_DONE(finermoe_generation_options_set_lookup(o, 4, e));
+  };
+  const std::pair<finermoe_model*, size_t> turns[] = {
+      {draft_model.get(), 2}, {model.get(), 5}, {nullptr, 0}, {draft_model.get(), 40}, {draft_model.get(), 0}};
+  auto on = open_session(model.get(), 256), plain_on = open_session(model.get(), 256);
+  auto with = begin(on.get(), 8, with_lookup), plain = begin(plain_on.get(), 0, sampled);
+  const auto logits_of = [](finermoe_generation* g) {
+    return read_array<float>([&](float* out, size_t capacity, size_t* needed, finermoe_error** e) {
+      return finermoe_generation_get_logits(g, out, capacity, needed, e);
+    });
+  };
+  Generated found, expected = run_out(plain.get());
+  for (size_t i = 0; found.finish == FINERMOE_FINISH_NONE && !HasFailure(); i++) {
+    const auto [by, n_draft] = turns[i / 4 % std::size(turns)];
+    const bool is_prepared = i % 7 == 3;
+    std::vector<float> before;
+    if (is_prepared) {
+      EXPECT_DONE(finermoe_generation_prepare(with.get(), nullptr, e));
+      before = logits_of(with.get());
     }
-    if (rare > 0) add(rare, n_rare);  // with whatever cannot come at all
-    const double spread = 2 / (9 * freedom);
-    limit = freedom * std::pow(1 - spread + 4.7534 * std::sqrt(spread), 3);
+    EXPECT_DONE(finermoe_generation_set_draft(with.get(), by, n_draft, e));
+    if (is_prepared) {
+      EXPECT_EQ(logits_of(with.get()), before);
+    }
+    take(next_event(with.get()), found);
   }
-};
-
-uint64_t mixed(uint64_t x) {  // SplitMix64
-  x += 0x9E3779B97F4A7C15u;
-  x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9u;
-  x = (x ^ x >> 27) * 0x94D049BB133111EBu;
-  return x ^ x >> 31;
+  expect_equal(found, expected, "with changing drafts");
+  EXPECT_GT(info_of(with.get()).n_drafted, 0u);
 }
 
-TEST(DraftedTokens, HaveTheDistributionOfTheModelItself) {
-  constexpr size_t n_requests = 33334;  // 100,000 tokens
-  constexpr double temperature = 0.7;
-  const RuntimeHandle runtime = open_runtime(1);
-  const std::string shape = golden::source_root() + "/tests/data/shapes/c32a2";
-  const ChangedModel similar(shape);
-  similar.fill("model.norm.weight", 0, 4, 0);  // of 64
-  const ModelHandle of = open_model(shape, runtime.get()), by = open_model(similar.path(), runtime.get());
-  const Ids prompt = {5, 9, 200, 31, 77};
-  auto on = open_session(of.get(), 64);
-  append(on.get(), prompt);
-  auto made = generation_options(of.get());
-  EXPECT_DONE(finermoe_generation_options_set_temperature(made.get(), temperature, e));
-  EXPECT_DONE(finermoe_generation_options_set_top_k(made.get(), n_likeliest, e));
-  EXPECT_DONE(finermoe_generation_options_set_max_tokens(made.get(), n_in_a_row, e));
-  EXPECT_DONE(finermoe_generation_options_clear_stop_tokens(made.get(), e));
-  set_draft(made.get(), by.get(), n_in_a_row);
-  std::map<Tokens, size_t> counts, biased;
-  uint64_t n_drafted = 0, n_accepted = 0;
-  const auto expected = probabilities(of.get(), prompt, temperature);
-  for (size_t i = 0; i < n_requests && !testing::Test::HasFailure(); i++) {
-    EXPECT_DONE(finermoe_session_truncate(on.get(), prompt.size(), e));
-    EXPECT_DONE(finermoe_generation_options_set_seed(made.get(), mixed(i), e));
-    auto generation = generate(on.get(), made.get(), {});
-    const Generated out = run_out(generation.get());
-    Tokens tokens{};
-    std::copy(out.ids.begin(), out.ids.end(), tokens.begin());
-    counts[tokens]++;
-    biased[i % 50 == 0 ? expected.begin()->first : tokens]++;  // as if a wrong draft were kept now and then
-    n_drafted += info_of(generation.get()).n_drafted;
-    n_accepted += info_of(generation.get()).n_accepted;
-  }
-  EXPECT_GT(n_accepted, n_drafted / 10);
-  EXPECT_LT(n_accepted, n_drafted * 9 / 10);
-  const ChiSquare own(expected, counts, n_requests), planted(expected, biased, n_requests);
-  EXPECT_LT(own.found, own.limit);
-  EXPECT_GT(planted.found, planted.limit);
+TEST_F(ModelDraft, IsGivenBackWithItsSession) {
+  const RuntimeHandle apart = open_runtime(1);
+  const ModelHandle by = open_model(golden::trained(dense), apart.get());
+  auto on = open_session(model.get(), 256);
+  auto made = options_with(model.get(), 0);
+  set_draft(made.get(), by.get(), 8);
+  auto with = generate(on.get(), made.get(), repeating_);
+  Generated found;
+  advance_to_drafts(with.get(), found);
+  const uint64_t of_cache = info_of(open_session(by.get(), 256).get()).kv_bytes, before = memory_of(apart.get());
+  EXPECT_DONE(finermoe_generation_set_draft(with.get(), nullptr, 0, e));
+  EXPECT_GE(before - memory_of(apart.get()), of_cache);
+  const uint64_t n_before = info_of(with.get()).n_drafted;
+  while (found.finish == FINERMOE_FINISH_NONE && !HasFailure()) take(next_event(with.get()), found);
+  expect_equal(found, without(repeating_), "after the draft model was taken away");
+  EXPECT_EQ(info_of(with.get()).n_drafted, n_before);
+}
+
+TEST_F(ModelDraft, ThatCannotBeSetLeavesTheOneBefore) {
+  auto on = open_session(model.get(), 256);
+  auto with = begin(on.get(), 8);
+  const auto refused = [&](finermoe_model* by, size_t n_draft) {
+    return failure_of([&](auto** e) { return finermoe_generation_set_draft(with.get(), by, n_draft, e); });
+  };
+  const ModelHandle small = open_model(golden::source_root() + "/tests/data/shapes/c32a2");
+  EXPECT_EQ(refused(small.get(), 8).code, FINERMOE_ERROR_INVALID_ARGUMENT);
+  const Failure too_many = refused(draft_model.get(), 65);
+  EXPECT_EQ(too_many.code, FINERMOE_ERROR_INVALID_ARGUMENT);
+  EXPECT_EQ(too_many.expected, "0 to 64");
+  expect_equal(run_out(with.get()), without(repeating_), "after refused ones");
+  EXPECT_GT(info_of(with.get()).n_drafted, 0u);
+  EXPECT_EQ(refused(draft_model.get(), 8).code, FINERMOE_ERROR_STATE);
+}
+
+TEST_F(ModelDraft, ThatHasNoRoomForItsLogitsIsRefused) {
+  uint64_t limit = 0;
+  const auto check = [&](bool is_limited) {
+    const RuntimeHandle runtime = open_runtime(2, FINERMOE_ISA_AUTO, limit);
+    const ModelHandle of = open_model(golden::trained(finermoe), runtime.get());
+    auto on = open_session(of.get(), 256);
+    auto with = generate(on.get(), options_with(of.get(), 0).get(), repeating_);
+    Generated found;
+    take(next_event(with.get()), found);
+    limit = memory_of(runtime.get()) + 4096;
+    const Failure failure =
+        failure_of([&](auto** e) { return finermoe_generation_set_draft(with.get(), draft_model.get(), 8, e); });
+    EXPECT_EQ(failure.code, is_limited ? FINERMOE_ERROR_MEMORY_LIMIT : FINERMOE_OK) << failure.message;
+    while (found.finish == FINERMOE_FINISH_NONE && !HasFailure()) take(next_event(with.get()), found);
+    expect_equal(found, without(repeating_), "whether there is room or not");
+    EXPECT_EQ(info_of(with.get()).n_drafted > 0, !is_limited);
+  };
+  check(false);
+  check(true);
 }
 
 }  // namespace

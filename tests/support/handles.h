@@ -93,6 +93,12 @@ inline bool is_all_on_a_gpu() {
   return is_gpu && test_expert_device() == nullptr && !test_divides_layers();
 }
 
+// One of two sizes of a test: an emulated GPU takes seconds for what other devices do in milliseconds.
+template <class T>
+T unless_emulated(T usual, T emulated) {
+  return test_device() != nullptr && std::string(test_device()).starts_with("cuda-emulated") ? emulated : usual;
+}
+
 // With the device of the tests.
 inline RuntimeOptions runtime_options() {
   auto options = make<RuntimeOptions>([](auto** out, auto** e) { return finermoe_runtime_options_create(out, e); });

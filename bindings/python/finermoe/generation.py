@@ -295,6 +295,13 @@ class Generation(Closing, Iterator[Event], AsyncIterator[Event]):
         text, and the request goes on behind them."""
         low.generation_append(self._open_handle, ids)
 
+    def set_draft(self, draft: tuple[Model, int] | None) -> None:
+        """Changes the model that drafts, or takes it away: the option `draft`, for a request that was restored and has none.
+        The tokens stay the same."""
+        model, n_draft = draft or (None, 0)
+        low.generation_set_draft(self._open_handle, None if model is None else model._open_handle, n_draft)
+        self._draft = model
+
     def finish(self) -> Event:
         """Ends the request now and gives the text that was held back."""
         event = event_of(low.generation_finish(self._open_handle))

@@ -138,6 +138,10 @@ Json resume(const Json& row) {
   const auto generation = create<GenerationHandle>([&](auto** out, auto** e) {
     return finermoe_generation_restore_memory(session.get(), request_bytes.data(), request_bytes.size(), out, e);
   });
+  if (row.contains("draft")) {
+    const ModelHandle by = open_with_threads(example_model(row["draft"][0]));  // the request keeps it open
+    call([&](auto** e) { return finermoe_generation_set_draft(generation.get(), by.get(), row["draft"][1], e); });
+  }
   return {{"text", text + text_to_the_end(generation.get())}};
 }
 

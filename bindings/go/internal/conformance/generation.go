@@ -188,6 +188,15 @@ func resume(r *runner, line *row) (results, error) {
 		return nil, err
 	}
 	defer generation.Close()
+	if line.Draft != nil {
+		model, n, err := draftModel(line.Draft)
+		if err != nil {
+			return nil, err
+		}
+		if err := generation.SetDraft(model, n); err != nil {
+			return nil, err
+		}
+	}
 	rest, err := textToTheEnd(generation)
 	return results{"text": fmt.Sprint(found["text"], rest)}, err
 }

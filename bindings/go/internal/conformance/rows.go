@@ -91,6 +91,7 @@ type row struct {
 	CloseAfter int       `json:"close_after"`
 	Closes     uint64    `json:"closes"`
 
+	Draft  json.RawMessage `json:"draft"` // of a request that is resumed
 	Do     string          `json:"do"`
 	Path   string          `json:"path"`
 	JSON   string          `json:"json"`
@@ -221,16 +222,21 @@ func maker[T any](option func(T) finermoe.GenerateOption) func(json.RawMessage) 
 
 // draft turns the folder of a model and a count into an option.
 func draft(raw json.RawMessage) ([]finermoe.GenerateOption, error) {
-	var folder string
-	var n int
-	if err := json.Unmarshal(raw, &[]any{&folder, &n}); err != nil {
-		return nil, err
-	}
-	model, err := finermoe.Open(examplePath(folder), finermoe.Threads(2))
+	model, n, err := draftModel(raw)
 	if err != nil {
 		return nil, err
 	}
 	return []finermoe.GenerateOption{finermoe.Draft(model, n)}, nil
+}
+
+func draftModel(raw json.RawMessage) (*finermoe.Model, int, error) {
+	var folder string
+	var n int
+	if err := json.Unmarshal(raw, &[]any{&folder, &n}); err != nil {
+		return nil, 0, err
+	}
+	model, err := finermoe.Open(examplePath(folder), finermoe.Threads(2))
+	return model, n, err
 }
 
 func logitBias(raw json.RawMessage) (opts []finermoe.GenerateOption, err error) {

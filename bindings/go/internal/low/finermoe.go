@@ -525,6 +525,7 @@ extern swig_type_127 _wrap_GenerationInfo_NAccepted_get_finermoe(uintptr_t arg1)
 extern uintptr_t _wrap_new_GenerationInfo_finermoe(void);
 extern void _wrap_delete_GenerationInfo_finermoe(uintptr_t arg1);
 extern swig_voidp _wrap_GenerationGetInfo_finermoe(uintptr_t arg1, uintptr_t arg2);
+extern swig_voidp _wrap_GenerationSetDraft_finermoe(uintptr_t arg1, uintptr_t arg2, swig_intgo arg3);
 extern swig_voidp _wrap_GenerationSetTag_finermoe(uintptr_t arg1, swig_type_128 arg2);
 extern swig_voidp _wrap_GenerationGetError_finermoe(uintptr_t arg1);
 extern swig_voidp _wrap_BatchCreate_finermoe(uintptr_t arg1, swig_voidp arg2);
@@ -4314,6 +4315,19 @@ func GenerationGetInfo(arg1 Generation, arg2 GenerationInfo) (_swig_ret Error) {
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := getSwigcptr(arg2)
 	swig_r = (*byte)(C._wrap_GenerationGetInfo_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	var swig_r_1 Error
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
+	return swig_r_1
+}
+
+func GenerationSetDraft(arg1 Generation, arg2 Model, arg3 int) (_swig_ret Error) {
+	var swig_r *byte
+	var _swig_i_0 uintptr
+	_swig_i_0 = uintptr(arg1)
+	var _swig_i_1 uintptr
+	_swig_i_1 = uintptr(arg2)
+	_swig_i_2 := arg3
+	swig_r = (*byte)(C._wrap_GenerationSetDraft_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.swig_intgo(_swig_i_2)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1

@@ -6101,6 +6101,28 @@ char *_wrap_GenerationGetInfo_finermoe(finermoe_generation *_swig_go_0, struct f
 }
 
 
+char *_wrap_GenerationSetDraft_finermoe(finermoe_generation *_swig_go_0, finermoe_model *_swig_go_1, intgo _swig_go_2) {
+  finermoe_generation *arg1 = (finermoe_generation *) 0 ;
+  finermoe_model *arg2 = (finermoe_model *) 0 ;
+  size_t arg3 ;
+  finermoe_error **arg4 = (finermoe_error **) 0 ;
+  finermoe_status result;
+  char *_swig_go_result;
+  
+  
+  finermoe_error *fm_error = NULL;
+  arg4 = &fm_error;
+  
+  arg1 = (finermoe_generation *)_swig_go_0;
+  arg2 = (finermoe_model *)_swig_go_1;
+  arg3 = (size_t)_swig_go_2; 
+  
+  result = (finermoe_status)finermoe_generation_set_draft(arg1,arg2,arg3,arg4);
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
+  return _swig_go_result;
+}
+
+
 char *_wrap_GenerationSetTag_finermoe(finermoe_generation *_swig_go_0, long long _swig_go_1) {
   finermoe_generation *arg1 = (finermoe_generation *) 0 ;
   uint64_t arg2 ;

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import finermoe
 import numpy as np
 
-from .rows import Row, kind, open_model, options_of, session_options, start
+from .rows import Row, draft_of, kind, open_model, options_of, session_options, start
 
 
 @kind
@@ -70,7 +70,10 @@ def resume(row: Row, folder: pathlib.Path) -> Row:
         saved = session.save_memory(), generation.save_memory()
     session = open_model(row).session()
     session.restore_memory(saved[0])
-    return {"text": text + session.restore_generation(saved[1]).text()}
+    generation = session.restore_generation(saved[1])
+    if "draft" in row:
+        generation.set_draft(draft_of(row["draft"]))
+    return {"text": text + generation.text()}
 
 
 @kind

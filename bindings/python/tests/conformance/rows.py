@@ -49,9 +49,13 @@ def options_of(row: Row) -> Row:
     if "logit_bias" in options:
         options["logit_bias"] = dict(map(tuple, options["logit_bias"]))
     if "draft" in options:
-        folder, n_draft = options["draft"]
-        options["draft"] = open_model({"model": folder}), n_draft
+        options["draft"] = draft_of(options["draft"])
     return options
+
+
+def draft_of(named: list[Any]) -> tuple[finermoe.Model, int]:
+    folder, n_draft = named
+    return open_model({"model": folder}), n_draft
 
 
 def start(session: finermoe.Session, row: Row, **more: Any) -> finermoe.Generation:

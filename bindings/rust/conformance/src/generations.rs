@@ -112,7 +112,12 @@ fn resume(row: &Value) -> Result<Value> {
     drop(generation);
     let (_, mut session) = open(row)?;
     session.restore_memory(&session_data)?;
-    Ok(json!({"text": text + &Generation::restore_memory(&mut session, &request_data)?.text()?}))
+    let mut generation = Generation::restore_memory(&mut session, &request_data)?;
+    if row.get("draft").is_some() {
+        let (model, n) = draft(row)?;
+        generation.set_draft(Some(&model), n)?;
+    }
+    Ok(json!({"text": text + &generation.text()?}))
 }
 
 fn go_on(row: &Value) -> Result<Value> {

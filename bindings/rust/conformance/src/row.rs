@@ -128,6 +128,12 @@ pub fn open(row: &Value) -> Result<(Model, Session)> {
     Ok((model, session))
 }
 
+/// A model that drafts, and how many tokens for one pass.
+pub fn draft(row: &Value) -> Result<(Model, usize)> {
+    let (folder, n): (String, usize) = field(row, "draft")?;
+    Ok((open_model(&serde_json::json!({ "model": folder }))?, n))
+}
+
 /// One option of a generation, by its name in a row.
 pub fn set_option(to: GenerationOptions, name: &str, value: &Value) -> Result<GenerationOptions> {
     let row = serde_json::json!({ name: value });
@@ -151,8 +157,8 @@ pub fn set_option(to: GenerationOptions, name: &str, value: &Value) -> Result<Ge
         "show_special" => to.show_special(field(&row, name)?),
         "lookup" => to.lookup(field(&row, name)?),
         "draft" => {
-            let (folder, n): (String, usize) = field(&row, name)?;
-            to.draft(&open_model(&serde_json::json!({ "model": folder }))?, n)
+            let (model, n) = draft(&row)?;
+            to.draft(&model, n)
         }
         "banned_tokens" => ids(to, GenerationOptions::banned_token)?,
         "stop_tokens" => ids(to, GenerationOptions::stop_token)?,

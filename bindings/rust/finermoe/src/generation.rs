@@ -2,6 +2,7 @@
 
 use crate::cancel::{Cancel, Closer};
 use crate::error::{Error, Result};
+use crate::model::Model;
 use crate::raw::{self, Event, GenerationInfo};
 use crate::session::Session;
 use std::borrow::BorrowMut;
@@ -45,6 +46,8 @@ pub(crate) struct GenerationRest<S> {
     pub session: S,
     pub cancel: Option<Cancel>,
     pub tag: u64,
+    /// The model that [`Generation::set_draft`] has set: its closures are called.
+    pub draft: Option<Model>,
 }
 
 impl<S: BorrowMut<Session>> Generation<S> {
@@ -58,7 +61,7 @@ impl<S: BorrowMut<Session>> Generation<S> {
         let raw = raw::Generation::restore_memory(session.borrow().raw(), data)?;
         let finished = raw.info()?.finish_reason.is_some();
         let cancel = session.borrow().cancel().cloned();
-        Ok(Generation { raw, rest: GenerationRest { session, cancel, tag: 0 }, finished, failed: false })
+        Ok(Generation { raw, rest: GenerationRest { session, cancel, tag: 0, draft: None }, finished, failed: false })
     }
 
     /// Computes what is missing, chooses a token, appends it to the session, and reports it. None after the finish.
@@ -129,6 +132,16 @@ impl<S: BorrowMut<Session>> Generation<S> {
     pub fn set_tag(&mut self, tag: u64) -> Result<()> {
         self.raw.set_tag(tag)?;
         self.rest.tag = tag;
+        Ok(())
+    }
+
+    /// Another model that drafts up to `n` tokens for one pass, as [`GenerationOptions::draft`] says, or none: for a
+    /// request that was restored and has none. The tokens stay the same.
+    ///
+    /// [`GenerationOptions::draft`]: crate::GenerationOptions::draft
+    pub fn set_draft(&mut self, model: Option<&Model>, n: usize) -> Result<()> {
+        self.raw.set_draft(model.map(Model::raw), n)?;
+        self.rest.draft = model.cloned();
         Ok(())
     }
 

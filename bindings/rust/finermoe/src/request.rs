@@ -82,7 +82,7 @@ impl<'p, S: BorrowMut<Session>> Request<'p, S> {
             Prompt::Chat(chat) => raw::Generation::create_chat(session, options, chat.raw(), self.flags),
             Prompt::OwnChat(chat) => raw::Generation::create_chat(session, options, chat.raw(), self.flags),
         }?;
-        let rest = GenerationRest { session: self.session, cancel: self.cancel, tag: 0 };
+        let rest = GenerationRest { session: self.session, cancel: self.cancel, tag: 0, draft: None };
         let mut generation = Generation::new(raw, rest);
         if self.tag != 0 {
             generation.set_tag(self.tag)?;

@@ -146,6 +146,11 @@ impl Generation {
         check(|error| unsafe { sys::finermoe_generation_set_tag(self.ptr(), tag, error) })
     }
 
+    /// The caller keeps the model as long as the generation.
+    pub fn set_draft(&mut self, model: Option<&Model>, n: usize) -> Result<()> {
+        check(|error| unsafe { sys::finermoe_generation_set_draft(self.ptr(), pointer_to(model), n, error) })
+    }
+
     pub fn last_error(&self) -> Option<Error> {
         check(|error| unsafe { sys::finermoe_generation_get_error(self.ptr(), error) }).err()
     }

@@ -19,7 +19,7 @@ import java.util.stream.StreamSupport;
 public final class Generation extends NativeObject implements Iterable<Event> {
   private final Session session;
   /** Reachable as long as this is: its callbacks are called. */
-  private final Model draftModel;
+  private volatile Model draftModel;
   private final NativeEvent event = new NativeEvent();
   private final Cancel stop = Cancel.create();
   private final ReentrantLock ownUse = new ReentrantLock();
@@ -263,6 +263,20 @@ public final class Generation extends NativeObject implements Iterable<Event> {
    */
   public void setLogits(FloatBuffer logits) {
     Native.generationSetLogits(this, Floats.direct(logits));
+  }
+
+  /**
+   * Changes the model that drafts, or takes it away, as {@link GenerationOptions#draft} says: for a request that was
+   * resumed and has none. The tokens stay the same.
+   *
+   * @param model null: none
+   * @param n for one pass at most, up to 64; 0: none
+   * @return this generation
+   */
+  public Generation draft(Model model, long n) {
+    Native.generationSetDraft(this, model, n);
+    draftModel = model;
+    return this;
   }
 
   /**

@@ -103,7 +103,12 @@ final class GenerationRows {
     }
     final Session session = row.session();
     session.restore(savedSession);
-    return Map.of("text", text + session.resume(savedRequest).text());
+    final Generation generation = session.resume(savedRequest);
+    if (row.has("draft")) {
+      final JsonElement draft = row.json.get("draft");
+      generation.draft(Row.draftModel(draft), Row.draftTokens(draft));
+    }
+    return Map.of("text", text + generation.text());
   }
 
   private static Map<String, Object> goOn(Row row) {

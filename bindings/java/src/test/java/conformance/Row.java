@@ -184,6 +184,14 @@ final class Row implements AutoCloseable {
     return options;
   }
 
+  static Model draftModel(JsonElement draft) {
+    return Model.open(models.resolve(draft.getAsJsonArray().get(0).getAsString()));
+  }
+
+  static long draftTokens(JsonElement draft) {
+    return draft.getAsJsonArray().get(1).getAsLong();
+  }
+
   private static void set(GenerationOptions options, String name, JsonElement value) {
     switch (name) {
       case "max_tokens" -> options.maxTokens(value.getAsLong());
@@ -201,8 +209,7 @@ final class Row implements AutoCloseable {
       case "top_logprobs" -> options.topLogprobs(value.getAsLong());
       case "show_special" -> options.showSpecial(value.getAsBoolean());
       case "lookup" -> options.lookup(value.getAsLong());
-      case "draft" -> options.draft(Model.open(models.resolve(value.getAsJsonArray().get(0).getAsString())),
-          value.getAsJsonArray().get(1).getAsLong());
+      case "draft" -> options.draft(draftModel(value), draftTokens(value));
       case "logit_bias" -> value.getAsJsonArray().forEach(pair -> options.logitBias(
           pair.getAsJsonArray().get(0).getAsInt(), pair.getAsJsonArray().get(1).getAsFloat()));
       case "banned_tokens" -> value.getAsJsonArray().forEach(id -> options.bannedToken(id.getAsInt()));
