@@ -86,11 +86,12 @@ class Drafts : public HeldTokens {
   }
   // Advances until tokens that are computed ahead are left.
   void advance_to_drafts(finermoe_generation* generation, Generated& out) {
-    for (uint64_t before = 0; !HasFailure();) {
-      before = info_of(generation).n_drafted;
+    for (size_t i = 0; i < n_tokens; i++) {
+      const uint64_t before = info_of(generation).n_drafted;
       take(next_event(generation), out);
       if (info_of(generation).n_drafted >= before + 3) return;
     }
+    ADD_FAILURE() << "no pass had three drafts";
   }
   // A request and its session, restored from what was saved of them.
   struct Restored {

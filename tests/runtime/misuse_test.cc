@@ -487,16 +487,4 @@ TEST(Misuse, MessagesAreOneLineThatIsSafeToShow) {
   EXPECT_NE(failure.message.find("/nonexistent/\\x1b[31m\\n\\xff"), std::string::npos) << failure.message;
 }
 
-TEST(Misuse, ATraceBelongsToItsModel) {
-  auto one = open_model(golden::source_root() + "/tests/data/shapes/finermoe-32-1-2-2");
-  auto other = open_model(golden::source_root() + "/tests/data/shapes/c32a2");
-  auto trace = make<TraceHandle>(
-      [&](auto** out, auto** e) { return finermoe_trace_create(other.get(), FINERMOE_TRACE_ROUTES, out, e); });
-  auto session = open_session(one.get());
-  EXPECT_EQ(finermoe_session_set_trace(session.get(), trace.get(), nullptr), FINERMOE_ERROR_INVALID_ARGUMENT);
-  auto batch = make<BatchHandle>([&](auto** out, auto** e) { return finermoe_batch_create(other.get(), out, e); });
-  auto generation = generate(session.get(), nullptr, {1});
-  EXPECT_EQ(finermoe_batch_add(batch.get(), generation.get(), nullptr), FINERMOE_ERROR_INVALID_ARGUMENT);
-}
-
 }  // namespace

@@ -132,6 +132,18 @@ TEST(Trace, ARowHasItsPosition) {
   EXPECT_EQ(finermoe_trace_positions(usage.get(), nullptr, 0, nullptr, nullptr), FINERMOE_ERROR_STATE);
 }
 
+TEST(Trace, BelongsToItsModel) {
+  auto one = open_model(shape("finermoe-32-1-2-2"));
+  auto other = open_model(shape("c32a2"));
+  auto trace = make<TraceHandle>(
+      [&](auto** out, auto** e) { return finermoe_trace_create(other.get(), FINERMOE_TRACE_ROUTES, out, e); });
+  auto session = open_session(one.get());
+  EXPECT_EQ(finermoe_session_set_trace(session.get(), trace.get(), nullptr), FINERMOE_ERROR_INVALID_ARGUMENT);
+  auto batch = make<BatchHandle>([&](auto** out, auto** e) { return finermoe_batch_create(other.get(), out, e); });
+  auto generation = generate(session.get(), nullptr, {1});
+  EXPECT_EQ(finermoe_batch_add(batch.get(), generation.get(), nullptr), FINERMOE_ERROR_INVALID_ARGUMENT);
+}
+
 TEST(Trace, OneRecordsOneSession) {
   auto model = open_model(shape("finermoe-32-1-2-2"));
   auto first = open_session(model.get()), second = open_session(model.get());
