@@ -171,7 +171,9 @@ TEST_F(ModelDraft, IsLeftOutOnceItIsClosed) {
 }
 
 TEST_F(ModelDraft, IsLeftOutWhereItHasNoMemory) {
-  const RuntimeHandle small = open_runtime(1, FINERMOE_ISA_AUTO, 200000);
+  const RuntimeHandle large = open_runtime(1, FINERMOE_ISA_AUTO);
+  const ModelHandle there = open_model(golden::trained(dense), large.get());
+  const RuntimeHandle small = open_runtime(1, FINERMOE_ISA_AUTO, memory_of(large.get()) + 200000);  // and no session
   EXPECT_EQ(expect_equal_with(open_model(golden::trained(dense), small.get()).get(), "without memory"), 0u);
 }
 
