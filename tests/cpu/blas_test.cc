@@ -79,6 +79,22 @@ TEST(BlasOpen, ItIsClosedWithItsLastUser) {
 }
 
 // In a child of fork() locks may be held forever: nothing is closed there.
+// Each copy has a namespace of the loader, which has 16 of them with glibc.
+TEST(BlasOpen, MoreCopiesThanTheLoaderHasRoomForAreRefusedAndTheOthersStay) {
+  std::vector<std::shared_ptr<const Blas>> copies;
+  Status refusal;
+  while (refusal.ok() && copies.size() < 100) {
+    auto blas = Blas::open(fake("GOOD"));
+    refusal = blas.status();
+    if (blas.ok()) copies.push_back(*blas);
+  }
+  EXPECT_EQ(FINERMOE_ERROR_FILE_UNREADABLE, refusal.code()) << copies.size() << " copies";
+  EXPECT_NE(std::string::npos, refusal.message().find("cannot be loaded: ")) << refusal.message();
+  EXPECT_GE(copies.size(), 4u);
+  copies.pop_back();
+  EXPECT_TRUE(Blas::open(fake("GOOD")).ok());
+}
+
 TEST(BlasOpen, AChildOfForkFreesIt) {
   auto blas = Blas::open(fake("GOOD"));
   ASSERT_TRUE(blas.ok());

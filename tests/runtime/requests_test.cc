@@ -152,7 +152,7 @@ TEST_F(Requests, ASavedRequestGoesOnToTheSameText) {
     }
     const auto whole = run_out(ask(session.get()).get());
     EXPECT_DONE(finermoe_session_reset(session.get(), e));
-    for (size_t at = 0; at <= whole.ids.size(); at++) {
+    for (size_t at = 0; at <= whole.ids.size(); at += unless_emulated<size_t>(1, 5)) {
       auto generation = ask(session.get());
       Generated answer;
       for (size_t i = 0; i < at; i++) take(next_event(generation.get()), answer);
