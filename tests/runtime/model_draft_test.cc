@@ -311,12 +311,13 @@ TEST_F(ModelDraft, ARestoredRequestGetsItsModelBack) {
   auto with = begin(on.get(), 8);
   Generated found;
   advance_to_drafts(with.get(), found);
-  const auto [other, resumed] = restored(on.get(), with.get());
-  EXPECT_DONE(finermoe_generation_set_draft(resumed.get(), draft_model.get(), 8, e));
-  const uint64_t n_before = info_of(resumed.get()).n_drafted;
-  while (found.finish == FINERMOE_FINISH_NONE && !HasFailure()) take(next_event(resumed.get()), found);
+  const Restored again = restored(on.get(), with.get());
+  finermoe_generation* const resumed = again.generation.get();
+  EXPECT_DONE(finermoe_generation_set_draft(resumed, draft_model.get(), 8, e));
+  const uint64_t n_before = info_of(resumed).n_drafted;
+  while (found.finish == FINERMOE_FINISH_NONE && !HasFailure()) take(next_event(resumed), found);
   expect_equal(found, without(repeating_), "saved, restored, and drafted for again");
-  EXPECT_GT(info_of(resumed.get()).n_drafted, n_before);
+  EXPECT_GT(info_of(resumed).n_drafted, n_before);
 }
 
 TEST_F(ModelDraft, MayChangeAtAnyToken) {
@@ -339,14 +340,14 @@ TEST_F(ModelDraft, MayChangeAtAnyToken) {
   };
   Generated found, expected = run_out(plain.get());
   for (size_t i = 0; found.finish == FINERMOE_FINISH_NONE && !HasFailure(); i++) {
-    const auto [by, n_draft] = turns[i / 4 % std::size(turns)];
+    const auto& turn = turns[i / 4 % std::size(turns)];
     const bool is_prepared = i % 7 == 3;
     std::vector<float> before;
     if (is_prepared) {
       EXPECT_DONE(finermoe_generation_prepare(with.get(), nullptr, e));
       before = logits_of(with.get());
     }
-    EXPECT_DONE(finermoe_generation_set_draft(with.get(), by, n_draft, e));
+    EXPECT_DONE(finermoe_generation_set_draft(with.get(), turn.first, turn.second, e));
     if (is_prepared) {
       EXPECT_EQ(logits_of(with.get()), before);
     }
