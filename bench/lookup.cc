@@ -105,7 +105,7 @@ double median(std::vector<double> values) {
 
 Status measure(const char* path, size_t n_draft, Precision precision, size_t n_runs) {
   RuntimeOptions options;
-  FM_ASSIGN(options.isa, resolve_isa(options.isa));
+  FM_ASSIGN(options.isa, acquire_isa(options.isa));
   FM_ASSIGN(auto runtime, Runtime::create(options, {cpu_device()}));
   FM_ASSIGN(auto checkpoint, Checkpoint::open(path, {false, runtime->account(), {}}));
   FM_ASSIGN(auto model, LoadedModel::load(std::move(checkpoint), runtime, {}, {}));

@@ -205,15 +205,17 @@ typedef void (*finermoe_executor_fn)(void* user, size_t n_tasks, finermoe_task_f
 enum {
   FINERMOE_ISA_AUTO = 0,
   FINERMOE_ISA_PORTABLE = 1,
-  FINERMOE_ISA_AVX2 = 2,  /**< AVX2, FMA, F16C */
-  FINERMOE_ISA_AVX512 = 3 /**< AVX-512 F, BW, VL, DQ, VNNI, BF16 */
+  FINERMOE_ISA_AVX2 = 2,   /**< AVX2, FMA, F16C */
+  FINERMOE_ISA_AVX512 = 3, /**< AVX-512 F, BW, VL, DQ, VNNI, BF16 */
+  FINERMOE_ISA_AMX = 4     /**< the same, and AMX with BF16 (docs/amx.md) */
 };
 
 /** The machine as the library sees it, and how the library was built: what a bug report needs. */
 typedef struct finermoe_system_info {
   uint32_t struct_size;
-  int32_t isa;               /**< the instruction set that FINERMOE_ISA_AUTO picks */
-  const char* kernels;       /**< its kernels: "portable", "avx2", "avx2-vnni" or "avx512"; static, like the next two */
+  int32_t isa; /**< the instruction set that FINERMOE_ISA_AUTO picks */
+  const char*
+      kernels; /**< its kernels: "portable", "avx2", "avx2-vnni", "avx512" or "amx"; static, like the next two */
   const char* compiler;      /**< "GCC 12.2.0", "Clang 14.0.6" */
   const char* build;         /**< the build type: "release", "debug", "release, address sanitizer" */
   uint32_t isas;             /**< instruction sets that the processor supports: bits 1 << FINERMOE_ISA_… */

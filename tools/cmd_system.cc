@@ -77,7 +77,7 @@ Json processors_allowed() {
 
 Json names_of(uint32_t isas) {
   Json names = Json::array();
-  for (const int32_t isa : {FINERMOE_ISA_PORTABLE, FINERMOE_ISA_AVX2, FINERMOE_ISA_AVX512}) {
+  for (const int32_t isa : {FINERMOE_ISA_PORTABLE, FINERMOE_ISA_AVX2, FINERMOE_ISA_AVX512, FINERMOE_ISA_AMX}) {
     if ((isas >> isa & 1) != 0) names.push_back(isa_name(isa));
   }
   return names;

@@ -72,7 +72,7 @@ void add_device(CLI::App& app, ComputeFlags& flags) {
 
 void add_compute(CLI::App& app, ComputeFlags& flags, ComputeParts parts) {
   add_threads(app, flags);
-  add_choice(app, "--isa", flags.isa, {"auto", "portable", "avx2", "avx512"}, "instruction set (default auto)")
+  add_choice(app, "--isa", flags.isa, {"auto", "portable", "avx2", "avx512", "amx"}, "instruction set (default auto)")
       ->group("Computing");
   add_blas(app, flags);
   add_device(app, flags);
@@ -140,6 +140,7 @@ Model open_model(const std::string& path, const ComputeFlags& flags, finermoe_ca
   const int32_t isa = flags.isa == "portable" ? FINERMOE_ISA_PORTABLE
                       : flags.isa == "avx2"   ? FINERMOE_ISA_AVX2
                       : flags.isa == "avx512" ? FINERMOE_ISA_AVX512
+                      : flags.isa == "amx"    ? FINERMOE_ISA_AMX
                                               : FINERMOE_ISA_AUTO;
   call(finermoe_runtime_options_set_isa, runtime_options.get(), isa);
   set_blas(runtime_options, flags);

@@ -30,7 +30,10 @@ std::vector<std::string> dtype_names(uint32_t dtypes) {
 }
 
 const char* isa_name(int32_t isa) {
-  return isa == FINERMOE_ISA_AVX512 ? "avx512" : isa == FINERMOE_ISA_AVX2 ? "avx2" : "portable";
+  return isa == FINERMOE_ISA_AMX      ? "amx"
+         : isa == FINERMOE_ISA_AVX512 ? "avx512"
+         : isa == FINERMOE_ISA_AVX2   ? "avx2"
+                                      : "portable";
 }
 
 }  // namespace tool

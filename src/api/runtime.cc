@@ -7,7 +7,7 @@ using namespace finermoe::api;
 
 Result<std::shared_ptr<Runtime>> finermoe::api::make_runtime(RuntimeOptions options) {
   const bool is_free_to_choose = options.isa == FINERMOE_ISA_AUTO;
-  FM_ASSIGN(options.isa, resolve_isa(options.isa));
+  FM_ASSIGN(options.isa, acquire_isa(options.isa));
   if (!options.blas_library) return Runtime::create(options, {cpu_device()});
 
   FM_ASSIGN(std::shared_ptr<const Blas> blas, Blas::open(*options.blas_library));

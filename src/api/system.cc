@@ -34,7 +34,7 @@ int32_t finermoe_system_get_info(finermoe_system_info* info, finermoe_error** er
     out.kernels = kernels_name(out.isa);
     out.compiler = compiler;
     out.build = FINERMOE_BUILD;
-    for (const int32_t isa : {FINERMOE_ISA_PORTABLE, FINERMOE_ISA_AVX2, FINERMOE_ISA_AVX512}) {
+    for (const int32_t isa : {FINERMOE_ISA_PORTABLE, FINERMOE_ISA_AVX2, FINERMOE_ISA_AVX512, FINERMOE_ISA_AMX}) {
       if (resolve_isa(isa).ok()) out.isas |= 1u << isa;
     }
     out.n_threads = available_processors();

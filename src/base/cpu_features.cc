@@ -4,9 +4,30 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 namespace finermoe {
+#if defined(__x86_64__)
+namespace {
+
+constexpr int tile_data = 18;  // the number of this state in XCR0 and for arch_prctl
+
+// Whether the system can save tiles: XCR0 enables their configuration and data, and Linux offers them to processes.
+bool system_saves_tiles() {
+  constexpr unsigned osxsave = 1u << 27, tiles = 3u << 17;
+  constexpr int get_supported = 0x1021;  // ARCH_GET_XCOMP_SUPP
+  unsigned eax, ebx, ecx = 0, edx;
+  if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) == 0 || (ecx & osxsave) == 0) return false;
+  __asm__ volatile("xgetbv" : "=a"(eax), "=d"(edx) : "c"(0));
+  uint64_t supported = 0;
+  return (eax & tiles) == tiles && syscall(SYS_arch_prctl, get_supported, &supported) == 0 &&
+         (supported >> tile_data & 1) != 0;
+}
+
+}  // namespace
+#endif
 
 CpuFeatures detect_cpu_features() {
   CpuFeatures features;
@@ -22,8 +43,20 @@ CpuFeatures detect_cpu_features() {
   features.avx512 = features.avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                     __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                     __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+  constexpr unsigned amx_bits = 1u << 22 | 1u << 24;  // BF16, TILE
+  features.amx = features.avx512 && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 &&
+                 (edx & amx_bits) == amx_bits && system_saves_tiles();
 #endif
   return features;
+}
+
+bool request_amx() {
+#if defined(__x86_64__)
+  constexpr int request_permission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+#else
+  return false;
+#endif
 }
 
 ProcessorModel processor_model() {

@@ -10,9 +10,14 @@ struct CpuFeatures {
   bool avx2 = false;      // AVX2, FMA, F16C
   bool avx_vnni = false;  // the same, and VNNI with VEX encoding
   bool avx512 = false;    // AVX-512 F, BW, VL, DQ, VNNI, BF16
+  bool amx = false;       // the same, and AMX TILE and BF16, if the system grants it (request_amx())
 };
 
 CpuFeatures detect_cpu_features();
+// Linux saves the tiles of a process only if that has asked for it; this asks, for the process and from now on. False
+// if the system refuses, as it does where an alternate signal stack is too small for what it would save. Any number of
+// times, from any thread.
+bool request_amx();
 
 // As CPUID names it: "GenuineIntel", "AuthenticAMD", …; empty and 0 for another kind of processor.
 struct ProcessorModel {

@@ -37,10 +37,11 @@ void CpuStep::qkv(DevicePtr<const float> x, const QkvWeights& weights, const Att
     const WeightView& bias = is_query ? weights.q_bias : is_value ? weights.v_bias : weights.k_bias;
     const size_t head = part * heads, n_heads = std::min(heads, (is_query ? shape.n_heads : shape.n_kv_heads) - head);
 
+    const Form form = form_of(inputs, weight.dtype);
     const void* x_rows[matmul_max_vectors];
     float* out_rows[matmul_max_vectors];
     for (size_t i = 0; i < count; i++) {
-      x_rows[i] = input_row(inputs, weight.dtype, first + i);
+      x_rows[i] = input_row(inputs, form, first + i);
       out_rows[i] = is_query ? q_out.address() + ((first + i) * shape.n_heads + head) * d
                              : memory_.rows(worker) + i * n_heads * d;
       if (bias) {
@@ -49,8 +50,7 @@ void CpuStep::qkv(DevicePtr<const float> x, const QkvWeights& weights, const Att
         std::fill_n(out_rows[i], n_heads * d, 0.0f);
       }
     }
-    multiply_rows(x_rows, is_quantized(inputs, weight.dtype), out_rows, count, rows_of(weight, head * d, n_heads * d),
-                  true, worker);
+    multiply_rows(x_rows, form, out_rows, count, rows_of(weight, head * d, n_heads * d), true, worker);
     for (size_t at = 0; at < count * n_heads; at++) {
       const size_t row = first + at / n_heads, h = at % n_heads;
       float* vector = out_rows[at / n_heads] + h * d;

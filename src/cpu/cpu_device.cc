@@ -15,6 +15,7 @@ struct NamedKernels {
 
 NamedKernels named_kernels_of(int32_t isa) {
 #if defined(__x86_64__)
+  if (isa == FINERMOE_ISA_AMX) return {"amx", amx::kernels};
   if (isa == FINERMOE_ISA_AVX512) return {"avx512", avx512::kernels};
   if (isa == FINERMOE_ISA_AVX2 && detect_cpu_features().avx_vnni) return {"avx2-vnni", avx2_vnni::kernels};
   if (isa == FINERMOE_ISA_AVX2) return {"avx2", avx2::kernels};
@@ -48,7 +49,7 @@ class CpuDevice final : public Device {
             .kv_dtypes = kv_dtypes};
   }
   Result<std::shared_ptr<Backend>> open(const DeviceOptions& options) const override {
-    FM_ASSIGN(const int32_t isa, resolve_isa(options.isa));
+    FM_ASSIGN(const int32_t isa, acquire_isa(options.isa));
     return std::shared_ptr<Backend>(std::make_shared<CpuBackend>(kernels_of(isa), options.pool, blas_, tuning_));
   }
   uint64_t step_bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_threads) const override {
@@ -77,25 +78,40 @@ const char* kernels_name(int32_t isa) { return named_kernels_of(isa).name; }
 
 Result<int32_t> resolve_isa(int32_t isa) {
   const CpuFeatures features = detect_cpu_features();
-  const int32_t best = features.avx512 ? FINERMOE_ISA_AVX512
-                       : features.avx2 ? FINERMOE_ISA_AVX2
-                                       : FINERMOE_ISA_PORTABLE;
+  const int32_t best = features.amx      ? FINERMOE_ISA_AMX
+                       : features.avx512 ? FINERMOE_ISA_AVX512
+                       : features.avx2   ? FINERMOE_ISA_AVX2
+                                         : FINERMOE_ISA_PORTABLE;
   if (isa == FINERMOE_ISA_AUTO) return best;
-  if (isa < FINERMOE_ISA_AUTO || isa > FINERMOE_ISA_AVX512) {
+  if (isa < FINERMOE_ISA_AUTO || isa > FINERMOE_ISA_AMX) {
     return Status(FINERMOE_ERROR_INVALID_ARGUMENT, "the instruction set is not one of FINERMOE_ISA_…",
-                  format_text("0 to ", FINERMOE_ISA_AVX512 + 0), format_text(isa));
+                  format_text("0 to ", FINERMOE_ISA_AMX + 0), format_text(isa));
   }
   if (isa <= best) return isa;
-  const char* names[] = {"", "portable", "AVX2", "AVX-512"};
+  const char* names[] = {"", "portable", "AVX2", "AVX-512", "AMX"};
   return Status(FINERMOE_ERROR_UNSUPPORTED,
                 format_text("this machine lacks the instruction set ", names[isa], ": it has up to ", names[best]),
                 names[isa], names[best]);
 }
 
+Result<int32_t> acquire_isa(int32_t isa) {
+  FM_ASSIGN(const int32_t resolved, resolve_isa(isa));
+  if (resolved != FINERMOE_ISA_AMX || request_amx()) return resolved;
+  if (isa == FINERMOE_ISA_AUTO) return FINERMOE_ISA_AVX512 + 0;
+  return Status(
+      FINERMOE_ERROR_UNSUPPORTED,
+      "the system refuses this process the use of AMX: an alternate signal stack of a thread may be too small "
+      "for its tiles (sigaltstack, AT_MINSIGSTKSZ)",
+      "AMX", "refused");
+}
+
 uint32_t CpuBackend::quantized_dtypes() const {
   uint32_t bits = 0;
   for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::q8, DType::q4}) {
-    if (quantizes(kernels_, tuning_, dtype)) bits |= 1u << static_cast<uint32_t>(dtype);
+    for (const size_t n : {size_t{1}, matmul_max_vectors}) {
+      const bool quantizes = kernels_.fast_form(dtype, n, tuning_.bf16_dots) != Form::floats;
+      bits |= static_cast<uint32_t>(quantizes) << static_cast<uint32_t>(dtype);
+    }
   }
   return bits;
 }

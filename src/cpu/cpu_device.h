@@ -19,6 +19,8 @@ bool is_faster(const Blas& blas, int32_t isa, uint32_t n_threads);
 
 // FINERMOE_ISA_AUTO resolved for this machine, or FINERMOE_ERROR_UNSUPPORTED for a set that it lacks.
 Result<int32_t> resolve_isa(int32_t isa);
+// The same, for use: asks the system for what the set needs. AUTO takes another set where the system refuses.
+Result<int32_t> acquire_isa(int32_t isa);
 // The kernels of an instruction set, which this machine must support; their name is static.
 const Kernels& kernels_of(int32_t isa);
 const char* kernels_name(int32_t isa);

@@ -81,30 +81,31 @@ size_t CpuStep::rows_per_task(const WeightView& weight, size_t n, size_t copies)
 }
 
 CpuStep::Inputs CpuStep::inputs_of(const float* x, size_t n, uint64_t columns, std::initializer_list<DType> weights) {
-  Inputs inputs{x, columns, {}};
+  Inputs inputs{x, n, columns, {}};
   const size_t row_bytes = quantized_row_bytes(columns);
   for (DType dtype : weights) {
-    if (!quantizes(dtype) || is_quantized(inputs, dtype)) continue;
-    std::byte* rows = memory_.inputs[is_blocked(dtype)];
+    const Form form = form_of(dtype, n);
+    if (form == Form::floats || inputs.quantized[place_of(form)] != nullptr) continue;
+    std::byte* rows = memory_.inputs[place_of(form)];
     pool_->run(ceil_div(n, rows_per_light_task), [&](size_t task, size_t) {
       for (size_t i = task * rows_per_light_task; i < std::min(n, (task + 1) * rows_per_light_task); i++) {
-        kernels_.quantize_activations(x + i * columns, dtype, columns, 0, columns, rows + i * row_bytes);
+        kernels_.quantize_activations(x + i * columns, form, columns, 0, columns, rows + i * row_bytes);
       }
     });
-    inputs.quantized[is_blocked(dtype)] = rows;
+    inputs.quantized[place_of(form)] = rows;
   }
   return inputs;
 }
 
-const void* CpuStep::input_row(const Inputs& inputs, DType weights, size_t row) const {
-  if (!is_quantized(inputs, weights)) return inputs.rows + row * inputs.columns;
-  return inputs.quantized[is_blocked(weights)] + row * quantized_row_bytes(inputs.columns);
+const void* CpuStep::input_row(const Inputs& inputs, Form form, size_t row) const {
+  if (form == Form::floats) return inputs.rows + row * inputs.columns;
+  return inputs.quantized[place_of(form)] + row * quantized_row_bytes(inputs.columns);
 }
 
-void CpuStep::multiply_rows(const void* const* x, bool quantized, float* const* out, size_t n, const WeightView& weight,
+void CpuStep::multiply_rows(const void* const* x, Form form, float* const* out, size_t n, const WeightView& weight,
                             bool accumulate, size_t worker, Order order) const {
   const Matmul task{.x = x,
-                    .quantized = quantized,
+                    .form = form,
                     .out = out,
                     .n = n,
                     .weight = weight.data.address(),
@@ -117,7 +118,7 @@ void CpuStep::multiply_rows(const void* const* x, bool quantized, float* const* 
                     .as_alone = as_alone_,
                     .prefetch = tuning_.prefetch};
   const bool is_for_blas =
-      blas_ != nullptr && n >= blas_least_vectors && !quantized && !task.batch_invariant && !task.as_alone;
+      blas_ != nullptr && n >= blas_least_vectors && form == Form::floats && !task.batch_invariant && !task.as_alone;
   if (is_for_blas) {
     blas_->matmul(kernels_, task);
   } else {
@@ -129,17 +130,18 @@ void CpuStep::multiply(const Inputs& inputs, const WeightView& weight, size_t n,
                        Order order) {
   const size_t n_chunks = ceil_div(n, matmul_max_vectors), chunk = ceil_div(n, n_chunks);
   const size_t block = rows_per_task(weight, chunk, n_chunks);
+  const Form form = form_of(inputs, weight.dtype);
   pool_->run(n_chunks * ceil_div(weight.rows, block), [&](size_t task, size_t worker) {
     const size_t first = task % n_chunks * chunk, count = std::min(chunk, n - first);
     const size_t row = task / n_chunks * block;
     const void* x_rows[matmul_max_vectors];
     float* out_rows[matmul_max_vectors];
     for (size_t i = 0; i < count; i++) {
-      x_rows[i] = input_row(inputs, weight.dtype, first + i);
+      x_rows[i] = input_row(inputs, form, first + i);
       out_rows[i] = out + (first + i) * weight.rows + row;
     }
-    multiply_rows(x_rows, is_quantized(inputs, weight.dtype), out_rows, count,
-                  rows_of(weight, row, std::min(block, weight.rows - row)), accumulate, worker, order);
+    multiply_rows(x_rows, form, out_rows, count, rows_of(weight, row, std::min(block, weight.rows - row)), accumulate,
+                  worker, order);
   });
 }
 
@@ -181,7 +183,7 @@ void CpuStep::route(DevicePtr<const float> x, const RouterWeights& weights, cons
                     const Route& route) {
   const uint64_t n_experts = shape.n_experts(), k = shape.n_experts_per_token();
   if (n == 0) return;
-  const Inputs inputs{x.address(), weights.gate.columns, {}};  // in float32 at any precision
+  const Inputs inputs{x.address(), n, weights.gate.columns, {}};  // in float32 at any precision
   multiply(inputs, weights.gate, n, false, route.logits.address(), Order::batch_invariant);
   if (shape.separate) multiply(inputs, weights.concat_gate, n, false, memory_.group_scores, Order::batch_invariant);
   pool_->run(ceil_div(n, rows_per_light_task), [&](size_t task, size_t) {

@@ -55,18 +55,25 @@ class CpuStep final : public Step {
           std::shared_ptr<ThreadPool> pool, const Config& config, size_t n_rows, uint64_t n_positions,
           StepMemory memory);
 
-  // Activations: rows of floats, and the same rows quantized for each kind of weights that uses them.
+  // Activations of n rows: as floats, and the same rows in each form that the weights need.
   struct Inputs {
     const float* rows;
+    size_t n;
     uint64_t columns;
     const std::byte* quantized[2];  // StepMemory::inputs, or null
   };
   // Rows x [n, columns], quantized for weights of these types if the precision is fast.
   Inputs inputs_of(const float* x, size_t n, uint64_t columns, std::initializer_list<DType> weights);
-  bool is_quantized(const Inputs& inputs, DType weights) const {
-    return quantizes(weights) && inputs.quantized[is_blocked(weights)] != nullptr;
+  // In which form weights of this type meet the activations of n rows.
+  Form form_of(DType weights, size_t n) const {
+    if (precision_ != Precision::fast) return Form::floats;
+    return kernels_.fast_form(weights, as_alone_ ? 1 : n, tuning_.bf16_dots);
   }
-  const void* input_row(const Inputs& inputs, DType weights, size_t row) const;
+  Form form_of(const Inputs& inputs, DType weights) const {
+    const Form form = form_of(weights, inputs.n);
+    return form != Form::floats && inputs.quantized[place_of(form)] != nullptr ? form : Form::floats;
+  }
+  const void* input_row(const Inputs& inputs, Form form, size_t row) const;
 
   // The order of summation: the fastest for n rows, or the same for any n.
   enum class Order { fastest, batch_invariant };
@@ -75,7 +82,7 @@ class CpuStep final : public Step {
                 Order order = Order::fastest);
 
   // A task's product: out[i] (+)= W x[i] for n vectors, as they are for weights of this type.
-  void multiply_rows(const void* const* x, bool quantized, float* const* out, size_t n, const WeightView& weight,
+  void multiply_rows(const void* const* x, Form form, float* const* out, size_t n, const WeightView& weight,
                      bool accumulate, size_t worker, Order order = Order::fastest) const;
 
   // Rows of a weight matrix that one task multiplies with n vectors, if `copies` such matrices are used.
@@ -86,20 +93,17 @@ class CpuStep final : public Step {
     std::span<const FfnWeights> experts;
     std::span<const ExpertGroup> groups;  // ascending by expert
     const Assignment* assignments;
+    size_t n;                           // rows of the operation
     uint64_t hidden, width, out_width;  // h, H_e, h_e
     uint64_t experts_per_component;     // expert k adds to slice k / experts_per_component of the output
   };
   std::span<const ExpertGroup> group_by_expert(const RouterShape& shape, std::span<const uint32_t> subset,
                                                const Route& route, size_t n);
-  GroupedFfn grouped(std::span<const FfnWeights> experts, std::span<const ExpertGroup> groups,
+  GroupedFfn grouped(std::span<const FfnWeights> experts, std::span<const ExpertGroup> groups, size_t n,
                      uint64_t experts_per_component) const;
-  Inputs inputs_of(const float* x, size_t n, const GroupedFfn& ffn);
-  // Whether activations are quantized for weights of this type.
-  bool quantizes(DType weights) const {
-    return precision_ == Precision::fast && finermoe::quantizes(kernels_, tuning_, weights);
-  }
+  Inputs inputs_of(const float* x, const GroupedFfn& ffn);
   void activate(const Inputs& inputs, const GroupedFfn& ffn);
-  void project(const GroupedFfn& ffn, size_t n, bool accumulate, float* out);
+  void project(const GroupedFfn& ffn, bool accumulate, float* out);
 
   const CpuKvCache& cache_of(size_t row) const { return *caches_[memory_.sessions[row]]; }
   std::span<AttentionBlock> attention_blocks(const AttentionShape& shape) const;

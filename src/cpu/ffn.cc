@@ -39,7 +39,7 @@ std::span<const ExpertGroup> CpuStep::group_by_expert(const RouterShape& shape, 
 }
 
 // Quantized for every type of the chosen experts' gate and up projections.
-CpuStep::Inputs CpuStep::inputs_of(const float* x, size_t n, const GroupedFfn& ffn) {
+CpuStep::Inputs CpuStep::inputs_of(const float* x, const GroupedFfn& ffn) {
   bool plain = false, blocked = false;
   for (const ExpertGroup& group : ffn.groups) {
     for (DType dtype : {ffn.experts[group.expert].gate.dtype, ffn.experts[group.expert].up.dtype}) {
@@ -48,7 +48,7 @@ CpuStep::Inputs CpuStep::inputs_of(const float* x, size_t n, const GroupedFfn& f
     }
   }
   const DType first = plain ? DType::bf16 : DType::f32, second = blocked ? DType::q8 : DType::f32;
-  return inputs_of(x, n, ffn.hidden, {first, second});
+  return inputs_of(x, ffn.n, ffn.hidden, {first, second});
 }
 
 // activations[assignment] = weight * SiLU(gate x) * (up x), quantized if that suits the down projection. The weight is
@@ -67,11 +67,11 @@ void CpuStep::activate(const Inputs& inputs, const GroupedFfn& ffn) {
     for (size_t first = group.begin; first < group.end; first += matmul_max_vectors) {
       const size_t count = std::min<size_t>(matmul_max_vectors, group.end - first);
       auto multiply_part = [&](const WeightView& matrix, float* const* out_rows) {
+        const Form form = form_of(inputs, matrix.dtype);
         for (size_t i = 0; i < count; i++) {
-          x_rows[i] = input_row(inputs, matrix.dtype, ffn.assignments[first + i].token);
+          x_rows[i] = input_row(inputs, form, ffn.assignments[first + i].token);
         }
-        multiply_rows(x_rows, is_quantized(inputs, matrix.dtype), out_rows, count, rows_of(matrix, row, n_rows), false,
-                      worker);
+        multiply_rows(x_rows, form, out_rows, count, rows_of(matrix, row, n_rows), false, worker);
       };
       for (size_t i = 0; i < count; i++) {
         gate_rows[i] = memory_.ffn + (first + i) * ffn.width + row;
@@ -79,10 +79,11 @@ void CpuStep::activate(const Inputs& inputs, const GroupedFfn& ffn) {
       }
       multiply_part(weights.gate, gate_rows);
       multiply_part(weights.up, up_rows);
+      const Form form = form_of(weights.down.dtype, ffn.n);
       for (size_t i = 0; i < count; i++) {
         kernels_.silu_multiply(gate_rows[i], up_rows[i], ffn.assignments[first + i].weight, n_rows);
-        if (!quantizes(weights.down.dtype)) continue;
-        kernels_.quantize_activations(gate_rows[i], weights.down.dtype, ffn.width, row, row + n_rows,
+        if (form == Form::floats) continue;
+        kernels_.quantize_activations(gate_rows[i], form, ffn.width, row, row + n_rows,
                                       memory_.quantized_ffn + (first + i) * quantized_row_bytes(ffn.width));
       }
     }
@@ -91,7 +92,7 @@ void CpuStep::activate(const Inputs& inputs, const GroupedFfn& ffn) {
 
 // Adds every assignment's down projection to its slice of the output. A task owns some output columns for all tokens
 // and goes through the experts in ascending order, so that the order of summation does not depend on the tasks.
-void CpuStep::project(const GroupedFfn& ffn, size_t n, bool accumulate, float* out) {
+void CpuStep::project(const GroupedFfn& ffn, bool accumulate, float* out) {
   const uint64_t n_components = ffn.hidden / ffn.out_width;
   const size_t n_assignments = ffn.groups.empty() ? 0 : ffn.groups.back().end;
   const size_t block =
@@ -101,35 +102,35 @@ void CpuStep::project(const GroupedFfn& ffn, size_t n, bool accumulate, float* o
     const size_t component = task / n_blocks, row = task % n_blocks * block;
     const size_t n_rows = std::min(block, ffn.out_width - row);
     float* slice = out + component * ffn.out_width + row;  // of token 0
-    for (size_t i = 0; !accumulate && i < n; i++) std::fill_n(slice + i * ffn.hidden, n_rows, 0.0f);
+    for (size_t i = 0; !accumulate && i < ffn.n; i++) std::fill_n(slice + i * ffn.hidden, n_rows, 0.0f);
     const void* in_rows[matmul_max_vectors];
     float* out_rows[matmul_max_vectors];
     auto is_before = [&](const ExpertGroup& group, uint64_t c) { return group.expert / ffn.experts_per_component < c; };
     auto group = std::lower_bound(ffn.groups.begin(), ffn.groups.end(), component, is_before);
     for (; group != ffn.groups.end() && group->expert / ffn.experts_per_component == component; group++) {
       const WeightView down = rows_of(ffn.experts[group->expert].down, row, n_rows);
-      const bool quantized = quantizes(down.dtype);
+      const Form form = form_of(down.dtype, ffn.n);
       for (size_t first = group->begin; first < group->end; first += matmul_max_vectors) {
         const size_t count = std::min<size_t>(matmul_max_vectors, group->end - first);
         for (size_t i = 0; i < count; i++) {
           const size_t assignment = first + i;
-          in_rows[i] =
-              quantized ? static_cast<const void*>(memory_.quantized_ffn + assignment * quantized_row_bytes(ffn.width))
-                        : memory_.ffn + assignment * ffn.width;
+          in_rows[i] = form == Form::floats ? static_cast<const void*>(memory_.ffn + assignment * ffn.width)
+                                            : memory_.quantized_ffn + assignment * quantized_row_bytes(ffn.width);
           out_rows[i] = slice + ffn.assignments[assignment].token * ffn.hidden;
         }
-        multiply_rows(in_rows, quantized, out_rows, count, down, true, worker);
+        multiply_rows(in_rows, form, out_rows, count, down, true, worker);
       }
     }
   });
 }
 
 // Experts, or the one FFN of a group, share a shape; their types may differ.
-CpuStep::GroupedFfn CpuStep::grouped(std::span<const FfnWeights> experts, std::span<const ExpertGroup> groups,
+CpuStep::GroupedFfn CpuStep::grouped(std::span<const FfnWeights> experts, std::span<const ExpertGroup> groups, size_t n,
                                      uint64_t experts_per_component) const {
   return {.experts = experts,
           .groups = groups,
           .assignments = memory_.assignments,
+          .n = n,
           .hidden = experts[0].gate.columns,
           .width = experts[0].gate.rows,
           .out_width = experts[0].down.rows,
@@ -140,9 +141,9 @@ void CpuStep::moe_ffn(DevicePtr<const float> x, std::span<const FfnWeights> expe
                       const RouterShape& shape, const Route& route, size_t n, bool accumulate, DevicePtr<float> out) {
   if (n == 0) return;
   const uint64_t experts_per_component = shape.expansion_output * shape.group_size();
-  const GroupedFfn ffn = grouped(experts, group_by_expert(shape, subset, route, n), experts_per_component);
-  activate(inputs_of(x.address(), n, ffn), ffn);
-  project(ffn, n, accumulate, out.address());
+  const GroupedFfn ffn = grouped(experts, group_by_expert(shape, subset, route, n), n, experts_per_component);
+  activate(inputs_of(x.address(), ffn), ffn);
+  project(ffn, accumulate, out.address());
 }
 
 void CpuStep::gated_ffn(DevicePtr<const float> x, const FfnWeights& weights, const WeightView& scale, size_t n,
@@ -150,16 +151,16 @@ void CpuStep::gated_ffn(DevicePtr<const float> x, const FfnWeights& weights, con
   if (n == 0) return;
   float* logits = memory_.ffn;  // free until activate()
   if (scale) {                  // in float32 at any precision
-    multiply({x.address(), scale.columns, {}}, scale, n, false, logits, Order::batch_invariant);
+    multiply({x.address(), n, scale.columns, {}}, scale, n, false, logits, Order::batch_invariant);
   }
   const DefaultFloatEnvironment environment;
   for (size_t i = 0; i < n; i++) {
     memory_.assignments[i] = {static_cast<uint32_t>(i), scale ? 1.0f / (1.0f + std::exp(-logits[i])) : 1.0f};
   }
   memory_.groups[0] = {0, 0, static_cast<uint32_t>(n)};
-  const GroupedFfn ffn = grouped({&weights, 1}, {memory_.groups, 1}, 1);
-  activate(inputs_of(x.address(), n, ffn), ffn);
-  project(ffn, n, true, out.address());
+  const GroupedFfn ffn = grouped({&weights, 1}, {memory_.groups, 1}, n, 1);
+  activate(inputs_of(x.address(), ffn), ffn);
+  project(ffn, true, out.address());
 }
 
 }  // namespace finermoe

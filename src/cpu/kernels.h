@@ -5,7 +5,8 @@
 // An output element has the same bits whatever other rows and outputs the same call computes. There are two exceptions:
 // - The number of vectors `n` of a Matmul may choose the order in which it sums, unless the task is batch_invariant or
 //   as_alone.
-//   With quantized activations the order is always the same for block formats, and for BF16 up to bf16_few_vectors.
+//   With activations in blocks the order is always the same, and with BF16 ones up to bf16_few_vectors, except with
+//   AMX.
 // - The number of queries of an AttentionTask may choose the kernel, if it is quantized or the cache is Q8.
 #pragma once
 
@@ -24,16 +25,19 @@ constexpr size_t tile_outputs = 32;           // widest packed tile; the outputs
 constexpr size_t attention_max_queries = 96;  // query vectors of one AttentionTask
 constexpr size_t attention_key_block = 64;    // positions that attention computes at a time
 
-// A row of quantized activations (FINERMOE_PRECISION_FAST), for weights of type
-//   BF16      [columns] bf16, and zeros up to a multiple of 32
-//   Q8, Q4    int8 codes [blocks * 32], then float scales [blocks], then int32 offsets [blocks]
-// Weights are stored as unsigned codes, 128 too large: an offset, -128 times the sum of its block's codes, corrects for
-// that. A NaN or infinity makes its block's scale NaN.
+// The form of a row of activations. FINERMOE_PRECISION_FAST permits the two that round.
+enum class Form : uint8_t {
+  floats,  // [columns]
+  bf16,    // [columns], and zeros up to a multiple of 32
+  blocks,  // int8 codes [blocks * 32], then float scales [blocks], then int32 offsets [blocks]
+};
+// With weights of a block format, which are stored as unsigned codes, 128 too large: an offset, -128 times the sum of
+// its block's codes, corrects for that. A NaN or infinity makes its block's scale NaN.
 
 // out[i] = W x[i], or out[i] += W x[i], for n vectors.
 struct Matmul {
-  const void* const* x;  // [n] pointers to [columns] floats, or to quantized rows
-  bool quantized;
+  const void* const* x;  // [n] pointers to rows of activations
+  Form form = Form::floats;
   float* const* out;   // [n] pointers to [rows]
   size_t n;            // at most matmul_max_vectors
   const void* weight;  // [rows, columns], at any address; in whole panels where it is blocked
@@ -78,12 +82,12 @@ struct Kernels {
   void (*silu_multiply)(float* gate, const float* up, float scale, size_t n);
   // Rotates the pairs (x[i], x[half + i]) by the given angles.
   void (*rotate)(float* x, const float* cos, const float* sin, size_t half);
-  // Quantizes columns [begin, end) of a row of activations [columns], for weights of a type that quantizes() accepts,
-  // into their places in the row `out`. x points to column `begin`. begin is a multiple of 32; end is one too, or
-  // `columns`.
-  void (*quantize_activations)(const float* x, DType weights, size_t columns, size_t begin, size_t end, void* out);
-  // Whether a Matmul with weights of this type is faster with quantized activations.
-  bool (*quantizes)(DType weights);
+  // Quantizes columns [begin, end) of a row of activations [columns] into their places in the row `out` of a form that
+  // fast_form() returns. x points to column `begin`. begin is a multiple of 32; end is one too, or `columns`.
+  void (*quantize_activations)(const float* x, Form form, size_t columns, size_t begin, size_t end, void* out);
+  // The form in which activations are multiplied fastest with weights of this type, n vectors at a time. bf16_dots:
+  // Tuning::bf16_dots.
+  Form (*fast_form)(DType weights, size_t n, bool bf16_dots);
   void (*matmul)(const Matmul& task);
   void (*attention)(const AttentionTask& task);
   // Bytes of scratch that any Matmul of up to n vectors and so many columns uses; it grows with both.
@@ -102,6 +106,9 @@ namespace avx2_vnni {
 extern const Kernels kernels;
 }
 namespace avx512 {
+extern const Kernels kernels;
+}
+namespace amx {
 extern const Kernels kernels;
 }
 

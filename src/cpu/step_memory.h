@@ -14,8 +14,11 @@ constexpr size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
 // Intermediate columns that one task of an FFN computes at most, and output rows of one task of a linear.
 constexpr size_t max_task_rows = 512;
 
-// Bytes of a row of quantized activations, enough for weights of any type; a multiple of 64.
+// Bytes of a row of quantized activations, enough for any form; a multiple of 64.
 constexpr size_t quantized_row_bytes(size_t columns) { return blocks_of(columns) * block_columns * sizeof(uint16_t); }
+
+// Where an array of two has what belongs to a form other than floats.
+constexpr size_t place_of(Form form) { return form == Form::bf16 ? 0 : 1; }
 
 // Heads of queries, keys or values that one task computes, so that their rows of the weights fill whole panels.
 constexpr uint64_t heads_per_task(uint64_t head_size) { return panel_rows / std::gcd(head_size, uint64_t{panel_rows}); }
@@ -57,7 +60,7 @@ class StepMemory {
 
   float* ffn = nullptr;                              // [assignments, width of the widest FFN]
   std::byte* quantized_ffn = nullptr;                // the same, quantized: rows of quantized_row_bytes(width)
-  std::byte* inputs[2] = {};                         // [n_rows] quantized activations: for BF16, for block formats
+  std::byte* inputs[2] = {};                         // [n_rows] quantized activations, at place_of() their form
   float* group_scores = nullptr;                     // [n_rows, G_O R_O]
   Assignment* assignments = nullptr;                 // [n_rows * G_O T_I], at least [n_rows]
   ExpertGroup* groups = nullptr;                     // [experts that can be chosen in one step], at least [1]

@@ -5,7 +5,6 @@
 #include <cstddef>
 
 #include "base/cpu_features.h"
-#include "cpu/kernels.h"
 
 namespace finermoe {
 
@@ -17,11 +16,6 @@ struct Tuning {
   // the hardware prefetcher alone is faster.
   size_t prefetch = 0;
 };
-
-// Whether products with weights of this type are faster with quantized activations.
-inline bool quantizes(const Kernels& kernels, const Tuning& tuning, DType weights) {
-  return kernels.quantizes(weights) && (weights != DType::bf16 || tuning.bf16_dots);
-}
 
 Tuning tuning_of(const ProcessorModel& processor);
 

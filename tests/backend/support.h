@@ -45,7 +45,8 @@ inline std::vector<KernelSet> kernel_sets() {
           {"avx2", avx2::kernels, features.avx2},
           {"avx2_vnni", avx2_vnni::kernels, features.avx_vnni},
           {"avx2_vnni_evex", avx2_vnni_evex::kernels, features.avx512},
-          {"avx512", avx512::kernels, features.avx512}};
+          {"avx512", avx512::kernels, features.avx512},
+          {"amx", amx::kernels, features.amx && request_amx()}};
 #else
   return {{"portable", portable::kernels, true}};
 #endif

@@ -198,7 +198,6 @@ std::vector<float> product(const Blas& blas, const Product& p, size_t first, siz
   std::vector<std::byte> scratch(Blas::matmul_scratch(p.n) + 64);
   blas.matmul(portable::kernels,
               {.x = x_rows.data(),
-               .quantized = false,
                .out = out_rows.data(),
                .n = p.n,
                .weight = w.data.address(),

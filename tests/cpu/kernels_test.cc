@@ -25,12 +25,12 @@ struct Vectors {
 
 // A Matmul of float vectors or quantized ones. The scratch is as large as the kernels ask for, so that a sanitizer sees
 // what is written beyond it.
-void multiply(const Kernels& kernels, const void* const* x, bool quantized, const WeightView& w, const Vectors& out,
+void multiply(const Kernels& kernels, const void* const* x, Form form, const WeightView& w, const Vectors& out,
               bool accumulate) {
   const size_t n = out.rows.size();
   std::vector<std::byte> scratch(kernels.matmul_scratch(n, w.columns));
   kernels.matmul({.x = x,
-                  .quantized = quantized,
+                  .form = form,
                   .out = out.rows.data(),
                   .n = n,
                   .weight = w.data.address(),
@@ -45,7 +45,7 @@ std::vector<float> matmul(const Kernels& kernels, const RandomMatrix& weight, Ve
                           const std::vector<float>* start) {
   const WeightView w = weight.view();
   Vectors out(start != nullptr ? *start : std::vector<float>(n * w.rows, NAN), n, w.rows);
-  multiply(kernels, x.inputs(), false, w, out, start != nullptr);
+  multiply(kernels, x.inputs(), Form::floats, w, out, start != nullptr);
   return out.values;
 }
 
@@ -55,39 +55,51 @@ struct Quantized {
   std::vector<const void*> rows;
   std::vector<std::vector<float>> values;
 
-  Quantized(const Kernels& kernels, const Vectors& x, DType dtype, size_t columns)
+  Quantized(const Kernels& kernels, const Vectors& x, Form form, size_t columns)
       : bytes(x.rows.size() * quantized_row_bytes(columns)) {
     const size_t blocks = blocks_of(columns);
     for (size_t i = 0; i < x.rows.size(); i++) {
       std::byte* row = bytes.data() + i * quantized_row_bytes(columns);
-      kernels.quantize_activations(x.rows[i], dtype, columns, 0, columns, row);
+      kernels.quantize_activations(x.rows[i], form, columns, 0, columns, row);
       rows.push_back(row);
       const auto* codes = reinterpret_cast<const int8_t*>(row);
       const auto* scales = reinterpret_cast<const float*>(codes + blocks * block_columns);
       const auto* halves = reinterpret_cast<const uint16_t*>(row);
       for (size_t c = 0; c < columns; c++) {
         if (c == 0) values.emplace_back();
-        values[i].push_back(dtype == DType::bf16 ? bf16_to_float(halves[c])
-                                                 : scales[c / block_columns] * float(codes[c]));
+        values[i].push_back(form == Form::bf16 ? bf16_to_float(halves[c])
+                                               : scales[c / block_columns] * float(codes[c]));
       }
     }
   }
 };
 
+// The forms in which a set of kernels takes activations, of any weights and any number of vectors.
+std::vector<Form> quantized_forms(const Kernels& kernels) {
+  std::vector<Form> forms;
+  for (const Form form : {Form::bf16, Form::blocks}) {
+    bool used = false;
+    for (DType dtype : matrix_dtypes) {
+      for (size_t n : {size_t{1}, matmul_max_vectors}) used = used || kernels.fast_form(dtype, n, true) == form;
+    }
+    if (used) forms.push_back(form);
+  }
+  return forms;
+}
+
 TEST_P(KernelsTest, QuantizedActivationsAreClose) {
-  for (DType dtype : {DType::bf16, DType::q8}) {
-    if (!kernels().quantizes(dtype)) continue;
+  for (const Form form : quantized_forms(kernels())) {
     for (size_t columns : {1, 31, 32, 280, 801}) {
       Vectors x(random_floats(2 * columns, 12), 2, columns);
       x.rows[1][columns / 2] = 40;
-      const Quantized quantized(kernels(), x, dtype, columns);
+      const Quantized quantized(kernels(), x, form, columns);
       for (size_t i = 0; i < 2; i++) {
         for (size_t c = 0; c < columns; c++) {
           float max_abs = 0;  // of the block; the error is half a step, of at most a 124th of it
           for (size_t k = c / 32 * 32; k < std::min(columns, c / 32 * 32 + 32); k++) {
             max_abs = std::max(max_abs, std::fabs(x.rows[i][k]));
           }
-          const float bound = dtype == DType::bf16 ? std::fabs(x.rows[i][c]) / 256 : max_abs / 247;
+          const float bound = form == Form::bf16 ? std::fabs(x.rows[i][c]) / 256 : max_abs / 247;
           ASSERT_NEAR(x.rows[i][c], quantized.values[i][c], bound) << columns << ", " << c;
         }
       }
@@ -99,13 +111,12 @@ TEST_P(KernelsTest, QuantizedActivationsAreClose) {
 TEST_P(KernelsTest, ActivationsAreQuantizedInPartsAndKeepNanAndInfinity) {
   const size_t columns = 280, row_bytes = quantized_row_bytes(columns);
   Vectors x(random_floats(columns, 13), 1, columns);
-  for (DType dtype : {DType::bf16, DType::q8}) {
-    if (!kernels().quantizes(dtype)) continue;
-    const size_t used = dtype == DType::bf16 ? row_bytes : blocks_of(columns) * (block_columns + 8);
+  for (const Form form : quantized_forms(kernels())) {
+    const size_t used = form == Form::bf16 ? row_bytes : blocks_of(columns) * (block_columns + 8);
     std::vector<std::byte> whole(row_bytes), parts(row_bytes);
-    kernels().quantize_activations(x.rows[0], dtype, columns, 0, columns, whole.data());
+    kernels().quantize_activations(x.rows[0], form, columns, 0, columns, whole.data());
     for (auto [begin, end] : {std::pair{96, 256}, {256, 280}, {0, 96}}) {
-      kernels().quantize_activations(x.rows[0] + begin, dtype, columns, size_t(begin), size_t(end), parts.data());
+      kernels().quantize_activations(x.rows[0] + begin, form, columns, size_t(begin), size_t(end), parts.data());
     }
     EXPECT_EQ(0, std::memcmp(whole.data(), parts.data(), used));
   }
@@ -113,35 +124,46 @@ TEST_P(KernelsTest, ActivationsAreQuantizedInPartsAndKeepNanAndInfinity) {
   for (float bad : {NAN, INFINITY, -INFINITY, 0.0f}) {
     Vectors y(std::vector<float>(columns), 1, columns);
     y.rows[0][70] = bad;
-    const Quantized quantized(kernels(), y, DType::q8, columns);
+    const Quantized quantized(kernels(), y, Form::blocks, columns);
     const Vectors out(std::vector<float>(16), 1, 16);
-    multiply(kernels(), quantized.rows.data(), true, weight.view(), out, false);
+    multiply(kernels(), quantized.rows.data(), Form::blocks, weight.view(), out, false);
     for (float value : out.values) EXPECT_TRUE(bad == 0 ? value == 0 : std::isnan(value)) << bad;
   }
 }
 
+// The product where weights are multiplied as BF16, which those of a block format are rounded to.
+std::vector<double> times_rounded(const RandomMatrix& weight, size_t rows, const std::vector<float>& x) {
+  std::vector<double> product(rows);
+  for (size_t i = 0; i < rows * x.size(); i++) {
+    product[i / x.size()] += double(bf16_to_float(float_to_bf16(weight.values()[i]))) * double(x[i % x.size()]);
+  }
+  return product;
+}
+
 TEST_P(KernelsTest, MatmulOfQuantizedVectors) {
   for (DType dtype : {DType::bf16, DType::q8, DType::q4}) {
-    if (!kernels().quantizes(dtype)) continue;
     for (auto [rows, columns] : {std::pair{1, 1}, {3, 7}, {37, 24}, {152, 288}, {33, 280}, {5, 2801}, {70, 1387}}) {
       const RandomMatrix weight(dtype, rows, columns, 1);
       std::vector<float> alone;  // the outputs of the first vector
       for (size_t n : {1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 16, 17, 31, 48, 49, 57, 130}) {
         SCOPED_TRACE(format_text(name_of(dtype), " ", rows, " x ", columns, ", ", n, " vectors"));
+        const Form form = kernels().fast_form(dtype, n, true);
+        if (form == Form::floats) continue;
         const Vectors x(random_floats(n * columns, 2), n, columns);
-        const Quantized quantized(kernels(), x, dtype, columns);
+        const Quantized quantized(kernels(), x, form, columns);
         for (bool accumulate : {false, true}) {
           const std::vector<float> start = accumulate ? random_floats(n * rows, 3) : std::vector<float>(n * rows, NAN);
           const Vectors out(start, n, size_t(rows));
-          multiply(kernels(), quantized.rows.data(), true, weight.view(), out, accumulate);
+          multiply(kernels(), quantized.rows.data(), form, weight.view(), out, accumulate);
           std::vector<double> expected;
           for (const auto& row : quantized.values) {
-            const std::vector<double> product = weight.times(row.data());
+            const std::vector<double> product =
+                form == Form::bf16 ? times_rounded(weight, rows, row) : weight.times(row.data());
             expected.insert(expected.end(), product.begin(), product.end());
           }
           for (size_t i = 0; accumulate && i < expected.size(); i++) expected[i] += double(start[i]);
           expect_close(out.values.data(), expected, 4e-6);
-          if (accumulate || dtype == DType::bf16) continue;
+          if (accumulate || form == Form::bf16) continue;
           if (n == 1) alone = out.values;
           ASSERT_EQ(0, std::memcmp(alone.data(), out.values.data(), alone.size() * sizeof(float)));
         }
@@ -180,7 +202,7 @@ TEST_P(KernelsTest, MatmulGivesAnOutputTheSameBitsInAnyBlock) {
     const std::vector<float> whole = matmul(kernels(), weight, x, n, nullptr);
     for (size_t first : {1, 13, 32, 70}) {
       const Vectors part(std::vector<float>(n * (rows - first)), n, rows - first);
-      multiply(kernels(), x.inputs(), false, rows_of(weight.view(), first, rows - first), part, false);
+      multiply(kernels(), x.inputs(), Form::floats, rows_of(weight.view(), first, rows - first), part, false);
       for (size_t i = 0; i < n; i++) {
         ASSERT_EQ(0, std::memcmp(part.rows[i], whole.data() + i * rows + first, (rows - first) * sizeof(float)))
             << n << " vectors, from row " << first;

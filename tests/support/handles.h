@@ -124,7 +124,7 @@ inline std::vector<int32_t> instruction_sets() {
   info.struct_size = sizeof info;
   EXPECT_DONE(finermoe_system_get_info(&info, e));
   std::vector<int32_t> sets;
-  for (const int32_t isa : {FINERMOE_ISA_PORTABLE, FINERMOE_ISA_AVX2, FINERMOE_ISA_AVX512}) {
+  for (const int32_t isa : {FINERMOE_ISA_PORTABLE, FINERMOE_ISA_AVX2, FINERMOE_ISA_AVX512, FINERMOE_ISA_AMX}) {
     if ((info.isas >> isa & 1) != 0) sets.push_back(isa);
   }
   EXPECT_FALSE(sets.empty());

@@ -88,13 +88,13 @@ inline void update_softmax(float* scores, size_t hidden, size_t visible, size_t 
 // Scratch of attend(); Products place what they need beside it.
 template <class Products>
 struct AttentionScratch {
-  float* out;           // [n, width]
-  float* scores;        // [n, attention_key_block]
+  float* out;           // [n, width], n rounded up to whole vectors
+  float* scores;        // [n, attention_key_block], likewise
   float* running_sums;  // [n, lanes]
   typename Products::Scratch products;
   AttentionScratch(Places& places, size_t n, size_t width) : products(places, n, width) {
-    places.put(out, n * width);
-    places.put(scores, n * attention_key_block);
+    places.put(out, round_up(n, lanes) * width);
+    places.put(scores, round_up(n, lanes) * attention_key_block);
     places.put(running_sums, n * lanes);
   }
 };
@@ -128,7 +128,7 @@ void attend(const AttentionTask& t) {
     products.pack(groups[g], rows);
   }
   for (size_t i = 0; i < t.n; i++) running_max[i] = -__builtin_inff();
-  for (size_t i = 0; i < t.n * t.width; i++) out[i] = 0;
+  for (size_t i = 0; i < round_up(t.n, lanes) * t.width; i++) out[i] = 0;
   for (size_t i = 0; i < t.n * lanes; i++) running_sums[i] = 0;
 
   for (size_t begin = t.begin; begin < end; begin += attention_key_block) {

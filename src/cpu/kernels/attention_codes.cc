@@ -171,7 +171,7 @@ struct IntCodes {
   void pack(const QueryGroup& group, float* rows) {
     const size_t blocks = t.width / block_columns;
     for (size_t i = 0; i < group.n; i++) {
-      quantize_activations(rows + i * t.width, DType::q8, t.width, 0, t.width, s.quantized);
+      quantize_activations(rows + i * t.width, Form::blocks, t.width, 0, t.width, s.quantized);
       const char* scales = s.quantized + t.width;
       for (size_t c = 0; c < t.width / 4; c++) __builtin_memcpy(s.queries + c * t.n + i, s.quantized + c * 4, 4);
       for (size_t b = 0; b < blocks; b++) {

@@ -31,8 +31,8 @@ void round_to(const float* in, DType dtype, size_t n, void* out);
 void rms_norm(const float* x, const void* weight, DType dtype, float eps, size_t n, float* out);
 void silu_multiply(float* gate, const float* up, float scale, size_t n);
 void rotate(float* x, const float* cos, const float* sin, size_t half);
-void quantize_activations(const float* x, DType weights, size_t columns, size_t begin, size_t end, void* out);
-bool quantizes(DType weights);
+void quantize_activations(const float* x, Form form, size_t columns, size_t begin, size_t end, void* out);
+Form fast_form(DType weights, size_t n, bool bf16_dots);
 void matmul(const Matmul& task);
 size_t matmul_scratch(size_t n, size_t columns);
 void matmul_blocks(const Matmul& task);  // of a block format

@@ -178,7 +178,7 @@ void matmul(const Matmul& m) {
       return matmul_as<DType::f16>(m);
     case DType::bf16:
 #if defined(__AVX512BF16__)
-      if (m.quantized) return matmul_bf16(m);
+      if (m.form == Form::bf16) return matmul_bf16(m);
 #endif
       return matmul_as<DType::bf16>(m);
     case DType::q8:

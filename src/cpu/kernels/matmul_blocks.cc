@@ -289,7 +289,7 @@ void multiply_many(const Matmul& m, const unsigned char* table) {
 }  // namespace
 
 void matmul_blocks(const Matmul& m) {
-  if (m.quantized) return matmul_quantized(m);
+  if (m.form == Form::blocks) return matmul_quantized(m);
   unsigned char table[16];
   make_table(table);
   const bool packed = m.dtype == DType::q4, few = m.n <= exact_few_vectors || m.as_alone;

@@ -89,7 +89,7 @@ void quantize_block(const float* x, size_t n, int8_t* codes, float* scale, int32
   *offset = -128 * sum;
 }
 
-void quantize_activations(const float* x, DType, size_t columns, size_t begin, size_t end, void* out) {
+void quantize_activations(const float* x, Form, size_t columns, size_t begin, size_t end, void* out) {
   const size_t blocks = blocks_of(columns);
   auto* codes = static_cast<int8_t*>(out);
   auto* scales = reinterpret_cast<float*>(codes + blocks * block_columns);
@@ -100,7 +100,7 @@ void quantize_activations(const float* x, DType, size_t columns, size_t begin, s
   }
 }
 
-bool quantizes(DType weights) { return is_blocked(weights); }
+Form fast_form(DType weights, size_t, bool) { return is_blocked(weights) ? Form::blocks : Form::floats; }
 
 // One row of one block: its values to `values`; returns its scale.
 float unpack_block(const Matmul& m, size_t row, size_t index, int8_t* values) {
@@ -235,16 +235,16 @@ void multiply_many(const Matmul& m) {
 }
 
 void matmul(const Matmul& m) {
-  if (m.n > tile_vectors && !m.quantized && !m.as_alone && !m.batch_invariant) return multiply_many(m);
+  if (m.n > tile_vectors && m.form == Form::floats && !m.as_alone && !m.batch_invariant) return multiply_many(m);
   Places places(m.scratch);
   const BlockedRow blocked(places, m.columns);
   for (size_t row = 0; row < m.rows; row++) {
     if (is_blocked(m.dtype)) unpack_row(m, row, blocked);
     for (size_t i = 0; i < m.n; i++) {
       const auto* x = static_cast<const float*>(m.x[i]);
-      const float product = !is_blocked(m.dtype) ? dot(x, m.weight, m.dtype, row * m.columns, m.columns)
-                            : m.quantized        ? dot_quantized(blocked, m.x[i], m.columns)
-                                                 : dot_blocked(blocked, x, m.columns);
+      const float product = !is_blocked(m.dtype)     ? dot(x, m.weight, m.dtype, row * m.columns, m.columns)
+                            : m.form == Form::blocks ? dot_quantized(blocked, m.x[i], m.columns)
+                                                     : dot_blocked(blocked, x, m.columns);
       m.out[i][row] = m.accumulate ? m.out[i][row] + product : product;
     }
   }
@@ -329,7 +329,7 @@ const Kernels kernels = {.widen = widen,
                          .silu_multiply = silu_multiply,
                          .rotate = rotate,
                          .quantize_activations = quantize_activations,
-                         .quantizes = quantizes,
+                         .fast_form = fast_form,
                          .matmul = matmul,
                          .attention = attention,
                          .matmul_scratch = matmul_scratch,

@@ -68,19 +68,19 @@ void round_to_bf16(const float* x, size_t begin, size_t end, char* out) {
 
 }  // namespace
 
-void quantize_activations(const float* x, DType weights, size_t columns, size_t begin, size_t end, void* out) {
-  if (weights == DType::bf16) {
+void quantize_activations(const float* x, Form form, size_t columns, size_t begin, size_t end, void* out) {
+  if (form == Form::bf16) {
     round_to_bf16(x, begin, end, static_cast<char*>(out));
   } else {
     quantize_to_blocks(x, columns, begin, end, static_cast<char*>(out));
   }
 }
 
-bool quantizes(DType weights) {
+Form fast_form(DType weights, size_t, [[maybe_unused]] bool bf16_dots) {
 #if defined(__AVX512BF16__)
-  if (weights == DType::bf16) return true;
+  if (weights == DType::bf16 && bf16_dots) return Form::bf16;
 #endif
-  return weights == DType::q8 || weights == DType::q4;
+  return weights == DType::q8 || weights == DType::q4 ? Form::blocks : Form::floats;
 }
 
 }  // namespace finermoe::FINERMOE_KERNELS
