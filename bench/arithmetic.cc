@@ -26,6 +26,28 @@ __attribute__((target("avx512vnni"))) void dot_int8_avx512(long repeats) { FINER
 __attribute__((target("avx2,fma"))) void multiply_add_avx2(long repeats) { FINERMOE_TWELVE(__m256, "vfmadd231ps") }
 __attribute__((target("avxvnni"))) void dot_int8_avx_vnni(long repeats) { FINERMOE_TWELVE(__m256, "%{vex%} vpdpbusd") }
 
+// Matrix tiles: two by two products of BF16, whose operands are loaded from the first-level cache, as they have to be.
+__attribute__((target("amx-tile,amx-bf16"))) void tiles_bf16(long repeats) {
+  struct alignas(64) {
+    uint8_t palette = 1, start_row = 0, reserved[14] = {};
+    uint16_t line_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    uint8_t lines[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+  } shape;
+  alignas(64) static constexpr uint8_t operands[4][1024] = {};
+  _tile_loadconfig(&shape);
+  for (long r = 0; r < repeats; r++) {
+    _tile_loadd(4, operands[0], 64);
+    _tile_loadd(5, operands[1], 64);
+    _tile_loadd(6, operands[2], 64);
+    _tile_loadd(7, operands[3], 64);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+  _tile_release();
+}
+
 // Keeps the compiler from knowing a value, and so from computing with it once for all.
 #define FINERMOE_OPAQUE(value) __asm__ volatile("" : "+v"(value))
 
@@ -78,12 +100,14 @@ __attribute__((target("avx2,fma"))) void blocks_avx2(long repeats) {
 
 std::vector<ArithmeticWay> arithmetic_ways(Arithmetic kind) {
   const CpuFeatures features = detect_cpu_features();
+  const bool has_tiles = features.amx && request_amx();
   std::vector<ArithmeticWay> ways;
   const auto add = [&](bool exists, ArithmeticWay way) {
     if (exists) ways.push_back(way);
   };
   switch (kind) {
     case Arithmetic::bf16:
+      add(has_tiles, {tiles_bf16, 4 * 16 * 16 * 32});
       add(features.avx512, {dot_bf16, 12 * 32});
       [[fallthrough]];  // a BF16 number is a float32 one
     case Arithmetic::float32:
@@ -96,6 +120,7 @@ std::vector<ArithmeticWay> arithmetic_ways(Arithmetic kind) {
       add(features.avx2, {dot_int8_avx2, 6 * 32});
       break;
     case Arithmetic::blocks:
+      add(has_tiles, {tiles_bf16, 4 * 16 * 16 * 32});  // of weights that have become BF16
       add(features.avx512, {blocks_avx512, 6 * 8 * 64});
       add(features.avx_vnni, {blocks_avx_vnni, 6 * 8 * 32});
       add(features.avx2, {blocks_avx2, 6 * 8 * 32});

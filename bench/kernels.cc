@@ -1,7 +1,7 @@
 // Speed of the CPU backend's operations beside the machine's limits, measured in the same rounds: one JSON object a
 // line.
 //   bench-kernels [THREADS [ISA [CLOCK [PART [PREFETCH BF16_DOTS]]]]]
-//     ISA        0 the best, 1 portable, 2 AVX2, 3 AVX-512
+//     ISA        0 the best, 1 portable, 2 AVX2, 3 AVX-512, 4 AMX
 //     CLOCK      wall, or cpu: processor time per thread, for a machine that is busy with other work
 //     PART       only what has this in its name; limits: the machine's limits alone
 //     PREFETCH, BF16_DOTS  another choice than that for this processor (cpu/tuning.h): bytes ahead, and 0 or 1

@@ -72,6 +72,8 @@ struct AttentionTask {
 };
 
 struct Kernels {
+  // Whether products of many vectors should be divided into fewer tasks of more rows: each reads all vectors again.
+  bool large_tasks = false;
   // out[i] = float(in[i]). This function and the next two take types that are not blocked.
   void (*widen)(const void* in, DType dtype, size_t n, float* out);
   // out[i] = in[i] as an element of `dtype`, rounded to nearest, ties to even

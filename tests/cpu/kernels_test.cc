@@ -211,6 +211,29 @@ TEST_P(KernelsTest, MatmulGivesAnOutputTheSameBitsInAnyBlock) {
   }
 }
 
+// Experts have their rows anywhere: an output has the bits that it has where rows lie side by side.
+TEST_P(KernelsTest, MatmulOfScatteredVectors) {
+  const size_t rows = 75, columns = 1632;
+  for (DType dtype : matrix_dtypes) {
+    const RandomMatrix weight(dtype, rows, columns, 4);
+    for (size_t n : {3, 17, 40, 100}) {
+      SCOPED_TRACE(format_text(name_of(dtype), ", ", n, " vectors"));
+      const Form form = kernels().fast_form(dtype, n, true);
+      const Vectors x(random_floats(n * columns, 5), n, columns), together(random_floats(n * rows, 6), n, rows);
+      Vectors apart = together;
+      for (size_t i = 0; i < n; i++) apart.rows[i] = apart.values.data() + i * rows;
+      const Quantized quantized(kernels(), x, form == Form::floats ? Form::blocks : form, columns);
+      std::vector<const void*> in =
+          form == Form::floats ? std::vector<const void*>(x.inputs(), x.inputs() + n) : quantized.rows;
+      multiply(kernels(), in.data(), form, weight.view(), together, true);
+      std::reverse(in.begin(), in.end());
+      std::reverse(apart.rows.begin(), apart.rows.end());
+      multiply(kernels(), in.data(), form, weight.view(), apart, true);
+      ASSERT_EQ(0, std::memcmp(apart.values.data(), together.values.data(), n * rows * sizeof(float)));
+    }
+  }
+}
+
 TEST_P(KernelsTest, WidenAndRoundToAreThePortableConversions) {
   std::vector<uint16_t> all(65536);
   for (size_t i = 0; i < all.size(); i++) all[i] = static_cast<uint16_t>(i);

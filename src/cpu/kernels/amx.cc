@@ -6,7 +6,7 @@ namespace {
 
 // Products of more vectors are faster by tiles. Q8 and Q4 keep the bits that a vector has alone up to this number,
 // which docs/threading.md promises; BF16 has no such bits where a dot of pairs is slow.
-constexpr size_t few_vectors = 8, few_vectors_of_blocks = 32;
+constexpr size_t few_vectors = 2, few_vectors_of_blocks = 32;
 
 Form fast_form(DType weights, size_t n, bool bf16_dots) {
   const bool is_block = weights == DType::q8 || weights == DType::q4;
@@ -16,7 +16,8 @@ Form fast_form(DType weights, size_t n, bool bf16_dots) {
 
 }  // namespace
 
-const Kernels kernels = {.widen = avx512::widen,
+const Kernels kernels = {.large_tasks = true,
+                         .widen = avx512::widen,
                          .round_to = avx512::round_to,
                          .rms_norm = avx512::rms_norm,
                          .silu_multiply = avx512::silu_multiply,

@@ -5,35 +5,21 @@
 namespace finermoe::amx {
 namespace {
 
-constexpr size_t depth_block = 512;               // columns at a time: pairs of 32 rows fill half the first-level cache
-constexpr size_t panel_outputs = 2 * tile_lines;  // rows of the weights at a time
+constexpr size_t depth_block =
+    1536;  // columns at a time: fewer passes over the outputs are worth more than the first-level cache
+constexpr size_t panel_outputs = 2 * tile_lines;     // rows of the weights at a time
 constexpr size_t panel_step_bytes = 2 * tile_bytes;  // pairs of 32 columns of these rows
-constexpr size_t least_vectors_for_tiles = 4;        // fewer meet BF16 weights row after row
+constexpr size_t least_vectors_for_tiles = 3;        // fewer meet BF16 weights row after row
+constexpr size_t few_vectors = 32;                   // up to so many, BF16 weights are not packed
 
 struct TileScratch {
-  char* pairs;   // [depth_block / 32][2 tiles]
-  char* blocks;  // vectors of irregular blocks, [blocks][16, depth_block]
+  char* pairs[2];  // [depth_block / 32][2 tiles], of a panel and of the next one
+  char* blocks;    // vectors of irregular blocks, [blocks][16, depth_block]
   TileScratch(Places& places, size_t n) {
-    places.put(pairs, depth_block / tile_step_columns * panel_step_bytes);
-    places.put(blocks, (n + tile_lines - 1) / tile_lines * tile_lines * depth_block * sizeof(uint16_t));
+    for (char*& panel : pairs) places.put(panel, depth_block / tile_step_columns * panel_step_bytes);
+    places.put(blocks, round_up(n, tile_lines) * depth_block * sizeof(uint16_t));
   }
 };
-
-// Columns [begin, begin + depth) of 16 rows of BF16, as tiles of pairs; zeros for rows that do not exist.
-void pack_bf16(const char* weight, size_t columns, size_t n_rows, size_t begin, size_t depth, char* out) {
-  for (size_t k = 0; k < depth; k += tile_step_columns, out += panel_step_bytes) {
-    const size_t count = smaller(tile_step_columns, depth - k);
-    const __mmask32 exist = static_cast<__mmask32>((1ull << count) - 1);
-    Vec v[lanes];
-#pragma GCC unroll 16
-    for (size_t i = 0; i < lanes; i++) {
-      const char* at = weight + (i * columns + begin + k) * sizeof(uint16_t);
-      v[i] = i < n_rows ? _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(exist, at)) : zero();
-    }
-    transpose(v);
-    for (size_t i = 0; i < lanes; i++) store(reinterpret_cast<float*>(out + i * tile_line_bytes), v[i]);
-  }
-}
 
 // Two columns of 16 rows as pairs.
 inline __m512i pairs_of(Vec first, Vec second) {
@@ -44,56 +30,92 @@ inline __m512i pairs_of(Vec first, Vec second) {
   return _mm512_permutexvar_epi16(_mm512_load_si512(alternating), both);
 }
 
-// The same of a panel of a block format, whose blocks have as many columns as a tile.
-template <bool Packed>
-void pack_blocks(const unsigned char* panel, size_t begin, size_t depth, char* out, const unsigned char* table) {
-  constexpr size_t block_bytes = Packed ? q4_block_bytes : q8_block_bytes;
-  const unsigned char* block = panel + begin / block_columns * block_bytes;
-  for (size_t k = 0; k < depth; k += block_columns, block += block_bytes, out += panel_step_bytes) {
-    const Vec scale = load_as<DType::f16>(block), offset = mul(scale, broadcast(-128));  // exact
-#pragma GCC unroll 8
-    for (size_t c = 0; c < block_columns / 4; c++) {
-      const unsigned char* codes = block + block_scale_bytes;
-      Codes four;
-      if constexpr (Packed) {
-        const Codes both = load_codes(codes + c % 4 * 64);
-        four = look_up(table, c < 4 ? low_halves(both) : high_halves(both));
-      } else {
-        four = load_codes(codes + c * 64);
-      }
-      Vec values[4];
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; i++) {
-        Codes code = i == 0 ? four : _mm512_srli_epi32(four, static_cast<unsigned>(8 * i));
-        if (i < 3) code = _mm512_and_si512(code, _mm512_set1_epi32(255));
-        values[i] = fma(_mm512_cvtepi32_ps(code), scale, offset);
-      }
-      _mm512_storeu_si512(out + 2 * c * tile_line_bytes, pairs_of(values[0], values[1]));
-      _mm512_storeu_si512(out + (2 * c + 1) * tile_line_bytes, pairs_of(values[2], values[3]));
-    }
+// Turns 32 rows of weights of type D, some columns of them, into tiles of pairs, part by part.
+template <DType D>
+class Packer {
+ public:
+  explicit Packer(const Matmul& m) : m_(m) {
+    for (size_t i = 0; i < 16; i++) table_[i] = static_cast<unsigned char>(q4_values[i] + 128);
   }
-}
+  // Begins with columns [begin, begin + depth) of the rows from `row` on; zeros for rows that do not exist.
+  void begin(size_t row, size_t begin, size_t depth, char* out) {
+    row_ = row, begin_ = begin, depth_ = depth, out_ = out;
+    next_ = 0, end_ = round_up(depth, tile_step_columns) / tile_step_columns * 2 * parts_per_tile;
+  }
+  void pack(size_t n_parts) {
+    for (; n_parts != 0 && next_ < end_; n_parts--, next_++) pack_part();
+  }
+  void finish() { pack(end_); }
+  size_t n_parts() const { return end_; }
 
-// Columns [begin, begin + depth) of up to 32 rows from `row` on.
-void pack(const Matmul& m, size_t row, size_t begin, size_t depth, char* out, const unsigned char* table) {
-  const size_t row_bytes = m.columns * sizeof(uint16_t);
-  const size_t blocks = round_up(m.columns, block_columns) / block_columns;
-  for (size_t first = row; first < row + panel_outputs; first += tile_lines, out += tile_bytes) {
-    const auto* weight = static_cast<const unsigned char*>(m.weight);
-    if (first >= m.rows) {
-      for (size_t k = 0; k < depth; k += tile_step_columns) {
-        __builtin_memset(out + k / tile_step_columns * panel_step_bytes, 0, tile_bytes);
-      }
-    } else if (m.dtype == DType::bf16) {
-      pack_bf16(reinterpret_cast<const char*>(weight) + first * row_bytes, m.columns,
-                smaller(tile_lines, m.rows - first), begin, depth, out);
-    } else if (m.dtype == DType::q8) {
-      pack_blocks<false>(weight + first / panel_rows * blocks * q8_block_bytes, begin, depth, out, table);
+ private:
+  static constexpr size_t parts_per_tile = D == DType::bf16 ? 1 : block_columns / 4;
+
+  void pack_part() {
+    const size_t tile = next_ / parts_per_tile, k = tile / 2 * tile_step_columns, first = row_ + tile % 2 * tile_lines;
+    char* out = out_ + tile * tile_bytes;
+    if constexpr (D == DType::bf16) {
+      pack_rows_of_pairs(first, k, out);
     } else {
-      pack_blocks<true>(weight + first / panel_rows * blocks * q4_block_bytes, begin, depth, out, table);
+      pack_columns(first, k, next_ % parts_per_tile, out);
     }
   }
-}
+
+  // BF16: a tile.
+  void pack_rows_of_pairs(size_t first, size_t k, char* out) const {
+    const size_t count = smaller(tile_step_columns, depth_ - k);
+    const __mmask32 exist = static_cast<__mmask32>((1ull << count) - 1);
+    const char* at = static_cast<const char*>(m_.weight) + (first * m_.columns + begin_ + k) * sizeof(uint16_t);
+    Vec v[lanes];
+#pragma GCC unroll 16
+    for (size_t i = 0; i < lanes; i++, at += m_.columns * sizeof(uint16_t)) {
+      v[i] = first + i < m_.rows ? _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(exist, at)) : zero();
+    }
+    transpose(v);
+#pragma GCC unroll 16
+    for (size_t i = 0; i < lanes; i++) store(reinterpret_cast<float*>(out + i * tile_line_bytes), v[i]);
+  }
+
+  // A block format, whose panels have as many rows as a tile, and its blocks as many columns: columns 4c to 4c + 3.
+  void pack_columns(size_t first, size_t k, size_t c, char* out) const {
+    constexpr size_t block_bytes = D == DType::q4 ? q4_block_bytes : q8_block_bytes;
+    const size_t blocks = round_up(m_.columns, block_columns) / block_columns;
+    const size_t index = first / panel_rows * blocks + (begin_ + k) / block_columns;
+    const unsigned char* block = static_cast<const unsigned char*>(m_.weight) + index * block_bytes;
+    const unsigned char* codes = block + block_scale_bytes;
+    out += 2 * c * tile_line_bytes;
+    if (first >= m_.rows) {
+      store(reinterpret_cast<float*>(out), zero());
+      store(reinterpret_cast<float*>(out + tile_line_bytes), zero());
+      return;
+    }
+    Codes four;
+    if constexpr (D == DType::q4) {
+      const Codes both = load_codes(codes + c % 4 * tile_line_bytes);
+      four = look_up(table_, c < 4 ? low_halves(both) : high_halves(both));
+    } else {
+      four = load_codes(codes + c * tile_line_bytes);
+    }
+    // A line of the next panel. Packing is slow enough that the hardware prefetcher falls behind.
+    _mm_prefetch(block + (2 * blocks * block_bytes + c * block_bytes / (block_columns / 4)), _MM_HINT_T1);
+    const Vec scale = load_as<DType::f16>(block), offset = mul(scale, broadcast(-128));  // exact
+    Vec values[4];
+#pragma GCC unroll 4
+    for (unsigned i = 0; i < 4; i++) {
+      Codes code = i == 0 ? four : _mm512_srli_epi32(four, 8 * i);
+      if (i < 3) code = _mm512_and_si512(code, _mm512_set1_epi32(255));
+      values[i] = fma(_mm512_cvtepi32_ps(code), scale, offset);
+    }
+    _mm512_storeu_si512(out, pairs_of(values[0], values[1]));
+    _mm512_storeu_si512(out + tile_line_bytes, pairs_of(values[2], values[3]));
+  }
+
+  const Matmul& m_;
+  unsigned char table_[16];
+  size_t row_ = 0, begin_ = 0, depth_ = 0;
+  char* out_ = nullptr;
+  size_t next_ = 0, end_ = 0;  // parts
+};
 
 // Whether 16 vectors from `first` on exist and lie as far from each other as the first two.
 template <class T>
@@ -106,100 +128,222 @@ bool is_regular(T* const* vectors, size_t first, size_t n) {
   return at(1) > at(0);
 }
 
-// The vectors from `first` on as lines of the left operand, copied to `block` where they are not regular.
-Lines left_lines(const Matmul& m, size_t first, size_t begin, size_t depth, char* block) {
-  const auto at = [&](size_t i) { return static_cast<const char*>(m.x[first + i]) + begin * sizeof(uint16_t); };
-  if (is_regular(m.x, first, m.n)) return {at(0), static_cast<size_t>(at(1) - at(0))};
+// Sixteen vectors, or the last ones: where a product finds them and puts its outputs.
+struct VectorBlock {
+  size_t first, n;
+  Lines left;
+  bool regular_out;
+};
+
+// Columns [begin, begin + depth) of the vectors, copied to `copy` where they are not regular.
+Lines left_lines(const Matmul& m, const VectorBlock& block, size_t begin, size_t depth, char* copy) {
+  const auto at = [&](size_t i) { return static_cast<const char*>(m.x[block.first + i]) + begin * sizeof(uint16_t); };
+  if (is_regular(m.x, block.first, m.n)) return {at(0), static_cast<size_t>(at(1) - at(0))};
   constexpr size_t stride = depth_block * sizeof(uint16_t);
   const size_t bytes = round_up(depth, tile_step_columns) * sizeof(uint16_t);
   for (size_t i = 0; i < tile_lines; i++) {
     for (size_t b = 0; b < bytes; b += tile_line_bytes) {
-      const __m512i v = first + i < m.n ? _mm512_loadu_si512(at(i) + b) : _mm512_setzero_si512();
-      _mm512_storeu_si512(block + i * stride + b, v);
+      const __m512i v = i < block.n ? _mm512_loadu_si512(at(i) + b) : _mm512_setzero_si512();
+      _mm512_storeu_si512(copy + i * stride + b, v);
     }
   }
-  return {block, stride};
+  return {copy, stride};
 }
 
-// The outputs of 16 vectors and 16 rows: in place, or in a copy where they are not regular.
+// The outputs of a block of vectors and 16 rows: in place, or in a copy where they are not regular.
 class Outputs {
  public:
-  Outputs(const Matmul& m, size_t first, size_t row)
-      : m_(m), first_(first), row_(row), in_place_(row + tile_lines <= m.rows && is_regular(m.out, first, m.n)) {}
+  Outputs(const Matmul& m, const VectorBlock& block, size_t row)
+      : m_(m), block_(block), row_(row), in_place_(block.regular_out && row + tile_lines <= m.rows) {}
 
   const float* load() {
-    if (in_place_) return m_.out[first_] + row_;
-    for (size_t i = 0; i < n_vectors(); i++)
-      store(copy_[i], load_up_to<DType::f32>(m_.out[first_ + i] + row_, n_rows()));
+    if (in_place_) return m_.out[block_.first] + row_;
+    for (size_t i = 0; i < block_.n; i++) {
+      store(copy_[i], load_up_to<DType::f32>(m_.out[block_.first + i] + row_, n_rows()));
+    }
     return copy_[0];
   }
-  float* place() { return in_place_ ? m_.out[first_] + row_ : copy_[0]; }
+  float* place() { return in_place_ ? m_.out[block_.first] + row_ : copy_[0]; }
   size_t stride() const {
-    return in_place_ ? static_cast<size_t>(m_.out[first_ + 1] - m_.out[first_]) * sizeof(float) : sizeof copy_[0];
+    if (!in_place_) return sizeof copy_[0];
+    return static_cast<size_t>(m_.out[block_.first + 1] - m_.out[block_.first]) * sizeof(float);
   }
   void finish() const {
-    for (size_t i = 0; !in_place_ && i < n_vectors(); i++) {
-      store_up_to(m_.out[first_ + i] + row_, avx512::load(copy_[i]), n_rows());
+    for (size_t i = 0; !in_place_ && i < block_.n; i++) {
+      store_up_to(m_.out[block_.first + i] + row_, avx512::load(copy_[i]), n_rows());
     }
   }
 
  private:
-  size_t n_vectors() const { return smaller(tile_lines, m_.n - first_); }
   size_t n_rows() const { return smaller(lanes, m_.rows - row_); }
   const Matmul& m_;
-  const size_t first_, row_;
+  const VectorBlock& block_;
+  const size_t row_;
   const bool in_place_;
   alignas(64) float copy_[tile_lines][lanes];
 };
 
-// One or two blocks of 16 vectors times packed pairs of up to 32 rows.
-template <bool Two>
-void multiply_blocks(const Matmul& m, const Lines* left, size_t first, size_t row, const char* pairs, size_t steps,
-                     bool accumulate) {
+// One or two blocks of vectors times packed pairs of up to 32 rows.
+template <bool Two, class Beside>
+void multiply_blocks(const Matmul& m, const VectorBlock* blocks, size_t row, const char* pairs, size_t steps,
+                     bool accumulate, const Beside& beside) {
+  const Lines left[2] = {blocks[0].left, blocks[Two].left};
   const Lines right[2] = {{pairs, tile_line_bytes}, {pairs + tile_bytes, tile_line_bytes}};
   const size_t halves = row + tile_lines < m.rows ? 2 : 1;
   zero_sums();
-  for (size_t i = 0; accumulate && i < (Two ? 2 : 1); i++) {
+  for (size_t i = 0; accumulate && i < 1 + Two; i++) {
     for (size_t j = 0; j < halves; j++) {
-      Outputs out(m, first + i * tile_lines, row + j * tile_lines);
-      const float* from = out.load();
-      load_sums(i, j, from, out.stride());
+      Outputs out(m, blocks[i], row + j * tile_lines);
+      load_sums(i, j, out.load(), out.stride());
     }
   }
-  multiply_tiles<Two, true>(left, right, panel_step_bytes, steps);
-  for (size_t i = 0; i < (Two ? 2 : 1); i++) {
+  multiply_tiles<Two, true>(left, right, panel_step_bytes, steps, beside);
+  for (size_t i = 0; i < 1 + Two; i++) {
     for (size_t j = 0; j < halves; j++) {
-      Outputs out(m, first + i * tile_lines, row + j * tile_lines);
+      Outputs out(m, blocks[i], row + j * tile_lines);
       store_sums(i, j, out.place(), out.stride());
       out.finish();
     }
   }
 }
 
+template <DType D>
 void multiply(const Matmul& m) {
   Places places(m.scratch);
   const TileScratch scratch(places, m.n);
-  unsigned char table[16];
-  for (size_t i = 0; i < 16; i++) table[i] = static_cast<unsigned char>(q4_values[i] + 128);
-  Lines left[matmul_max_vectors / tile_lines + 1];
-  const size_t n_blocks = (m.n + tile_lines - 1) / tile_lines;
+  const size_t n_blocks = round_up(m.n, tile_lines) / tile_lines, n_pairs = (n_blocks + 1) / 2;
+  VectorBlock blocks[matmul_max_vectors / tile_lines + 1];
+  for (size_t b = 0; b < n_blocks; b++) {
+    const size_t first = b * tile_lines;
+    blocks[b] = {first, smaller(tile_lines, m.n - first), {}, is_regular(m.out, first, m.n)};
+  }
+  Packer<D> packer(m);
+  packer.begin(0, 0, smaller(depth_block, m.columns), scratch.pairs[0]);
+  packer.finish();
+  size_t panel = 0;
   const Tiles tiles;
   for (size_t begin = 0; begin < m.columns; begin += depth_block) {
     const size_t depth = smaller(depth_block, m.columns - begin);
     const size_t steps = round_up(depth, tile_step_columns) / tile_step_columns;
-    const bool accumulate = m.accumulate || begin != 0;
     for (size_t b = 0; b < n_blocks; b++) {
-      left[b] =
-          left_lines(m, b * tile_lines, begin, depth, scratch.blocks + b * tile_lines * depth_block * sizeof(uint16_t));
+      char* copy = scratch.blocks + b * tile_lines * depth_block * sizeof(uint16_t);
+      blocks[b].left = left_lines(m, blocks[b], begin, depth, copy);
     }
+    for (size_t row = 0; row < m.rows; row += panel_outputs, panel++) {
+      // The next panel, packed beside the products of this one: the next rows, or the next columns of the first.
+      const bool same_columns = row + panel_outputs < m.rows;
+      const size_t next_begin = same_columns ? begin : begin + depth;
+      size_t parts = 0;
+      if (next_begin < m.columns) {
+        packer.begin(same_columns ? row + panel_outputs : 0, next_begin, smaller(depth_block, m.columns - next_begin),
+                     scratch.pairs[(panel + 1) % 2]);
+        parts = (packer.n_parts() + n_pairs * steps - 1) / (n_pairs * steps);
+      }
+      const auto pack_some = [&] { packer.pack(parts); };
+      const char* pairs = scratch.pairs[panel % 2];
+      const bool accumulate = m.accumulate || begin != 0;
+      size_t b = 0;
+      for (; b + 2 <= n_blocks; b += 2) multiply_blocks<true>(m, blocks + b, row, pairs, steps, accumulate, pack_some);
+      if (b < n_blocks) multiply_blocks<false>(m, blocks + b, row, pairs, steps, accumulate, pack_some);
+      packer.finish();
+    }
+  }
+}
+
+// Few vectors times BF16: the rows of the weights are left operands where they lie, and the vectors become pairs.
+
+struct FewScratch {
+  char* pairs;  // of the vectors, [blocks of 16][depth_block / 32] tiles
+  char* rows;   // the last rows of the weights, [16, depth_block]
+  explicit FewScratch(Places& places) {
+    places.put(pairs, few_vectors * depth_block * sizeof(uint16_t));
+    places.put(rows, tile_lines * depth_block * sizeof(uint16_t));
+  }
+};
+
+// Columns [begin, begin + depth) of a block of vectors.
+void pack_vectors(const Matmul& m, size_t first, size_t begin, size_t depth, char* out) {
+  for (size_t k = 0; k < depth; k += tile_step_columns, out += tile_bytes) {
+    Vec v[lanes];
+#pragma GCC unroll 16
+    for (size_t i = 0; i < lanes; i++) {
+      v[i] = zero();
+      if (first + i < m.n)
+        v[i] = load(
+            reinterpret_cast<const float*>(static_cast<const char*>(m.x[first + i]) + (begin + k) * sizeof(uint16_t)));
+    }
+    transpose(v);
+#pragma GCC unroll 16
+    for (size_t i = 0; i < lanes; i++) store(reinterpret_cast<float*>(out + i * tile_line_bytes), v[i]);
+  }
+}
+
+// Puts sums [row][vector], or adds them to what is there.
+void put_transposed(const Matmul& m, size_t first, size_t row, const float (*sums)[lanes], bool accumulate) {
+  Vec v[lanes];
+#pragma GCC unroll 16
+  for (size_t i = 0; i < lanes; i++) v[i] = avx512::load(sums[i]);
+  transpose(v);
+#pragma GCC unroll 16
+  for (size_t i = 0; i < lanes; i++) {
+    if (first + i < m.n) put_outputs(m.out[first + i] + row, v[i], m.rows - row, accumulate);
+  }
+}
+
+template <bool TwoRows, bool TwoVectors>
+void multiply_rows(const Matmul& m, const Lines* left, size_t row, size_t first, const char* pairs, size_t block_bytes,
+                   size_t steps, bool accumulate) {
+  const Lines right[2] = {{pairs, tile_line_bytes}, {pairs + block_bytes, tile_line_bytes}};
+  zero_sums();
+  multiply_tiles<TwoRows, TwoVectors>(left, right, tile_bytes, steps);
+  alignas(64) float sums[lanes][lanes];
+  for (size_t i = 0; i < 1 + TwoRows; i++) {
+    for (size_t j = 0; j < 1 + TwoVectors; j++) {
+      store_sums(i, j, sums[0], sizeof sums[0]);
+      put_transposed(m, first + j * tile_lines, row + i * tile_lines, sums, accumulate);
+    }
+  }
+}
+
+void multiply_few(const Matmul& m) {
+  Places places(m.scratch);
+  const FewScratch scratch(places);
+  const size_t row_bytes = m.columns * sizeof(uint16_t), n_blocks = round_up(m.n, tile_lines) / tile_lines;
+  const Tiles tiles;
+  for (size_t begin = 0; begin < m.columns; begin += depth_block) {
+    const size_t depth = smaller(depth_block, m.columns - begin), steps = depth / tile_step_columns;
+    const size_t block_bytes = steps * tile_bytes;
+    const bool accumulate = m.accumulate || begin != 0;
+    for (size_t b = 0; b < n_blocks; b++)
+      pack_vectors(m, b * tile_lines, begin, depth, scratch.pairs + b * block_bytes);
     for (size_t row = 0; row < m.rows; row += panel_outputs) {
-      pack(m, row, begin, depth, scratch.pairs, table);
+      const char* weight = static_cast<const char*>(m.weight) + row * row_bytes + begin * sizeof(uint16_t);
+      Lines left[2];
+      const size_t n_left = m.rows - row > tile_lines ? 2 : 1;
+      for (size_t i = 0; i < n_left; i++) {
+        left[i] = {weight + i * tile_lines * row_bytes, row_bytes};
+        const size_t n_rows = smaller(tile_lines, m.rows - row - i * tile_lines);
+        if (n_rows == tile_lines) continue;
+        const size_t bytes = depth * sizeof(uint16_t);  // tiles have sixteen rows
+        for (size_t r = 0; r < n_rows; r++)
+          __builtin_memcpy(scratch.rows + r * bytes, left[i].at + r * row_bytes, bytes);
+        left[i] = {scratch.rows, bytes};
+      }
       size_t b = 0;
       for (; b + 2 <= n_blocks; b += 2) {
-        multiply_blocks<true>(m, left + b, b * tile_lines, row, scratch.pairs, steps, accumulate);
+        const char* pairs = scratch.pairs + b * block_bytes;
+        if (n_left == 2) {
+          multiply_rows<true, true>(m, left, row, b * tile_lines, pairs, block_bytes, steps, accumulate);
+        } else {
+          multiply_rows<false, true>(m, left, row, b * tile_lines, pairs, block_bytes, steps, accumulate);
+        }
       }
-      if (b < n_blocks) {
-        multiply_blocks<false>(m, left + b, b * tile_lines, row, scratch.pairs, steps, accumulate);
+      if (b == n_blocks) continue;
+      const char* pairs = scratch.pairs + b * block_bytes;
+      if (n_left == 2) {
+        multiply_rows<true, false>(m, left, row, b * tile_lines, pairs, block_bytes, steps, accumulate);
+      } else {
+        multiply_rows<false, false>(m, left, row, b * tile_lines, pairs, block_bytes, steps, accumulate);
       }
     }
   }
@@ -210,11 +354,20 @@ void multiply(const Matmul& m) {
 void matmul(const Matmul& m) {
   const bool row_after_row = m.dtype == DType::bf16 && m.n < least_vectors_for_tiles;
   if (m.form != Form::bf16 || m.as_alone || row_after_row) return avx512::matmul(m);
-  multiply(m);
+  if (m.dtype == DType::bf16 && m.n <= few_vectors && m.columns % tile_step_columns == 0) return multiply_few(m);
+  switch (m.dtype) {
+    case DType::bf16:
+      return multiply<DType::bf16>(m);
+    case DType::q8:
+      return multiply<DType::q8>(m);
+    default:
+      return multiply<DType::q4>(m);
+  }
 }
 
 size_t matmul_scratch(size_t n, size_t columns) {
-  return larger(avx512::matmul_scratch(n, columns), bytes_of_arrays<TileScratch>(n));
+  return larger(avx512::matmul_scratch(n, columns),
+                larger(bytes_of_arrays<TileScratch>(n), bytes_of_arrays<FewScratch>()));
 }
 
 }  // namespace finermoe::amx

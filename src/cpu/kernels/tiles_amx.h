@@ -49,24 +49,26 @@ struct Lines {
 };
 
 // sums[i][j] += left[i] times right[j] over `steps` steps. Each step the left lines go 64 bytes on, and the right ones
-// `right_step` bytes.
-template <bool TwoLeft, bool TwoRight>
-inline void multiply_tiles(const Lines* left, const Lines* right, size_t right_step, size_t steps) {
+// `right_step` bytes. `beside` is called once a step, for other work while tiles are multiplied.
+template <bool TwoLeft, bool TwoRight, class Beside>
+inline void multiply_tiles(const Lines* left, const Lines* right, size_t right_step, size_t steps,
+                           const Beside& beside) {
   before_loads();
   for (size_t k = 0; k < steps; k++) {
     _tile_loadd(4, left[0].at + k * tile_line_bytes, left[0].stride);
+    if constexpr (TwoLeft) _tile_loadd(5, left[1].at + k * tile_line_bytes, left[1].stride);
     _tile_loadd(6, right[0].at + k * right_step, right[0].stride);
+    if constexpr (TwoRight) _tile_loadd(7, right[1].at + k * right_step, right[1].stride);
     _tile_dpbf16ps(0, 4, 6);
-    if constexpr (TwoRight) {
-      _tile_loadd(7, right[1].at + k * right_step, right[1].stride);
-      _tile_dpbf16ps(1, 4, 7);
-    }
-    if constexpr (TwoLeft) {
-      _tile_loadd(5, left[1].at + k * tile_line_bytes, left[1].stride);
-      _tile_dpbf16ps(2, 5, 6);
-      if constexpr (TwoRight) _tile_dpbf16ps(3, 5, 7);
-    }
+    if constexpr (TwoRight) _tile_dpbf16ps(1, 4, 7);
+    if constexpr (TwoLeft) _tile_dpbf16ps(2, 5, 6);
+    if constexpr (TwoLeft && TwoRight) _tile_dpbf16ps(3, 5, 7);
+    beside();
   }
+}
+template <bool TwoLeft, bool TwoRight>
+inline void multiply_tiles(const Lines* left, const Lines* right, size_t right_step, size_t steps) {
+  multiply_tiles<TwoLeft, TwoRight>(left, right, right_step, steps, [] {});
 }
 
 inline void zero_sums() {
