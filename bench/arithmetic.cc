@@ -28,7 +28,8 @@ __attribute__((target("avxvnni"))) void dot_int8_avx_vnni(long repeats) { FINERM
 
 // Matrix tiles: two by two products of BF16, whose operands are loaded from the first-level cache, as they have to be.
 __attribute__((target("amx-tile,amx-bf16"))) void tiles_bf16(long repeats) {
-  struct alignas(64) {
+  // Not a local variable: GCC does not know that the instruction reads all of it.
+  static constexpr struct alignas(64) {
     uint8_t palette = 1, start_row = 0, reserved[14] = {};
     uint16_t line_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
     uint8_t lines[16] = {16, 16, 16, 16, 16, 16, 16, 16};

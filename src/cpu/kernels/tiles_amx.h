@@ -27,7 +27,8 @@ constexpr size_t tile_pairs = tile_step_columns / 2;
 class Tiles {
  public:
   Tiles() {
-    struct alignas(64) {
+    // Not a local variable: GCC does not know that the instruction reads all of it.
+    static constexpr struct alignas(64) {
       uint8_t palette = 1, start_row = 0, reserved[14] = {};
       uint16_t line_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
       uint8_t lines[16] = {16, 16, 16, 16, 16, 16, 16, 16};
