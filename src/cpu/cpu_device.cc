@@ -65,7 +65,8 @@ class CpuDevice final : public Device {
 }  // namespace
 
 std::shared_ptr<const Device> cpu_device(std::shared_ptr<const Blas> blas, std::optional<Tuning> tuning) {
-  return std::make_shared<CpuDevice>(tuning ? *tuning : tuning_of(processor_model()), std::move(blas));
+  return std::make_shared<CpuDevice>(tuning ? *tuning : tuning_of(processor_model(), detect_cpu_features()),
+                                     std::move(blas));
 }
 
 // By half and up to more than twice: that is lost if the threads wait for each other.

@@ -118,7 +118,8 @@ void CpuStep::multiply_rows(const void* const* x, Form form, float* const* out, 
                     .scratch = memory_.matmul(worker),
                     .batch_invariant = order == Order::batch_invariant,
                     .as_alone = as_alone_,
-                    .prefetch = tuning_.prefetch};
+                    .prefetch = tuning_.prefetch,
+                    .rows_side_by_side = tuning_.rows_side_by_side};
   const bool is_for_blas =
       blas_ != nullptr && n >= blas_least_vectors && form == Form::floats && !task.batch_invariant && !task.as_alone;
   if (is_for_blas) {

@@ -44,10 +44,11 @@ struct Matmul {
   DType dtype;
   size_t rows, columns;
   bool accumulate = false;
-  void* scratch;                 // Kernels::matmul_scratch(n, columns) bytes, aligned to 64
-  bool batch_invariant = false;  // the same order of summation for any n, at some cost in speed
-  bool as_alone = false;         // the order of n = 1 for each vector; also at some cost
-  size_t prefetch = 0;           // Tuning::prefetch
+  void* scratch;                   // Kernels::matmul_scratch(n, columns) bytes, aligned to 64
+  bool batch_invariant = false;    // the same order of summation for any n, at some cost in speed
+  bool as_alone = false;           // the order of n = 1 for each vector; also at some cost
+  size_t prefetch = 0;             // Tuning::prefetch
+  bool rows_side_by_side = false;  // Tuning::rows_side_by_side
 };
 
 // Attention of n query vectors, all of heads that share one key-value head, over the positions [begin, end). A query

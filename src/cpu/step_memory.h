@@ -16,7 +16,9 @@ constexpr size_t max_task_rows = 512;
 
 // Bytes of a row of quantized activations, enough for any form: an odd number of cache lines, so that adjacent rows do
 // not lie in the same sets of a cache.
-constexpr size_t quantized_row_bytes(size_t columns) { return (blocks_of(columns) | 1) * block_columns * sizeof(uint16_t); }
+constexpr size_t quantized_row_bytes(size_t columns) {
+  return (blocks_of(columns) | 1) * block_columns * sizeof(uint16_t);
+}
 
 // Where an array of two has what belongs to a form other than floats.
 constexpr size_t place_of(Form form) { return form == Form::bf16 ? 0 : 1; }

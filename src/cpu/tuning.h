@@ -15,8 +15,11 @@ struct Tuning {
   // How many bytes ahead of its loads a product of one or two vectors prefetches the weights; 0: not at all, because
   // the hardware prefetcher alone is faster.
   size_t prefetch = 0;
+  // Whether a product of one vector with BF16, F16 or F32 weights reads four rows side by side, which it prefetches a
+  // block of rows ahead, and not one row after the other.
+  bool rows_side_by_side = false;
 };
 
-Tuning tuning_of(const ProcessorModel& processor);
+Tuning tuning_of(const ProcessorModel& processor, const CpuFeatures& features);
 
 }  // namespace finermoe

@@ -80,7 +80,7 @@ inline std::shared_ptr<Backend> open_cpu(const KernelSet& set, uint32_t n_thread
 }
 // All choices but the default ones.
 inline std::shared_ptr<Backend> open_tuned_cpu(const KernelSet& set, uint32_t n_threads) {
-  constexpr Tuning other = {.bf16_dots = false, .prefetch = 6144};
+  constexpr Tuning other = {.bf16_dots = false, .prefetch = 6144, .rows_side_by_side = true};
   return std::make_shared<CpuBackend>(set.kernels, std::make_shared<ThreadPool>(n_threads), nullptr, other);
 }
 

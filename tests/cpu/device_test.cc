@@ -37,11 +37,13 @@ TEST(KernelsOfTest, TheProcessorChoosesAmongTheTablesOfAnInstructionSet) {
 #endif
 
 TEST(TuningTest, FollowsFromVendorAndFamily) {
-  EXPECT_TRUE(tuning_of({"AuthenticAMD", 25, 17}).bf16_dots);
-  EXPECT_EQ(0u, tuning_of({"AuthenticAMD", 25, 17}).prefetch);
-  EXPECT_FALSE(tuning_of({"GenuineIntel", 6, 207}).bf16_dots);
-  EXPECT_LT(0u, tuning_of({"GenuineIntel", 6, 207}).prefetch);
-  EXPECT_EQ(0u, tuning_of({}).prefetch);  // what was never measured is left to the hardware
+  EXPECT_TRUE(tuning_of({"AuthenticAMD", 25, 17}, {}).bf16_dots);
+  EXPECT_EQ(0u, tuning_of({"AuthenticAMD", 25, 17}, {}).prefetch);
+  EXPECT_FALSE(tuning_of({"GenuineIntel", 6, 207}, {}).bf16_dots);
+  EXPECT_LT(0u, tuning_of({"GenuineIntel", 6, 207}, {}).prefetch);
+  EXPECT_FALSE(tuning_of({"GenuineIntel", 6, 207}, {}).rows_side_by_side);
+  EXPECT_TRUE(tuning_of({"GenuineIntel", 6, 207}, {.amx = true}).rows_side_by_side);
+  EXPECT_EQ(0u, tuning_of({}, {}).prefetch);  // what was never measured is left to the hardware
 }
 
 #if defined(__x86_64__)

@@ -159,7 +159,7 @@ void matmul_many(const Matmul& m) {
 
 template <DType D>
 void matmul_as(const Matmul& m) {
-  if ((m.n == 1 || m.as_alone) && m.columns <= one_row_columns && !m.batch_invariant) {
+  if ((m.n == 1 || m.as_alone) && m.columns <= one_row_columns && !m.rows_side_by_side && !m.batch_invariant) {
     matmul_one<D>(m);
   } else if (m.n <= dot_max_vectors || m.as_alone || m.batch_invariant) {
     matmul_few<D>(m);
