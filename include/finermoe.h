@@ -269,7 +269,8 @@ FINERMOE_API void finermoe_runtime_options_free(finermoe_runtime_options* option
  *                    and sleep between calls. */
 FINERMOE_API finermoe_status finermoe_runtime_options_set_threads(finermoe_runtime_options* options, uint32_t n_threads,
                                                                   finermoe_error** error);
-/** @param isa  FINERMOE_ISA_…; FINERMOE_ERROR_UNSUPPORTED for one that the machine does not support */
+/** @param isa  FINERMOE_ISA_…; FINERMOE_ERROR_UNSUPPORTED for one that the machine does not support. A runtime with AMX
+ *              asks Linux for the use of tiles, for the whole process; AVX512 avoids that (docs/amx.md). */
 FINERMOE_API finermoe_status finermoe_runtime_options_set_isa(finermoe_runtime_options* options, int32_t isa,
                                                               finermoe_error** error);
 /** Opens OpenBLAS when the runtime is created, and lets it compute the products that it computes faster than the

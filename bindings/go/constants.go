@@ -30,9 +30,10 @@ const (
 	ISAPortable ISA = C.FINERMOE_ISA_PORTABLE
 	ISAAVX2     ISA = C.FINERMOE_ISA_AVX2   // AVX2, FMA, F16C
 	ISAAVX512   ISA = C.FINERMOE_ISA_AVX512 // AVX-512 F, BW, VL, DQ, VNNI, BF16
+	ISAAMX      ISA = C.FINERMOE_ISA_AMX    // the same, and AMX with BF16
 )
 
-func (i ISA) String() string { return name(i, "auto", "portable", "avx2", "avx512") }
+func (i ISA) String() string { return name(i, "auto", "portable", "avx2", "avx512", "amx") }
 
 // DeviceKind is a kind of device.
 type DeviceKind int32

@@ -11,7 +11,7 @@ func ABIVersion() uint32 { return low.AbiVersion() }
 // SystemInfo is what the library finds on this machine, and how it was built: what a bug report needs.
 type SystemInfo struct {
 	ISA             ISA     // what ISAAuto takes
-	Kernels         string  // "portable", "avx2", "avx2-vnni" or "avx512"
+	Kernels         string  // "portable", "avx2", "avx2-vnni", "avx512" or "amx"
 	Compiler        string  // "GCC 12.2.0"
 	Build           string  // "release"
 	ISAs            uint32  // those that the processor can execute: bits 1 << ISA

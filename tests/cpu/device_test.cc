@@ -33,6 +33,7 @@ TEST(KernelsOfTest, TheProcessorChoosesAmongTheTablesOfAnInstructionSet) {
   const Kernels& expected = detect_cpu_features().avx_vnni ? avx2_vnni::kernels : avx2::kernels;
   EXPECT_EQ(&expected, &kernels_of(FINERMOE_ISA_AVX2));
   EXPECT_EQ(&avx512::kernels, &kernels_of(FINERMOE_ISA_AVX512));
+  EXPECT_EQ(&amx::kernels, &kernels_of(FINERMOE_ISA_AMX));
 }
 #endif
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 from . import _lowlevel as low
 from .errors import InvalidArgumentError
 
-Isa = Literal["auto", "portable", "avx2", "avx512"]
+Isa = Literal["auto", "portable", "avx2", "avx512", "amx"]
 Dtype = Literal["f32", "f16", "bf16", "q8", "q4"]
 KvDtype = Literal["f32", "f16", "bf16", "q8"]
 Precision = Literal["exact", "fast"]

@@ -76,7 +76,7 @@ class SystemInfo:
     isa: Isa
     """The instruction set that "auto" takes."""
     kernels: str
-    """"portable", "avx2", "avx2-vnni" or "avx512"."""
+    """"portable", "avx2", "avx2-vnni", "avx512" or "amx"."""
     compiler: str
     build: str
     isas: tuple[Isa, ...]

@@ -98,7 +98,7 @@ Json plan(const Json& row) {
 
 Json system(const Json&) {
   const auto info = get<finermoe_system_info>([](auto* out, auto** e) { return finermoe_system_get_info(out, e); });
-  static const std::set<std::string> kernels{"portable", "avx2", "avx2-vnni", "avx512"};
+  static const std::set<std::string> kernels{"portable", "avx2", "avx2-vnni", "avx512", "amx"};
   const auto device =
       get<finermoe_device_info>([](auto* out, auto** e) { return finermoe_device_get_info(nullptr, 0, out, e); });
   return {{"devices", device.name}, {"kernels_known", kernels.contains(info.kernels)}};

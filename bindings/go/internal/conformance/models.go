@@ -54,7 +54,7 @@ func system(*runner, *row) (results, error) {
 		return nil, err
 	}
 	info, err := finermoe.System()
-	known := slices.Contains([]string{"portable", "avx2", "avx2-vnni", "avx512"}, info.Kernels)
+	known := slices.Contains([]string{"portable", "avx2", "avx2-vnni", "avx512", "amx"}, info.Kernels)
 	return results{"devices": devices[0].Name, "kernels_known": known}, err
 }
 

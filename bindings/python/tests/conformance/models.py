@@ -12,7 +12,7 @@ import numpy as np
 
 from .rows import DTYPES, Phases, Row, kind, model_path, open_model, start
 
-KERNELS = {"portable", "avx2", "avx2-vnni", "avx512"}
+KERNELS = {"portable", "avx2", "avx2-vnni", "avx512", "amx"}
 LEVELS = [10, 20, 30]  # of logging, for the header's 0, 1 and 2
 
 

@@ -56,7 +56,7 @@ fn plan(row: &Value) -> Result<Value> {
 
 fn system(_: &Value) -> Result<Value> {
     let kernels = system_info()?.kernels;
-    let known = ["portable", "avx2", "avx2-vnni", "avx512"].contains(&kernels.as_str());
+    let known = ["portable", "avx2", "avx2-vnni", "avx512", "amx"].contains(&kernels.as_str());
     Ok(json!({"devices": devices(None)?[0].name, "kernels_known": known}))
 }
 

@@ -45,6 +45,8 @@ c_enum! {
         Avx2 = FINERMOE_ISA_AVX2,
         /// AVX-512 F, BW, VL, DQ, VNNI, BF16.
         Avx512 = FINERMOE_ISA_AVX512,
+        /// The same, and AMX with BF16.
+        Amx = FINERMOE_ISA_AMX,
     }
 }
 

@@ -147,7 +147,7 @@ infos! {
     pub struct SystemInfo = finermoe_system_info {
         /// The instruction set that [`Isa::Auto`] takes.
         isa: Isa,
-        /// Its kernels: `"portable"`, `"avx2"`, `"avx2-vnni"` or `"avx512"`.
+        /// Its kernels: `"portable"`, `"avx2"`, `"avx2-vnni"`, `"avx512"` or `"amx"`.
         kernels: String,
         /// `"GCC 12.2.0"`, `"Clang 14.0.6"`.
         compiler: String,

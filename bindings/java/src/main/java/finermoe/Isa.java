@@ -9,7 +9,9 @@ public enum Isa {
   /** AVX2, FMA and F16C. */
   AVX2(Native.ISA_AVX2),
   /** AVX-512 F, BW, VL, DQ, VNNI and BF16. */
-  AVX512(Native.ISA_AVX512);
+  AVX512(Native.ISA_AVX512),
+  /** The same, and AMX with BF16. */
+  AMX(Native.ISA_AMX);
 
   final int value;
 

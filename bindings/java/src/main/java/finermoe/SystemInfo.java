@@ -4,7 +4,7 @@ package finermoe;
  * What the library finds on this machine, and how it was built: what a bug report needs.
  *
  * @param isa the instruction set that {@link Isa#AUTO} takes
- * @param kernels its kernels: "portable", "avx2", "avx2-vnni" or "avx512"
+ * @param kernels its kernels: "portable", "avx2", "avx2-vnni", "avx512" or "amx"
  * @param compiler "GCC 12.2.0", "Clang 14.0.6"
  * @param build the type of the build: "release", "debug", "release, address sanitizer"
  * @param isas those that the processor can execute: bits 1 &lt;&lt; number of {@link Isa}

@@ -81,7 +81,8 @@ final class ModelRows {
 
   private static Map<String, Object> system(Row row) {
     return Map.of("devices", Finermoe.devices().get(0).name(),
-        "kernels_known", Set.of("portable", "avx2", "avx2-vnni", "avx512").contains(Finermoe.system().kernels()));
+        "kernels_known",
+        Set.of("portable", "avx2", "avx2-vnni", "avx512", "amx").contains(Finermoe.system().kernels()));
   }
 
   private static Set<String> operationsWithCalls(FinermoeRuntime runtime) {
