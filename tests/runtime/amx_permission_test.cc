@@ -1,6 +1,7 @@
 // Linux saves the tiles of AMX only for a process that has asked for it, and refuses while a signal stack is too small.
 // In a program of its own: once given, the permission stays.
 #include <csignal>
+#include <cstring>
 
 #include "../support/handles.h"
 
