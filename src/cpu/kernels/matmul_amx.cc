@@ -5,8 +5,7 @@
 namespace finermoe::amx {
 namespace {
 
-constexpr size_t depth_block =
-    1536;  // columns at a time: fewer passes over the outputs are worth more than the first-level cache
+constexpr size_t depth_block = 1536;                 // columns at a time: few passes over the outputs
 constexpr size_t panel_outputs = 2 * tile_lines;     // rows of the weights at a time
 constexpr size_t panel_step_bytes = 2 * tile_bytes;  // pairs of 32 columns of these rows
 constexpr size_t least_vectors_for_tiles = 3;        // fewer meet BF16 weights row after row
@@ -20,6 +19,17 @@ struct TileScratch {
     places.put(blocks, round_up(n, tile_lines) * depth_block * sizeof(uint16_t));
   }
 };
+
+// A tile of pairs from sixteen rows of 32 BF16: row_of(i) is the i-th.
+template <class RowOf>
+inline void pack_rows_of_pairs(const RowOf& row_of, char* out) {
+  Vec v[lanes];
+#pragma GCC unroll 16
+  for (size_t i = 0; i < lanes; i++) v[i] = row_of(i);
+  transpose(v);
+#pragma GCC unroll 16
+  for (size_t i = 0; i < lanes; i++) store(reinterpret_cast<float*>(out + i * tile_line_bytes), v[i]);
+}
 
 // Two columns of 16 rows as pairs.
 inline __m512i pairs_of(Vec first, Vec second) {
@@ -55,25 +65,22 @@ class Packer {
     const size_t tile = next_ / parts_per_tile, k = tile / 2 * tile_step_columns, first = row_ + tile % 2 * tile_lines;
     char* out = out_ + tile * tile_bytes;
     if constexpr (D == DType::bf16) {
-      pack_rows_of_pairs(first, k, out);
+      pack_rows(first, k, out);
     } else {
       pack_columns(first, k, next_ % parts_per_tile, out);
     }
   }
 
   // BF16: a tile.
-  void pack_rows_of_pairs(size_t first, size_t k, char* out) const {
-    const size_t count = smaller(tile_step_columns, depth_ - k);
+  void pack_rows(size_t first, size_t k, char* out) const {
+    const size_t count = smaller(tile_step_columns, depth_ - k), row_bytes = m_.columns * sizeof(uint16_t);
     const __mmask32 exist = static_cast<__mmask32>((1ull << count) - 1);
-    const char* at = static_cast<const char*>(m_.weight) + (first * m_.columns + begin_ + k) * sizeof(uint16_t);
-    Vec v[lanes];
-#pragma GCC unroll 16
-    for (size_t i = 0; i < lanes; i++, at += m_.columns * sizeof(uint16_t)) {
-      v[i] = first + i < m_.rows ? _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(exist, at)) : zero();
-    }
-    transpose(v);
-#pragma GCC unroll 16
-    for (size_t i = 0; i < lanes; i++) store(reinterpret_cast<float*>(out + i * tile_line_bytes), v[i]);
+    const char* at = static_cast<const char*>(m_.weight) + first * row_bytes + (begin_ + k) * sizeof(uint16_t);
+    const auto row_of = [&](size_t i) {
+      if (first + i >= m_.rows) return zero();
+      return _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(exist, at + i * row_bytes));
+    };
+    pack_rows_of_pairs(row_of, out);
   }
 
   // A block format, whose panels have as many rows as a tile, and its blocks as many columns: columns 4c to 4c + 3.
@@ -250,8 +257,8 @@ void multiply(const Matmul& m) {
   }
 }
 
-// Few vectors times BF16: the rows of the weights are left operands where they lie, and the vectors become pairs.
-
+// Few vectors times BF16: the rows of the weights are left operands where they lie, and the vectors become pairs. What
+// follows is for that.
 struct FewScratch {
   char* pairs;  // of the vectors, [blocks of 16][depth_block / 32] tiles
   char* rows;   // the last rows of the weights, [16, depth_block]
@@ -263,18 +270,12 @@ struct FewScratch {
 
 // Columns [begin, begin + depth) of a block of vectors.
 void pack_vectors(const Matmul& m, size_t first, size_t begin, size_t depth, char* out) {
-  for (size_t k = 0; k < depth; k += tile_step_columns, out += tile_bytes) {
-    Vec v[lanes];
-#pragma GCC unroll 16
-    for (size_t i = 0; i < lanes; i++) {
-      v[i] = zero();
-      if (first + i < m.n)
-        v[i] = load(
-            reinterpret_cast<const float*>(static_cast<const char*>(m.x[first + i]) + (begin + k) * sizeof(uint16_t)));
-    }
-    transpose(v);
-#pragma GCC unroll 16
-    for (size_t i = 0; i < lanes; i++) store(reinterpret_cast<float*>(out + i * tile_line_bytes), v[i]);
+  for (size_t k = begin; k < begin + depth; k += tile_step_columns, out += tile_bytes) {
+    const auto row_of = [&](size_t i) {
+      if (first + i >= m.n) return zero();
+      return _mm512_castsi512_ps(_mm512_loadu_si512(static_cast<const uint16_t*>(m.x[first + i]) + k));
+    };
+    pack_rows_of_pairs(row_of, out);
   }
 }
 
@@ -314,8 +315,9 @@ void multiply_few(const Matmul& m) {
     const size_t depth = smaller(depth_block, m.columns - begin), steps = depth / tile_step_columns;
     const size_t block_bytes = steps * tile_bytes;
     const bool accumulate = m.accumulate || begin != 0;
-    for (size_t b = 0; b < n_blocks; b++)
+    for (size_t b = 0; b < n_blocks; b++) {
       pack_vectors(m, b * tile_lines, begin, depth, scratch.pairs + b * block_bytes);
+    }
     for (size_t row = 0; row < m.rows; row += panel_outputs) {
       const char* weight = static_cast<const char*>(m.weight) + row * row_bytes + begin * sizeof(uint16_t);
       Lines left[2];
@@ -325,8 +327,9 @@ void multiply_few(const Matmul& m) {
         const size_t n_rows = smaller(tile_lines, m.rows - row - i * tile_lines);
         if (n_rows == tile_lines) continue;
         const size_t bytes = depth * sizeof(uint16_t);  // tiles have sixteen rows
-        for (size_t r = 0; r < n_rows; r++)
+        for (size_t r = 0; r < n_rows; r++) {
           __builtin_memcpy(scratch.rows + r * bytes, left[i].at + r * row_bytes, bytes);
+        }
         left[i] = {scratch.rows, bytes};
       }
       size_t b = 0;
