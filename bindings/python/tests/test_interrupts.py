@@ -90,7 +90,7 @@ def batch_of(session: finermoe.Session, prompt: list[int]) -> finermoe.Batch:
 def test_a_handler_that_returns_changes_nothing(slow_model: finermoe.Model, long_prompt: list[int],
                                                 handler: Callable[[Any], object]) -> None:
     pressed: list[int] = []
-    prompt = long_prompt[::4]
+    prompt = long_prompt[::2]
     handler(lambda number, frame: pressed.append(number))
     session = slow_model.session(chunk=2000)
     session.append([1, 2, 3])
