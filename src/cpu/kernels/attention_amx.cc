@@ -1,6 +1,5 @@
 // Attention of many queries by matrix tiles, with queries, keys, probabilities and values in BF16. A cache in BF16 has
 // the layout of a right operand, and is multiplied in place (cpu/kv_layout.h).
-#include "cpu/kernels/attention_tiles.h"
 #include "cpu/kernels/pairs.h"
 #include "cpu/kernels/tiles_amx.h"
 
@@ -140,32 +139,16 @@ struct MatrixProducts {
   }
 };
 
-template <DType D>
-void converted(const AttentionTask& t) {
-  attend<MatrixProducts<ConvertedTiles<D, Pairs>>>(t);
-}
-
 }  // namespace
 
 void attention(const AttentionTask& t) {
   if (!t.quantized || t.n <= query_group || t.width % tile_step_columns != 0) return avx512::attention(t);
   const Tiles tiles;
-  switch (t.dtype) {
-    case DType::f32:
-      return converted<DType::f32>(t);
-    case DType::f16:
-      return converted<DType::f16>(t);
-    case DType::bf16:
-      return attend<MatrixProducts<CacheTiles<Pairs>>>(t);
-    default:
-      return converted<DType::q8>(t);
-  }
+  attend_in_pairs<MatrixProducts>(t);
 }
 
 size_t attention_scratch(size_t head_size) {
-  using Converted = ConvertedTiles<DType::f32, Pairs>;  // any type needs the same
-  return larger(avx512::attention_scratch(head_size),
-                attend_scratch<MatrixProducts<Converted>>(attention_max_queries, head_size));
+  return larger(avx512::attention_scratch(head_size), attend_in_pairs_scratch<MatrixProducts>(head_size));
 }
 
 }  // namespace finermoe::amx

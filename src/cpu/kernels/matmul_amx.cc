@@ -1,5 +1,7 @@
 // Weights of BF16, Q8 and Q4 times activations in BF16, by matrix tiles: the weights become BF16 pairs once for all
 // vectors of a task.
+#include "cpu/kernels/codes.h"
+#include "cpu/kernels/pairs.h"
 #include "cpu/kernels/tiles_amx.h"
 
 namespace finermoe::amx {
@@ -31,22 +33,11 @@ inline void pack_rows_of_pairs(const RowOf& row_of, char* out) {
   for (size_t i = 0; i < lanes; i++) store(reinterpret_cast<float*>(out + i * tile_line_bytes), v[i]);
 }
 
-// Two columns of 16 rows as pairs.
-inline __m512i pairs_of(Vec first, Vec second) {
-  alignas(64) static constexpr uint16_t alternating[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
-                                                           21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
-                                                           11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-  const __m512i both = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(second, first));
-  return _mm512_permutexvar_epi16(_mm512_load_si512(alternating), both);
-}
-
 // Turns 32 rows of weights of type D, some columns of them, into tiles of pairs, part by part.
 template <DType D>
 class Packer {
  public:
-  explicit Packer(const Matmul& m) : m_(m) {
-    for (size_t i = 0; i < 16; i++) table_[i] = static_cast<unsigned char>(q4_values[i] + 128);
-  }
+  explicit Packer(const Matmul& m) : m_(m) { make_table(table_); }
   // Begins with columns [begin, begin + depth) of the rows from `row` on; zeros for rows that do not exist.
   void begin(size_t row, size_t begin, size_t depth, char* out) {
     row_ = row, begin_ = begin, depth_ = depth, out_ = out;
@@ -89,20 +80,13 @@ class Packer {
     const size_t blocks = round_up(m_.columns, block_columns) / block_columns;
     const size_t index = first / panel_rows * blocks + (begin_ + k) / block_columns;
     const unsigned char* block = static_cast<const unsigned char*>(m_.weight) + index * block_bytes;
-    const unsigned char* codes = block + block_scale_bytes;
     out += 2 * c * tile_line_bytes;
     if (first >= m_.rows) {
       store(reinterpret_cast<float*>(out), zero());
       store(reinterpret_cast<float*>(out + tile_line_bytes), zero());
       return;
     }
-    Codes four;
-    if constexpr (D == DType::q4) {
-      const Codes both = load_codes(codes + c % 4 * tile_line_bytes);
-      four = look_up(table_, c < 4 ? low_halves(both) : high_halves(both));
-    } else {
-      four = load_codes(codes + c * tile_line_bytes);
-    }
+    const Codes four = codes_of<D == DType::q4>(block + block_scale_bytes, c, 0, table_);
     // A line of the next panel. Packing is slow enough that the hardware prefetcher falls behind.
     _mm_prefetch(block + (2 * blocks * block_bytes + c * block_bytes / (block_columns / 4)), _MM_HINT_T1);
     const Vec scale = load_as<DType::f16>(block), offset = mul(scale, broadcast(-128));  // exact
@@ -163,12 +147,11 @@ class Outputs {
   Outputs(const Matmul& m, const VectorBlock& block, size_t row)
       : m_(m), block_(block), row_(row), in_place_(block.regular_out && row + tile_lines <= m.rows) {}
 
-  const float* load() {
-    if (in_place_) return m_.out[block_.first] + row_;
-    for (size_t i = 0; i < block_.n; i++) {
+  // Into their place.
+  void fetch() {
+    for (size_t i = 0; !in_place_ && i < block_.n; i++) {
       store(copy_[i], load_up_to<DType::f32>(m_.out[block_.first + i] + row_, n_rows()));
     }
-    return copy_[0];
   }
   float* place() { return in_place_ ? m_.out[block_.first] + row_ : copy_[0]; }
   size_t stride() const {
@@ -177,7 +160,7 @@ class Outputs {
   }
   void finish() const {
     for (size_t i = 0; !in_place_ && i < block_.n; i++) {
-      store_up_to(m_.out[block_.first + i] + row_, avx512::load(copy_[i]), n_rows());
+      store_up_to(m_.out[block_.first + i] + row_, load(copy_[i]), n_rows());
     }
   }
 
@@ -201,7 +184,8 @@ void multiply_blocks(const Matmul& m, const VectorBlock* blocks, size_t row, con
   for (size_t i = 0; accumulate && i < 1 + Two; i++) {
     for (size_t j = 0; j < halves; j++) {
       Outputs out(m, blocks[i], row + j * tile_lines);
-      load_sums(i, j, out.load(), out.stride());
+      out.fetch();
+      load_sums(i, j, out.place(), out.stride());
     }
   }
   multiply_tiles<Two, true>(left, right, panel_step_bytes, steps, beside);
@@ -283,7 +267,7 @@ void pack_vectors(const Matmul& m, size_t first, size_t begin, size_t depth, cha
 void put_transposed(const Matmul& m, size_t first, size_t row, const float (*sums)[lanes], bool accumulate) {
   Vec v[lanes];
 #pragma GCC unroll 16
-  for (size_t i = 0; i < lanes; i++) v[i] = avx512::load(sums[i]);
+  for (size_t i = 0; i < lanes; i++) v[i] = load(sums[i]);
   transpose(v);
 #pragma GCC unroll 16
   for (size_t i = 0; i < lanes; i++) {
@@ -304,6 +288,17 @@ void multiply_rows(const Matmul& m, const Lines* left, size_t row, size_t first,
       put_transposed(m, first + j * tile_lines, row + i * tile_lines, sums, accumulate);
     }
   }
+}
+
+// Sixteen rows, or 32, times all vectors.
+template <bool TwoRows>
+void multiply_panel(const Matmul& m, const Lines* left, size_t row, const char* pairs, size_t steps, bool accumulate) {
+  const size_t block_bytes = steps * tile_bytes;
+  size_t first = 0;
+  for (; first + tile_lines < m.n; first += 2 * tile_lines, pairs += 2 * block_bytes) {
+    multiply_rows<TwoRows, true>(m, left, row, first, pairs, block_bytes, steps, accumulate);
+  }
+  if (first < m.n) multiply_rows<TwoRows, false>(m, left, row, first, pairs, block_bytes, steps, accumulate);
 }
 
 void multiply_few(const Matmul& m) {
@@ -332,22 +327,7 @@ void multiply_few(const Matmul& m) {
         }
         left[i] = {scratch.rows, bytes};
       }
-      size_t b = 0;
-      for (; b + 2 <= n_blocks; b += 2) {
-        const char* pairs = scratch.pairs + b * block_bytes;
-        if (n_left == 2) {
-          multiply_rows<true, true>(m, left, row, b * tile_lines, pairs, block_bytes, steps, accumulate);
-        } else {
-          multiply_rows<false, true>(m, left, row, b * tile_lines, pairs, block_bytes, steps, accumulate);
-        }
-      }
-      if (b == n_blocks) continue;
-      const char* pairs = scratch.pairs + b * block_bytes;
-      if (n_left == 2) {
-        multiply_rows<true, false>(m, left, row, b * tile_lines, pairs, block_bytes, steps, accumulate);
-      } else {
-        multiply_rows<false, false>(m, left, row, b * tile_lines, pairs, block_bytes, steps, accumulate);
-      }
+      (n_left == 2 ? multiply_panel<true> : multiply_panel<false>)(m, left, row, scratch.pairs, steps, accumulate);
     }
   }
 }

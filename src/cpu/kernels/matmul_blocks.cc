@@ -1,5 +1,6 @@
 // Q8 and Q4 matrices (base/blocks.h) times quantized activations, by integer dot products of one block after another in
 // the order of the columns; or times float activations, with the weights' exact values.
+#include "cpu/kernels/codes.h"
 #include "cpu/kernels/tile.h"
 
 namespace finermoe::FINERMOE_KERNELS {
@@ -7,7 +8,6 @@ namespace {
 
 constexpr size_t panel_vectors = panel_rows / lanes;
 constexpr size_t code_bytes = block_columns * panel_rows;  // codes of one block, a byte each
-constexpr size_t chunk_bytes = 4 * panel_rows;             // codes of 4 columns of a panel
 constexpr size_t few_vectors = 8;                          // up to this many read a panel once
 constexpr size_t exact_few_vectors = 2 * few_vectors;      // more float vectors are multiplied by packed tiles
 constexpr size_t packed_vectors = 32;                      // for more vectors, Q4 codes are unpacked to bytes first
@@ -22,11 +22,6 @@ struct Panels {
   size_t panel_codes, panel_scales;  // bytes from one panel to the next
 };
 
-// q4_values plus 128, as Q8 stores its codes.
-void make_table(unsigned char* table) {
-  for (size_t i = 0; i < 16; i++) table[i] = static_cast<unsigned char>(q4_values[i] + 128);
-}
-
 // Bytes to be prefetched into the second-level cache. With several vectors, arithmetic delays the reads so much that
 // the hardware prefetcher falls behind.
 struct Prefetch {
@@ -36,15 +31,6 @@ struct Prefetch {
 
 inline void store_outputs(const Matmul& m, size_t vector, size_t row, Vec v) {
   put_outputs(m.out[vector] + row, v, m.rows - row, m.accumulate);
-}
-
-// The codes of columns 4 c to 4 c + 3 of a block, for the rows of vector `half`, as bytes.
-template <bool Packed>
-inline Codes codes_of(const unsigned char* codes, size_t c, size_t half, const unsigned char* table) {
-  const size_t within = half * 4 * lanes;
-  if constexpr (!Packed) return load_codes(codes + c * chunk_bytes + within);
-  const Codes both = load_codes(codes + c % 4 * chunk_bytes + within);
-  return look_up(table, c < 4 ? low_halves(both) : high_halves(both));
 }
 
 // T quantized vectors times R vectors of rows: each a panel, or a part of one where a vector has fewer lanes than a
