@@ -212,8 +212,8 @@ TEST_P(EveryDraft, MembersOfABatchHaveTheTokensOfEachAlone) {
     const size_t n_draft = i % 3 == 2 ? 0 : 4 * i + 1;
     members.push_back(generate(sessions[i].get(), options_with(of.get(), n_draft).get(), prompts()[i % 3]));
     EXPECT_DONE(finermoe_generation_set_tag(members[i].get(), i, e));
-    // A GPU sums more than 16 rows, as of all prompts together, in another order than fewer.
-    if (is_all_on_a_gpu()) take(next_event(members[i].get()), begun[i]);
+    // A GPU sums more than 16 rows, as of all prompts together, in another order than fewer; so do matrix tiles.
+    if (is_all_on_a_gpu() || has_tiles()) take(next_event(members[i].get()), begun[i]);
     EXPECT_DONE(finermoe_batch_add(batch.get(), members[i].get(), e));
   }
   ByTag found = run_out_batch(batch.get(), begun);

@@ -275,8 +275,8 @@ TEST_F(ModelDraft, MembersOfABatchMayHaveDifferentOnes) {
     if (i % 3 != 2) set_draft(made.get(), i % 3 == 0 ? draft_model.get() : other.get(), 3 + i);
     members.push_back(generate(sessions[i].get(), made.get(), prompt_of(i)));
     EXPECT_DONE(finermoe_generation_set_tag(members[i].get(), i, e));
-    // A GPU sums more than 16 rows, as of all prompts together, in another order than fewer.
-    if (is_all_on_a_gpu()) take(next_event(members[i].get()), begun[i]);
+    // A GPU sums more than 16 rows, as of all prompts together, in another order than fewer; so do matrix tiles.
+    if (is_all_on_a_gpu() || has_tiles()) take(next_event(members[i].get()), begun[i]);
     EXPECT_DONE(finermoe_batch_add(batch.get(), members[i].get(), e));
   }
   ByTag found = run_out_batch(batch.get(), begun, [&](const ByTag& so_far) {

@@ -131,6 +131,10 @@ inline std::vector<int32_t> instruction_sets() {
   return sets;
 }
 
+// Whether the CPU computes with matrix tiles, which need more scratch than any other way and sum more than 32 rows in
+// another order than fewer (docs/amx.md).
+inline bool has_tiles() { return instruction_sets().back() == FINERMOE_ISA_AMX; }
+
 // Numbers of threads that must make no difference.
 inline std::vector<uint32_t> thread_counts() {
   return is_all_on_a_gpu() ? std::vector<uint32_t>{1, 3} : std::vector<uint32_t>{1, 2, 3, 5};
