@@ -26,6 +26,21 @@ __attribute__((target("avx512vnni"))) void dot_int8_avx512(long repeats) { FINER
 __attribute__((target("avx2,fma"))) void multiply_add_avx2(long repeats) { FINERMOE_TWELVE(__m256, "vfmadd231ps") }
 __attribute__((target("avxvnni"))) void dot_int8_avx_vnni(long repeats) { FINERMOE_TWELVE(__m256, "%{vex%} vpdpbusd") }
 
+// Four tiles of BF16 that look like those of a model: a processor that multiplies zeros draws less power, and runs
+// faster.
+struct alignas(64) TileOperands {
+  uint16_t numbers[4][512] = {};
+  constexpr TileOperands() {
+    uint32_t state = 1;
+    for (auto& tile : numbers) {
+      for (uint16_t& number : tile) {
+        state = state * 1664525 + 1013904223;  // Numerical Recipes' generator
+        number = static_cast<uint16_t>(0x3f80 | (state >> 31) << 15 | (state >> 20 & 0x7f));  // 1 to 2, of either sign
+      }
+    }
+  }
+};
+
 // Matrix tiles: two by two products of BF16, whose operands are loaded from the first-level cache, as they have to be.
 __attribute__((target("amx-tile,amx-bf16"))) void tiles_bf16(long repeats) {
   // Not a local variable: GCC does not know that the instruction reads all of it.
@@ -34,13 +49,13 @@ __attribute__((target("amx-tile,amx-bf16"))) void tiles_bf16(long repeats) {
     uint16_t line_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
     uint8_t lines[16] = {16, 16, 16, 16, 16, 16, 16, 16};
   } shape;
-  alignas(64) static constexpr uint8_t operands[4][1024] = {};
+  static constexpr TileOperands operands;
   _tile_loadconfig(&shape);
   for (long r = 0; r < repeats; r++) {
-    _tile_loadd(4, operands[0], 64);
-    _tile_loadd(5, operands[1], 64);
-    _tile_loadd(6, operands[2], 64);
-    _tile_loadd(7, operands[3], 64);
+    _tile_loadd(4, operands.numbers[0], 64);
+    _tile_loadd(5, operands.numbers[1], 64);
+    _tile_loadd(6, operands.numbers[2], 64);
+    _tile_loadd(7, operands.numbers[3], 64);
     _tile_dpbf16ps(0, 4, 6);
     _tile_dpbf16ps(1, 4, 7);
     _tile_dpbf16ps(2, 5, 6);

@@ -69,14 +69,14 @@ WeightView rows_of(const WeightView& matrix, uint64_t begin, uint64_t count) {
   return {matrix.data + offset, matrix.dtype, count, matrix.columns};
 }
 
-// A task should take at least 3 microseconds; if that allows it, there should be twelve for each thread, or six large
+// A task should take at least 3 microseconds; if that allows it, there should be twelve for each thread, or three large
 // ones. Few vectors are limited by reading the weights, many by arithmetic.
 size_t CpuStep::rows_per_task(const WeightView& weight, size_t n, size_t copies) const {
   constexpr double least_ns = 3'000, bytes_per_ns = 16, macs_per_ns = 60;
   const double bytes = static_cast<double>(matrix_bytes(weight.dtype, panel_rows, weight.columns)) / panel_rows;
   const double row_ns = std::max(bytes / bytes_per_ns, static_cast<double>(weight.columns * n) / macs_per_ns);
   const size_t least = static_cast<size_t>(least_ns / row_ns);
-  const size_t tasks_per_thread = kernels_.large_tasks && n >= many_vectors ? 6 : 12;
+  const size_t tasks_per_thread = kernels_.large_tasks && n >= many_vectors ? 3 : 12;
   const size_t wanted = ceil_div(weight.rows * copies, tasks_per_thread * pool_->n_threads());
   const size_t unit = blas_ != nullptr && n_rows() >= blas_least_vectors ? blas_rows : tile_outputs;
   return std::min<size_t>(ceil_div(std::max({least, wanted, size_t{1}}), unit) * unit, max_task_rows);

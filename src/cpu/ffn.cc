@@ -56,7 +56,7 @@ CpuStep::Inputs CpuStep::inputs_of(const float* x, const GroupedFfn& ffn) {
 void CpuStep::activate(const Inputs& inputs, const GroupedFfn& ffn) {
   const size_t n_assignments = ffn.groups.empty() ? 0 : ffn.groups.back().end;
   const size_t mean = std::max<size_t>(1, n_assignments / std::max<size_t>(1, ffn.groups.size()));
-  const size_t block = rows_per_task(ffn.experts[0].gate, 2 * mean, ffn.groups.size());
+  const size_t block = std::min(max_task_rows / 2, rows_per_task(ffn.experts[0].gate, 2 * mean, ffn.groups.size()));
   const size_t n_blocks = ceil_div(ffn.width, block);
   pool_->run(ffn.groups.size() * n_blocks, [&](size_t task, size_t worker) {
     const ExpertGroup& group = ffn.groups[task / n_blocks];
@@ -73,13 +73,15 @@ void CpuStep::activate(const Inputs& inputs, const GroupedFfn& ffn) {
         }
         multiply_rows(x_rows, form, out_rows, count, rows_of(matrix, row, n_rows), false, worker);
       };
+      const Form form = form_of(weights.down.dtype, ffn.n);
       for (size_t i = 0; i < count; i++) {
-        gate_rows[i] = memory_.ffn + (first + i) * ffn.width + row;
-        up_rows[i] = memory_.rows(worker) + i * n_rows;
+        // What is quantized leaves the worker's memory in that form alone.
+        float* both = memory_.rows(worker) + i * 2 * n_rows;
+        gate_rows[i] = form == Form::floats ? memory_.ffn + (first + i) * ffn.width + row : both;
+        up_rows[i] = both + n_rows;
       }
       multiply_part(weights.gate, gate_rows);
       multiply_part(weights.up, up_rows);
-      const Form form = form_of(weights.down.dtype, ffn.n);
       for (size_t i = 0; i < count; i++) {
         kernels_.silu_multiply(gate_rows[i], up_rows[i], ffn.assignments[first + i].weight, n_rows);
         if (form == Form::floats) continue;

@@ -26,7 +26,7 @@ struct Vectors {
 // A Matmul of float vectors or quantized ones. The scratch is as large as the kernels ask for, so that a sanitizer sees
 // what is written beyond it.
 void multiply(const Kernels& kernels, const void* const* x, Form form, const WeightView& w, const Vectors& out,
-              bool accumulate) {
+              bool accumulate, const Tuning& tuning = {}) {
   const size_t n = out.rows.size();
   std::vector<std::byte> scratch(kernels.matmul_scratch(n, w.columns));
   kernels.matmul({.x = x,
@@ -38,7 +38,9 @@ void multiply(const Kernels& kernels, const void* const* x, Form form, const Wei
                   .rows = w.rows,
                   .columns = w.columns,
                   .accumulate = accumulate,
-                  .scratch = scratch.data()});
+                  .scratch = scratch.data(),
+                  .prefetch = tuning.prefetch,
+                  .rows_side_by_side = tuning.rows_side_by_side});
 }
 
 std::vector<float> matmul(const Kernels& kernels, const RandomMatrix& weight, Vectors& x, size_t n,
@@ -140,32 +142,71 @@ std::vector<double> times_rounded(const RandomMatrix& weight, size_t rows, const
   return product;
 }
 
+// The product with n quantized vectors, which is also added to what is there. `alone` are the outputs of the first
+// vector, once they are known.
+void check_product(const Kernels& kernels, const RandomMatrix& weight, size_t rows, size_t columns, size_t n,
+                   std::vector<float>& alone) {
+  SCOPED_TRACE(format_text(name_of(weight.view().dtype), " ", rows, " x ", columns, ", ", n, " vectors"));
+  const Form form = kernels.fast_form(weight.view().dtype, n, true);
+  if (form == Form::floats) return;
+  const Vectors x(random_floats(n * columns, 2), n, columns);
+  const Quantized quantized(kernels, x, form, columns);
+  std::vector<double> product;
+  for (const auto& row : quantized.values) {
+    const std::vector<double> one = form == Form::bf16 ? times_rounded(weight, rows, row) : weight.times(row.data());
+    product.insert(product.end(), one.begin(), one.end());
+  }
+  for (bool accumulate : {false, true}) {
+    const std::vector<float> start = accumulate ? random_floats(n * rows, 3) : std::vector<float>(n * rows, NAN);
+    const Vectors out(start, n, rows);
+    multiply(kernels, quantized.rows.data(), form, weight.view(), out, accumulate);
+    std::vector<double> expected = product;
+    for (size_t i = 0; accumulate && i < expected.size(); i++) expected[i] += double(start[i]);
+    expect_close(out.values.data(), expected, 4e-6);
+    if (accumulate || form == Form::bf16) continue;
+    if (n == 1) alone = out.values;
+    ASSERT_EQ(0, std::memcmp(alone.data(), out.values.data(), alone.size() * sizeof(float)));
+  }
+}
+
 TEST_P(KernelsTest, MatmulOfQuantizedVectors) {
   for (DType dtype : {DType::bf16, DType::q8, DType::q4}) {
     for (auto [rows, columns] : {std::pair{1, 1}, {3, 7}, {37, 24}, {152, 288}, {33, 280}, {5, 2801}, {70, 1387}}) {
       const RandomMatrix weight(dtype, rows, columns, 1);
-      std::vector<float> alone;  // the outputs of the first vector
+      std::vector<float> alone;
       for (size_t n : {1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 16, 17, 31, 48, 49, 57, 130}) {
-        SCOPED_TRACE(format_text(name_of(dtype), " ", rows, " x ", columns, ", ", n, " vectors"));
-        const Form form = kernels().fast_form(dtype, n, true);
-        if (form == Form::floats) continue;
-        const Vectors x(random_floats(n * columns, 2), n, columns);
-        const Quantized quantized(kernels(), x, form, columns);
-        for (bool accumulate : {false, true}) {
-          const std::vector<float> start = accumulate ? random_floats(n * rows, 3) : std::vector<float>(n * rows, NAN);
+        check_product(kernels(), weight, size_t(rows), size_t(columns), n, alone);
+      }
+    }
+  }
+}
+
+// More rows and columns than are multiplied at a time.
+TEST_P(KernelsTest, MatmulOfALargeMatrix) {
+  for (DType dtype : {DType::bf16, DType::q8, DType::q4}) {
+    const RandomMatrix weight(dtype, 301, 3137, 1);
+    std::vector<float> alone;
+    for (size_t n : {1, 49}) check_product(kernels(), weight, 301, 3137, n, alone);
+  }
+}
+
+// Panels that are read side by side, and those that are left over.
+TEST_P(KernelsTest, MatmulOfPanelsSideBySide) {
+  for (DType dtype : {DType::q8, DType::q4}) {
+    for (auto [rows, columns] : {std::pair{301, 1093}, {64, 32}, {128, 900}, {63, 40}}) {
+      const RandomMatrix weight(dtype, rows, columns, 1);
+      for (size_t n : {1, 2}) {
+        const Vectors x(random_floats(n * size_t(columns), 2), n, size_t(columns));
+        const Quantized quantized(kernels(), x, Form::blocks, size_t(columns));
+        const std::vector<float> start = random_floats(n * size_t(rows), 3);
+        const Vectors apart(start, n, size_t(rows));
+        multiply(kernels(), quantized.rows.data(), Form::blocks, weight.view(), apart, true);
+        for (const size_t prefetch : {0, 6144}) {
           const Vectors out(start, n, size_t(rows));
-          multiply(kernels(), quantized.rows.data(), form, weight.view(), out, accumulate);
-          std::vector<double> expected;
-          for (const auto& row : quantized.values) {
-            const std::vector<double> product =
-                form == Form::bf16 ? times_rounded(weight, rows, row) : weight.times(row.data());
-            expected.insert(expected.end(), product.begin(), product.end());
-          }
-          for (size_t i = 0; accumulate && i < expected.size(); i++) expected[i] += double(start[i]);
-          expect_close(out.values.data(), expected, 4e-6);
-          if (accumulate || form == Form::bf16) continue;
-          if (n == 1) alone = out.values;
-          ASSERT_EQ(0, std::memcmp(alone.data(), out.values.data(), alone.size() * sizeof(float)));
+          multiply(kernels(), quantized.rows.data(), Form::blocks, weight.view(), out, true,
+                   {.prefetch = prefetch, .rows_side_by_side = true});
+          EXPECT_EQ(0, std::memcmp(out.values.data(), apart.values.data(), out.values.size() * sizeof(float)))
+              << name_of(dtype) << " " << rows << " x " << columns << ", " << n << " vectors";
         }
       }
     }
@@ -213,7 +254,7 @@ TEST_P(KernelsTest, MatmulGivesAnOutputTheSameBitsInAnyBlock) {
 
 // Experts have their rows anywhere: an output has the bits that it has where rows lie side by side.
 TEST_P(KernelsTest, MatmulOfScatteredVectors) {
-  const size_t rows = 75, columns = 1632;
+  const size_t rows = 301, columns = 1632;
   for (DType dtype : matrix_dtypes) {
     const RandomMatrix weight(dtype, rows, columns, 4);
     for (size_t n : {3, 17, 40, 100}) {

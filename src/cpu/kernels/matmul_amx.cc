@@ -9,6 +9,7 @@ namespace {
 
 constexpr size_t depth_block = 1536;                 // columns at a time: few passes over the outputs
 constexpr size_t panel_outputs = 2 * tile_lines;     // rows of the weights at a time
+constexpr size_t slice_outputs = 256;                // whose sums are kept between two blocks of columns
 constexpr size_t panel_step_bytes = 2 * tile_bytes;  // pairs of 32 columns of these rows
 constexpr size_t least_vectors_for_tiles = 3;        // fewer meet BF16 weights row after row
 constexpr size_t few_vectors = 32;                   // up to so many, BF16 weights are not packed
@@ -16,9 +17,11 @@ constexpr size_t few_vectors = 32;                   // up to so many, BF16 weig
 struct TileScratch {
   char* pairs[2];  // [depth_block / 32][2 tiles], of a panel and of the next one
   char* blocks;    // vectors of irregular blocks, [blocks][16, depth_block]
+  float* sums;     // tiles [panels of a slice][blocks][2]
   TileScratch(Places& places, size_t n) {
     for (char*& panel : pairs) places.put(panel, depth_block / tile_step_columns * panel_step_bytes);
     places.put(blocks, round_up(n, tile_lines) * depth_block * sizeof(uint16_t));
+    places.put(sums, round_up(n, tile_lines) * slice_outputs * sizeof(float));
   }
 };
 
@@ -173,25 +176,52 @@ class Outputs {
   alignas(64) float copy_[tile_lines][lanes];
 };
 
-// One or two blocks of vectors times packed pairs of up to 32 rows.
+// What is multiplied at a time: columns of a panel of rows. Goes through a slice of rows once for each block of
+// columns.
+struct Panel {
+  size_t row = 0, begin = 0, slice = 0;
+  Panel after(const Matmul& m) const {
+    const size_t slice_end = smaller(slice + slice_outputs, m.rows);
+    if (row + panel_outputs < slice_end) return {row + panel_outputs, begin, slice};
+    if (begin + depth_block < m.columns) return {slice, begin + depth_block, slice};
+    return {slice_end, 0, slice_end};
+  }
+  bool exists(const Matmul& m) const { return row < m.rows; }
+  bool is_first() const { return begin == 0; }
+  bool is_last(const Matmul& m) const { return begin + depth_block >= m.columns; }
+  size_t depth(const Matmul& m) const { return smaller(depth_block, m.columns - begin); }
+  size_t steps(const Matmul& m) const { return round_up(depth(m), tile_step_columns) / tile_step_columns; }
+};
+
+// One or two blocks of vectors times packed pairs of a panel. `sums` are the tiles of the blocks, where they wait for
+// the next columns.
 template <bool Two, class Beside>
-void multiply_blocks(const Matmul& m, const VectorBlock* blocks, size_t row, const char* pairs, size_t steps,
-                     bool accumulate, const Beside& beside) {
+void multiply_blocks(const Matmul& m, const VectorBlock* blocks, const Panel& panel, const char* pairs, float* sums,
+                     const Beside& beside) {
   const Lines left[2] = {blocks[0].left, blocks[Two].left};
   const Lines right[2] = {{pairs, tile_line_bytes}, {pairs + tile_bytes, tile_line_bytes}};
-  const size_t halves = row + tile_lines < m.rows ? 2 : 1;
+  const size_t halves = panel.row + tile_lines < m.rows ? 2 : 1;
+  const auto tile_of = [&](size_t i, size_t j) { return sums + (2 * i + j) * tile_lines * lanes; };
   zero_sums();
-  for (size_t i = 0; accumulate && i < 1 + Two; i++) {
-    for (size_t j = 0; j < halves; j++) {
-      Outputs out(m, blocks[i], row + j * tile_lines);
-      out.fetch();
-      load_sums(i, j, out.place(), out.stride());
-    }
-  }
-  multiply_tiles<Two, true>(left, right, panel_step_bytes, steps, beside);
   for (size_t i = 0; i < 1 + Two; i++) {
     for (size_t j = 0; j < halves; j++) {
-      Outputs out(m, blocks[i], row + j * tile_lines);
+      if (!panel.is_first()) {
+        load_sums(i, j, tile_of(i, j), tile_line_bytes);
+      } else if (m.accumulate) {
+        Outputs out(m, blocks[i], panel.row + j * tile_lines);
+        out.fetch();
+        load_sums(i, j, out.place(), out.stride());
+      }
+    }
+  }
+  multiply_tiles<Two, true>(left, right, panel_step_bytes, panel.steps(m), beside);
+  for (size_t i = 0; i < 1 + Two; i++) {
+    for (size_t j = 0; j < halves; j++) {
+      if (!panel.is_last(m)) {
+        store_sums(i, j, tile_of(i, j), tile_line_bytes);
+        continue;
+      }
+      Outputs out(m, blocks[i], panel.row + j * tile_lines);
       store_sums(i, j, out.place(), out.stride());
       out.finish();
     }
@@ -211,33 +241,32 @@ void multiply(const Matmul& m) {
   Packer<D> packer(m);
   packer.begin(0, 0, smaller(depth_block, m.columns), scratch.pairs[0]);
   packer.finish();
-  size_t panel = 0;
+  size_t count = 0;
   const Tiles tiles;
-  for (size_t begin = 0; begin < m.columns; begin += depth_block) {
-    const size_t depth = smaller(depth_block, m.columns - begin);
-    const size_t steps = round_up(depth, tile_step_columns) / tile_step_columns;
-    for (size_t b = 0; b < n_blocks; b++) {
-      char* copy = scratch.blocks + b * tile_lines * depth_block * sizeof(uint16_t);
-      blocks[b].left = left_lines(m, blocks[b], begin, depth, copy);
-    }
-    for (size_t row = 0; row < m.rows; row += panel_outputs, panel++) {
-      // The next panel, packed beside the products of this one: the next rows, or the next columns of the first.
-      const bool same_columns = row + panel_outputs < m.rows;
-      const size_t next_begin = same_columns ? begin : begin + depth;
-      size_t parts = 0;
-      if (next_begin < m.columns) {
-        packer.begin(same_columns ? row + panel_outputs : 0, next_begin, smaller(depth_block, m.columns - next_begin),
-                     scratch.pairs[(panel + 1) % 2]);
-        parts = (packer.n_parts() + n_pairs * steps - 1) / (n_pairs * steps);
+  for (Panel panel; panel.exists(m); count++) {
+    if (panel.row == panel.slice) {
+      for (size_t b = 0; b < n_blocks; b++) {
+        char* copy = scratch.blocks + b * tile_lines * depth_block * sizeof(uint16_t);
+        blocks[b].left = left_lines(m, blocks[b], panel.begin, panel.depth(m), copy);
       }
-      const auto pack_some = [&] { packer.pack(parts); };
-      const char* pairs = scratch.pairs[panel % 2];
-      const bool accumulate = m.accumulate || begin != 0;
-      size_t b = 0;
-      for (; b + 2 <= n_blocks; b += 2) multiply_blocks<true>(m, blocks + b, row, pairs, steps, accumulate, pack_some);
-      if (b < n_blocks) multiply_blocks<false>(m, blocks + b, row, pairs, steps, accumulate, pack_some);
-      packer.finish();
     }
+    // The next panel is packed beside the products of this one.
+    const Panel next = panel.after(m);
+    size_t parts = 0;
+    if (next.exists(m)) {
+      packer.begin(next.row, next.begin, next.depth(m), scratch.pairs[(count + 1) % 2]);
+      parts = (packer.n_parts() + n_pairs * panel.steps(m) - 1) / (n_pairs * panel.steps(m));
+    }
+    const auto pack_some = [&] { packer.pack(parts); };
+    const char* pairs = scratch.pairs[count % 2];
+    float* sums = scratch.sums + (panel.row - panel.slice) * round_up(m.n, tile_lines);
+    size_t b = 0;
+    for (; b + 2 <= n_blocks; b += 2, sums += 4 * tile_lines * lanes) {
+      multiply_blocks<true>(m, blocks + b, panel, pairs, sums, pack_some);
+    }
+    if (b < n_blocks) multiply_blocks<false>(m, blocks + b, panel, pairs, sums, pack_some);
+    packer.finish();
+    panel = next;
   }
 }
 

@@ -13,6 +13,7 @@ constexpr size_t exact_few_vectors = 2 * few_vectors;      // more float vectors
 constexpr size_t packed_vectors = 32;                      // for more vectors, Q4 codes are unpacked to bytes first
 constexpr size_t hardware_prefetch_vectors = 2;            // up to this many, the hardware prefetcher keeps up
 constexpr size_t prefetch_distance = 4096;                 // bytes ahead of weights that are read once
+constexpr size_t side_by_side = 4;                         // panels that Matmul::rows_side_by_side reads at once
 constexpr size_t vectors_in_cache = 512 * 1024;            // bytes of quantized vectors in one pass over the panels
 
 // Codes and scales of panels, as they are stored or, for Q4, unpacked to bytes.
@@ -22,11 +23,32 @@ struct Panels {
   size_t panel_codes, panel_scales;  // bytes from one panel to the next
 };
 
-// Bytes to be prefetched into the second-level cache. With several vectors, arithmetic delays the reads so much that
-// the hardware prefetcher falls behind.
+// Bytes to be prefetched into the second-level cache with each block. With several vectors, arithmetic delays the reads
+// so much that the hardware prefetcher falls behind.
 struct Prefetch {
   const unsigned char* at;
   size_t bytes;
+  void operator()(size_t block) const {
+    for (size_t i = 0; i < bytes; i += 64) _mm_prefetch(at + block * bytes + i, _MM_HINT_T1);
+  }
+};
+
+// The same for panels that are read side by side: some blocks ahead in each of them, then the first ones of the next
+// panels.
+template <size_t R>
+struct PrefetchOfPanels {
+  const unsigned char* at;
+  size_t block_bytes, blocks, ahead;
+  void operator()(size_t block) const {
+    if (ahead == 0) return;
+    const size_t there = block + ahead;
+    const unsigned char* from = at + there * block_bytes;
+    if (there >= blocks) from += (R - 1) * blocks * block_bytes;
+#pragma GCC unroll 4
+    for (size_t r = 0; r < R; r++) {
+      for (size_t i = 0; i < block_bytes; i += 64) _mm_prefetch(from + r * blocks * block_bytes + i, _MM_HINT_T1);
+    }
+  }
 };
 
 inline void store_outputs(const Matmul& m, size_t vector, size_t row, Vec v) {
@@ -34,9 +56,9 @@ inline void store_outputs(const Matmul& m, size_t vector, size_t row, Vec v) {
 }
 
 // T quantized vectors times R vectors of rows: each a panel, or a part of one where a vector has fewer lanes than a
-// panel has rows. Each block prefetches the next `next.bytes`.
-template <size_t R, size_t T, bool Packed>
-void dot_rows(const Matmul& m, const Panels& panels, Prefetch next, size_t first, size_t row,
+// panel has rows. prefetch(block) is called with each block.
+template <size_t R, size_t T, bool Packed, class Ahead>
+void dot_rows(const Matmul& m, const Panels& panels, const Ahead& prefetch, size_t first, size_t row,
               const unsigned char* table) {
   const size_t padded = round_up(m.columns, block_columns), blocks = padded / block_columns;
   const size_t half = row % panel_rows / lanes;
@@ -45,42 +67,41 @@ void dot_rows(const Matmul& m, const Panels& panels, Prefetch next, size_t first
   Vec out[T][R];
 #pragma GCC unroll 8
   for (size_t t = 0; t < T; t++) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (size_t r = 0; r < R; r++) out[t][r] = zero();
   }
   const unsigned char *codes = panels.codes, *scales = panels.scales + half * lanes * sizeof(uint16_t);
   for (size_t block = 0; block < blocks; block++) {
-    for (size_t i = 0; i < next.bytes; i += 64) _mm_prefetch(next.at + i, _MM_HINT_T1);
-    next.at += next.bytes;
+    prefetch(block);
     const size_t scale_at = padded + block * sizeof(float), offset_at = scale_at + blocks * sizeof(float);
     Sums sums[T][R];
 #pragma GCC unroll 8
     for (size_t t = 0; t < T; t++) {
       int offset;
       __builtin_memcpy(&offset, x[t] + offset_at, sizeof offset);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (size_t r = 0; r < R; r++) sums[t][r] = first_sums(offset);
     }
 #pragma GCC unroll 8
     for (size_t c = 0; c < block_columns / 4; c++) {
       Codes w[R];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (size_t r = 0; r < R; r++) w[r] = codes_of<Packed>(codes + r * panels.panel_codes, c, half, table);
 #pragma GCC unroll 8
       for (size_t t = 0; t < T; t++) {
         const Codes four = broadcast_four(x[t] + block * block_columns + 4 * c);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (size_t r = 0; r < R; r++) sums[t][r] = add_products(sums[t][r], w[r], four);
       }
     }
     Vec scale[R];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (size_t r = 0; r < R; r++) scale[r] = load_as<DType::f16>(scales + r * panels.panel_scales);
 #pragma GCC unroll 8
     for (size_t t = 0; t < T; t++) {
       float x_scale;
       __builtin_memcpy(&x_scale, x[t] + scale_at, sizeof x_scale);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (size_t r = 0; r < R; r++) {
         out[t][r] = fma(to_float(sums[t][r]), mul(scale[r], broadcast(x_scale)), out[t][r]);
       }
@@ -90,7 +111,7 @@ void dot_rows(const Matmul& m, const Panels& panels, Prefetch next, size_t first
   }
 #pragma GCC unroll 8
   for (size_t t = 0; t < T; t++) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (size_t r = 0; r < R; r++) store_outputs(m, first + t, row + r * lanes, out[t][r]);
   }
 }
@@ -100,15 +121,15 @@ template <size_t R, bool Packed>
 void dot_all(size_t n, const Matmul& m, const Panels& panels, Prefetch next, size_t first, size_t row,
              const unsigned char* table) {
   constexpr size_t most = lanes == 16 ? (R == 2 ? 6 : 8) : 4;  // vectors whose sums fit the registers
-  constexpr decltype(&dot_rows<R, 1, Packed>) with[] = {
-      dot_rows<R, 1, Packed>,
-      dot_rows<R, 2, Packed>,
-      dot_rows<R, 3, Packed>,
-      dot_rows<R, 4, Packed>,
-      dot_rows<R, smaller(5, most), Packed>,
-      dot_rows<R, smaller(6, most), Packed>,
-      dot_rows<R, smaller(7, most), Packed>,
-      dot_rows<R, smaller(8, most), Packed>,
+  constexpr decltype(&dot_rows<R, 1, Packed, Prefetch>) with[] = {
+      dot_rows<R, 1, Packed, Prefetch>,
+      dot_rows<R, 2, Packed, Prefetch>,
+      dot_rows<R, 3, Packed, Prefetch>,
+      dot_rows<R, 4, Packed, Prefetch>,
+      dot_rows<R, smaller(5, most), Packed, Prefetch>,
+      dot_rows<R, smaller(6, most), Packed, Prefetch>,
+      dot_rows<R, smaller(7, most), Packed, Prefetch>,
+      dot_rows<R, smaller(8, most), Packed, Prefetch>,
   };
   const size_t n_chunks = (n + most - 1) / most, chunk = (n + n_chunks - 1) / n_chunks;
   const size_t n_steps = n_chunks * (round_up(m.columns, block_columns) / block_columns);
@@ -158,6 +179,20 @@ struct UnpackedScratch {
   UnpackedScratch(Places& places, size_t blocks) { places.put(codes, 2 * blocks * code_bytes); }
 };
 
+// One or two vectors times several panels at once: as many streams reach more of the memory's bandwidth on some
+// processors.
+template <bool Packed>
+void dot_side_by_side(const Matmul& m, const Panels& panels, size_t row, const unsigned char* table) {
+  const size_t blocks = round_up(m.columns, block_columns) / block_columns;
+  const PrefetchOfPanels<side_by_side> ahead = {panels.scales, panels.code_stride, blocks,
+                                                smaller(m.prefetch / side_by_side / panels.code_stride, blocks)};
+  if (m.n == 1) {
+    dot_rows<side_by_side, 1, Packed>(m, panels, ahead, 0, row, table);
+  } else {
+    dot_rows<side_by_side, 2, Packed>(m, panels, ahead, 0, row, table);
+  }
+}
+
 void matmul_quantized(const Matmul& m) {
   const size_t stride = m.dtype == DType::q8 ? q8_block_bytes : q4_block_bytes;
   const size_t padded = round_up(m.columns, block_columns), blocks = padded / block_columns;
@@ -171,8 +206,18 @@ void matmul_quantized(const Matmul& m) {
   for (size_t first = 0; first < m.n; first += chunk) {
     const size_t n = smaller(chunk, m.n - first);
     const unsigned char* weight = static_cast<const unsigned char*>(m.weight);
-    for (size_t row = 0; row < m.rows; row += 2 * panel_rows, weight += 2 * blocks * stride) {
-      Panels panels = {weight + block_scale_bytes, weight, stride, stride, blocks * stride, blocks * stride};
+    const auto panels_from = [&](const unsigned char* at) {
+      return Panels{at + block_scale_bytes, at, stride, stride, blocks * stride, blocks * stride};
+    };
+    size_t row = 0;
+    if (lanes == panel_rows && m.rows_side_by_side && m.n <= hardware_prefetch_vectors) {
+      for (; row + side_by_side * panel_rows <= m.rows; row += side_by_side * panel_rows) {
+        (packed ? dot_side_by_side<true> : dot_side_by_side<false>)(m, panels_from(weight), row, table);
+        weight += side_by_side * blocks * stride;
+      }
+    }
+    for (; row < m.rows; row += 2 * panel_rows, weight += 2 * blocks * stride) {
+      Panels panels = panels_from(weight);
       const Prefetch next = {weight + 2 * blocks * stride, first == 0 ? 2 * blocks * stride : 0};
       if (unpack) {
         unpack_q4(weight, m.rows - row > panel_rows ? 2 * blocks : blocks, table, unpacked.codes);
