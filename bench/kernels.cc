@@ -1,10 +1,11 @@
 // Speed of the CPU backend's operations beside the machine's limits, measured in the same rounds: one JSON object a
 // line.
-//   bench-kernels [THREADS [ISA [CLOCK [PART [PREFETCH BF16_DOTS]]]]]
+//   bench-kernels [THREADS [ISA [CLOCK [PART [PREFETCH BF16_DOTS SIDE_BY_SIDE]]]]]
 //     ISA        0 the best, 1 portable, 2 AVX2, 3 AVX-512, 4 AMX
 //     CLOCK      wall, or cpu: processor time per thread, for a machine that is busy with other work
 //     PART       only what has this in its name; limits: the machine's limits alone
-//     PREFETCH, BF16_DOTS  another choice than that for this processor (cpu/tuning.h): bytes ahead, and 0 or 1
+//     PREFETCH, BF16_DOTS, SIDE_BY_SIDE  another choice than that for this processor (cpu/tuning.h): bytes ahead, and
+//                          0 or 1 for whether dots are taken and whether rows are read side by side
 // An operation takes at least the time of reading its weights or cache in the fastest way, and at least that of its
 // MACs in the fastest way to multiply its format, scales of blocks included (bench/arithmetic.h). `share` is that of
 // the slower limit, the median over the rounds.
@@ -297,7 +298,11 @@ int run(uint32_t n_threads, int32_t isa, bool wall, const char* part, std::optio
 int main(int argc, char** argv) {
   const uint32_t n_threads = argc > 1 ? uint32_t(std::atoi(argv[1])) : finermoe::available_processors();
   std::optional<finermoe::Tuning> tuning;
-  if (argc > 6) tuning = {.bf16_dots = std::atoi(argv[6]) != 0, .prefetch = std::strtoull(argv[5], nullptr, 10)};
+  if (argc > 7) {
+    tuning = {.bf16_dots = std::atoi(argv[6]) != 0,
+              .prefetch = std::strtoull(argv[5], nullptr, 10),
+              .rows_side_by_side = std::atoi(argv[7]) != 0};
+  }
   return finermoe::run(n_threads, argc > 2 ? std::atoi(argv[2]) : FINERMOE_ISA_AUTO,
                        argc <= 3 || std::strcmp(argv[3], "cpu") != 0, argc > 4 ? argv[4] : "", tuning);
 }

@@ -1,6 +1,8 @@
 // Sessions that are computed together, joining and leaving at any step, and each of them alone: in fast precision the
 // same bits, as far as docs/threading.md promises.
+#include <algorithm>
 #include <cfenv>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <map>
@@ -92,6 +94,26 @@ std::vector<Steps> together(finermoe_model* model, int32_t kv_dtype) {
   return all;
 }
 
+// As the session alone computes them: the same bits, or, where tiles round activations and sum in another order, logits
+// within 1 % of the largest, until that makes another token the likeliest.
+void expect_as_alone(const Steps& found, const Steps& expected, bool has_equal_bits, const std::string& what) {
+  const auto likeliest = [](const std::vector<float>& logits) {
+    return std::max_element(logits.begin(), logits.end()) - logits.begin();
+  };
+  ASSERT_EQ(found.size(), expected.size());
+  for (size_t step = 0; step < expected.size(); step++) {
+    const std::vector<float>&a = found[step], &b = expected[step];
+    if (has_equal_bits) {
+      ASSERT_EQ(std::memcmp(a.data(), b.data(), b.size() * sizeof(float)), 0) << what << ", step " << step;
+      continue;
+    }
+    float largest = 0;
+    for (const float logit : b) largest = std::max(largest, std::abs(logit));
+    for (size_t i = 0; i < b.size(); i++) ASSERT_NEAR(a[i], b[i], 0.01 * largest) << what << ", step " << step;
+    if (likeliest(a) != likeliest(b)) return;
+  }
+}
+
 class Together : public testing::TestWithParam<const char*> {
  protected:
   static void SetUpTestSuite() {
@@ -129,18 +151,13 @@ TEST_P(Together, HasTheBitsOfEachAlone) {
         EXPECT_NE(0u, quantized_dtypes >> dtype & 1) << isa << " " << dtype;
       }
       if ((quantized_dtypes >> dtype & 1) == 0) continue;
-      if (isa == FINERMOE_ISA_AMX && dtype == FINERMOE_DTYPE_BF16) continue;  // by tiles from the third row on
+      const bool has_equal_bits = isa != FINERMOE_ISA_AMX || dtype != FINERMOE_DTYPE_BF16;
       for (int32_t kv_dtype : {FINERMOE_DTYPE_F32, FINERMOE_DTYPE_BF16, FINERMOE_DTYPE_Q8}) {
         const std::vector<Steps> found = together(model.get(), kv_dtype);
         for (size_t i = 0; i < n_members; i++) {
-          const Steps expected = alone(model.get(), i, kv_dtype);
-          ASSERT_EQ(found[i].size(), expected.size());
-          for (size_t step = 0; step < expected.size(); step++) {
-            ASSERT_EQ(std::memcmp(found[i][step].data(), expected[step].data(), expected[step].size() * sizeof(float)),
-                      0)
-                << "set " << isa << ", weights " << dtype << ", cache " << kv_dtype << ", member " << i << ", step "
-                << step;
-          }
+          const std::string what = "set " + std::to_string(isa) + ", weights " + std::to_string(dtype) + ", cache " +
+                                   std::to_string(kv_dtype) + ", member " + std::to_string(i);
+          expect_as_alone(found[i], alone(model.get(), i, kv_dtype), has_equal_bits, what);
         }
       }
     }
