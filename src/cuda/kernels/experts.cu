@@ -108,7 +108,9 @@ __global__ void __launch_bounds__(panel_threads, N == 1 ? 4 : 0) activate_few(Ff
   if (is_left_out(ffn)) return;
   const unsigned token = first / task.experts_per_token, count = task.n_assignments() - first;
   const Vectors x{task.x + size_t{token} * task.hidden, task.hidden, count < N ? count : N};
-  const float gate = multiply_panel<N>(ffn.gate, first_row, x), up = multiply_panel<N>(ffn.up, first_row, x);
+  const float gate = multiply_panel<N>(ffn.gate, first_row, x);
+  __syncthreads();
+  const float up = multiply_panel<N>(ffn.up, first_row, x);
   const unsigned row = first_row + threadIdx.x / N, at = threadIdx.x % N;
   if (threadIdx.x >= panel_rows * N || row >= task.width || at >= x.n) return;
   const float factor = task.weights == nullptr ? 1 : task.weights[first + at];
@@ -127,6 +129,7 @@ __global__ void __launch_bounds__(panel_threads, 2) project_few(FfnTask task) {
   for (unsigned slot = first_slot; slot < first_slot + slots; slot++) {
     const Ffn& ffn = task.experts[task.chosen[slot]];
     if (is_left_out(ffn)) continue;
+    if (slot > first_slot) __syncthreads();
     sum += multiply_panel<1>(ffn.down, first_row, {task.activated + size_t{slot} * task.width, task.width, 1});
   }
   if (has_row) *to = sum;

@@ -31,6 +31,15 @@ __device__ inline T combine_lanes(T value, const Combine& combine) {
   ((value = combine(value, __shfl_xor_sync(all_lanes, value, distances))), ...);
   return value;
 }
+// The same of each of several values.
+template <unsigned... distances, class T, unsigned M, unsigned N, class Combine>
+__device__ inline void combine_each(T (&values)[M][N], const Combine& combine) {
+#pragma unroll
+  for (unsigned i = 0; i < M; i++) {
+#pragma unroll
+    for (unsigned j = 0; j < N; j++) values[i][j] = combine_lanes<distances...>(values[i][j], combine);
+  }
+}
 
 }  // namespace finermoe::cuda
 #else
@@ -40,12 +49,23 @@ __device__ inline T combine_lanes(T value, const Combine& combine) {
 namespace finermoe::cuda {
 
 // Sums and maxima over a warp; every lane has the result.
+struct SumOfTwo {
+  template <class T>
+  __device__ T operator()(T a, T b) const {
+    return a + b;
+  }
+};
+struct LargerOfTwo {
+  __device__ float operator()(float a, float b) const { return fmaxf(a, b); }
+};
 template <class T>
 __device__ inline T warp_sum(T value) {
-  return combine_lanes<16, 8, 4, 2, 1>(value, [](T a, T b) { return a + b; });
+  return combine_lanes<16, 8, 4, 2, 1>(value, SumOfTwo());
 }
-__device__ inline float warp_max(float value) {
-  return combine_lanes<16, 8, 4, 2, 1>(value, [](float a, float b) { return fmaxf(a, b); });
+template <unsigned M, unsigned N>
+__device__ inline void warp_sums(float (&values)[M][N]) {
+  combine_each<16, 8, 4, 2, 1>(values, SumOfTwo());
 }
+__device__ inline float warp_max(float value) { return combine_lanes<16, 8, 4, 2, 1>(value, LargerOfTwo()); }
 
 }  // namespace finermoe::cuda

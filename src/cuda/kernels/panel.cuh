@@ -66,13 +66,12 @@ __device__ void add_rows(const Matrix& matrix, unsigned first_row, const Vectors
       for (unsigned v = 0; v < N; v++) sums[r][v] = fmaf(weight, x.at(v)[c], sums[r][v]);
     }
   }
+  warp_sums(sums);
+  if (lane != 0) return;
 #pragma unroll
   for (unsigned r = 0; r < rows_per_warp; r++) {
 #pragma unroll
-    for (unsigned v = 0; v < N; v++) {
-      const float sum = warp_sum(sums[r][v]);
-      if (lane == 0) parts[(warp * rows_per_warp + r) * N + v] = sum;
-    }
+    for (unsigned v = 0; v < N; v++) parts[(warp * rows_per_warp + r) * N + v] = sums[r][v];
   }
 }
 
@@ -123,21 +122,20 @@ __device__ void add_blocks(const Matrix& matrix, unsigned first_row, const Vecto
     add_codes<is_q4, N>(codes, 0, scales, column, matrix.columns, x, sums);
     if constexpr (is_q4) add_codes<is_q4, N>(codes, 4, scales, column + 16, matrix.columns, x, sums);
   }
+  combine_each<4, 8, 16>(sums, SumOfTwo());
+  if (lane >= 4) return;
 #pragma unroll
   for (unsigned r = 0; r < 4; r++) {
 #pragma unroll
-    for (unsigned v = 0; v < N; v++) {
-      const float sum = combine_lanes<4, 8, 16>(sums[r][v], [](float a, float b) { return a + b; });
-      if (lane < 4) parts[(warp * panel_rows + 4 * quad + r) * N + v] = sum;
-    }
+    for (unsigned v = 0; v < N; v++) parts[(warp * panel_rows + 4 * quad + r) * N + v] = sums[r][v];
   }
 }
 
-// Thread r * N + v has the product of row first_row + r and vector v; others have 0. All threads of the block call it.
+// Thread r * N + v has the product of row first_row + r and vector v; others have 0. All threads of the block call it,
+// and have a barrier between two calls, which use the same shared memory.
 template <unsigned N>
 __device__ float multiply_panel(const Matrix& matrix, unsigned first_row, const Vectors& x) {
   __shared__ PanelSums<N> parts;
-  __syncthreads();  // what an earlier product left there has been read
   if (matrix.dtype == DType::q8) {
     add_blocks<false, N>(matrix, first_row, x, parts);
   } else if (matrix.dtype == DType::q4) {

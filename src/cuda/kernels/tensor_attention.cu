@@ -190,7 +190,7 @@ __device__ void soften(const Attend& task, unsigned from, Scores<D>& scores, Run
   float factors[2];
 #pragma unroll
   for (unsigned r = 0; r < 2; r++) {
-    largest[r] = combine_lanes<1, 2>(largest[r], [](float a, float b) { return fmaxf(a, b); });
+    largest[r] = combine_lanes<1, 2>(largest[r], LargerOfTwo());
     const float before = running.maxima[r];
     running.maxima[r] = largest[r];
     if (largest[r] == -INFINITY) largest[r] = 0;  // nothing is seen yet
@@ -236,7 +236,7 @@ __device__ void write(const Attend& task, const Work& work, unsigned first_query
   const unsigned lane = threadIdx.x % warp_size, d = task.head_size;
 #pragma unroll
   for (unsigned r = 0; r < 2; r++) {
-    const float sum = combine_lanes<1, 2>(running.sums[r], [](float a, float b) { return a + b; });
+    const float sum = combine_lanes<1, 2>(running.sums[r], SumOfTwo());
     const unsigned query = first_query + lane / 4 + r * 8;
     if (query >= work.n_queries) continue;
     float* const to = task.out + query_of(task, work, query).vector * d;

@@ -57,6 +57,16 @@ uint64_t exchange(uint64_t value, unsigned from);
 // last one calls change(), if there is one, which may change them.
 using Words = std::array<uint32_t, 6>;
 const Words* share(const Words& words, void (*change)(Words* lanes) = nullptr);
+// A pointer as words: to what a lane has on its stack, which change() may read and change while the lane waits.
+template <class T>
+Words words_of(T* pointer) {
+  const auto bits = reinterpret_cast<uintptr_t>(pointer);
+  return {static_cast<uint32_t>(bits), static_cast<uint32_t>(uint64_t{bits} >> 32)};
+}
+template <class T>
+T* shared_pointer(const Words& words) {
+  return reinterpret_cast<T*>(static_cast<uintptr_t>(uint64_t{words[1]} << 32 | words[0]));
+}
 void check_mask(unsigned mask);
 // Something is wrong: the kernel goes on, its launch fails.
 void report(const std::string& what);

@@ -28,18 +28,34 @@ void load_transposed(SharedArray<uint4, N>& from, unsigned row, uint32_t (&out)[
   }
 }
 
+// What a lane has of a product.
+struct ProductOfLane {
+  float* sums;
+  const uint32_t* a;
+  uint32_t b[2];
+};
+// The product of all lanes, by the last one, which unpacks each number once.
 template <DType half>
-void multiply_add(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  const emulated::Words* const lanes = emulated::share({a[0], a[1], a[2], a[3], b0, b1});
-  const unsigned row = emulated_lane() / 4, column = emulated_lane() % 4 * 2;
-  for (unsigned k = 0; k < 8; k++) {  // pairs of columns of both
+void multiply_lanes(emulated::Words* lanes) {
+  float a[16][16], b[8][16];
+  for (unsigned lane = 0; lane < warp_size; lane++) {
+    const auto& own = *emulated::shared_pointer<ProductOfLane>(lanes[lane]);
+    const unsigned row = lane / 4, column = lane % 4 * 2;
+    for (unsigned i = 0; i < 4; i++) unpack_pair<half>(own.a[i], &a[row + i % 2 * 8][column + i / 2 * 8]);
+    for (unsigned i = 0; i < 2; i++) unpack_pair<half>(own.b[i], &b[row][column + i * 8]);
+  }
+  for (unsigned lane = 0; lane < warp_size; lane++) {
+    float* const sums = emulated::shared_pointer<ProductOfLane>(lanes[lane])->sums;
     for (unsigned i = 0; i < 4; i++) {
-      float x[2], w[2];
-      unpack_pair<half>(lanes[row * 4 + k % 4][k / 4 * 2 + i / 2], x);
-      unpack_pair<half>(lanes[(column + i % 2) * 4 + k % 4][4 + k / 4], w);
-      sums[i] += x[0] * w[0] + x[1] * w[1];
+      const float *const of_a = a[lane / 4 + i / 2 * 8], *const of_b = b[lane % 4 * 2 + i % 2];
+      for (unsigned k = 0; k < 16; k += 2) sums[i] += of_a[k] * of_b[k] + of_a[k + 1] * of_b[k + 1];
     }
   }
+}
+template <DType half>
+void multiply_add(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  ProductOfLane own{sums, a, {b0, b1}};
+  emulated::share(emulated::words_of(&own), multiply_lanes<half>);
 }
 
 template <unsigned N>
