@@ -34,13 +34,15 @@ inline SessionHandle open_in(finermoe_model* model, int32_t precision, int32_t k
       [&](auto** out, auto** e) { return finermoe_session_create(model, options.get(), out, e); });
 }
 
-// Texts that a small model goes on with in circles, and a long one, so that attention is divided into parts.
+// Texts that a small model goes on with in circles, and a long one, so that attention is divided into parts. On an
+// emulated GPU requests are too short to come to the first one's circle: it begins there.
 inline std::vector<Ids> prompts() {
+  const Ids first = {732, 260, 2814, 492}, circle_of_first = {11, 293, 260, 842, 11, 293, 260, 842, 11, 293, 260, 842};
   Ids circle, longer;
   for (size_t i = 0; i < 30; i++) circle.push_back(static_cast<int32_t>(300 + i % 5));
   for (size_t i = 0; i < 250; i++) longer.push_back(static_cast<int32_t>(270 + i * 37 % 800));
   longer.insert(longer.end(), longer.begin(), longer.begin() + 40);
-  return {{732, 260, 2814, 492}, {1739, 400, 654, 311, 750, 11, 541}, circle, longer};
+  return {unless_emulated(first, circle_of_first), {1739, 400, 654, 311, 750, 11, 541}, circle, longer};
 }
 
 inline void expect_equal(const Generated& found, const Generated& expected, const std::string& what) {
@@ -54,7 +56,7 @@ inline void expect_equal(const Generated& found, const Generated& expected, cons
 
 class Drafts : public HeldTokens {
  protected:
-  static constexpr size_t n_tokens = 60;  // of a request
+  static inline const size_t n_tokens = unless_emulated<size_t>(60, 12);  // of a request
   // What drafts, up to n tokens a pass; 0: nothing.
   virtual void set_drafts(finermoe_generation_options* options, size_t n_draft) = 0;
 

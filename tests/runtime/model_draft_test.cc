@@ -43,8 +43,9 @@ TEST_F(ModelDraft, GivesTheTokensOfEachFormatAndPrecision) {
     const ModelHandle of = open_model(path);
     uint64_t n_accepted = 0;
     for (const int32_t precision : {FINERMOE_PRECISION_EXACT, FINERMOE_PRECISION_FAST}) {
+      if (unless_emulated(false, (path == source) != (precision == FINERMOE_PRECISION_EXACT))) continue;
       for (const Ids& prompt : prompts()) {
-        if (prompt.size() > unless_emulated<size_t>(SIZE_MAX, 10)) continue;
+        if (unless_emulated(false, prompt != repeating_)) continue;
         auto on = open_in(of.get(), precision, FINERMOE_DTYPE_F32);
         auto plain_on = open_in(of.get(), precision, FINERMOE_DTYPE_F32);
         auto with = generate(on.get(), options_with(of.get(), 8).get(), prompt);
@@ -54,7 +55,7 @@ TEST_F(ModelDraft, GivesTheTokensOfEachFormatAndPrecision) {
         n_accepted += info_of(with.get()).n_accepted;
       }
     }
-    EXPECT_GT(n_accepted, unless_emulated(100u, 20u)) << path;
+    EXPECT_GT(n_accepted, unless_emulated(100u, 5u)) << path;
   }
 }
 
@@ -73,7 +74,7 @@ TEST_F(ModelDraft, OfTheSameModelIsRight) {
 TEST_F(ModelDraft, IsRightForMostTokensOfADefinition) {
   const auto words = nlohmann::json::parse(golden::read_file(golden::trained(finermoe) + "/words.json"));
   uint64_t n_drafted = 0, n_accepted = 0;
-  const size_t n_words = unless_emulated<size_t>(12, 3);
+  const size_t n_words = unless_emulated<size_t>(12, 2);
   for (size_t i = 0; i < n_words; i++) {
     const std::string text =
         "Define the " + words[i * 200][1].get<std::string>() + " \"" + words[i * 200][0].get<std::string>() + "\".";
@@ -113,6 +114,7 @@ TEST_F(ModelDraft, DoesNotReadALongPromptForAShortAnswer) {
   const uint64_t before = memory_of(apart.get());
   auto on = open_session(model.get(), 600);
   auto made = options_with(model.get(), 0);
+  EXPECT_DONE(finermoe_generation_options_set_max_tokens(made.get(), unless_emulated<size_t>(60, 28), e));
   EXPECT_DONE(finermoe_generation_options_set_draft(made.get(), by.get(), 8, e));
   auto generation = generate(on.get(), made.get(), prompts()[3]);  // 290 tokens
   for (size_t i = 0; i < 18; i++) next_event(generation.get());
@@ -123,10 +125,12 @@ TEST_F(ModelDraft, DoesNotReadALongPromptForAShortAnswer) {
 
 TEST_F(ModelDraft, ReadsALongPromptAChunkAtATime) {
   auto on = open_session(model.get(), 600, 64), plain_on = open_session(model.get(), 600, 64);
-  auto with = generate(on.get(), options_with(model.get(), 8).get(), prompts()[3]);
-  auto plain = generate(plain_on.get(), options_with(model.get(), 0).get(), prompts()[3]);
+  Ids prompt = prompts()[3];
+  prompt.resize(unless_emulated<size_t>(290, 140));
+  auto with = generate(on.get(), options_with(model.get(), 8).get(), prompt);
+  auto plain = generate(plain_on.get(), options_with(model.get(), 0).get(), prompt);
   Generated found, expected = run_out(plain.get());
-  for (size_t i = 0; i < 4; i++) take(next_event(with.get()), found);  // 290 tokens are 5 chunks
+  for (size_t i = 0; i < prompt.size() / 64; i++) take(next_event(with.get()), found);  // 290 tokens are 5 chunks
   EXPECT_EQ(info_of(with.get()).n_drafted, 0u);
   while (found.finish == FINERMOE_FINISH_NONE && !HasFailure()) take(next_event(with.get()), found);
   expect_equal(found, expected, "behind a long prompt");
@@ -134,11 +138,12 @@ TEST_F(ModelDraft, ReadsALongPromptAChunkAtATime) {
 }
 
 TEST_F(ModelDraft, GoesOnWithAnotherContext) {
-  auto on = open_session(model.get(), 40), plain_on = open_session(model.get(), 40);
+  const size_t context = unless_emulated<size_t>(40, 20), n_before_it = n_tokens / 3;
+  auto on = open_session(model.get(), context), plain_on = open_session(model.get(), context);
   auto with = generate(on.get(), options_with(model.get(), 8).get(), repeating_);
   auto plain = generate(plain_on.get(), options_with(model.get(), 0).get(), repeating_);
   Generated found, expected;
-  for (size_t i = 0; i < 20; i++) take(next_event(with.get()), found), take(next_event(plain.get()), expected);
+  for (size_t i = 0; i < n_before_it; i++) take(next_event(with.get()), found), take(next_event(plain.get()), expected);
   EXPECT_DONE(finermoe_session_set_context_length(on.get(), 200, e));
   EXPECT_DONE(finermoe_session_set_context_length(plain_on.get(), 200, e));
   const uint64_t n_before = info_of(with.get()).n_drafted;
@@ -261,7 +266,7 @@ TEST_F(ModelDraft, ServesRequestsOnSeveralThreads) {
 
 // Those of one model share its passes; another model drafts for some, and nothing for others.
 TEST_F(ModelDraft, MembersOfABatchMayHaveDifferentOnes) {
-  const size_t n_members = is_all_on_a_gpu() ? 8 : 9;  // a GPU drafts for no more
+  const size_t n_members = is_all_on_a_gpu() ? unless_emulated<size_t>(8, 6) : 9;  // a GPU drafts for no more
   const ModelHandle of = open_model(quantized(golden::trained(finermoe), FINERMOE_DTYPE_Q8));
   const ModelHandle other = open_model(quantized(golden::trained(dense), FINERMOE_DTYPE_Q8));
   auto batch = make<BatchHandle>([&](auto** out, auto** e) { return finermoe_batch_create(of.get(), out, e); });
@@ -280,7 +285,7 @@ TEST_F(ModelDraft, MembersOfABatchMayHaveDifferentOnes) {
     EXPECT_DONE(finermoe_batch_add(batch.get(), members[i].get(), e));
   }
   ByTag found = run_out_batch(batch.get(), begun, [&](const ByTag& so_far) {
-    if (so_far.size() == n_members && so_far.at(0).ids.size() == 20) finermoe_model_close(other.get());
+    if (so_far.size() == n_members && so_far.at(0).ids.size() == n_tokens / 3) finermoe_model_close(other.get());
   });
   for (size_t i = 0; i < members.size(); i++) {
     auto alone_on = open_in(of.get(), FINERMOE_PRECISION_FAST, FINERMOE_DTYPE_F32);
@@ -339,8 +344,9 @@ TEST_F(ModelDraft, MayChangeAtAnyToken) {
     });
   };
   Generated found, expected = run_out(plain.get());
+  const size_t n_per_turn = unless_emulated<size_t>(4, 2);
   for (size_t i = 0; found.finish == FINERMOE_FINISH_NONE && !HasFailure(); i++) {
-    const auto& turn = turns[i / 4 % std::size(turns)];
+    const auto& turn = turns[i / n_per_turn % std::size(turns)];
     const bool is_prepared = i % 7 == 3;
     std::vector<float> before;
     if (is_prepared) {
