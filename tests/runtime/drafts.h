@@ -57,6 +57,7 @@ inline void expect_equal(const Generated& found, const Generated& expected, cons
 class Drafts : public HeldTokens {
  protected:
   static inline const size_t n_tokens = unless_emulated<size_t>(60, 12);  // of a request
+  static inline const size_t n_ahead = unless_emulated<size_t>(8, 4);     // most tokens that are drafted for a pass
   // What drafts, up to n tokens a pass; 0: nothing.
   virtual void set_drafts(finermoe_generation_options* options, size_t n_draft) = 0;
 
@@ -131,7 +132,7 @@ class Drafts : public HeldTokens {
   // What follows when the host does something after a few drafted tokens, with drafts and without.
   void expect_the_same_after(const std::function<void(finermoe_session*, finermoe_generation*)>& act) {
     auto on = open_session(model.get(), 256), plain_on = open_session(model.get(), 256);
-    auto with = begin(on.get(), 8), without = begin(plain_on.get(), 0);
+    auto with = begin(on.get(), n_ahead), without = begin(plain_on.get(), 0);
     Generated found, expected;
     advance_to_drafts(with.get(), found);
     while (expected.ids.size() < found.ids.size()) take(next_event(without.get()), expected);

@@ -28,7 +28,7 @@ class ModelDraft : public Drafts {
   uint64_t expect_equal_with(finermoe_model* by, const std::string& what) {
     auto on = open_session(model.get(), 600);
     auto made = options_with(model.get(), 0);
-    set_draft(made.get(), by, 8);
+    set_draft(made.get(), by, n_ahead);
     auto generation = generate(on.get(), made.get(), repeating_);
     expect_equal(run_out(generation.get()), without(repeating_), what);
     return info_of(generation.get()).n_drafted;
@@ -127,7 +127,7 @@ TEST_F(ModelDraft, ReadsALongPromptAChunkAtATime) {
   auto on = open_session(model.get(), 600, 64), plain_on = open_session(model.get(), 600, 64);
   Ids prompt = prompts()[3];
   prompt.resize(unless_emulated<size_t>(290, 140));
-  auto with = generate(on.get(), options_with(model.get(), 8).get(), prompt);
+  auto with = generate(on.get(), options_with(model.get(), n_ahead).get(), prompt);
   auto plain = generate(plain_on.get(), options_with(model.get(), 0).get(), prompt);
   Generated found, expected = run_out(plain.get());
   for (size_t i = 0; i < prompt.size() / 64; i++) take(next_event(with.get()), found);  // 290 tokens are 5 chunks
@@ -140,7 +140,7 @@ TEST_F(ModelDraft, ReadsALongPromptAChunkAtATime) {
 TEST_F(ModelDraft, GoesOnWithAnotherContext) {
   const size_t context = unless_emulated<size_t>(40, 20), n_before_it = n_tokens / 3;
   auto on = open_session(model.get(), context), plain_on = open_session(model.get(), context);
-  auto with = generate(on.get(), options_with(model.get(), 8).get(), repeating_);
+  auto with = generate(on.get(), options_with(model.get(), n_ahead).get(), repeating_);
   auto plain = generate(plain_on.get(), options_with(model.get(), 0).get(), repeating_);
   Generated found, expected;
   for (size_t i = 0; i < n_before_it; i++) take(next_event(with.get()), found), take(next_event(plain.get()), expected);
@@ -155,7 +155,7 @@ TEST_F(ModelDraft, GoesOnWithAnotherContext) {
 
 TEST_F(ModelDraft, IsKeptOpenByTheOptionsAndTheRequest) {
   auto on = open_session(model.get(), 600);
-  auto made = options_with(model.get(), 8);
+  auto made = options_with(model.get(), n_ahead);
   draft_model.reset();
   auto generation = generate(on.get(), made.get(), repeating_);
   made.reset();
@@ -165,7 +165,7 @@ TEST_F(ModelDraft, IsKeptOpenByTheOptionsAndTheRequest) {
 
 TEST_F(ModelDraft, IsLeftOutOnceItIsClosed) {
   auto on = open_session(model.get(), 600);
-  auto with = generate(on.get(), options_with(model.get(), 8).get(), repeating_);
+  auto with = generate(on.get(), options_with(model.get(), n_ahead).get(), repeating_);
   Generated found;
   advance_to_drafts(with.get(), found);
   finermoe_model_close(draft_model.get());
@@ -253,7 +253,7 @@ TEST_F(ModelDraft, ServesRequestsOnSeveralThreads) {
   std::vector<GenerationHandle> generations;
   for (size_t i = 0; i < 3; i++) {
     sessions.push_back(open_session(model.get(), 600));
-    generations.push_back(generate(sessions[i].get(), options_with(model.get(), 8).get(), repeating_));
+    generations.push_back(generate(sessions[i].get(), options_with(model.get(), n_ahead).get(), repeating_));
   }
   std::vector<Generated> found(generations.size());
   std::vector<std::thread> threads;
@@ -298,7 +298,7 @@ TEST_F(ModelDraft, MembersOfABatchMayHaveDifferentOnes) {
 // A saved request names no model.
 TEST_F(ModelDraft, ASavedRequestGoesOnWithout) {
   auto on = open_session(model.get(), 256);
-  auto with = begin(on.get(), 8);
+  auto with = begin(on.get(), n_ahead);
   Generated found;
   advance_to_drafts(with.get(), found);
   const auto [other, resumed] = restored(on.get(), with.get());
@@ -313,7 +313,7 @@ TEST_F(ModelDraft, ASavedRequestGoesOnWithout) {
 
 TEST_F(ModelDraft, ARestoredRequestGetsItsModelBack) {
   auto on = open_session(model.get(), 256);
-  auto with = begin(on.get(), 8);
+  auto with = begin(on.get(), n_ahead);
   Generated found;
   advance_to_drafts(with.get(), found);
   const Restored again = restored(on.get(), with.get());
@@ -337,7 +337,7 @@ TEST_F(ModelDraft, MayChangeAtAnyToken) {
   const std::pair<finermoe_model*, size_t> turns[] = {
       {draft_model.get(), 2}, {model.get(), 5}, {nullptr, 0}, {draft_model.get(), 40}, {draft_model.get(), 0}};
   auto on = open_session(model.get(), 256), plain_on = open_session(model.get(), 256);
-  auto with = begin(on.get(), 8, with_lookup), plain = begin(plain_on.get(), 0, sampled);
+  auto with = begin(on.get(), n_ahead, with_lookup), plain = begin(plain_on.get(), 0, sampled);
   const auto logits_of = [](finermoe_generation* g) {
     return read_array<float>([&](float* out, size_t capacity, size_t* needed, finermoe_error** e) {
       return finermoe_generation_get_logits(g, out, capacity, needed, e);
@@ -383,7 +383,7 @@ TEST_F(ModelDraft, IsGivenBackWithItsSession) {
 
 TEST_F(ModelDraft, ThatCannotBeSetLeavesTheOneBefore) {
   auto on = open_session(model.get(), 256);
-  auto with = begin(on.get(), 8);
+  auto with = begin(on.get(), n_ahead);
   const auto refused = [&](finermoe_model* by, size_t n_draft) {
     return failure_of([&](auto** e) { return finermoe_generation_set_draft(with.get(), by, n_draft, e); });
   };
