@@ -91,12 +91,10 @@ TEST_P(EveryDraft, NeverChoosesMoreThanAskedForAndFits) {
 
 // A session's scratch has rows for its chunk and no more.
 TEST_P(EveryDraft, DraftsNoMoreThanAChunk) {
-  const auto long_enough = [](finermoe_generation_options* o) {  // for a model to read the text by such chunks
-    EXPECT_DONE(finermoe_generation_options_set_max_tokens(o, unless_emulated<size_t>(60, 20), e));
-  };
-  for (const size_t chunk : {1, 2, 3}) {
+  // In chunks of 2 a model does not come to the end of the text within so few tokens.
+  for (const size_t chunk : unless_emulated<std::vector<size_t>>({1, 2, 3}, {1, 3})) {
     auto on = open_session(model.get(), 256, chunk), plain_on = open_session(model.get(), 256, chunk);
-    auto with = begin(on.get(), n_ahead, long_enough), without = begin(plain_on.get(), 0, long_enough);
+    auto with = begin(on.get(), n_ahead), without = begin(plain_on.get(), 0);
     expect_equal(run_out(with.get()), run_out(without.get()), "chunk");
     EXPECT_EQ(info_of(with.get()).n_drafted > 0, chunk > 1);
   }
