@@ -95,7 +95,7 @@ std::vector<Steps> together(finermoe_model* model, int32_t kv_dtype) {
 }
 
 // As the session alone computes them: the same bits, or, where tiles round activations and sum in another order, logits
-// within 1 % of the largest, until that makes another token the likeliest.
+// within 4 % of the largest, until that makes another token the likeliest.
 void expect_as_alone(const Steps& found, const Steps& expected, bool has_equal_bits, const std::string& what) {
   const auto likeliest = [](const std::vector<float>& logits) {
     return std::max_element(logits.begin(), logits.end()) - logits.begin();
@@ -109,7 +109,7 @@ void expect_as_alone(const Steps& found, const Steps& expected, bool has_equal_b
     }
     float largest = 0;
     for (const float logit : b) largest = std::max(largest, std::abs(logit));
-    for (size_t i = 0; i < b.size(); i++) ASSERT_NEAR(a[i], b[i], 0.01 * largest) << what << ", step " << step;
+    for (size_t i = 0; i < b.size(); i++) ASSERT_NEAR(a[i], b[i], 0.04 * largest) << what << ", step " << step;
     if (likeliest(a) != likeliest(b)) return;
   }
 }
