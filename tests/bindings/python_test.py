@@ -77,8 +77,9 @@ def check_types(package):
 
 def check_tests(package):
     if has("pytest"):
-        print(package.python("-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "--basetemp",
-                             package.work / "tests", HERE / "tests"))
+        # A test that hangs shows where.
+        print(package.python("-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=120",
+                             "--basetemp", package.work / "tests", HERE / "tests"))
 
 
 def check_conformance(package):

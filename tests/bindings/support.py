@@ -25,7 +25,11 @@ def need(tool):
 
 def run(*command, **kwargs):
     env = {**os.environ, **{name: str(value) for name, value in kwargs.pop("env", {}).items()}}
-    done = subprocess.run([str(word) for word in command], capture_output=True, encoding="utf-8", env=env, **kwargs)
+    try:
+        done = subprocess.run([str(word) for word in command], capture_output=True, encoding="utf-8", env=env, **kwargs)
+    except subprocess.TimeoutExpired as late:  # bytes, whatever the encoding
+        said = "".join(part.decode("utf-8", "replace") for part in (late.stdout, late.stderr) if part)
+        raise AssertionError(f"{command}: not over after {late.timeout} s:\n{said}") from late
     assert done.returncode == 0, f"{command}:\n{done.stdout}{done.stderr}"
     return done.stdout
 
