@@ -238,12 +238,12 @@ void multiply(const Matmul& m) {
     const size_t first = b * tile_lines;
     blocks[b] = {first, smaller(tile_lines, m.n - first), {}, is_regular(m.out, first, m.n)};
   }
+  Panel panel;
   Packer<D> packer(m);
-  packer.begin(0, 0, smaller(depth_block, m.columns), scratch.pairs[0]);
+  packer.begin(panel.row, panel.begin, panel.depth(m), scratch.pairs[0]);
   packer.finish();
-  size_t count = 0;
   const Tiles tiles;
-  for (Panel panel; panel.exists(m); count++) {
+  for (size_t count = 0; panel.exists(m); count++) {
     if (panel.row == panel.slice) {
       for (size_t b = 0; b < n_blocks; b++) {
         char* copy = scratch.blocks + b * tile_lines * depth_block * sizeof(uint16_t);
