@@ -41,6 +41,9 @@ struct RaggedBatch {
   // Each row has the bits that it would have in a pass of its own, at some cost. Not of more rows than a backend has
   // as most_rows_as_alone(); where the batch is empty, of the operations that follow.
   bool as_alone = false;
+  // More than 1 only of one row, and at most Backend::most_passes(): so many passes follow each other without the host,
+  // each over the token that choose() has chosen in the one before, at the next position (Step::next_pass).
+  size_t n_passes = 1;
   size_t n() const { return tokens.size(); }
   // TOKEN_OUT_OF_RANGE for an id outside the vocabulary.
   Status check_ids(uint64_t vocab_size) const;
@@ -176,10 +179,14 @@ class Step {
   // For each row a token of the logits x W^T, among the ids below n_choosable; `out` is available after wait(). What is
   // chosen, and the numbers beside it, are to the bit what Sampler and LogProbabilities (sampling/sampler.h) have for
   // the same logits: what the device cannot decide so, it leaves to the host, row by row. False where it leaves all:
-  // then nothing is done.
-  //                                                                       x [n, columns], choices, out [n]
+  // then nothing is done. Where passes follow each other, it is the same call in each.
+  //                                                     x [n, columns], choices, out [n], or of one row [n_passes]
   virtual bool choose(DevicePtr<const float> x, const WeightView& head, size_t n, uint64_t n_choosable,
                       std::span<const TokenChoice> choices, ChosenToken* out) = 0;
+
+  // Begins the next of the batch's passes, after choose(). Once a token is left to the host, or its pass has a row
+  // error, which makes its id -1, later ones have no meaning. row_error() is that of the last pass.
+  virtual void next_pass() {}
 
   // Copies to the device; and to the host, available after wait().
   virtual void upload(std::span<const std::byte> from, DevicePtr<std::byte> to) = 0;
@@ -268,6 +275,8 @@ class Backend {
   virtual uint32_t quantized_dtypes() const = 0;
   // Of how many rows a pass can be RaggedBatch::as_alone.
   virtual size_t most_rows_as_alone() const { return 1; }
+  // How many passes can follow each other without the host: RaggedBatch::n_passes.
+  virtual size_t most_passes() const { return 1; }
 };
 
 }  // namespace finermoe

@@ -17,6 +17,7 @@ struct ChosenToken {
   int32_t id = -1;               // -1: the device leaves this row to the host
   float logit = 0, largest = 0;  // of the token, and of all
   double sum = 0;                // of exp(logit - largest) over all
+  bool operator==(const ChosenToken&) const = default;
 };
 
 }  // namespace finermoe

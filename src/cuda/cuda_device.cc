@@ -49,6 +49,7 @@ class CudaBackend final : public Backend {
   }
   // Products of so many rows sum in the order of one.
   size_t most_rows_as_alone() const override { return most_few_rows; }
+  size_t most_passes() const override { return cuda::most_passes; }
 
  private:
   const std::shared_ptr<const Context> context_;

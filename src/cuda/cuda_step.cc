@@ -1,6 +1,7 @@
 #include "cuda/cuda_step.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 
@@ -84,6 +85,8 @@ Status CudaStep::begin(const RaggedBatch& batch, Precision precision) {
   for (Table& table : tables_) table.is_used = false;
   code_ = success;
   n_ = batch.n();
+  n_passes_ = batch.n_passes;
+  pass_index_ = 0;
   // A pass of few rows is the same at either precision. One without rows leaves it to each operation.
   const bool has_many = n_ == 0 || n_ > most_few_rows;
   on_tensor_cores_ = has_many && precision == Precision::fast && context_->has_tensor_cores();
@@ -103,12 +106,16 @@ Status CudaStep::begin(const RaggedBatch& batch, Precision precision) {
 
 void CudaStep::put_pass(const RaggedBatch& batch) {
   const size_t n = n_ > 0 ? n_ : n_rows();  // without rows, operations say how many they have
-  pass_ = PassArrays(memory_.pass, n, head_size_);
-  host_pass_ = PassArrays(memory_.pass_on_host, n, head_size_);
+  pass_ = PassArrays(memory_.pass, n, head_size_, n_passes_);
+  host_pass_ = PassArrays(memory_.pass_on_host, n, head_size_, n_passes_);
   std::copy(batch.tokens.begin(), batch.tokens.end(), host_pass_.tokens);
   std::copy(batch.positions.begin(), batch.positions.end(), host_pass_.positions);
   std::fill_n(host_pass_.not_finite, n, -1);
   rope_.rotations(frequencies_, batch.positions, host_pass_.cos, host_pass_.sin);
+  std::array<uint32_t, most_passes - 1> next_positions;
+  for (size_t i = 1; i < n_passes_; i++) next_positions[i - 1] = batch.positions[0] + narrow(i);
+  rope_.rotations(frequencies_, std::span(next_positions).first(n_passes_ - 1), host_pass_.next_cos,
+                  host_pass_.next_sin);
   for (size_t row = 0; row < n_ && !batch.caches.empty(); row++) {
     host_pass_.caches[row] = static_cast<const CudaKvCache*>(batch.caches[batch.sessions[row]])->view();
   }
@@ -173,7 +180,7 @@ void CudaStep::attention(DevicePtr<const float> q, const AttentionShape& shape, 
   const uint32_t window = narrow(std::min<uint64_t>(shape.window, UINT32_MAX / 2));
   uint32_t n_splits = 1;  // rounded up, so that a pass differs from the one before it only now and then
   for (size_t row = 0; row < n_ && n_ <= most_split_rows; row++) {
-    const uint32_t n_positions = host_pass_.positions[row] + 1;
+    const uint32_t n_positions = host_pass_.positions[row] + narrow(pass_index_) + 1;
     // A block's other rows see at most that many positions more.
     const uint32_t seen = window == 0 ? n_positions : std::min(n_positions, window + attention_queries);
     n_splits = std::max(n_splits, splits_of(seen));
@@ -298,13 +305,7 @@ bool CudaStep::choose(DevicePtr<const float> x, const WeightView& head, size_t n
     return choice.temperature == 0 || (has_few && std::isfinite(1 / choice.temperature));
   };
   if (!std::all_of(choices.begin(), choices.end(), is_covered)) return false;
-  for (size_t i = 0; i < n; i++) {
-    host_pass_.choices[i] = choices[i];
-    if (choices[i].top_k >= head.rows) host_pass_.choices[i].top_k = 0;
-  }
-  if (!is_listing_) {
-    enqueue(enqueue_copy_to_device, &context_->driver(), pass_.choices, host_pass_.choices, n * sizeof(TokenChoice));
-  }
+  if (pass_index_ == 0) put_choices(choices.first(n), choices.subspan(n), head.rows);
   const size_t at_once = std::min<size_t>(memory_.n_logits / head.rows, most_few_rows);
   for (size_t row = 0; row < n; row += at_once) {
     const size_t count = std::min(at_once, n - row);
@@ -321,8 +322,48 @@ bool CudaStep::choose(DevicePtr<const float> x, const WeightView& head, size_t n
                             .n_choosable = narrow(n_choosable)};
     enqueue(enqueue_choose_tokens, task);
   }
-  Step::download(DevicePtr<const ChosenToken>(memory_.chosen), std::span(out, n));
+  if (pass_index_ + 1 < n_passes_) return true;
+  if (n_passes_ > 1) {
+    launch_list();  // so that it is that of the passes before
+    Step::download(DevicePtr<const ChosenToken>(memory_.taken), std::span(out, n_passes_ - 1));
+  }
+  Step::download(DevicePtr<const ChosenToken>(memory_.chosen), std::span(out + n_passes_ - 1, n));
   return true;
+}
+
+void CudaStep::put_choices(std::span<const TokenChoice> choices, std::span<const TokenChoice> next,
+                           uint64_t vocab_size) {
+  const auto put = [&](std::span<const TokenChoice> from, TokenChoice* to, const TokenChoice* on_device) {
+    for (size_t i = 0; i < from.size(); i++) {
+      to[i] = from[i];
+      if (to[i].top_k >= vocab_size) to[i].top_k = 0;
+    }
+    if (is_listing_ || from.empty()) return;
+    enqueue(enqueue_copy_to_device, &context_->driver(), on_device, to, from.size_bytes());
+  };
+  put(choices, host_pass_.choices, pass_.choices);
+  put(next, host_pass_.next_choices, pass_.next_choices);
+}
+
+// The commands of a pass are listed apart: but for the first one they are the same in each.
+void CudaStep::next_pass() {
+  if (is_listing_) launch_list();
+  const size_t n_angles = head_size_ / 2;
+  const NextPass task{.chosen = memory_.chosen,
+                      .next_cos = pass_.next_cos + pass_index_ * n_angles,
+                      .next_sin = pass_.next_sin + pass_index_ * n_angles,
+                      .next_choice = pass_.next_choices + pass_index_,
+                      .token = pass_.tokens,
+                      .position = pass_.positions,
+                      .cos = pass_.cos,
+                      .sin = pass_.sin,
+                      .choice = pass_.choices,
+                      .not_finite = pass_.not_finite,
+                      .out = memory_.taken + pass_index_,
+                      .n_angles = narrow(n_angles)};
+  enqueue(enqueue_next_pass, task);
+  pass_index_++;
+  is_listing_ = true;
 }
 
 void CudaStep::upload(std::span<const std::byte> from, DevicePtr<std::byte> to) {

@@ -41,6 +41,7 @@ class CudaStep final : public Step {
   void upload(std::span<const std::byte> from, DevicePtr<std::byte> to) override;
   void download(DevicePtr<const std::byte> from, std::span<std::byte> to) override;
   void wait_for(const CopyQueue& copies) override;
+  void next_pass() override;
   Status wait() override;
   Status row_error(size_t row) const override;
   void end() noexcept override;
@@ -80,6 +81,8 @@ class CudaStep final : public Step {
   // Gate and up projections of an FFN by cuBLASLt. False, with nothing done, where they are not for it.
   bool activate_large(const float* x, const FfnTask& task);
   void put_attention_rows(const RaggedBatch& batch);
+  // Choices of the pass, and of those that follow.
+  void put_choices(std::span<const TokenChoice> choices, std::span<const TokenChoice> next, uint64_t vocab_size);
   // A layer's experts on the device; those outside the subset have null data.
   const Ffn* table_of(std::span<const FfnWeights> experts, std::span<const uint32_t> subset);
 
@@ -115,6 +118,8 @@ class CudaStep final : public Step {
   std::vector<Download> downloads_;
   uint64_t n_staged_ = 0;         // bytes of the staging memory
   size_t n_ = 0;                  // rows of the batch
+  size_t n_passes_ = 1;           // of one row
+  size_t pass_index_ = 0;         // of these, the one that is being enqueued
   bool on_tensor_cores_ = false;  // products and attention of many rows
   PassArrays pass_, host_pass_;   // on the device, and on the host
   uint32_t n_attention_blocks_ = 0;

@@ -76,6 +76,7 @@ Code Graphs::launch(StreamHandle stream) {
                                    : enqueue_all(*known, stream);
   }
   made.last_launch = ++n_launches_;
+  // Not one that may be running: between two waits far fewer lists come.
   const auto oldest = std::min_element(lists_.begin(), lists_.end(),
                                        [](const List& a, const List& b) { return a.last_launch < b.last_launch; });
   forget(*oldest);

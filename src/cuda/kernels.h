@@ -20,6 +20,7 @@ constexpr uint32_t tensor_queries = 64;     // of one that computes on tensor co
 constexpr uint32_t most_head_size = 256;
 constexpr uint32_t most_split_rows = 32;  // rows of a pass whose positions are split
 constexpr uint32_t most_splits = 32;      // of one row
+constexpr uint32_t most_passes = 16;      // that follow each other without the host
 
 // What tensor cores take weights of a type as, and activations with them: F32 for what is not computed there.
 constexpr DType operand_type(DType weights) { return is_blocked(weights) ? DType::bf16 : weights; }
@@ -204,6 +205,23 @@ struct ChooseTokens {
 // Chooses a token for each row, or leaves it to the host; 1 / temperature is finite. With more than most_candidates
 // ids, a larger top_k than half of n_runs() is likely to be left to the host.
 int enqueue_choose_tokens(void* stream, const ChooseTokens& task);
+
+// The next of several passes of one row: its token is the one chosen, and it is one position further.
+struct NextPass {
+  const ChosenToken* chosen;
+  const float *next_cos, *next_sin;  // [n_angles]
+  const TokenChoice* next_choice;
+  // Of the pass that ends; then of the next one
+  int32_t* token;
+  uint32_t* position;
+  float *cos, *sin;  // [n_angles]
+  TokenChoice* choice;
+  int32_t* not_finite;
+  ChosenToken* out;  // what was chosen; the id is -1 if a logit of the pass's routers was not finite
+  uint32_t n_angles;
+  bool operator==(const NextPass&) const = default;
+};
+int enqueue_next_pass(void* stream, const NextPass& task);
 
 struct MoveDown {
   KvView cache;

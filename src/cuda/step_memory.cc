@@ -17,7 +17,7 @@ uint64_t room_of(uint64_t width) { return std::max(width, operand_stride(width) 
 
 }  // namespace
 
-PassArrays::PassArrays(uintptr_t memory, uint64_t n, uint64_t head_size) {
+PassArrays::PassArrays(uintptr_t memory, uint64_t n, uint64_t head_size, uint64_t n_passes) {
   Places places(memory);
   places.put(tokens, n);
   places.put(positions, n);
@@ -27,6 +27,9 @@ PassArrays::PassArrays(uintptr_t memory, uint64_t n, uint64_t head_size) {
   places.put(attention_rows, n);
   places.put(choices, n);
   places.put(not_finite, n);
+  places.put(next_cos, (n_passes - 1) * head_size / 2);
+  places.put(next_sin, (n_passes - 1) * head_size / 2);
+  places.put(next_choices, n_passes - 1);
   bytes = places.used();
 }
 
@@ -41,7 +44,7 @@ StepMemory::Bytes StepMemory::place(uintptr_t device, uintptr_t host, const Conf
   const uint64_t n_sorted = has_tiles ? n_chosen : 0;
 
   Places on_device(device), in_host(host);
-  const uint64_t of_pass = PassArrays(0, n_rows, config.head_size).bytes;
+  const uint64_t of_pass = PassArrays(0, n_rows, config.head_size, most_passes).bytes;
   pass = on_device.next(of_pass);
   pass_on_host = in_host.next(of_pass);
   n_tables = is_moe ? std::max<uint64_t>(config.n_moe_layers(), 1) : 0;
@@ -56,6 +59,7 @@ StepMemory::Bytes StepMemory::place(uintptr_t device, uintptr_t host, const Conf
                          : std::min(n_rows, rows_of_logits) * config.vocab_size;
   on_device.put(logits, n_logits);
   on_device.put(chosen, n_rows);
+  on_device.put(taken, most_passes - 1);
   const uint64_t n_runs = std::min(n_rows, rows_of_logits) * ((config.vocab_size + run_length - 1) / run_length);
   on_device.put(maxima, n_runs);
   on_device.put(choosable_maxima, n_runs);

@@ -17,10 +17,13 @@ struct PassArrays {
   AttentionRows* attention_rows = nullptr;  // [n]
   TokenChoice* choices = nullptr;           // [n]
   int32_t* not_finite = nullptr;            // [n] the first router logit that is not finite, or -1
+  // Of the passes of one row that follow without the host, behind what is at the same place however many they are
+  float *next_cos = nullptr, *next_sin = nullptr;  // [n_passes - 1, d / 2]
+  TokenChoice* next_choices = nullptr;             // [n_passes - 1]
   uint64_t bytes = 0;
 
   PassArrays() = default;
-  PassArrays(uintptr_t memory, uint64_t n, uint64_t head_size);
+  PassArrays(uintptr_t memory, uint64_t n, uint64_t head_size, uint64_t n_passes = 1);
 };
 
 class StepMemory {
@@ -40,6 +43,7 @@ class StepMemory {
   uint64_t n_logits = 0;
   // Of choosing among these logits, with the arrays of ChooseTokens
   ChosenToken* chosen = nullptr;  // [n_rows]
+  ChosenToken* taken = nullptr;   // [most_passes - 1] by the passes that followed
   float *maxima = nullptr, *choosable_maxima = nullptr;
   double *sums = nullptr, *weights = nullptr;
   std::byte* staging = nullptr;  // [staging_bytes] of the host, pinned: what a pass of few rows brings to the host

@@ -84,9 +84,8 @@ Result<bool> choose(const Model& model, const Readout& readout, size_t n, Pass& 
   const size_t n_rows = readout.rows.size();
   const DevicePtr<float> x = step.activations().normed;
   const WeightView& head = model.weights.head;
-  if (readout.choices.empty() || !step.choose(x, head, n_rows, readout.n_choosable, readout.choices, readout.chosen)) {
-    return false;
-  }
+  const auto choices = readout.choices.first(std::min(n_rows, readout.choices.size()));
+  if (choices.empty() || !step.choose(x, head, n_rows, readout.n_choosable, choices, readout.chosen)) return false;
   FM_TRY(pass.wait(n));
   const auto is_left = [&](size_t row) { return row < n_rows && readout.chosen[row].id < 0; };
   bool are_chosen = true;
@@ -100,17 +99,24 @@ Result<bool> choose(const Model& model, const Readout& readout, size_t n, Pass& 
   return true;
 }
 
-// Final norm, for runs of adjacent rows at a time, and head.
-Status read_out(const Model& model, const Readout& readout, const ForwardHooks& hooks, size_t n, Pass& pass) {
-  Step& step = pass.step();
+// For runs of adjacent rows at a time.
+void final_norm(const Model& model, std::span<const size_t> rows, Step& step) {
   const uint64_t h = model.config.hidden_size;
   const Activations& a = step.activations();
-  const std::span<const size_t> rows = readout.rows;
   for (size_t begin = 0, end; begin < rows.size(); begin = end) {
     for (end = begin + 1; end < rows.size() && rows[end] == rows[end - 1] + 1;) end++;
     step.rms_norm(a.x + rows[begin] * h, model.weights.norm, model.config.rms_norm_eps, end - begin,
                   a.normed + begin * h);
   }
+}
+
+// Final norm and head.
+Status read_out(const Model& model, const Readout& readout, const ForwardHooks& hooks, size_t n, Pass& pass) {
+  Step& step = pass.step();
+  const uint64_t h = model.config.hidden_size;
+  const Activations& a = step.activations();
+  const std::span<const size_t> rows = readout.rows;
+  final_norm(model, rows, step);
   if (readout.hidden != nullptr) step.download<float>(a.normed, {readout.hidden, rows.size() * h});
   if (readout.logits == nullptr) return pass.wait(n);
   FM_ASSIGN(const bool is_chosen, choose(model, readout, n, pass, step));
@@ -127,13 +133,8 @@ Status read_out(const Model& model, const Readout& readout, const ForwardHooks& 
   return pass.wait(n);
 }
 
-}  // namespace
-
-Status forward(const Model& model, const RaggedBatch& batch, Precision precision, const Readout& readout,
-               Scratch& scratch, const ForwardHooks& hooks) {
-  const size_t n = batch.n();
-  Pass pass(model.placement, scratch);
-  FM_TRY(pass.begin(batch, precision));
+// Embedding and layers.
+Status compute_layers(const Model& model, size_t n, Scratch& scratch, const ForwardHooks& hooks, Pass& pass) {
   pass.step().embed(model.weights.embedding, pass.step().activations().x);
   size_t n_moe_layers = 0;
   for (size_t index = 0; index < model.weights.layers.size(); index++) {
@@ -153,6 +154,45 @@ Status forward(const Model& model, const RaggedBatch& batch, Precision precision
       copy_to_host(a.route, model.config.router, n, hooks.routes[n_moe_layers++], step);
     }
   }
+  return {};
+}
+
+// Passes over what the device chooses, of one row, which the host waits for together.
+Status follow_choices(const Model& model, const RaggedBatch& batch, Precision precision, const Readout& readout,
+                      Scratch& scratch, const ForwardHooks& hooks) {
+  Pass pass(model.placement, scratch);
+  FM_TRY(pass.begin(batch, precision));
+  Step& step = pass.step();
+  for (size_t i = 0; i < batch.n_passes; i++) {
+    if (i > 0) step.next_pass();
+    FM_TRY(compute_layers(model, 1, scratch, hooks, pass));
+    final_norm(model, readout.rows, step);
+    if (!step.choose(step.activations().normed, model.weights.head, 1, readout.n_choosable, readout.choices,
+                     readout.chosen)) {
+      return {};
+    }
+  }
+  FM_TRY(step.wait());
+  if (!step.row_error(0).ok()) readout.chosen[batch.n_passes - 1].id = -1;
+  return {};
+}
+
+}  // namespace
+
+Status forward(const Model& model, const RaggedBatch& batch, Precision precision, const Readout& readout,
+               Scratch& scratch, const ForwardHooks& hooks) {
+  if (readout.n_passes() > 1) {
+    RaggedBatch several = batch;
+    several.n_passes = readout.n_passes();
+    std::fill_n(readout.chosen, several.n_passes, ChosenToken{});
+    FM_TRY(follow_choices(model, several, precision, readout, scratch, hooks));
+    if (readout.chosen[0].id >= 0) return {};
+    std::fill_n(readout.chosen, several.n_passes, ChosenToken{});  // its logits are gone: once more, alone
+  }
+  const size_t n = batch.n();
+  Pass pass(model.placement, scratch);
+  FM_TRY(pass.begin(batch, precision));
+  FM_TRY(compute_layers(model, n, scratch, hooks, pass));
   return read_out(model, readout, hooks, n, pass);
 }
 

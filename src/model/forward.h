@@ -31,7 +31,11 @@ struct Readout {
   // of rows whose id is -1.
   std::span<const TokenChoice> choices = {};
   uint64_t n_choosable = 0;
-  ChosenToken* chosen = nullptr;  // [rows]
+  ChosenToken* chosen = nullptr;  // [choices]
+  // More choices than rows, of a batch of one row that is read out: as many passes follow each other, each over the
+  // token chosen in the one before (Backend::most_passes). From the first id of -1 on they have not been computed; the
+  // first one is only left to the host as it is with one choice.
+  size_t n_passes() const { return rows.size() == 1 && choices.size() > 1 ? choices.size() : 1; }
 };
 
 // Computes all rows, and writes their keys and values into the caches. NOT_FINITE for a non-finite router logit: then

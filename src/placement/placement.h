@@ -67,6 +67,12 @@ struct Placement {
     if (!divides_layers()) devices.resize(1);
   }
 
+  // Then, unless experts are fetched, a pass needs nothing of the host.
+  bool is_on_one_device() const {
+    const auto is_first = [](uint8_t device) { return device == 0; };
+    return std::all_of(device_of_layer.begin(), device_of_layer.end(), is_first) &&
+           std::all_of(device_of_expert.begin(), device_of_expert.end(), is_first);
+  }
   // Whether layers are on several devices, each of which then has KV caches of its own.
   bool divides_layers() const { return !device_of_layer.empty(); }
   bool has_layers(size_t device) const {

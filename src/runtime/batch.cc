@@ -108,16 +108,17 @@ Result<Batch::Step> Batch::advance(const CancelFlag* cancel) {
   return step;
 }
 
-// How the device may choose for the rows that are read out; empty unless it may for all of them.
+// How the device may choose for the rows that are read out; empty unless it may for all of them. Only a member that is
+// alone in the batch has tokens chosen ahead: with others, the host could not add it to their passes.
 std::vector<TokenChoice> Batch::device_choices(std::span<const StepPart> parts,
-                                               std::span<Generation* const> taking_part) {
+                                               std::span<Generation* const> taking_part) const {
   std::vector<TokenChoice> choices;
   for (size_t i = 0; i < parts.size(); i++) {
     if (parts[i].rows.empty()) continue;
     if (!parts[i].drafts.empty()) return {};
-    const std::optional<TokenChoice> choice = taking_part[i]->device_choice();
-    if (!choice) return {};
-    choices.push_back(*choice);
+    const std::vector<TokenChoice> of_part = taking_part[i]->device_choices(members_.size() == 1);
+    if (of_part.empty()) return {};
+    choices.insert(choices.end(), of_part.begin(), of_part.end());
   }
   return choices;
 }
@@ -138,7 +139,7 @@ Status Batch::compute(std::vector<StepPart>& parts, std::vector<Generation*>& ta
     size_t n_rows = 0;
     n_drafts = 0;
     for (const StepPart& part : parts) n_rows += part.rows.size(), n_drafts += part.drafts.size();
-    chosen.assign(n_rows, {});
+    chosen.assign(std::max(n_rows, choices.size()), {});
     const Stopwatch pass_watch;
     Status status = make_room_for_logits(n_rows);
     if (status.ok()) {
@@ -168,12 +169,13 @@ Status Batch::compute(std::vector<StepPart>& parts, std::vector<Generation*>& ta
     taking_part.resize(parts.size());
   }
   const double seconds = watch.seconds();
-  std::vector<std::span<const float>> rows;  // of each part; empty if its prompt continues
-  std::vector<ChosenToken> tokens;           // the same
+  std::vector<std::span<const float>> rows;          // of each part; empty if its prompt continues
+  std::vector<std::span<const ChosenToken>> tokens;  // the same
   size_t n_rows = 0;
   for (const StepPart& part : parts) {
     rows.emplace_back(logits_.data<float>() + n_rows * vocab, part.rows.size() * vocab);
-    tokens.push_back(part.rows.empty() ? ChosenToken{} : chosen[n_rows]);
+    const size_t n_chosen = parts.size() == 1 ? choices.size() : std::min(choices.size(), part.rows.size());
+    tokens.push_back(std::span<const ChosenToken>(chosen).subspan(n_rows, n_chosen));
     n_rows += part.rows.size();
   }
   model_->runtime()->pool()->run(

@@ -1,50 +1,11 @@
 #include "runtime/generation.h"
 
 #include <algorithm>
-#include <cmath>
-#include <iterator>
 
 #include "base/stopwatch.h"
 #include "runtime/step.h"
 
 namespace finermoe {
-namespace {
-
-bool is_in_vocabulary(int32_t id, uint64_t vocab_size) { return id >= 0 && static_cast<uint64_t>(id) < vocab_size; }
-
-}  // namespace
-
-GenerationOptions GenerationOptions::from_defaults(const GenerationDefaults& defaults, uint64_t vocab_size) {
-  GenerationOptions options;
-  std::copy_if(defaults.stop_ids.begin(), defaults.stop_ids.end(), std::back_inserter(options.stop_tokens),
-               [&](int32_t id) { return is_in_vocabulary(id, vocab_size); });
-  options.max_tokens = defaults.max_new_tokens;
-  options.min_tokens = defaults.min_new_tokens;
-  options.sampling.repetition_penalty = defaults.repetition_penalty;
-  if (defaults.do_sample) {
-    options.sampling.temperature = defaults.temperature;
-    options.sampling.top_k = defaults.top_k;
-    options.sampling.top_p = defaults.top_p;
-    options.sampling.min_p = defaults.min_p;
-    options.sampling.typical_p = defaults.typical_p;
-  }
-  return options;
-}
-
-Status GenerationOptions::check_ids(uint64_t vocab_size) const {
-  const auto check = [&](int32_t id, std::string_view what) -> Status {
-    if (is_in_vocabulary(id, vocab_size)) return {};
-    return Status(
-        FINERMOE_ERROR_TOKEN_OUT_OF_RANGE,
-        format_text("token id ", id, ", ", what, " of the options, is not in the session's vocabulary of ", vocab_size),
-        format_text("0 to ", vocab_size - 1), format_text(id));
-  };
-  for (const auto& [id, bias] : sampling.logit_bias) {
-    FM_TRY(check(id, bias == -INFINITY ? "a banned token" : "a biased token"));
-  }
-  for (int32_t id : stop_tokens) FM_TRY(check(id, "a stop token"));
-  return {};
-}
 
 Result<std::shared_ptr<Generation>> Generation::make(std::shared_ptr<Session> session, GenerationOptions options) {
   LoadedModel& model = *session->model();
@@ -64,6 +25,7 @@ Result<std::shared_ptr<Generation>> Generation::make(std::shared_ptr<Session> se
   generation->sampler_.emplace(options.sampling, std::move(padding));
   generation->stop_strings_.emplace(options.stop_strings);
   generation->options_ = std::move(options);
+  generation->chosen_.reserve(model.most_passes());
   generation->session_ = std::move(session);
   FM_TRY(generation->set_drafts(generation->options_.drafts));
   return generation;
@@ -167,7 +129,7 @@ Status Generation::prepare(const CancelFlag* cancel) {
 }
 
 Status Generation::fetch_logits() {
-  if (!prepared() || chosen_.id < 0) return {};
+  if (!prepared() || chosen() == nullptr) return {};
   reads_logits_ = true;
   return remembered([&]() -> Status {
     const ExclusiveUse session_use(session_->use, "session");
@@ -177,11 +139,24 @@ Status Generation::fetch_logits() {
   });
 }
 
-std::optional<TokenChoice> Generation::device_choice() const {
+std::vector<TokenChoice> Generation::device_choices(bool is_alone) const {
   const bool is_plain = sampler_->is_plain() && options_.top_logprobs == 0 && options_.forbidden(n_generated_).empty();
   if (reads_logits_ || n_choosable_ == 0 || !is_plain) return {};
+  const bool may_follow = is_alone && !drafter_ && !session_->trace() && session_->uncomputed().size() == 1;
+  const size_t most = std::min(session_->model()->most_passes(), most_tokens_left());
   const SamplingOptions& how = sampler_->options();
-  return TokenChoice{how.temperature, how.top_k, how.top_p, how.min_p, sampler_->next_random()};
+  std::vector<TokenChoice> choices(may_follow ? std::clamp<size_t>(n_to_choose_, 1, most) : 1,
+                                   {how.temperature, how.top_k, how.top_p, how.min_p});
+  Pcg32 random = sampler_->random();
+  for (TokenChoice& choice : choices) choice.random = random.uniform();
+  return choices;
+}
+
+// At least 1: the next token's logits can be asked for even if nothing may follow.
+size_t Generation::most_tokens_left() const {
+  const size_t n_fitting = session_->capacity() - std::min<size_t>(session_->capacity(), session_->length());
+  const size_t n_wanted = options_.max_tokens == 0 ? n_fitting : options_.max_tokens - n_generated_;
+  return std::max<size_t>(1, std::min(n_fitting, n_wanted));
 }
 
 Status Generation::check_goes_on() const {
@@ -217,18 +192,24 @@ Status Generation::compute(const CancelFlag* cancel, bool may_choose) {
       if (status.ok() || !stop.check().ok()) return status;
     }
   }
+  const std::vector<TokenChoice> choices = may_choose ? device_choices(true) : std::vector<TokenChoice>();
+  if (choices.size() > 1) {
+    Status status = compute_choices(choices, stop);
+    if (status.ok() || !stop.check().ok()) return status;
+  }
   const size_t n = session_->uncomputed().size(), last = n - 1;
   const Stopwatch watch;
   Status own_status;
   ChosenToken chosen;
-  Readout readout{.logits = logits_.data<float>(), .n_choosable = n_choosable_, .chosen = &chosen};
-  const std::optional<TokenChoice> choice = may_choose ? device_choice() : std::nullopt;
-  if (choice) readout.choices = {&*choice, 1};
+  const Readout readout{.logits = logits_.data<float>(),
+                        .choices = std::span(choices).first(std::min<size_t>(1, choices.size())),
+                        .n_choosable = n_choosable_,
+                        .chosen = &chosen};
   Status status = session_->compute({&last, 1}, readout, stop, &own_status);
   if (!own_status.ok() && own_status.code() != FINERMOE_ERROR_BUSY) set_aside(std::move(own_status));
   const uint64_t vocab = session_->model()->config().vocab_size;
   const double seconds = watch.seconds();
-  computed(n, seconds, {logits_.data<float>(), status.ok() ? vocab : 0}, chosen);
+  computed(n, seconds, {logits_.data<float>(), status.ok() ? vocab : 0}, {&chosen, readout.choices.size()});
   if (status.ok() && n == 1) decoded(session_->ahead(ahead_step_).size(), seconds);
   return status;
 }
@@ -246,9 +227,23 @@ Status Generation::compute_ahead(const StopSignals& stop) {
   return status;
 }
 
+// Passes over the uncomputed token and what the device chooses behind it. If one fails, nothing is computed.
+Status Generation::compute_choices(std::span<const TokenChoice> choices, const StopSignals& stop) {
+  const Stopwatch watch;
+  const std::span<const size_t> row = std::span(rows_of_drafts).first(1);
+  std::vector<ChosenToken> chosen(choices.size());
+  StepPart part{.session = session_.get(), .n = 1, .rows = row};
+  const Readout readout{
+      .logits = logits_.data<float>(), .choices = choices, .n_choosable = n_choosable_, .chosen = chosen.data()};
+  Status status = run_step(*session_->model(), {&part, 1}, readout, stop);
+  const uint64_t vocab = session_->model()->config().vocab_size;
+  computed(1, watch.seconds(), {logits_.data<float>(), status.ok() ? vocab : 0}, chosen);
+  return status;
+}
+
 bool Generation::adopt_ahead() {
   if (!session_->adopt_ahead(ahead_step_)) return false;
-  prepared_with(row_ + 1, {});
+  prepared_with(row_ + 1);
   return true;
 }
 
@@ -291,21 +286,25 @@ void Generation::draft(std::span<Generation* const> generations, size_t limit, c
   }
 }
 
-void Generation::computed(size_t n_tokens, double seconds, std::span<const float> logits, const ChosenToken& chosen) {
+// The device is asked for twice as many tokens as long as it chooses all of them.
+void Generation::computed(size_t n_tokens, double seconds, std::span<const float> logits,
+                          std::span<const ChosenToken> chosen) {
   (n_tokens > 1 ? prefill_seconds_ : decode_seconds_) += seconds;
   if (logits.empty()) return;
   ahead_step_ = session_->step_index();
-  n_drafted_ += session_->ahead(ahead_step_).size();
+  const auto end = std::find_if(chosen.begin(), chosen.end(), [](const ChosenToken& token) { return token.id < 0; });
+  chosen_.assign(chosen.begin(), end);
+  n_to_choose_ = end == chosen.end() && !chosen.empty() ? 2 * chosen.size() : 1;
+  if (chosen_.empty()) n_drafted_ += session_->ahead(ahead_step_).size();
   if (logits.data() != logits_.data<float>()) std::copy(logits.begin(), logits.end(), logits_.data<float>());
-  prepared_with(0, chosen);
+  prepared_with(0);
 }
 
-void Generation::prepared_with(size_t row, const ChosenToken& chosen) {
+void Generation::prepared_with(size_t row) {
   prepared_at_ = session_->revision();
   row_ = row;
   changed_.clear();
-  chosen_ = chosen;
-  if (chosen_.id < 0) own_.emplace(model_logits());
+  if (chosen() == nullptr) own_.emplace(model_logits());
 }
 
 Status Generation::report_prefill() const {
@@ -318,7 +317,7 @@ Status Generation::check() const {
   if (finish_ != Finish::none) return {};
   FM_TRY(session_->stop_signals(nullptr).check());
   if (!aside_.ok() && aside_at_ == session_->revision()) return aside_;
-  if (prepared() && chosen_.id < 0 && changed_.empty() && !own_->are_finite()) {
+  if (prepared() && chosen() == nullptr && changed_.empty() && !own_->are_finite()) {
     return Status(FINERMOE_ERROR_NOT_FINITE, "the model's logits are not finite: no token can be chosen",
                   "finite logits", "NaN or infinity");
   }
@@ -416,7 +415,7 @@ Status Generation::choose_token() {
     rewind.sampler = nullptr;  // nothing can fail from here on
     sampler_->saw_generated(event.token);
     const std::span<const int32_t> ahead = session_->ahead(ahead_step_);
-    n_accepted_ += !ahead.empty() && ahead[0] == event.token;
+    n_accepted_ += chosen_.empty() && !ahead.empty() && ahead[0] == event.token;
     if (drafter_) drafter_->chose(event.token);
     hold({&event.token, 1});
     n_generated_ = n_generated;
@@ -430,10 +429,10 @@ Status Generation::choose_token() {
 
 // The token and its probability, from the logits or from what the device has chosen.
 Status Generation::choose_into(GenerationEvent& event) {
-  if (chosen_.id >= 0) {
+  if (const ChosenToken* const by_device = chosen()) {
     sampler_->chose_elsewhere();
-    event.token = chosen_.id;
-    event.logprob = LogProbabilities::of(chosen_.logit, chosen_.largest, chosen_.sum);
+    event.token = by_device->id;
+    event.logprob = LogProbabilities::of(by_device->logit, by_device->largest, by_device->sum);
     return {};
   }
   FM_ASSIGN(event.token, sampler_->choose(logits(), options_.forbidden(n_generated_)));

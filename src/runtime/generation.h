@@ -112,8 +112,9 @@ class Generation {
   // For a step shared by several generations; the callers hold the session's use.
   // Ensures that at least one token is uncomputed; otherwise sets the generation aside and returns the reason.
   Status ready_session();
-  // How a device may choose the next token, if it takes no more than the logits; and among how many ids.
-  std::optional<TokenChoice> device_choice() const;
+  // How a device may choose the next token, if it takes no more than the logits: empty if it may not; for a pass of
+  // this generation alone, perhaps those behind it too, so that the host waits once for all. And among how many ids.
+  std::vector<TokenChoice> device_choices(bool is_alone) const;
   uint64_t n_choosable() const { return n_choosable_; }
   // Takes the next token's logits from what an earlier pass computed ahead, if that is what the session holds now.
   bool adopt_ahead();
@@ -121,10 +122,10 @@ class Generation {
   // compute ahead; valid until the next call.
   static void draft(std::span<Generation* const> generations, size_t limit, const StopSignals& stop);
   std::span<const int32_t> drafts() const { return drafts_; }
-  // Records the result of a pass: the time it took, and the logits of the last token and the drafts behind it, or the
-  // token that the device has chosen, if everything is computed now. May be called for several generations at once,
-  // from different threads.
-  void computed(size_t n_tokens, double seconds, std::span<const float> logits, const ChosenToken& chosen);
+  // Records the result of a pass: the time it took, and the logits of the last token and the drafts behind it, or what
+  // the device has chosen for as many tokens as it was asked for, if everything is computed now. May be called for
+  // several generations at once, from different threads.
+  void computed(size_t n_tokens, double seconds, std::span<const float> logits, std::span<const ChosenToken> chosen);
   // The last pass was over tokens that are decoded, and so many drafts, alone: the pace of drafts follows from its
   // time.
   void decoded(size_t n_drafts, double seconds) {
@@ -156,10 +157,14 @@ class Generation {
     const uint64_t vocab = session_->model()->config().vocab_size;
     return {logits_.data<float>() + row_ * vocab, vocab};
   }
-  void prepared_with(size_t row, const ChosenToken& chosen);
+  void prepared_with(size_t row);
+  // What the device has chosen of that row; null if its logits are there instead.
+  const ChosenToken* chosen() const { return row_ < chosen_.size() ? &chosen_[row_] : nullptr; }
   Status set_drafts(DraftOptions drafts);
+  size_t most_tokens_left() const;
   size_t most_drafts_now() const;
   Status compute_ahead(const StopSignals& stop);
+  Status compute_choices(std::span<const TokenChoice> choices, const StopSignals& stop);
   Status compute(const CancelFlag* cancel, bool may_choose);
   Status choose_token();
   void hold(std::span<const int32_t> ids);
@@ -184,7 +189,8 @@ class Generation {
   uint64_t ahead_step_ = 0;  // the session's step that computed the rows behind it
   uint64_t n_drafted_ = 0, n_accepted_ = 0;
   std::optional<LogProbabilities> own_;  // of that row, once prepared with it
-  ChosenToken chosen_;                   // by the device, once prepared without them; otherwise -1
+  std::vector<ChosenToken> chosen_;      // by the device, for the rows that were computed without them
+  size_t n_to_choose_ = 1;               // for how many tokens it is asked next
   uint64_t n_choosable_ = 0;             // ids that are tokens, if those are the first; otherwise 0
   bool reads_logits_ = false;            // the host has asked for them
   std::vector<float> changed_;           // [vocab] the host's replacement, or empty

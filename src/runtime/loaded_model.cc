@@ -74,6 +74,17 @@ Result<Placement> place(const Checkpoint& checkpoint, const Runtime& runtime, co
   return placement;
 }
 
+// Passes that need nothing of the host, as long as all weights are on one device. What they read together is bounded,
+// so that the host receives tokens, and can stop, every few hundredths of a second.
+size_t passes_without_host(const Config& config, const Placement& placement) {
+  constexpr uint64_t most_bytes = 16'000'000'000;
+  if (!placement.is_on_one_device() || placement.fetches_experts()) return 1;
+  uint64_t bytes_per_token = 0;
+  visit_tensors(config, [&](const TensorSpec& spec) { bytes_per_token += read_per_token(config, spec); });
+  const size_t most = placement.devices[0].backend->most_passes();
+  return std::clamp<size_t>(most_bytes / bytes_per_token, 1, most);
+}
+
 }  // namespace
 
 Result<std::shared_ptr<LoadedModel>> LoadedModel::load(std::shared_ptr<const Checkpoint> checkpoint,
@@ -90,6 +101,7 @@ Result<std::shared_ptr<LoadedModel>> LoadedModel::load(std::shared_ptr<const Che
     FM_ASSIGN(model.expert_cache, ExpertCache::make(checkpoint, model.placement, options.expert_cache,
                                                     model.weights.experts, model.expert_pages, runtime->account()));
   }
+  loaded->most_passes_ = passes_without_host(model.config, model.placement);
   model.checkpoint = std::move(checkpoint);
   loaded->runtime_ = std::move(runtime);
   return loaded;

@@ -40,6 +40,8 @@ class LoadedModel {
   Status settle_head();
   // Of how many rows all of its devices can compute a pass in which each has the bits that it has alone.
   size_t most_rows_as_alone() const;
+  // How many passes of one row follow each other without the host, at most.
+  size_t most_passes() const { return most_passes_; }
   uint32_t quantized_dtypes() const;  // of all its devices (Backend::quantized_dtypes)
   const std::shared_ptr<Runtime>& runtime() const { return runtime_; }
   std::atomic<bool> closed{false};
@@ -85,6 +87,7 @@ class LoadedModel {
 
   std::shared_ptr<Runtime> runtime_;
   Model model_;
+  size_t most_passes_ = 1;
 
   std::mutex head_mutex_;
   std::atomic<bool> head_settled_{false};

@@ -100,13 +100,22 @@ class Recording {
   std::vector<HostRoute> routes_;  // of each MoE layer, if anything is traced
 };
 
+// The chosen tokens that a pass has been computed over, where several follow each other.
+std::vector<int32_t> followed_choices(const Readout& readout) {
+  std::vector<int32_t> ids;
+  for (size_t i = 0; i + 1 < readout.n_passes() && readout.chosen[i + 1].id >= 0; i++) {
+    ids.push_back(readout.chosen[i].id);
+  }
+  return ids;
+}
+
 }  // namespace
 
 Status run_step(LoadedModel& model, std::span<StepPart> parts, Readout readout, const StopSignals& stop) {
   FM_TRY(stop.check());
   FM_TRY(model.model().checkpoint->check_unchanged());
   const Rows rows(parts);
-  for (const StepPart& part : parts) part.session->begin_step(part.drafts.size());
+  for (const StepPart& part : parts) part.session->begin_step(part.drafts.size() + readout.n_passes() - 1);
   readout.rows = rows.read_out;
   if (readout.logits != nullptr && !readout.rows.empty()) FM_TRY(model.settle_head());
   FM_ASSIGN(auto scratch, model.borrow_scratch(rows.tokens.size(), rows.longest, stop));
@@ -125,7 +134,8 @@ Status run_step(LoadedModel& model, std::span<StepPart> parts, Readout readout, 
   }
   FM_TRY(std::move(status));
   recording.commit(rows.first);
-  for (const StepPart& part : parts) part.session->computed(part.n, part.drafts);
+  const std::vector<int32_t> followed = followed_choices(readout);
+  for (const StepPart& part : parts) part.session->computed(part.n, followed.empty() ? part.drafts : followed);
   return {};
 }
 

@@ -33,6 +33,8 @@ constexpr auto rows_of_drafts = [] {
 // some parts only (a non-finite router logit, a trace in use or without room) is also in their status; the other parts
 // can be computed without them. With drafts, all rows have the bits that each would have in a pass of its own
 // (LoadedModel::most_rows_as_alone).
+// With more choices than the one row of a single part, the tokens that the device chose are computed too, as far as it
+// chose any: behind those of the part, as drafts are.
 // No two parts share a session, and all sessions have one precision. `readout` says what to read out of the rows of all
 // parts, in the order of the parts; its own `rows` are set here.
 Status run_step(LoadedModel& model, std::span<StepPart> parts, Readout readout, const StopSignals& stop);

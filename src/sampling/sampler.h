@@ -70,8 +70,8 @@ class Sampler {
   const std::vector<int32_t>& never() const { return never_; }
   // Whether the choice depends on nothing but the logits, temperature, top-k, top-p, min-p and a random number.
   bool is_plain() const { return !has_penalties() && options_.logit_bias.empty() && options_.typical_p == 1; }
-  // The random number of the next choice, without consuming it; and the choice, if it was made elsewhere.
-  double next_random() const { return Pcg32(random_).uniform(); }
+  // A copy of the random numbers of the choices to come; and a choice, if it was made elsewhere.
+  Pcg32 random() const { return random_; }
   void chose_elsewhere() {
     if (options_.temperature != 0) random_.uniform();
   }

@@ -95,7 +95,7 @@ class Choosing : public EveryDevice {
   static TokenChoice choice(const Setting& s, uint64_t seed) {
     SamplingOptions options;
     options.seed = seed;
-    return {s.temperature, s.top_k, s.top_p, s.min_p, Sampler(options, {}).next_random()};
+    return {s.temperature, s.top_k, s.top_p, s.min_p, Sampler(options, {}).random().uniform()};
   }
   // Rows that are left to the host, of all; each row has the same setting and another seed.
   struct Share {

@@ -60,6 +60,8 @@ ChosenToken chosen_on_host(std::span<const float> logits, uint64_t n_choosable, 
   return {id, logits[static_cast<size_t>(id)], own.largest(), own.sum()};
 }
 
+constexpr size_t most_passes_in_turn = 4;
+
 Status misused(const char* what) { return Status(FINERMOE_ERROR_INTERNAL, format_text("the deferred device: ", what)); }
 
 // Does what it is given in order, on its own thread, some time later.
@@ -204,10 +206,24 @@ class DeferredStep final : public Step {
       of->n_passes++;
     }
     is_begun_ = true;
+    if (batch.n_passes > most_passes_in_turn) return misused("more passes than the device makes");
+    if (batch.n_passes > 1 && batch.n() != 1) return misused("several passes of more than one row");
+    pass_ = 0;
+    if (batch.n_passes > 1) one_row_ = {batch.positions[0], inner[batch.sessions[0]], precision};
     const std::vector<int32_t> tokens(batch.tokens.begin(), batch.tokens.end());  // gone when this returns
     const std::vector<uint32_t> positions(batch.positions.begin(), batch.positions.end());
     const std::vector<uint32_t> sessions(batch.sessions.begin(), batch.sessions.end());
     return step_->begin({tokens, positions, sessions, inner, batch.as_alone}, precision);
+  }
+  void next_pass() override {
+    ChosenToken* const last = chosen_ + pass_++;
+    later([last, row = one_row_, position = one_row_.position + static_cast<uint32_t>(pass_), this] {
+      if (!step_->row_error(0).ok()) last->id = -1;
+      const int32_t token = std::max(last->id, 0);
+      const uint32_t session = 0;
+      const Status begun = step_->begin({{&token, 1}, {&position, 1}, {&session, 1}, {&row.cache, 1}}, row.precision);
+      static_cast<void>(begun);  // the id is one of the vocabulary
+    });
   }
 
   void embed(const WeightView& table, DevicePtr<float> out) override {
@@ -256,13 +272,16 @@ class DeferredStep final : public Step {
   // Every fifth row of a device is left to the host.
   bool choose(DevicePtr<const float> x, const WeightView& head, size_t n, uint64_t n_choosable,
               std::span<const TokenChoice> choices, ChosenToken* out) override {
-    std::fill_n(out, n, ChosenToken{.id = INT32_MAX});
-    later([=, this, own = std::vector<TokenChoice>(choices.begin(), choices.end())] {
+    chosen_ = out;
+    const auto of_pass = choices.subspan(pass_, n);
+    ChosenToken* const chosen = out + pass_;
+    std::fill_n(chosen, n, ChosenToken{.id = INT32_MAX});
+    later([=, this, own = std::vector<TokenChoice>(of_pass.begin(), of_pass.end())] {
       std::vector<float> logits(n * head.rows);
       step_->logits(real(x), real(head), n, logits.data());
       for (size_t row = 0; row < n; row++) {
         const std::span<const float> of_row = std::span(logits).subspan(row * head.rows, head.rows);
-        out[row] = n_chosen_++ % 5 == 4 ? ChosenToken{} : chosen_on_host(of_row, n_choosable, own[row]);
+        chosen[row] = n_chosen_++ % 5 == 4 ? ChosenToken{} : chosen_on_host(of_row, n_choosable, own[row]);
       }
     });
     return true;
@@ -296,9 +315,18 @@ class DeferredStep final : public Step {
     stream_.enqueue(std::forward<Work>(work));
   }
 
+  struct Row {
+    uint32_t position = 0;
+    KvCache* cache = nullptr;
+    Precision precision = Precision::exact;
+  };
+
   const std::unique_ptr<Step> step_;
   std::vector<const DeferredKvCache*> caches_;  // of the pass
   bool is_begun_ = false;
+  Row one_row_;                    // of the first of several passes
+  size_t pass_ = 0;                // of these, the one that is being given
+  ChosenToken* chosen_ = nullptr;  // [n_passes]
   size_t n_chosen_ = 0;
   Stream stream_;
 };
@@ -344,6 +372,7 @@ class DeferredBackend final : public Backend {
   }
   uint32_t quantized_dtypes() const override { return backend_->quantized_dtypes(); }
   size_t most_rows_as_alone() const override { return backend_->most_rows_as_alone(); }
+  size_t most_passes() const override { return most_passes_in_turn; }
 
  private:
   const std::shared_ptr<Backend> backend_;

@@ -277,6 +277,47 @@ TEST_F(CudaGraphs, ADeviceThatIsLostInAGraph) {
   EXPECT_EQ(found, logits_after(on, {&sequence}));
 }
 
+// Passes over what the device chooses are a launch each, and a kernel between them; the host waits at their end. Where
+// attention is split further on the way, it is another graph.
+TEST_F(CudaGraphs, PassesThatFollowEachOtherAreALaunchEach) {
+  constexpr size_t n_passes = 12;
+  LoadedModel on;
+  Sequence sequence{on.make_cache()};
+  for (uint32_t left = 250; left > 0; left -= std::min(left, 32u)) {
+    logits_after(on, {&sequence}, std::min(left, 32u));
+  }
+  const uint64_t vocab = on.model.config.vocab_size;
+  const auto go_on = [] { return Status(); };
+  std::vector<TokenChoice> choices(n_passes);
+  for (size_t i = 1; i < n_passes; i += 2) choices[i] = {.temperature = 1.5, .top_k = 8, .random = 0.08 * double(i)};
+  const auto follow = [&](int32_t token, size_t begin, std::span<const TokenChoice> of) {
+    const auto position = static_cast<uint32_t>(250 + begin);
+    const uint32_t session = 0;
+    const size_t row = 0;
+    KvCache* const cache = sequence.cache.get();
+    std::vector<float> logits(vocab);
+    std::vector<ChosenToken> chosen(of.size());
+    const Status status = forward(
+        on.model, {{&token, 1}, {&position, 1}, {&session, 1}, {&cache, 1}}, Precision::exact,
+        {.rows = {&row, 1}, .logits = logits.data(), .choices = of, .n_choosable = vocab, .chosen = chosen.data()},
+        *on.scratch, {go_on});
+    EXPECT_TRUE(status.ok()) << status.message();
+    return chosen;
+  };
+  const std::vector<ChosenToken> first = follow(3, 0, choices);
+  EXPECT_EQ(first, follow(3, 0, choices));
+  std::vector<ChosenToken> third;
+  const emulated::Calls calls = calls_of([&] { third = follow(3, 0, choices); });
+  EXPECT_EQ(first, third);
+  EXPECT_EQ((emulated::Calls{.kernels = n_passes - 1, .copies = 3, .graphs = n_passes}), calls);
+  int32_t token = 3;
+  for (size_t i = 0; i < n_passes; i++) {
+    const ChosenToken alone = follow(token, i, {&choices[i], 1})[0];
+    EXPECT_EQ(first[i], alone) << i;
+    token = alone.id;
+  }
+}
+
 // A row whose router logit is not finite is an error of every pass, graph or not.
 TEST_F(CudaGraphs, RowsThatFailFailInAGraphToo) {
   LoadedModel on;

@@ -96,6 +96,17 @@ std::vector<Where> placements() {
 }
 INSTANTIATE_TEST_SUITE_P(Placements, Forward, testing::ValuesIn(placements()), name_of_where);
 
+// On devices that compute several passes without the host.
+class FollowingPasses : public Forward {};
+std::vector<Where> devices_alone() {
+  std::vector<Where> all = placements();
+  std::erase_if(all, [](const Where& where) {
+    return where.name != "deferred" && where.name != "cuda_emulated" && where.name != "named";
+  });
+  return all;
+}
+INSTANTIATE_TEST_SUITE_P(Devices, FollowingPasses, testing::ValuesIn(devices_alone()), name_of_where);
+
 // Of each MoE layer, more than there is room for in one step of scratch.
 struct Routes {
   Routes(const Config& config, size_t n) {
@@ -229,6 +240,56 @@ TEST_P(Forward, RowsAsAloneHaveTheBitsOfPassesOfTheirOwn) {
   }
 }
 
+TEST_P(FollowingPasses, HaveTheBitsOfPassesOfTheirOwn) {
+  for (const std::string& path : golden::shape_models()) {
+    SCOPED_TRACE(path);
+    load(path);
+    const size_t n_passes = std::min<size_t>(6, model.placement.devices[0].backend->most_passes());
+    std::vector<TokenChoice> choices(n_passes);
+    for (size_t i = 1; i < n_passes; i++) choices[i] = {.temperature = 2, .top_k = 9, .random = 0.13 * double(i)};
+    const auto follow = [&](int32_t token, size_t begin, std::span<const TokenChoice> of) {
+      std::vector<ChosenToken> chosen(of.size(), {.id = 7});
+      std::vector<float> logits(model.config.vocab_size);
+      const auto position = static_cast<uint32_t>(begin);
+      const uint32_t session = 0;
+      const size_t row = 0;
+      KvCache* const of_session = cache.get();
+      const Status status = forward(model, {{&token, 1}, {&position, 1}, {&session, 1}, {&of_session, 1}}, precision,
+                                    {.rows = {&row, 1},
+                                     .logits = logits.data(),
+                                     .choices = of,
+                                     .n_choosable = model.config.vocab_size,
+                                     .chosen = chosen.data()},
+                                    *scratch, {go_on});
+      EXPECT_TRUE(status.ok()) << status.message();
+      return chosen;
+    };
+    const auto cached = [&] {
+      std::vector<float> vectors(n_passes * model.config.head_size);
+      EXPECT_TRUE(cache->read(1, 0, n_passes, std::as_writable_bytes(std::span(vectors))).ok());
+      return vectors;
+    };
+    // A device may leave any of them to the host: what it has chosen before is what counts.
+    size_t n_followed = 0;
+    for (int32_t first = 1; first < 4; first++) {
+      const std::vector<ChosenToken> together = follow(first, 0, choices);
+      const std::vector<float> cached_together = cached();
+      int32_t token = first;
+      size_t n = 0;
+      for (; n < n_passes && together[n].id >= 0; n++) {
+        ChosenToken alone;
+        for (int tries = 0; alone.id < 0 && tries < 2; tries++) alone = follow(token, n, {&choices[n], 1})[0];
+        EXPECT_TRUE(alone == together[n]) << n;
+        token = alone.id;
+      }
+      n_followed += n;
+      const std::vector<float> cached_alone = cached();
+      EXPECT_EQ(std::memcmp(cached_together.data(), cached_alone.data(), n * model.config.head_size * 4), 0);
+    }
+    EXPECT_GT(n_followed, n_passes);
+  }
+}
+
 TEST_P(Forward, StopsBetweenLayersAndCanRunAgain) {
   load(golden::source_root() + "/tests/data/shapes/finermoe-32-1-2-2");
   const std::vector<int32_t> ids{3, 1, 4, 1, 5};
@@ -270,6 +331,50 @@ TEST_P(Forward, ARowThatFailsLeavesTheOthers) {
   EXPECT_TRUE(scratch->row_error(1).ok());
   EXPECT_FALSE(scratch->row_error(2).ok());
   EXPECT_TRUE(run({1, 2, 3}, {.rows = rows, .logits = logits.data()}, {go_on}).ok());
+}
+
+// Token 7, which is chosen, cannot be computed: what follows is left to the host, which asks again and is told why.
+TEST_P(FollowingPasses, LeaveATokenThatFailsToTheHost) {
+  load(golden::source_root() + "/tests/data/shapes/finermoe-32-1-2-2");
+  const size_t n_passes = std::min<size_t>(4, model.placement.devices[0].backend->most_passes());
+  std::vector<float> table(model.config.vocab_size * model.config.hidden_size, 0.01f);
+  for (size_t i = 0; i < table.size(); i++) table[i] *= float(i % 13);
+  table[7 * model.config.hidden_size] = INFINITY;
+  const Tensor tensor{.name = "table",
+                      .dtype = DType::f32,
+                      .rows = model.config.vocab_size,
+                      .columns = model.config.hidden_size,
+                      .data = reinterpret_cast<const std::byte*>(table.data())};
+  const Tensor* const of = &tensor;
+  auto bound = model.placement.devices[0].backend->bind({&of, 1}, no_limit(), {});
+  ASSERT_TRUE(bound.ok());
+  model.weights.embedding = bound->views[0];
+  KvCache* const of_session = cache.get();
+  std::vector<float> logits(model.config.vocab_size);
+  const uint32_t position = 0, session = 0;
+  const size_t row = 0;
+  std::vector<ChosenToken> chosen(n_passes);
+  const auto choose = [&](int32_t first, std::span<const TokenChoice> choices) {
+    return forward(model, {{&first, 1}, {&position, 1}, {&session, 1}, {&of_session, 1}}, precision,
+                   {.rows = {&row, 1},
+                    .logits = logits.data(),
+                    .choices = choices,
+                    .n_choosable = model.config.vocab_size,
+                    .chosen = chosen.data()},
+                   *scratch, {go_on});
+  };
+  TokenChoice to_seven{.temperature = 1e6};  // with the random number that makes 7 the token behind 1
+  for (to_seven.random = 0; to_seven.random < 1; to_seven.random += 1e-3) {
+    ASSERT_TRUE(choose(1, {&to_seven, 1}).ok());
+    if (chosen[0].id == 7) break;
+  }
+  ASSERT_LT(to_seven.random, 1);
+  const std::vector<TokenChoice> choices(n_passes, to_seven);
+  chosen[0].id = -1;
+  for (int tries = 0; chosen[0].id < 0 && tries < 2; tries++) ASSERT_TRUE(choose(1, choices).ok());
+  ASSERT_EQ(chosen[0].id, 7);
+  for (size_t i = 1; i < n_passes; i++) EXPECT_EQ(chosen[i].id, -1);
+  EXPECT_EQ(choose(7, choices).code(), FINERMOE_ERROR_NOT_FINITE);
 }
 
 // The parts' heads are those of the whole, whichever layer a device has.

@@ -1,6 +1,9 @@
 // Tokens are the same whether a device chooses them or the host does, from logits that it reads; and a host that reads
 // logits after all finds them.
+#include <dlfcn.h>
+
 #include <algorithm>
+#include <functional>
 
 #include "bundled_model.h"
 
@@ -17,17 +20,39 @@ constexpr Sampling ways[] = {{0, 0, 1, 0}, {1.5, 0, 1, 0}, {1.2, 6, 0.9, 0}, {1,
 
 class DeviceChoice : public OnTheBundledModel {
  protected:
-  void choose_by(const Sampling& way, uint64_t seed) {
+  void choose_by(const Sampling& way, uint64_t seed, size_t most = n_tokens) {
     options = generation_options(model.get());
     EXPECT_DONE(finermoe_generation_options_set_temperature(options.get(), way.temperature, e));
     EXPECT_DONE(finermoe_generation_options_set_top_k(options.get(), way.top_k, e));
     EXPECT_DONE(finermoe_generation_options_set_top_p(options.get(), way.top_p, e));
     EXPECT_DONE(finermoe_generation_options_set_min_p(options.get(), way.min_p, e));
     EXPECT_DONE(finermoe_generation_options_set_seed(options.get(), seed, e));
-    EXPECT_DONE(finermoe_generation_options_set_max_tokens(options.get(), n_tokens, e));
+    EXPECT_DONE(finermoe_generation_options_set_max_tokens(options.get(), most, e));
     EXPECT_DONE(finermoe_generation_options_set_ignore_eos(options.get(), 1, e));
   }
   GenerationHandle ask(finermoe_session* on) { return generate(on, options.get(), {10, 20, 30, 40}); }
+  // What a request gives, and the session holds, if `act` is done before each token; if the host chooses, because
+  // `act` reads the logits or it prepares every token itself.
+  using Act = std::function<void(size_t n_taken, finermoe_session*, finermoe_generation*)>;
+  std::pair<Generated, std::vector<int32_t>> tokens_with(const Act& act, bool by_host) {
+    EXPECT_DONE(finermoe_session_reset(session.get(), e));
+    Generated out;
+    const auto generation = ask(session.get());
+    for (size_t n = 0; out.finish == FINERMOE_FINISH_NONE && !HasFailure(); n++) {
+      act(n, session.get(), generation.get());
+      if (by_host) prepare(generation.get());
+      take(next_event(generation.get()), out);
+      EXPECT_EQ(info_of(generation.get()).n_drafted, 0u);
+    }
+    return {out, session_tokens(session.get())};
+  }
+  void expect_the_hosts(const Act& act) {
+    const auto by_device = tokens_with(act, false), by_host = tokens_with(act, true);
+    EXPECT_EQ(by_device.first.ids, by_host.first.ids);
+    EXPECT_EQ(by_device.first.logprobs, by_host.first.logprobs);
+    EXPECT_EQ(by_device.first.finish, by_host.first.finish);
+    EXPECT_EQ(by_device.second, by_host.second);
+  }
   static void prepare(finermoe_generation* generation) {
     EXPECT_DONE(finermoe_generation_prepare(generation, nullptr, e));
   }
@@ -96,6 +121,115 @@ TEST_F(DeviceChoice, OfABatchIsTheHosts) {
   const auto expected = run(true);
   EXPECT_EQ(expected, run(false));
   EXPECT_EQ(expected[0].size(), n_tokens);
+}
+
+// A device may have chosen several tokens when the host takes the first one: nothing shows it.
+TEST_F(DeviceChoice, AheadIsInvisible) {
+  const auto nothing = [](size_t, finermoe_session*, finermoe_generation*) {};
+  const auto appends = [](size_t n, finermoe_session*, finermoe_generation* generation) {
+    const int32_t ids[] = {7, 8};
+    if (n % 6 == 5) EXPECT_DONE(finermoe_generation_append(generation, ids, 2, e));
+  };
+  const auto removes = [](size_t n, finermoe_session* on, finermoe_generation*) {
+    if (n == 4) EXPECT_DONE(finermoe_session_truncate(on, 5, e));
+    if (n == 9) EXPECT_DONE(finermoe_session_remove(on, 2, 4, e));
+  };
+  const auto reads = [](size_t n, finermoe_session*, finermoe_generation* generation) {
+    if (n != 8) return;
+    prepare(generation);
+    EXPECT_EQ(logits_of(generation).size(), 4096u);
+  };
+  const size_t n_ways = unless_emulated<size_t>(4, 1);
+  for (size_t way = 0; way < n_ways; way++) {
+    for (const Act& act : {Act(nothing), Act(appends), Act(removes), Act(reads)}) {
+      choose_by(ways[unless_emulated<size_t>(way, 2)], way, unless_emulated<size_t>(40, 14));
+      expect_the_hosts(act);
+    }
+  }
+}
+
+TEST_F(DeviceChoice, AheadEndsWithTheRequestAndTheContext) {
+  const auto nothing = [](size_t, finermoe_session*, finermoe_generation*) {};
+  choose_by(ways[2], 4, 20);
+  const std::vector<int32_t> free = tokens_with(nothing, true).first.ids;
+  ASSERT_EQ(free.size(), 20u);
+  for (const size_t at : unless_emulated<std::vector<size_t>>({0, 1, 2, 3, 5, 6, 7, 11}, {5, 11})) {
+    choose_by(ways[2], 4, 20);
+    EXPECT_DONE(finermoe_generation_options_set_ignore_eos(options.get(), 0, e));
+    EXPECT_DONE(finermoe_generation_options_add_stop_token(options.get(), free[at], e));
+    expect_the_hosts(nothing);
+  }
+  for (const uint64_t length : unless_emulated<std::vector<uint64_t>>({5, 6, 8, 13}, {13})) {
+    choose_by(ways[2], 4, 0);
+    session = open_session(model.get(), length);
+    expect_the_hosts(nothing);
+  }
+}
+
+// What it holds is whole whenever it is saved or copied.
+TEST_F(DeviceChoice, AheadIsNotSavedAndNotCopied) {
+  const size_t n = unless_emulated<size_t>(24, 12);
+  choose_by(ways[2], 9, n);
+  const std::vector<int32_t> expected = run_out(ask(session.get()).get()).ids;
+  EXPECT_DONE(finermoe_session_reset(session.get(), e));
+  const auto generation = ask(session.get());
+  for (size_t i = 0; i < n; i++) {
+    if (i % 5 == 4) {
+      const auto saved = read_array<char>([&](char* out, size_t capacity, size_t* needed, finermoe_error** e) {
+        return finermoe_generation_save_memory(generation.get(), out, capacity, needed, e);
+      });
+      const auto copy =
+          make<SessionHandle>([&](auto** out, auto** e) { return finermoe_session_fork(session.get(), out, e); });
+      const auto again = make<GenerationHandle>([&](auto** out, auto** e) {
+        return finermoe_generation_restore_memory(copy.get(), saved.data(), saved.size(), out, e);
+      });
+      EXPECT_EQ(run_out(again.get()).ids, std::vector<int32_t>(expected.begin() + ptrdiff_t(i), expected.end()));
+    }
+    EXPECT_EQ(next_event(generation.get()).token, expected[i]);
+  }
+}
+
+// One that is alone in a batch has tokens chosen ahead; another may come at any time.
+TEST_F(DeviceChoice, ABatchGrowsWhileTokensAreAhead) {
+  const size_t n = unless_emulated<size_t>(30, 12);
+  choose_by(ways[1], 2, n);
+  const std::vector<int32_t> expected = run_out(ask(session.get()).get()).ids;
+  EXPECT_DONE(finermoe_session_reset(session.get(), e));
+  auto other = open_session(model.get(), 64);
+  std::vector<GenerationHandle> members;
+  members.push_back(ask(session.get()));
+  const auto batch = batch_of(members);
+  std::vector<std::vector<int32_t>> found(2);
+  for (size_t i = 0; found[0].size() < n || found.size() > members.size() || found[1].size() < n; i++) {
+    ASSERT_LT(i, 3 * n);
+    if (i == 5) {
+      members.push_back(ask(other.get()));
+      EXPECT_DONE(finermoe_batch_add(batch.get(), members[1].get(), e));
+    }
+    step(batch.get());
+    for (size_t m = 0; m < members.size(); m++) {
+      if (found[m].size() < n && info_of(members[m].get()).prepared == 1) {
+        found[m].push_back(next_event(members[m].get()).token);
+      }
+    }
+  }
+  EXPECT_EQ(found[0], expected);
+  EXPECT_EQ(found[1], expected);
+}
+
+TEST_F(DeviceChoice, TheHostWaitsForSeveralTokensAtOnce) {
+  if (!is_all_on_a_gpu() || unless_emulated(true, false)) GTEST_SKIP() << "counted on the emulated GPU alone";
+  void* const library = dlopen(std::getenv("FINERMOE_TEST_DEVICE_MODULE"), RTLD_NOW | RTLD_NOLOAD);
+  ASSERT_NE(library, nullptr) << dlerror();
+  auto* const n_host_waits = reinterpret_cast<uint64_t (*)()>(dlsym(library, "emulated_host_waits"));
+  ASSERT_NE(n_host_waits, nullptr);
+  choose_by(ways[0], 1, 16);
+  const auto generation = ask(session.get());
+  const uint64_t before = n_host_waits();
+  EXPECT_EQ(run_out(generation.get()).ids.size(), 16u);
+  // Passes over the prompt, and then for 2, 4, 8 and 1 tokens, of which each waits twice: for results, and at its end.
+  EXPECT_EQ(n_host_waits() - before, 10u);
+  dlclose(library);
 }
 
 // The logits that are read after a step are those of the next token, and can be changed.

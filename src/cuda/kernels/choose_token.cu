@@ -397,7 +397,26 @@ __global__ void __launch_bounds__(n_threads) choose_tokens(ChooseTokens task) {
   out.sum = sum_of_all(row, largest);
 }
 
+__global__ void __launch_bounds__(n_threads) begin_next_pass(NextPass task) {
+  for (unsigned i = threadIdx.x; i < task.n_angles; i += n_threads) {
+    task.cos[i] = task.next_cos[i];
+    task.sin[i] = task.next_sin[i];
+  }
+  if (threadIdx.x != 0) return;
+  ChosenToken chosen = *task.chosen;
+  if (*task.not_finite >= 0) chosen.id = -1;
+  *task.out = chosen;
+  *task.token = chosen.id < 0 ? 0 : chosen.id;  // where nothing was chosen, what follows has no meaning
+  *task.position += 1;
+  *task.choice = *task.next_choice;
+  *task.not_finite = -1;
+}
+
 }  // namespace
+
+int enqueue_next_pass(void* stream, const NextPass& task) {
+  return launch(stream, 1, n_threads, begin_next_pass, task);
+}
 
 int enqueue_choose_tokens(void* stream, const ChooseTokens& task) {
   const dim3 warps(ceil_div(task.n_runs(), n_warps), task.n);

@@ -251,9 +251,18 @@ __device__ void write(const Attend& task, const Work& work, unsigned first_query
   }
 }
 
+// Blocks that a multiprocessor has room for at least; 0: as nvcc chooses. For 10.0 it chooses more of them and spills.
+template <unsigned D>
+constexpr int least_blocks() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+  if (D == 64) return 3;
+#endif
+  return 0;
+}
+
 // Grid: blocks of rows; key-value heads and parts of their queries.
 template <unsigned D>
-__global__ void __launch_bounds__(n_threads) attend_on_tensors(Attend task) {
+__global__ void __launch_bounds__(n_threads, least_blocks<D>()) attend_on_tensors(Attend task) {
   __shared__ Arrays<D> shared;
   const Work work = own_work(task);
   const KvView& cache = task.caches[work.rows.first];

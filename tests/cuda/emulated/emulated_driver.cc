@@ -405,6 +405,7 @@ void add_memory(Driver& driver) {
   driver.destroy_stream = destroy_stream;
   driver.wait_for_stream = [](void* stream) {
     if (const Code code = check_not_capturing(); code != success) return code;
+    machine().n_host_waits++;
     return drain(*static_cast<Stream*>(stream));
   };
   driver.copy_to_device = copy_to_device;
@@ -472,6 +473,7 @@ Calls calls() {
   const std::shared_lock lock(machine().mutex);
   return machine().calls;
 }
+uint64_t n_host_waits() { return machine().n_host_waits; }
 size_t n_graphs() {
   const std::shared_lock lock(machine().mutex);
   return machine().templates.size() + machine().graphs.size();

@@ -33,7 +33,8 @@ struct Calls {
   bool operator==(const Calls&) const = default;
 };
 Calls calls();
-size_t n_graphs();  // that exist, templates too
+uint64_t n_host_waits();  // for a stream
+size_t n_graphs();        // that exist, templates too
 // Of cuBLASLt: handles, products, layouts and preferences that were made and not destroyed, and products computed ever.
 int n_blas_objects();
 int n_blas_products();

@@ -53,6 +53,7 @@ struct Machine {
   Calls calls;
   std::atomic<int> n_contexts{0}, n_contexts_made{0};
   std::atomic<unsigned> n_launches{0};
+  std::atomic<uint64_t> n_host_waits{0};
   std::atomic<finermoe::cuda::Code> lost{finermoe::cuda::success};  // what every call answers after a fault
   std::mutex fault_mutex;
   std::string fault;
