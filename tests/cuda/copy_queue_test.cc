@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <thread>
 #include <vector>
 
 #include "../backend/support.h"
@@ -72,6 +73,31 @@ TEST_F(CudaCopies, TheHostWaitsOnlyWhileAllPiecesAreInUse) {
     ASSERT_TRUE(queue->copy(source, DevicePtr<std::byte>::at(target.address() + i * piece)).ok());
   }
   EXPECT_EQ(n_arrived(), 2u);
+}
+
+// More threads than pieces, each with copies that go through all of them.
+TEST_F(CudaCopies, FromSeveralThreads) {
+  constexpr size_t n_threads = n_pieces + 2, n_copies = 12;
+  const Memory target = allocate(Memory::Where::device, n_threads * n_copies * piece);
+  {
+    const auto queue = make_queue();
+    std::vector<std::thread> threads;
+    for (size_t thread = 0; thread < n_threads; thread++) {
+      threads.emplace_back([&, thread] {
+        std::vector<std::byte> source(piece);
+        for (size_t i = thread * n_copies; i < (thread + 1) * n_copies; i++) {
+          std::fill(source.begin(), source.end(), std::byte(i + 1));
+          EXPECT_TRUE(queue->copy(source, DevicePtr<std::byte>::at(target.address() + i * piece)).ok());
+        }
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+  }
+  std::vector<std::byte> found(piece);
+  for (size_t i = 0; i < n_threads * n_copies; i++) {
+    ASSERT_TRUE(context_->download(found.data(), target.address() + i * piece, piece).ok());
+    ASSERT_EQ(found, std::vector<std::byte>(piece, std::byte(i + 1))) << i;
+  }
 }
 
 TEST_F(CudaCopies, ThePinnedMemoryIsOnTheAccount) {

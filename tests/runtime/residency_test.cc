@@ -154,9 +154,6 @@ TEST_F(Residency, ResultsAreTheSameBits) {
 }
 
 TEST_F(Residency, TheBudgetIsKept) {
-  if (is_deferred() && all_is_copied()) {
-    GTEST_SKIP() << "the deferred device may read an expert after it was evicted; CUDA has read it when copy() returns";
-  }
   const finermoe_plan bytes = plan();
   const uint64_t others = bytes.weights_total - bytes.weights_routed + (1 << 20);  // and the header, ends of pages
   for (int32_t prefetch : {FINERMOE_PREFETCH_ON, FINERMOE_PREFETCH_OFF}) {
