@@ -40,7 +40,7 @@ Stream*& capturing() {
 // What every call in a context begins with.
 Code check() {
   if (contexts().empty() || contexts().back() == nullptr) return error_invalid_context;
-  return machine().lost;
+  return machine().answer();
 }
 // And every call that a thread may not make while it captures.
 Code check_not_capturing() {

@@ -25,5 +25,6 @@ extern "C" __attribute__((visibility("default"))) const finermoe::DeviceModule* 
 extern "C" __attribute__((visibility("default"))) emulated::Settings* emulated_settings() {
   return &emulated::settings();
 }
+extern "C" __attribute__((visibility("default"))) uint64_t emulated_allocated() { return emulated::allocated(); }
 extern "C" __attribute__((visibility("default"))) void emulated_lose_device() { emulated::lose_device(); }
 extern "C" __attribute__((visibility("default"))) void emulated_forget_faults() { emulated::forget_faults(); }
