@@ -102,12 +102,13 @@ struct Activations {
   static Activations in(DevicePtr<std::byte> memory, const Config& config, size_t n_rows);
 };
 
-// Copies to a device's memory, in order, beside the operations of passes. Thread-safe; the destructor waits for them.
+// Copies to a device's memory, those of a thread in order, beside the operations of passes. Thread-safe; the destructor
+// waits for them.
 class CopyQueue {
  public:
   virtual ~CopyQueue() = default;
   CopyQueue(const CopyQueue&) = delete;
-  // May return before it is done: `from` stays as it is as long as the queue.
+  // May return before it is done, but has read `from` then.
   virtual Status copy(std::span<const std::byte> from, DevicePtr<std::byte> to) = 0;
 
  protected:
@@ -267,7 +268,7 @@ class Backend {
   virtual Result<BoundWeights> bind(std::span<const Tensor* const> tensors, std::shared_ptr<MemoryAccount> account,
                                     const Progress& progress) const = 0;
   // For a device whose memory is not the host's.
-  virtual Result<std::unique_ptr<CopyQueue>> make_copy_queue() const {
+  virtual Result<std::unique_ptr<CopyQueue>> make_copy_queue(std::shared_ptr<MemoryAccount>) const {
     return Status(FINERMOE_ERROR_UNSUPPORTED, "the device copies nothing while it computes");
   }
   // The types of weights whose products quantize their activations at Precision::fast, in a pass of enough rows: bits

@@ -163,7 +163,9 @@ class ProfiledBackend final : public Backend {
                             const Progress& progress) const override {
     return backend_->bind(tensors, std::move(account), progress);
   }
-  Result<std::unique_ptr<CopyQueue>> make_copy_queue() const override { return backend_->make_copy_queue(); }
+  Result<std::unique_ptr<CopyQueue>> make_copy_queue(std::shared_ptr<MemoryAccount> account) const override {
+    return backend_->make_copy_queue(std::move(account));
+  }
   uint32_t quantized_dtypes() const override { return backend_->quantized_dtypes(); }
   size_t most_rows_as_alone() const override { return backend_->most_rows_as_alone(); }
 

@@ -112,26 +112,4 @@ void Memory::swap(Memory& other) noexcept {
   std::swap(account_, other.account_);
 }
 
-Result<Stream> Stream::make(std::shared_ptr<const Context> context) {
-  StreamHandle handle = nullptr;
-  FM_TRY(context->status(context->with([&] { return context->driver().create_stream(&handle, stream_non_blocking); }),
-                         "creating a stream"));
-  return Stream(std::move(context), handle);
-}
-
-Stream::~Stream() {
-  if (handle_ != nullptr) context_->with([&] { return context_->driver().destroy_stream(handle_); });
-}
-
-Result<Event> Event::make(std::shared_ptr<const Context> context) {
-  EventHandle handle = nullptr;
-  FM_TRY(context->status(context->with([&] { return context->driver().create_event(&handle, event_without_time); }),
-                         "creating an event"));
-  return Event(std::move(context), handle);
-}
-
-Event::~Event() {
-  if (handle_ != nullptr) context_->with([&] { return context_->driver().destroy_event(handle_); });
-}
-
 }  // namespace finermoe::cuda

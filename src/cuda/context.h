@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <string_view>
+#include <utility>
 
 #include "base/allocation.h"
 #include "base/process_mark.h"
@@ -102,38 +103,43 @@ class Memory {
   std::shared_ptr<MemoryAccount> account_;
 };
 
-// A non-blocking stream.
-class Stream {
+// What the driver makes in a context and has to be told to destroy.
+template <class Kind>
+class Made {
  public:
-  static Result<Stream> make(std::shared_ptr<const Context> context);
-  Stream(Stream&& other) noexcept : context_(std::move(other.context_)), handle_(other.handle_) {
-    other.handle_ = nullptr;
+  static Result<Made> make(std::shared_ptr<const Context> context) {
+    void* handle = nullptr;
+    const Driver& driver = context->driver();
+    FM_TRY(
+        context->status(context->with([&] { return (driver.*Kind::create)(&handle, Kind::flags); }), Kind::creating));
+    return Made(std::move(context), handle);
   }
-  Stream& operator=(Stream&&) = delete;
-  ~Stream();
-  StreamHandle handle() const { return handle_; }
+  Made(Made&& other) noexcept : context_(std::move(other.context_)), handle_(std::exchange(other.handle_, nullptr)) {}
+  Made& operator=(Made&&) = delete;
+  ~Made() {
+    if (handle_ != nullptr) context_->with([&] { return (context_->driver().*Kind::destroy)(handle_); });
+  }
+  void* handle() const { return handle_; }
 
  private:
-  Stream(std::shared_ptr<const Context> context, StreamHandle handle) : context_(std::move(context)), handle_(handle) {}
+  Made(std::shared_ptr<const Context> context, void* handle) : context_(std::move(context)), handle_(handle) {}
   std::shared_ptr<const Context> context_;
-  StreamHandle handle_ = nullptr;
+  void* handle_;
 };
 
-// A point in a stream, set again and again.
-class Event {
- public:
-  static Result<Event> make(std::shared_ptr<const Context> context);
-  Event(Event&& other) noexcept : context_(std::move(other.context_)), handle_(other.handle_) {
-    other.handle_ = nullptr;
-  }
-  Event& operator=(Event&&) = delete;
-  ~Event();
-  EventHandle handle() const { return handle_; }
-
- private:
-  Event(std::shared_ptr<const Context> context, EventHandle handle) : context_(std::move(context)), handle_(handle) {}
-  std::shared_ptr<const Context> context_;
-  EventHandle handle_ = nullptr;
+struct StreamKind {
+  static constexpr auto create = &Driver::create_stream;
+  static constexpr auto destroy = &Driver::destroy_stream;
+  static constexpr unsigned flags = stream_non_blocking;
+  static constexpr std::string_view creating = "creating a stream";
 };
+struct EventKind {
+  static constexpr auto create = &Driver::create_event;
+  static constexpr auto destroy = &Driver::destroy_event;
+  static constexpr unsigned flags = event_without_time;
+  static constexpr std::string_view creating = "creating an event";
+};
+using Stream = Made<StreamKind>;  // a non-blocking one
+using Event = Made<EventKind>;    // a point in a stream, set again and again
 
 }  // namespace finermoe::cuda

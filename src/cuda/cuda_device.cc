@@ -39,8 +39,8 @@ class CudaBackend final : public Backend {
   }
   Result<BoundWeights> bind(std::span<const Tensor* const> tensors, std::shared_ptr<MemoryAccount> account,
                             const Progress& progress) const override;
-  Result<std::unique_ptr<CopyQueue>> make_copy_queue() const override {
-    FM_ASSIGN(auto queue, CudaCopyQueue::make(context_));
+  Result<std::unique_ptr<CopyQueue>> make_copy_queue(std::shared_ptr<MemoryAccount> account) const override {
+    FM_ASSIGN(auto queue, CudaCopyQueue::make(context_, std::move(account)));
     return std::unique_ptr<CopyQueue>(std::move(queue));
   }
   uint32_t quantized_dtypes() const override {

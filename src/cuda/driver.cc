@@ -43,6 +43,7 @@ const char* find_all(Driver& driver, const SharedLibrary& library) {
   functions.fill(driver.destroy_event, "cuEventDestroy_v2");
   functions.fill(driver.record_event, "cuEventRecord");
   functions.fill(driver.wait_for_event, "cuStreamWaitEvent");
+  functions.fill(driver.wait_on_host, "cuEventSynchronize");
   functions.fill(driver.begin_capture, "cuStreamBeginCapture_v2");
   functions.fill(driver.end_capture, "cuStreamEndCapture");
   functions.fill(driver.instantiate_graph, "cuGraphInstantiateWithFlags");

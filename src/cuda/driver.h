@@ -60,11 +60,12 @@ struct Driver {
   Code (*copy_on_device)(Address to, Address from, size_t bytes, StreamHandle stream) = nullptr;
   Code (*fill)(Address to, unsigned char value, size_t bytes, StreamHandle stream) = nullptr;
 
-  // A point in one stream that another waits for.
+  // A point in one stream that another waits for, or the host.
   Code (*create_event)(EventHandle* event, unsigned flags) = nullptr;
   Code (*destroy_event)(EventHandle event) = nullptr;
   Code (*record_event)(EventHandle event, StreamHandle stream) = nullptr;
   Code (*wait_for_event)(StreamHandle stream, EventHandle event, unsigned flags) = nullptr;
+  Code (*wait_on_host)(EventHandle event) = nullptr;
 
   // Graphs: what is enqueued on a stream between begin and end is not done, but becomes a template.
   Code (*begin_capture)(StreamHandle stream, int mode) = nullptr;

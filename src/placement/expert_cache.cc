@@ -43,8 +43,8 @@ Result<std::unique_ptr<ExpertCache>> ExpertCache::make(std::shared_ptr<const Che
       cache->experts_.begin(), cache->experts_.end(), [](const Expert& expert) { return expert.gate != nullptr; }));
   const uint64_t n_slots = std::min(bytes / cache->slot_bytes_, n_fetched);
   const Backend& backend = *placement.devices[0].backend;
-  FM_ASSIGN(cache->memory_, backend.allocate(n_slots * cache->slot_bytes_, std::move(account), "the expert cache"));
-  FM_ASSIGN(cache->copies_, backend.make_copy_queue());
+  FM_ASSIGN(cache->memory_, backend.allocate(n_slots * cache->slot_bytes_, account, "the expert cache"));
+  FM_ASSIGN(cache->copies_, backend.make_copy_queue(std::move(account)));
   cache->slots_.resize(n_slots);
   for (uint32_t slot = 0; slot < n_slots; slot++) {
     cache->slots_[slot].place = cache->recent_.insert(cache->recent_.end(), slot);
@@ -62,6 +62,7 @@ void ExpertCache::move_in(uint32_t expert, uint32_t slot) {
   if (slots_[slot].expert != none) forget(slots_[slot].expert);
   slots_[slot].expert = expert;
   experts_[expert].slot = slot;
+  experts_[expert].is_coming = true;
 }
 
 void ExpertCache::forget(uint32_t expert) noexcept {
@@ -84,15 +85,27 @@ Status ExpertCache::copy(uint32_t expert) {
   return {};
 }
 
-// Where experts may have to be read from disk, one run is read while the one before it is copied.
+void ExpertCache::end_copy(uint32_t expert, bool is_done) noexcept {
+  {
+    const std::lock_guard lock(mutex_);
+    experts_[expert].is_coming = false;
+    if (!is_done) forget(expert);
+  }
+  changed_.notify_all();
+}
+
+// Where experts may have to be read from disk, one run is read while the one before it is copied; and by one pass at a
+// time, so that none evicts pages that another is about to copy.
 Status ExpertCache::copy(std::span<const uint32_t> experts) {
-  struct Forget {  // what has not been copied, whatever happens
+  struct Left {  // what has not been copied, whatever happens
     ExpertCache& cache;
     std::span<const uint32_t> rest;
-    ~Forget() {
-      for (const uint32_t expert : rest) cache.forget(expert);
+    ~Left() {
+      for (const uint32_t expert : rest) cache.end_copy(expert, false);
     }
   } left{*this, experts};
+  std::unique_lock reading(reading_, std::defer_lock);
+  if (pages_ != nullptr && !experts.empty()) reading.lock();
   std::span<const uint32_t> to_read = experts;
   const auto read_next = [&] {
     const size_t n = pages_ == nullptr || to_read.empty() ? to_read.size() : pages_->run_length(to_read);
@@ -104,6 +117,7 @@ Status ExpertCache::copy(std::span<const uint32_t> experts) {
     const size_t n_next = read_next();
     for (; n > 0; n--) {
       FM_TRY(copy(left.rest.front()));
+      end_copy(left.rest.front(), true);
       left.rest = left.rest.subspan(1);
     }
     n = n_next;
@@ -111,35 +125,59 @@ Status ExpertCache::copy(std::span<const uint32_t> experts) {
   return {};
 }
 
-Result<size_t> ExpertCache::fetch(size_t first_expert, std::span<const uint32_t> experts, InUse& in_use) {
-  std::vector<uint32_t> missing;
-  missing.reserve(experts.size());
-  const auto index_of = [&](uint32_t expert) { return static_cast<uint32_t>(first_expert) + expert; };
-  const auto slot_of = [&](uint32_t expert) { return experts_[index_of(expert)].slot; };
+void ExpertCache::take_slots(std::span<const uint32_t> experts, InUse& in_use, std::vector<uint32_t>& missing) {
+  const auto slot_of = [&](uint32_t expert) { return experts_[expert].slot; };
   const auto touch = [&](uint32_t slot) { recent_.splice(recent_.begin(), recent_, slots_[slot].place); };
 
   std::unique_lock lock(mutex_);
-  released_.wait(lock, [&] { return slot_of(experts[0]) != none || free_slot() != none; });
+  changed_.wait(lock, [&] { return slot_of(experts[0]) != none || free_slot() != none; });
   for (const uint32_t expert : experts) {  // those that are there make no room for the others
     if (slot_of(expert) != none) touch(slot_of(expert));
   }
-  size_t n = 0;
-  for (; n < experts.size(); n++) {
-    const bool is_there = slot_of(experts[n]) != none;
-    const uint32_t slot = is_there ? slot_of(experts[n]) : free_slot();
-    if (slot == none) break;
+  for (const uint32_t expert : experts) {
+    const bool is_there = slot_of(expert) != none;
+    const uint32_t slot = is_there ? slot_of(expert) : free_slot();
+    if (slot == none) return;
     if (!is_there) {
-      move_in(index_of(experts[n]), slot);
-      missing.push_back(index_of(experts[n]));
+      move_in(expert, slot);
+      missing.push_back(expert);
       touch(slot);
     }
     slots_[slot].n_passes++;
     in_use.slots_.push_back(slot);
   }
-  FM_TRY(copy(missing));
-  counts_.hits += n - missing.size();
-  counts_.misses += missing.size();
-  return n;
+}
+
+bool ExpertCache::wait_until_copied(std::span<const uint32_t> experts, std::span<const uint32_t> slots) {
+  std::unique_lock lock(mutex_);
+  for (size_t i = 0; i < experts.size(); i++) {
+    const Expert& expert = experts_[experts[i]];
+    changed_.wait(lock, [&] { return !expert.is_coming; });
+    if (expert.slot != slots[i]) return false;
+  }
+  return true;
+}
+
+// No pass waits for ever. It waits for a slot only while it has none, and for another's copies only when it has made
+// its own. So one that copies waits for no pass, but for the one that reads from disk, which waits for none; one that
+// has slots waits for copies alone, and releases them in the end; and one that has none finds a slot then.
+Result<size_t> ExpertCache::fetch(size_t first_expert, std::span<const uint32_t> experts, InUse& in_use) {
+  std::vector<uint32_t> of_all_layers(experts.begin(), experts.end()), missing;
+  for (uint32_t& expert : of_all_layers) expert += static_cast<uint32_t>(first_expert);
+  missing.reserve(experts.size());
+  for (;;) {
+    take_slots(of_all_layers, in_use, missing);
+    FM_TRY(copy(missing));
+    const size_t n = in_use.slots_.size();
+    if (wait_until_copied(std::span(of_all_layers).first(n), in_use.slots_)) {
+      const std::lock_guard lock(mutex_);
+      counts_.hits += n - missing.size();
+      counts_.misses += missing.size();
+      return n;
+    }
+    in_use.release();  // another pass could not copy an expert that this one needs: perhaps this one can
+    missing.clear();
+  }
 }
 
 void ExpertCache::InUse::release() noexcept {
@@ -153,7 +191,7 @@ void ExpertCache::release(std::span<const uint32_t> slots) noexcept {
     const std::lock_guard lock(mutex_);
     for (const uint32_t slot : slots) slots_[slot].n_passes--;
   }
-  released_.notify_all();
+  changed_.notify_all();
 }
 
 ExpertCache::Counts ExpertCache::counts() const {

@@ -17,7 +17,8 @@
 namespace finermoe {
 
 // Slots of one expert each, in one block of the device's memory, shared by all layers. A chosen expert that is not
-// there is copied into the slot of the least recently used one, beside what the device computes. Thread-safe.
+// there is copied into the slot of the least recently used one, beside what the device computes. Thread-safe: while one
+// pass copies, others take what is there.
 class ExpertCache {
  public:
   // The experts that the slots of a pass have: they stay there until they are released. Used by one thread at a time.
@@ -38,7 +39,7 @@ class ExpertCache {
   };
 
   struct Counts {
-    uint64_t hits = 0, misses = 0;  // of the experts that passes fetched: there already, or copied
+    uint64_t hits = 0, misses = 0;  // of the experts that passes fetched: there already, or copied by the pass
   };
 
   // For the experts that the placement says are fetched. `weights` are those of all layers, with shapes and types:
@@ -64,6 +65,7 @@ class ExpertCache {
   struct Expert {
     const Tensor *gate = nullptr, *up = nullptr, *down = nullptr;
     uint32_t slot = none;
+    bool is_coming = false;  // into the slot: a pass is copying it
   };
   struct Slot {
     uint32_t expert = none;
@@ -78,10 +80,15 @@ class ExpertCache {
   uint64_t find_tensors(const Placement& placement);
   // The least recently used slot that no pass uses, or `none`.
   uint32_t free_slot() const;
+  // A slot each for the first of these experts; those in `missing` are the pass's to copy.
+  void take_slots(std::span<const uint32_t> experts, InUse& in_use, std::vector<uint32_t>& missing);
   void move_in(uint32_t expert, uint32_t slot);
   void forget(uint32_t expert) noexcept;
   Status copy(std::span<const uint32_t> experts);
   Status copy(uint32_t expert);
+  void end_copy(uint32_t expert, bool is_done) noexcept;
+  // Waits until none of these experts is being copied any more. False if one is not in the slot that was taken for it.
+  bool wait_until_copied(std::span<const uint32_t> experts, std::span<const uint32_t> slots);
   void release(std::span<const uint32_t> slots) noexcept;
 
   const std::shared_ptr<const Checkpoint> checkpoint_;
@@ -92,8 +99,10 @@ class ExpertCache {
   std::unique_ptr<DeviceMemory> memory_;
   std::unique_ptr<CopyQueue> copies_;  // after what it copies to: its end is waited for first
 
-  mutable std::mutex mutex_;
-  std::condition_variable released_;
+  std::mutex reading_;  // held by the pass that reads from disk
+
+  mutable std::mutex mutex_;         // of what follows, and of experts_
+  std::condition_variable changed_;  // slots were released, or a copy ended
   std::vector<Slot> slots_;
   std::list<uint32_t> recent_;  // all slots, the most recently used first
   Counts counts_;

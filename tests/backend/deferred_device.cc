@@ -31,9 +31,9 @@ WeightView real(WeightView view) {
   view.data = real(view.data);
   return view;
 }
-WeightView shape_of(WeightView view) {
-  view.data = {};
-  return view;
+// Its place may be another's to change.
+WeightView shape_of(const WeightView& view) {
+  return {.data = {}, .dtype = view.dtype, .rows = view.rows, .columns = view.columns};
 }
 FfnWeights shape_of(const FfnWeights& ffn) { return {shape_of(ffn.gate), shape_of(ffn.up), shape_of(ffn.down)}; }
 FfnWeights real(const FfnWeights& ffn) { return {real(ffn.gate), real(ffn.up), real(ffn.down)}; }
@@ -172,7 +172,9 @@ class DeferredCopyQueue final : public CopyQueue {
     static_cast<void>(last);  // copies do not fail
   }
   Status copy(std::span<const std::byte> from, DevicePtr<std::byte> to) override {
-    stream_.enqueue([=] { std::memcpy(real(to).address(), from.data(), from.size()); });
+    stream_.enqueue([to = real(to), bytes = std::vector<std::byte>(from.begin(), from.end())] {
+      std::copy(bytes.begin(), bytes.end(), to.address());
+    });
     return {};
   }
   // A point that the queue passes when it has done what it was given before.
@@ -367,7 +369,7 @@ class DeferredBackend final : public Backend {
     return bound;
   }
 
-  Result<std::unique_ptr<CopyQueue>> make_copy_queue() const override {
+  Result<std::unique_ptr<CopyQueue>> make_copy_queue(std::shared_ptr<MemoryAccount>) const override {
     return std::unique_ptr<CopyQueue>(std::make_unique<DeferredCopyQueue>());
   }
   uint32_t quantized_dtypes() const override { return backend_->quantized_dtypes(); }

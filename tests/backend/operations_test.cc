@@ -362,6 +362,34 @@ TEST_P(OperationsTest, SeveralSessionsAtOnceFromSeveralThreads) {
   for (std::thread& caller : callers) caller.join();
 }
 
+// Several threads at once, each with copies of its own, whose sources change as soon as they are given.
+TEST_P(OperationsTest, CopiesHaveReadTheirSource) {
+  auto backend = device();
+  auto queue = backend->make_copy_queue(no_limit());
+  if (!GetParam().device()->copies_weights()) {
+    EXPECT_EQ(FINERMOE_ERROR_UNSUPPORTED, queue.status().code());
+    return;
+  }
+  ASSERT_TRUE(queue.ok()) << queue.status().message();
+  const auto copy_and_compare = [&](uint32_t seed) {
+    for (const size_t n : {1, 1000, 700'001, 300'000, 5}) {
+      const std::vector<float> values = random_floats(n, seed);
+      std::vector<float> source = values;
+      Operations on(*backend, config_of(64, 64, {}, 0), 1);
+      on.begin();
+      const DevicePtr<float> to = on.put(std::vector<float>(n));
+      ASSERT_TRUE(on->wait().ok());
+      ASSERT_TRUE((*queue)->copy(std::as_bytes(std::span(source)), to.as<std::byte>()).ok());
+      std::fill(source.begin(), source.end(), NAN);
+      on->wait_for(**queue);
+      EXPECT_EQ(values, on.get(to, n)) << n;
+    }
+  };
+  std::vector<std::thread> callers;
+  for (uint32_t i = 0; i < 5; i++) callers.emplace_back([&, i] { copy_and_compare(i); });
+  for (std::thread& caller : callers) caller.join();
+}
+
 TEST_P(OperationsTest, TakesTheBytesItPromises) {
   const std::shared_ptr<const Device> of = GetParam().device();
   const RouterShape shape{.granularity_inter = 32,

@@ -182,6 +182,66 @@ TEST_F(DeviceErrors, OneOfSeveralByIndexOrUuid) {
       << two.message;
 }
 
+// Opens a model, with a cache of so many bytes for its experts or all of them on the device, and computes a prompt and
+// some tokens. What failed first, if anything did; else their logits.
+Failure compute(uint64_t expert_cache, std::vector<float>& logits) {
+  const auto device = options_of("cuda-emulated:0");
+  finermoe_runtime* runtime = nullptr;
+  Failure failure = failure_of([&](finermoe_error** e) { return finermoe_runtime_create(device.get(), &runtime, e); });
+  const RuntimeHandle own_runtime(runtime);
+  if (failure.code != FINERMOE_OK) return failure;
+  const auto options = model_options(runtime);
+  EXPECT_DONE(finermoe_model_options_set_expert_cache(options.get(), expert_cache, e));
+  finermoe_model* model = nullptr;
+  failure =
+      failure_of([&](finermoe_error** e) { return finermoe_model_open(model_path.c_str(), options.get(), &model, e); });
+  const ModelHandle own_model(model);
+  if (failure.code != FINERMOE_OK) return failure;
+  finermoe_session* session = nullptr;
+  failure = failure_of([&](finermoe_error** e) { return finermoe_session_create(model, nullptr, &session, e); });
+  const SessionHandle own_session(session);
+  if (failure.code == FINERMOE_OK) failure = failure_to_append(session);
+  for (int32_t id = 5; id < 9 && failure.code == FINERMOE_OK; id++) {
+    failure = failure_of(
+        [&](finermoe_error** e) { return finermoe_session_append(session, &id, 1, FINERMOE_LOGITS_LAST, nullptr, e); });
+  }
+  if (failure.code == FINERMOE_OK) logits = session_logits(session, 0);
+  return failure;
+}
+
+// What faults_test.cc does with calls of the system. That a graph cannot be made, for one, is no failure.
+TEST_F(DeviceErrors, AnyCallOfTheDriverMayFail) {
+  auto* const allocated = of_module<uint64_t()>("emulated_allocated");
+  for (const uint64_t expert_cache : {0, 40'000}) {
+    constexpr uint64_t all = 1 << 30;
+    std::vector<float> expected;
+    settings().calls_until_failure = all;
+    ASSERT_EQ(compute(expert_cache, expected).message, "");
+    const uint64_t n_calls = all - settings().calls_until_failure;
+    size_t n_failures = 0;
+    for (uint64_t n = 1; n <= n_calls; n += n < 400 ? 1 : 7) {
+      SCOPED_TRACE(std::to_string(n) + " of " + std::to_string(n_calls));
+      settings().calls_until_failure = n;
+      std::vector<float> logits;
+      const Failure failure = compute(expert_cache, logits);
+      settings().calls_until_failure = 0;
+      if (failure.code == FINERMOE_OK) {
+        EXPECT_EQ(logits, expected);
+      } else {
+        n_failures++;
+        EXPECT_TRUE(failure.code == FINERMOE_ERROR_DEVICE_MEMORY || failure.code == FINERMOE_ERROR_OUT_OF_MEMORY)
+            << failure.message;
+      }
+      EXPECT_EQ(allocated(), 0u);
+      if (HasFailure()) return;
+    }
+    std::vector<float> logits;
+    EXPECT_EQ(compute(expert_cache, logits).message, "");
+    EXPECT_EQ(logits, expected);
+    EXPECT_GT(n_failures, 100u);
+  }
+}
+
 // Two devices at once: one for the routed experts.
 TEST_F(DeviceErrors, ExpertsOnASecondDevice) {
   settings().n_devices = 2;

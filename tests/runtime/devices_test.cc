@@ -56,8 +56,8 @@ TEST(Devices, AModuleAddsItsOwn) {
   ASSERT_NE(module, nullptr);
   ASSERT_EQ(count(module), 2u);
   const finermoe_device_info added = info_of(module, 1);
-  EXPECT_STREQ(added.name, "deferred");
-  EXPECT_EQ(added.kind, FINERMOE_DEVICE_OTHER);
+  EXPECT_STREQ(added.name, test_device());
+  EXPECT_EQ(added.kind, is_all_on_a_gpu() ? FINERMOE_DEVICE_GPU : FINERMOE_DEVICE_OTHER);
   EXPECT_EQ(added.copies_weights, 1);
 
   auto options = make<RuntimeOptions>([](auto** out, auto** e) { return finermoe_runtime_options_create(out, e); });
@@ -70,8 +70,8 @@ TEST(Devices, AModuleAddsItsOwn) {
     return std::string(info.device);
   };
   EXPECT_EQ(device_of(), "cpu");  // unless it is asked for
-  EXPECT_DONE(finermoe_runtime_options_set_device(options.get(), "deferred", e));
-  EXPECT_EQ(device_of(), "deferred");
+  EXPECT_DONE(finermoe_runtime_options_set_device(options.get(), test_device(), e));
+  EXPECT_EQ(device_of(), test_device());
   EXPECT_DONE(finermoe_runtime_options_set_device(options.get(), nullptr, e));
   EXPECT_EQ(device_of(), "cpu");
 }
@@ -100,8 +100,8 @@ uint64_t locked_with(const char* device, const char* expert_device) {
 }
 
 TEST(Devices, WeightsThatAreCopiedAreNotLocked) {
-  const uint64_t all = locked_with("cpu", nullptr), experts = locked_with("deferred", "cpu");
-  EXPECT_EQ(locked_with("deferred", nullptr), 0u);
+  const uint64_t all = locked_with("cpu", nullptr), experts = locked_with(test_device(), "cpu");
+  EXPECT_EQ(locked_with(test_device(), nullptr), 0u);
   EXPECT_GT(experts, 0u);
   EXPECT_LT(experts, all);
 }

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <numeric>
+#include <thread>
 
 #include "../support/golden.h"
 #include "../support/handles.h"
@@ -154,9 +155,6 @@ TEST_F(Residency, ResultsAreTheSameBits) {
 }
 
 TEST_F(Residency, TheBudgetIsKept) {
-  if (is_deferred() && all_is_copied()) {
-    GTEST_SKIP() << "the deferred device may read an expert after it was evicted; CUDA has read it when copy() returns";
-  }
   const finermoe_plan bytes = plan();
   const uint64_t others = bytes.weights_total - bytes.weights_routed + (1 << 20);  // and the header, ends of pages
   for (int32_t prefetch : {FINERMOE_PREFETCH_ON, FINERMOE_PREFETCH_OFF}) {
@@ -169,6 +167,23 @@ TEST_F(Residency, TheBudgetIsKept) {
   const auto model = open_with(model_path(), {});
   logits_of(model.get());
   EXPECT_GT(of_mapping("Rss:"), others + (5 << 20)) << "without a budget all experts should have been in memory";
+}
+
+// Experts that are fetched are read by one session at a time, whatever the others do.
+TEST_F(Residency, TheBudgetIsKeptForSeveralSessions) {
+  if (!all_is_copied()) GTEST_SKIP() << "sessions that compute experts in the mapping at once may exceed a budget";
+  const finermoe_plan bytes = plan();
+  const uint64_t others = bytes.weights_total - bytes.weights_routed + (1 << 20);  // and the header, ends of pages
+  const auto model = open_with(model_path(), {FINERMOE_LOCK_NONE, FINERMOE_PREFETCH_OFF, least_budget});
+  const std::vector<float> expected = logits_of(model.get());
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; i++) {
+    threads.emplace_back([&] {
+      for (int k = 0; k < unless_emulated(4, 1); k++) EXPECT_EQ(logits_of(model.get()), expected);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_LE(of_mapping("Rss:"), others + least_budget);
 }
 
 TEST_F(Residency, NoThreadIsStarted) {

@@ -40,7 +40,7 @@ Stream*& capturing() {
 // What every call in a context begins with.
 Code check() {
   if (contexts().empty() || contexts().back() == nullptr) return error_invalid_context;
-  return machine().lost;
+  return machine().answer();
 }
 // And every call that a thread may not make while it captures.
 Code check_not_capturing() {
@@ -148,14 +148,16 @@ Code allocate(Address* address, size_t bytes) {
   return code;
 }
 
+// Reads when its turn comes.
+Code enqueue_copy(void* stream, void* to, const void* from, size_t bytes) {
+  return enqueue(stream, &Calls::copies, [=] {
+    std::memcpy(to, from, bytes);
+    return success;
+  });
+}
 Code copy_to_device(Address to, const void* from, size_t bytes, void* stream) {
   if (!is_in(machine().device, pointer(to), bytes)) return error_invalid_value;
-  if (is_in(machine().pinned, from, bytes)) {  // is read when its turn comes
-    return enqueue(stream, &Calls::copies, [=] {
-      std::memcpy(pointer(to), from, bytes);
-      return success;
-    });
-  }
+  if (is_in(machine().pinned, from, bytes)) return enqueue_copy(stream, pointer(to), from, bytes);
   const auto* const first = static_cast<const char*>(from);
   if (const Code code = check_pageable(stream); code != success) return code;
   return enqueue(stream, &Calls::copies, [to, copy = std::vector<char>(first, first + bytes)] {
@@ -167,10 +169,7 @@ Code copy_to_host(void* to, Address from, size_t bytes, void* stream) {
   if (!is_in(machine().device, pointer(from), bytes)) return error_invalid_value;
   const bool is_pinned = is_in(machine().pinned, to, bytes);
   if (const Code code = is_pinned ? success : check_pageable(stream); code != success) return code;
-  const Code code = enqueue(stream, &Calls::copies, [=] {
-    std::memcpy(to, pointer(from), bytes);
-    return success;
-  });
+  const Code code = enqueue_copy(stream, to, pointer(from), bytes);
   if (code != success || is_pinned) return code;
   return drain(*static_cast<Stream*>(stream));  // the driver waits, too
 }
@@ -178,10 +177,7 @@ Code copy_on_device(Address to, Address from, size_t bytes, void* stream) {
   if (!is_in(machine().device, pointer(from), bytes) || !is_in(machine().device, pointer(to), bytes)) {
     return error_invalid_value;
   }
-  return enqueue(stream, &Calls::copies, [=] {
-    std::memcpy(pointer(to), pointer(from), bytes);
-    return success;
-  });
+  return enqueue_copy(stream, pointer(to), pointer(from), bytes);
 }
 Code fill(Address to, unsigned char value, size_t bytes, void* stream) {
   if (!is_in(machine().device, pointer(to), bytes)) return error_invalid_value;
@@ -234,16 +230,22 @@ Code record_event(void* handle, void* recorded) {
   *static_cast<Event*>(handle) = {machine().streams.at(&stream), stream.n_enqueued};
   return success;
 }
-// For what the event has now: it may be recorded again.
+// What the event has now: it may be recorded again.
+Event recorded(void* handle) {
+  const std::shared_lock lock(machine().mutex);
+  return *static_cast<Event*>(handle);
+}
 Code wait_for_event(void* stream, void* handle, unsigned flags) {
   if (flags != 0) return error_invalid_value;
-  Event event;
-  {
-    const std::shared_lock lock(machine().mutex);
-    event = *static_cast<Event*>(handle);
-  }
+  const Event event = recorded(handle);
   if (event.stream == nullptr) return success;
   return enqueue(stream, &Calls::waits, [event] { return drain(*event.stream, event.n_enqueued); });
+}
+
+Code wait_on_host(void* handle) {
+  if (const Code code = check_not_capturing(); code != success) return code;
+  const Event event = recorded(handle);
+  return event.stream == nullptr ? success : drain(*event.stream, event.n_enqueued);
 }
 
 Code begin_capture(void* handle, int mode) {
@@ -420,6 +422,7 @@ void add_events(Driver& driver) {
   driver.destroy_event = destroy_event;
   driver.record_event = record_event;
   driver.wait_for_event = wait_for_event;
+  driver.wait_on_host = wait_on_host;
 }
 
 void add_graphs(Driver& driver) {

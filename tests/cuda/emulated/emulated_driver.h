@@ -22,7 +22,8 @@ struct Settings {
   int n_devices = 1, driver_version = 13000, compute_major = 9, compute_minor = 0;
   // Of init(), allocate_host() and instantiate_graph()
   finermoe::cuda::Code init_answers = 0, pinned_answers = 0, graph_answers = 0;
-  bool has_blas = false;                             // cuBLASLt
+  uint64_t calls_until_failure = 0;  // of calls in a context; the last of them finds no memory. 0: none does
+  bool has_blas = false;             // cuBLASLt
   finermoe::cuda::Blas::Status product_answers = 0;  // of its multiply()
   std::optional<Order> order = {};                   // of all launches; otherwise each launch has the next
 };

@@ -59,6 +59,14 @@ struct Machine {
   std::string fault;
   std::atomic<pid_t> process{0};  // in which the driver was started
   Settings settings;
+
+  // What a call in a context answers before it does anything.
+  finermoe::cuda::Code answer() {
+    if (settings.calls_until_failure != 0 && --settings.calls_until_failure == 0) {
+      return finermoe::cuda::error_out_of_memory;
+    }
+    return lost;
+  }
 };
 inline Machine& machine() {
   static Machine own;

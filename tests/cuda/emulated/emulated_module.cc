@@ -26,5 +26,6 @@ extern "C" __attribute__((visibility("default"))) emulated::Settings* emulated_s
   return &emulated::settings();
 }
 extern "C" __attribute__((visibility("default"))) uint64_t emulated_host_waits() { return emulated::n_host_waits(); }
+extern "C" __attribute__((visibility("default"))) uint64_t emulated_allocated() { return emulated::allocated(); }
 extern "C" __attribute__((visibility("default"))) void emulated_lose_device() { emulated::lose_device(); }
 extern "C" __attribute__((visibility("default"))) void emulated_forget_faults() { emulated::forget_faults(); }
