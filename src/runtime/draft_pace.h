@@ -38,6 +38,7 @@ class DraftPace {
   void drafted(double seconds_of_one) { draft_.add(seconds_of_one); }
 
   bool knows_plain() const { return plain_.is_known(); }
+  double plain_seconds() const { return plain_.seconds(); }
   bool is_known() const { return plain_.is_known() && row_.is_known() && draft_.is_known(); }
 
   // Tokens per second with n drafts, of which each is right with this probability if those before it are; it takes a

@@ -9,10 +9,11 @@
 namespace finermoe {
 namespace {
 
-constexpr size_t trial = 4;                                // drafts, from which their time and hit rate are known
+constexpr size_t trial = 2;                                // drafts, from which their time and hit rate are known
 constexpr size_t plain_every = 64;                         // passes: one without drafts, so that its time is known
 constexpr size_t shortest_rest = 64, longest_rest = 4096;  // tokens
 constexpr size_t longer_rest = 4;                          // times the last one
+constexpr double rest_for_trial = 100;                     // times as long as the trial took, at least
 constexpr size_t read_for_one_decoded = 16;                // tokens
 constexpr size_t few_rows = 2;                             // a pass over so many takes about as long as over one
 
@@ -49,7 +50,8 @@ ModelDraft::ModelDraft(std::shared_ptr<LoadedModel> model, size_t n_draft, Sampl
   guess_.reserve(n_draft);
 }
 
-// Every 64th pass has no drafts. Drafts that do not pay are tried again after a rest, which gets longer each time.
+// Every 64th pass has no drafts. Drafts that do not pay are tried again after a rest, which gets longer each time and so
+// long that trials take a hundredth of the time.
 size_t ModelDraft::n_wanted(const DraftRequest& request, const DraftPace& pace) {
   guess_.clear();
   const size_t limit = std::min(request.limit, n_draft_);
@@ -60,9 +62,10 @@ size_t ModelDraft::n_wanted(const DraftRequest& request, const DraftPace& pace) 
   if (is_on_trial_ || !pace.is_known()) return std::min(limit, trial);
   const size_t n = pace.best(hit_rate(), limit);
   if (n == 0) {
-    rest();
+    rest(rest_for_trial * spent_ / pace.plain_seconds());
   } else {
     last_rest_ = 0;
+    spent_ = 0;
   }
   return n;
 }
@@ -76,8 +79,10 @@ bool ModelDraft::is_worth_reading(const DraftRequest& request) const {
   return text.size() - n_read <= read_for_one_decoded * request.n_generated;
 }
 
-void ModelDraft::rest() {
-  n_to_rest_ = last_rest_ = std::clamp(longer_rest * last_rest_, shortest_rest, longest_rest);
+void ModelDraft::rest(double n_tokens) {
+  const auto at_least = static_cast<size_t>(std::min<double>(n_tokens, longest_rest));
+  n_to_rest_ = last_rest_ = std::clamp(std::max(at_least, longer_rest * last_rest_), shortest_rest, longest_rest);
+  spent_ = 0;
   is_on_trial_ = true;
 }
 
@@ -195,8 +200,10 @@ void ModelDraft::pass(std::span<Task* const> tasks, const StopSignals& stop) {
     n_before += part.rows.size();
   }
   model.runtime()->pool()->run(tasks.size(), [&](size_t i, size_t) { tasks[i]->by->choose_next(*tasks[i], rows[i]); });
+  const double seconds = watch.seconds();
   for (Task* task : tasks) {
-    if (are_few_rows) task->pace->drafted(watch.seconds());
+    task->by->spent_ += seconds / static_cast<double>(tasks.size());
+    if (are_few_rows) task->pace->drafted(seconds);
   }
 }
 

@@ -59,7 +59,7 @@ class ModelDraft {
   // With tokens that are never chosen up to the vocabulary of the request's model.
   Result<std::span<const float>> pad(std::span<const float> logits, uint64_t vocab);
   void choose_next(Task& task, std::span<const float> logits);
-  void rest();
+  void rest(double n_tokens = 0);
 
   std::shared_ptr<LoadedModel> model_;
   size_t n_draft_;
@@ -72,6 +72,7 @@ class ModelDraft {
   size_t n_passes_ = 0;      // for which drafts were possible
   size_t n_to_rest_ = 0;     // tokens until the next trial
   size_t last_rest_ = 0;     // in tokens; 0: the last drafts paid
+  double spent_ = 0;         // seconds on drafts and on reading for them, since they paid or it rested
 };
 
 }  // namespace finermoe
