@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/cpu_features.h"
+#include "cpu/kernels/tile_configuration.h"
 
 namespace finermoe::bench {
 namespace {
@@ -44,13 +45,9 @@ struct alignas(64) TileOperands {
 // Matrix tiles: two by two products of BF16, whose operands are loaded from the first-level cache, as they have to be.
 __attribute__((target("amx-tile,amx-bf16"))) void tiles_bf16(long repeats) {
   // Not a local variable: GCC does not know that the instruction reads all of it.
-  static constexpr struct alignas(64) {
-    uint8_t palette = 1, start_row = 0, reserved[14] = {};
-    uint16_t line_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-    uint8_t lines[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-  } shape;
+  static constexpr TileConfiguration configuration;
   static constexpr TileOperands operands;
-  _tile_loadconfig(&shape);
+  _tile_loadconfig(&configuration);
   for (long r = 0; r < repeats; r++) {
     _tile_loadd(4, operands.numbers[0], 64);
     _tile_loadd(5, operands.numbers[1], 64);

@@ -138,6 +138,14 @@ class Gpu:
         found = self.bench(shape, form, 16, 64)["decode"]["tokens_per_second"]
         return f"{found:.1f} and {PAPER['decode']} tokens/s: {found / PAPER['decode']:.1f}×", found >= least * PAPER["decode"]
 
+    def beside(self, command, shape, form):
+        """Beside what a peer's program measures on the same GPU: the figure, and how many times as fast we are."""
+        theirs = json.loads(run(*command, CUDA_VISIBLE_DEVICES=self.o.device.rpartition(":")[2]))
+        ours = self.bench(shape, form, 512, 64)
+        prefill, decode = (ours["prefill"]["tokens_per_second"] / theirs["prefill_512"],
+                           ours["decode"]["tokens_per_second"] / theirs["decode"])
+        return f"prefill {prefill:.2f}×, decode {decode:.2f}×", prefill, decode
+
     def beside_llama_cpp(self, shape, form):
         if self.why_not:
             raise NotMeasured(self.why_not)
@@ -152,13 +160,10 @@ class Gpu:
             target = self.path(f"{shape}-{form}.gguf")
             if not os.path.exists(target):
                 run(*peer, "quantize", source, target, type_name[form])
-        theirs = json.loads(run(*peer, "time", target, "--prompt", 512, "--gen", 64, "--runs", self.o.runs, "--gpu",
-                                CUDA_VISIBLE_DEVICES=self.o.device.rpartition(":")[2]))
+        command = (*peer, "time", target, "--prompt", 512, "--gen", 64, "--runs", self.o.runs, "--gpu")
         assert os.path.exists(model)
-        ours = self.bench(shape, form, 512, 64)
-        ratios = [ours["prefill"]["tokens_per_second"] / theirs["prefill_512"],
-                  ours["decode"]["tokens_per_second"] / theirs["decode"]]
-        return f"prefill {ratios[0]:.2f}×, decode {ratios[1]:.2f}×", min(ratios) >= 1
+        figure, prefill, decode = self.beside(command, shape, form)
+        return figure, min(prefill, decode) >= 1
 
     def beside_python(self, shape, code, least):
         """Beside transformers, or the authors' modelling code in it."""
@@ -170,11 +175,8 @@ class Gpu:
             raise NotMeasured("--authors names no folder with their modelling code")
         command = [self.o.torch, os.path.join(HERE, "transformers_peer.py"), self.model(shape, "BF16"), "--runs",
                    self.o.runs, *(("--code", code) if code else ())]
-        theirs = json.loads(run(*command, CUDA_VISIBLE_DEVICES=self.o.device.rpartition(":")[2]))
-        ours = self.bench(shape, "BF16", 512, 64)
-        prefill, decode = (ours["prefill"]["tokens_per_second"] / theirs["prefill_512"],
-                           ours["decode"]["tokens_per_second"] / theirs["decode"])
-        return f"prefill {prefill:.2f}×, decode {decode:.2f}×", decode >= least
+        figure, _, decode = self.beside(command, shape, "BF16")
+        return figure, decode >= least
 
     def works(self):
         """(name, work, goal, figure) of each row."""

@@ -68,7 +68,7 @@ func TestOptionsExcludeEachOther(t *testing.T) {
 func TestEnumeratorsHaveNames(t *testing.T) {
 	for want, named := range map[string]interface{ String() string }{
 		"bf16": BF16, "stop_token": FinishStopToken, "error": FinishError, "warning": LogWarning, "avx2": ISAAVX2,
-		"gpu": DeviceGPU, "special": TokenSpecial, "fast": PrecisionFast, "-1": SourceDType,
+		"gpu": DeviceGPU, "special": TokenSpecial, "fast": PrecisionFast, "-1": SourceDType, "99": ISA(99),
 	} {
 		if named.String() != want {
 			t.Errorf("expected %s, found %s", want, named)

@@ -8,13 +8,16 @@ using namespace finermoe::api;
 Result<std::shared_ptr<Runtime>> finermoe::api::make_runtime(RuntimeOptions options) {
   const bool is_free_to_choose = options.isa == FINERMOE_ISA_AUTO;
   FM_ASSIGN(options.isa, acquire_isa(options.isa));
-  if (!options.blas_library) return Runtime::create(options, {cpu_device()});
+  // Where the system refused tiles, nothing of this runtime has room for them.
+  const int32_t best_isa = is_free_to_choose ? options.isa : *resolve_isa(FINERMOE_ISA_AUTO);
+  if (!options.blas_library) return Runtime::create(options, {cpu_device(nullptr, {}, best_isa)});
 
   FM_ASSIGN(std::shared_ptr<const Blas> blas, Blas::open(*options.blas_library));
   options.blas = blas->description();
   const uint32_t n_threads = options.n_threads != 0 ? options.n_threads : available_processors();
   options.uses_blas = is_free_to_choose && is_faster(*blas, options.isa, n_threads);
-  FM_ASSIGN(auto runtime, Runtime::create(options, {cpu_device(options.uses_blas ? blas : nullptr)}));
+  const auto device = cpu_device(options.uses_blas ? blas : nullptr, {}, best_isa);
+  FM_ASSIGN(auto runtime, Runtime::create(options, {device}));
   runtime->log(1, format_text(options.blas, options.uses_blas ? " computes products" : " is not used"));
   return runtime;
 }

@@ -1,9 +1,11 @@
 #include "base/cpu_features.h"
 
+#include <csignal>
 #include <cstring>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -54,6 +56,17 @@ bool request_amx() {
 #if defined(__x86_64__)
   constexpr int request_permission = 0x1023;  // ARCH_REQ_XCOMP_PERM
   return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+#else
+  return false;
+#endif
+}
+
+bool may_request_amx() {
+#if defined(__x86_64__)
+  constexpr unsigned long least_stack_size = 51;  // AT_MINSIGSTKSZ: with all that the system may have to save
+  stack_t own{};
+  if (sigaltstack(nullptr, &own) != 0 || (own.ss_flags & SS_DISABLE) != 0) return true;
+  return own.ss_size >= getauxval(least_stack_size);
 #else
   return false;
 #endif

@@ -10,7 +10,7 @@ struct CpuFeatures {
   bool avx2 = false;      // AVX2, FMA, F16C
   bool avx_vnni = false;  // the same, and VNNI with VEX encoding
   bool avx512 = false;    // AVX-512 F, BW, VL, DQ, VNNI, BF16
-  bool amx = false;       // the same, and AMX TILE and BF16, if the system grants it (request_amx())
+  bool amx = false;       // the same, and AMX TILE and BF16, if the system grants them (request_amx())
 };
 
 CpuFeatures detect_cpu_features();
@@ -18,6 +18,9 @@ CpuFeatures detect_cpu_features();
 // if the system refuses, as it does where an alternate signal stack is too small for what it would save. Any number of
 // times, from any thread.
 bool request_amx();
+// Whether that is worth trying, as far as the calling thread can see without asking: its own stack for signals is large
+// enough. Once the system has granted tiles, every thread's is.
+bool may_request_amx();
 
 // As CPUID names it: "GenuineIntel", "AuthenticAMD", …; empty and 0 for another kind of processor.
 struct ProcessorModel {

@@ -1,6 +1,7 @@
 #include "cpu/cpu_device.h"
 
-#include "base/cpu_features.h"
+#include <algorithm>
+
 #include "base/system_memory.h"
 #include "cpu/cpu_kv_cache.h"
 #include "cpu/cpu_step.h"
@@ -34,7 +35,8 @@ class HostMemory final : public DeviceMemory {
 
 class CpuDevice final : public Device {
  public:
-  CpuDevice(const Tuning& tuning, std::shared_ptr<const Blas> blas) : tuning_(tuning), blas_(std::move(blas)) {}
+  CpuDevice(const Tuning& tuning, std::shared_ptr<const Blas> blas, int32_t best_isa)
+      : tuning_(tuning), blas_(std::move(blas)), best_isa_(best_isa) {}
   const char* name() const override { return "cpu"; }
   bool copies_weights() const override { return false; }
   DeviceInfo info() const override {
@@ -42,7 +44,7 @@ class CpuDevice final : public Device {
     const uint32_t kv_dtypes = bit(DType::f32) | bit(DType::f16) | bit(DType::bf16) | bit(DType::q8);
     return {.kind = FINERMOE_DEVICE_CPU,
             .description = processor_name(),
-            .version = kernels_name(*resolve_isa(FINERMOE_ISA_AUTO)),
+            .version = kernels_name(best_isa_),
             .memory = total_memory(),
             .memory_available = available_memory(),
             .weight_dtypes = kv_dtypes | bit(DType::q4),
@@ -50,23 +52,26 @@ class CpuDevice final : public Device {
   }
   Result<std::shared_ptr<Backend>> open(const DeviceOptions& options) const override {
     FM_ASSIGN(const int32_t isa, acquire_isa(options.isa));
-    return std::shared_ptr<Backend>(std::make_shared<CpuBackend>(kernels_of(isa), options.pool, blas_, tuning_));
+    return std::shared_ptr<Backend>(
+        std::make_shared<CpuBackend>(kernels_of(isa), options.pool, blas_, tuning_, std::max(isa, best_isa_)));
   }
   uint64_t step_bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_threads) const override {
-    return StepMemory::bytes(config, n_rows, n_positions, n_threads, blas_ != nullptr);
+    return StepMemory::bytes(config, n_rows, n_positions, n_threads, {best_isa_, blas_ != nullptr});
   }
   uint64_t kv_cache_bytes(const KvShape& shape) const override { return CpuKvCache::bytes(shape); }
 
  private:
   const Tuning tuning_;
   const std::shared_ptr<const Blas> blas_;
+  const int32_t best_isa_;
 };
 
 }  // namespace
 
-std::shared_ptr<const Device> cpu_device(std::shared_ptr<const Blas> blas, std::optional<Tuning> tuning) {
+std::shared_ptr<const Device> cpu_device(std::shared_ptr<const Blas> blas, std::optional<Tuning> tuning,
+                                         int32_t best_isa) {
   return std::make_shared<CpuDevice>(tuning ? *tuning : tuning_of(processor_model(), detect_cpu_features()),
-                                     std::move(blas));
+                                     std::move(blas), best_isa);
 }
 
 // By half and up to more than twice: that is lost if the threads wait for each other.
@@ -77,8 +82,7 @@ bool is_faster(const Blas& blas, int32_t isa, uint32_t n_threads) {
 const Kernels& kernels_of(int32_t isa) { return named_kernels_of(isa).kernels; }
 const char* kernels_name(int32_t isa) { return named_kernels_of(isa).name; }
 
-Result<int32_t> resolve_isa(int32_t isa) {
-  const CpuFeatures features = detect_cpu_features();
+Result<int32_t> resolve_isa(int32_t isa, const CpuFeatures& features) {
   const int32_t best = features.amx      ? FINERMOE_ISA_AMX
                        : features.avx512 ? FINERMOE_ISA_AVX512
                        : features.avx2   ? FINERMOE_ISA_AVX2
@@ -93,6 +97,12 @@ Result<int32_t> resolve_isa(int32_t isa) {
   return Status(FINERMOE_ERROR_UNSUPPORTED,
                 format_text("this machine lacks the instruction set ", names[isa], ": it has up to ", names[best]),
                 names[isa], names[best]);
+}
+
+Result<int32_t> resolve_isa(int32_t isa) {
+  CpuFeatures features = detect_cpu_features();
+  if (isa == FINERMOE_ISA_AUTO) features.amx = features.amx && may_request_amx();
+  return resolve_isa(isa, features);
 }
 
 Result<int32_t> acquire_isa(int32_t isa) {
@@ -119,7 +129,8 @@ uint32_t CpuBackend::quantized_dtypes() const {
 
 Result<std::unique_ptr<Step>> CpuBackend::make_step(const Config& config, size_t n_rows, uint64_t n_positions,
                                                     std::shared_ptr<MemoryAccount> account) const {
-  FM_ASSIGN(auto step, CpuStep::make(kernels_, tuning_, blas_, pool_, config, n_rows, n_positions, std::move(account)));
+  FM_ASSIGN(auto step,
+            CpuStep::make(kernels_, tuning_, best_isa_, blas_, pool_, config, n_rows, n_positions, std::move(account)));
   return std::unique_ptr<Step>(std::move(step));
 }
 

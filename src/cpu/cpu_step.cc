@@ -32,12 +32,12 @@ CpuStep::CpuStep(const Kernels& kernels, const Tuning& tuning, std::shared_ptr<c
   rope_.frequencies(head_size_, {memory_.rope_frequencies, config.head_size / 2});
 }
 
-Result<std::unique_ptr<CpuStep>> CpuStep::make(const Kernels& kernels, const Tuning& tuning,
+Result<std::unique_ptr<CpuStep>> CpuStep::make(const Kernels& kernels, const Tuning& tuning, int32_t best_isa,
                                                std::shared_ptr<const Blas> blas, std::shared_ptr<ThreadPool> pool,
                                                const Config& config, size_t n_rows, uint64_t n_positions,
                                                std::shared_ptr<MemoryAccount> account) {
-  FM_ASSIGN(auto memory,
-            StepMemory::make(config, n_rows, n_positions, pool->n_threads(), blas != nullptr, std::move(account)));
+  FM_ASSIGN(auto memory, StepMemory::make(config, n_rows, n_positions, pool->n_threads(), {best_isa, blas != nullptr},
+                                          std::move(account)));
   return std::unique_ptr<CpuStep>(
       new CpuStep(kernels, tuning, std::move(blas), std::move(pool), config, n_rows, n_positions, std::move(memory)));
 }

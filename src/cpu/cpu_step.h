@@ -18,7 +18,7 @@ namespace finermoe {
 class CpuStep final : public Step {
  public:
   // What is left to `blas` is computed by it; null: nothing.
-  static Result<std::unique_ptr<CpuStep>> make(const Kernels& kernels, const Tuning& tuning,
+  static Result<std::unique_ptr<CpuStep>> make(const Kernels& kernels, const Tuning& tuning, int32_t best_isa,
                                                std::shared_ptr<const Blas> blas, std::shared_ptr<ThreadPool> pool,
                                                const Config& config, size_t n_rows, uint64_t n_positions,
                                                std::shared_ptr<MemoryAccount> account);

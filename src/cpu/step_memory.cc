@@ -12,13 +12,12 @@ namespace {
 
 constexpr uint64_t round_up(uint64_t value, uint64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-// The most scratch, in floats, that any set of kernels needs, so that the memory of a step does not depend on the
-// instruction set. Only sets that this machine supports are asked, since the query itself is code of that set.
+// The most scratch, in floats, that any set of kernels needs up to the best one, so that the memory of a step does not
+// depend on the instruction set that a host chose. No other is asked, since the query itself is code of that set.
 template <class... Sizes>
-uint64_t scratch_floats(size_t (*Kernels::*scratch)(Sizes...), std::type_identity_t<Sizes>... sizes) {
-  const int32_t best = *resolve_isa(FINERMOE_ISA_AUTO);
+uint64_t scratch_floats(int32_t best_isa, size_t (*Kernels::*scratch)(Sizes...), std::type_identity_t<Sizes>... sizes) {
   size_t bytes = 0;
-  for (int32_t isa = FINERMOE_ISA_PORTABLE; isa <= best; isa++) {
+  for (int32_t isa = FINERMOE_ISA_PORTABLE; isa <= best_isa; isa++) {
     bytes = std::max(bytes, (kernels_of(isa).*scratch)(sizes...));
   }
   return bytes / sizeof(float);
@@ -27,7 +26,7 @@ uint64_t scratch_floats(size_t (*Kernels::*scratch)(Sizes...), std::type_identit
 }  // namespace
 
 uint64_t StepMemory::place(void* memory, const Config& config, uint64_t n_rows, uint64_t n_positions,
-                           uint64_t n_workers, bool has_blas) {
+                           uint64_t n_workers, const ScratchUsers& users) {
   const RouterShape& router = config.router;
   const uint64_t n_experts = config.is_moe() ? router.n_experts() : 0;
   const uint64_t n_chosen = n_rows * (config.is_moe() ? router.n_experts_per_token() : 0);
@@ -68,24 +67,27 @@ uint64_t StepMemory::place(void* memory, const Config& config, uint64_t n_rows, 
   const uint64_t n = std::min<uint64_t>(n_rows, matmul_max_vectors);
   const uint64_t most_columns = std::max({input_width, whole_width, config.expert_width});
   const uint64_t most_rows = std::max<uint64_t>(max_task_rows, heads_per_task(config.head_size) * config.head_size);
-  const uint64_t blas_floats = has_blas ? Blas::matmul_scratch(n) / sizeof(float) : 0;
-  rows_offset_ = round_up(std::max(scratch_floats(&Kernels::matmul_scratch, n, most_columns), blas_floats), 16);
+  const uint64_t blas_floats = users.blas ? Blas::matmul_scratch(n) / sizeof(float) : 0;
+  rows_offset_ =
+      round_up(std::max(scratch_floats(users.best_isa, &Kernels::matmul_scratch, n, most_columns), blas_floats), 16);
   attention_offset_ = rows_offset_ + round_up(n * most_rows, 16);
-  worker_floats_ = attention_offset_ + round_up(scratch_floats(&Kernels::attention_scratch, config.head_size), 16);
+  worker_floats_ =
+      attention_offset_ + round_up(scratch_floats(users.best_isa, &Kernels::attention_scratch, config.head_size), 16);
   places.put(workers_, n_workers * worker_floats_);
   return places.used();
 }
 
-uint64_t StepMemory::bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_workers, bool has_blas) {
-  return StepMemory().place(nullptr, config, n_rows, n_positions, n_workers, has_blas);
+uint64_t StepMemory::bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_workers,
+                           const ScratchUsers& users) {
+  return StepMemory().place(nullptr, config, n_rows, n_positions, n_workers, users);
 }
 
 Result<StepMemory> StepMemory::make(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_workers,
-                                    bool has_blas, std::shared_ptr<MemoryAccount> account) {
+                                    const ScratchUsers& users, std::shared_ptr<MemoryAccount> account) {
   StepMemory memory;
-  const uint64_t bytes = StepMemory::bytes(config, n_rows, n_positions, n_workers, has_blas);
+  const uint64_t bytes = StepMemory::bytes(config, n_rows, n_positions, n_workers, users);
   FM_ASSIGN(memory.buffer_, Buffer::allocate(std::move(account), bytes, "scratch"));
-  memory.place(memory.buffer_.data(), config, n_rows, n_positions, n_workers, has_blas);
+  memory.place(memory.buffer_.data(), config, n_rows, n_positions, n_workers, users);
   return memory;
 }
 

@@ -47,11 +47,18 @@ struct AttentionBlock {
 // worthwhile.
 constexpr size_t kv_splits(size_t n_positions) { return std::min<size_t>(32, (n_positions + 255) / 256); }
 
+// What computes products, of which the workers' scratch has room for any.
+struct ScratchUsers {
+  int32_t best_isa;  // this instruction set, and all that come before it
+  bool blas;
+};
+
 class StepMemory {
  public:
-  static uint64_t bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_workers, bool has_blas);
+  static uint64_t bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_workers,
+                        const ScratchUsers& users);
   static Result<StepMemory> make(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_workers,
-                                 bool has_blas, std::shared_ptr<MemoryAccount> account);
+                                 const ScratchUsers& users, std::shared_ptr<MemoryAccount> account);
 
   Activations activations;
   // Of the current pass
@@ -81,7 +88,7 @@ class StepMemory {
  private:
   // Places every array in `memory`, or only counts; returns the bytes of all.
   uint64_t place(void* memory, const Config& config, uint64_t n_rows, uint64_t n_positions, uint64_t n_workers,
-                 bool has_blas);
+                 const ScratchUsers& users);
   float* worker_area(size_t worker) const { return workers_ + worker * worker_floats_; }
 
   Buffer buffer_;

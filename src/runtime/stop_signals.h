@@ -10,14 +10,20 @@
 
 namespace finermoe {
 
-// Checked between layers and chunks: the caller's cancel flag, and whether a participating object was closed.
+// Checked between layers and chunks: the caller's cancel flag, and whether a participating object was closed. Without
+// allocation, so that the number of objects has a limit; beyond it every check fails.
 class StopSignals {
  public:
   explicit StopSignals(const CancelFlag* cancel) : cancel_(cancel) {}
   void watch(const std::atomic<bool>& closed, const char* what) {
-    if (n_ < watched_.size()) watched_[n_++] = {&closed, what};
+    if (n_ < watched_.size()) watched_[n_] = {&closed, what};
+    n_++;
   }
   Status check() const {
+    if (n_ > watched_.size()) {
+      return Status(FINERMOE_ERROR_INTERNAL,
+                    format_text("a call watches ", n_, " objects, ", watched_.size(), " at most"));
+    }
     for (size_t i = 0; i < n_; i++) {
       if (watched_[i].closed->load(std::memory_order_relaxed)) {
         return Status(FINERMOE_ERROR_CLOSED, format_text("the ", watched_[i].what, " was closed"));

@@ -1,6 +1,17 @@
 // The CPU as a device: its instruction sets.
+#include <algorithm>
+#include <array>
 #include <fstream>
+#include <iterator>
 #include <map>
+#include <set>
+#include <sstream>
+#include <string>
+
+#if defined(__x86_64__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include "support.h"
 
@@ -15,6 +26,31 @@ TEST(ResolveIsaTest, RefusesWhatIsNotThere) {
   EXPECT_EQ(FINERMOE_ERROR_INVALID_ARGUMENT, cpu_device()->open({9, std::make_shared<ThreadPool>(1)}).status().code());
 }
 
+TEST(ResolveIsaTest, AutoIsTheBestSetAndWhatTheMachineLacksIsNamed) {
+  const CpuFeatures none{}, avx2{.avx = true, .avx2 = true}, avx512{.avx = true, .avx2 = true, .avx512 = true},
+      amx{.avx = true, .avx2 = true, .avx512 = true, .amx = true};
+  constexpr std::array<const char*, 5> names = {"", "portable", "AVX2", "AVX-512", "AMX"};
+  int32_t best = FINERMOE_ISA_PORTABLE;
+  for (const CpuFeatures& features : {none, avx2, avx512, amx}) {
+    const auto chosen = resolve_isa(FINERMOE_ISA_AUTO, features);
+    ASSERT_TRUE(chosen.ok()) << chosen.status().message();
+    EXPECT_EQ(best, *chosen);
+    for (int32_t isa = FINERMOE_ISA_PORTABLE; isa <= FINERMOE_ISA_AMX; isa++) {
+      const auto forced = resolve_isa(isa, features);
+      if (isa <= best) {
+        ASSERT_TRUE(forced.ok()) << forced.status().message();
+        EXPECT_EQ(isa, *forced);
+        continue;
+      }
+      EXPECT_EQ(FINERMOE_ERROR_UNSUPPORTED, forced.status().code());
+      const std::string message = forced.status().message();
+      const std::string expected = std::string("lacks the instruction set ") + names.at(isa) + ": ";
+      EXPECT_NE(message.npos, message.find(expected)) << message;
+      EXPECT_NE(message.npos, message.find(std::string("up to ") + names.at(best))) << message;
+    }
+    best++;
+  }
+}
 TEST(IsFasterTest, OnlyThanThePortableKernelsAndIfNoThreadWaits) {
   const char* const path = std::getenv("FINERMOE_TEST_BLAS_GOOD");
   ASSERT_NE(nullptr, path);
@@ -48,14 +84,46 @@ TEST(TuningTest, FollowsFromVendorAndFamily) {
 }
 
 #if defined(__x86_64__)
-// As the system reports it.
-TEST(TuningTest, TheProcessorIsRecognized) {
+// Of the first processor, as the system reports them.
+std::map<std::string, std::string> cpuinfo_fields() {
   std::ifstream cpuinfo("/proc/cpuinfo");
-  std::map<std::string, std::string> fields;  // of the first processor
+  std::map<std::string, std::string> fields;
   for (std::string line; std::getline(cpuinfo, line) && !line.empty();) {
     const size_t colon = line.find(": "), end = line.find_last_not_of(" \t", line.find(':') - 1);
     if (colon != line.npos) fields[line.substr(0, end + 1)] = line.substr(colon + 2);
   }
+  return fields;
+}
+
+// The system lists the flags of tiles only where it can save them. It may still refuse this process, which is asked
+// here in the library's place.
+TEST(AcquireIsaTest, AutoTakesTheBestSetThatTheSystemReports) {
+  std::istringstream flags(cpuinfo_fields()["flags"]);
+  const std::set<std::string> has{std::istream_iterator<std::string>(flags), {}};
+  if (has.empty()) GTEST_SKIP() << "no /proc/cpuinfo";
+  const auto all_of = [&](std::initializer_list<const char*> names) {
+    return std::all_of(names.begin(), names.end(), [&](const char* name) { return has.count(name) != 0; });
+  };
+  constexpr int request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM
+  int32_t expected = FINERMOE_ISA_PORTABLE;
+  if (all_of({"avx2", "fma", "f16c"})) {
+    expected = FINERMOE_ISA_AVX2;
+    if (all_of({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "avx512_bf16"})) {
+      expected = FINERMOE_ISA_AVX512;
+      if (all_of({"amx_tile", "amx_bf16"}) && syscall(SYS_arch_prctl, request_permission, tile_data) == 0) {
+        expected = FINERMOE_ISA_AMX;
+      }
+    }
+  }
+  const auto chosen = acquire_isa(FINERMOE_ISA_AUTO);
+  ASSERT_TRUE(chosen.ok()) << chosen.status().message();
+  EXPECT_EQ(expected, *chosen);
+  EXPECT_EQ(expected, *resolve_isa(FINERMOE_ISA_AUTO));
+  EXPECT_EQ(kernels_name(expected), cpu_device()->info().version);
+}
+
+TEST(TuningTest, TheProcessorIsRecognized) {
+  std::map<std::string, std::string> fields = cpuinfo_fields();
   if (fields.count("vendor_id") == 0) GTEST_SKIP() << "no /proc/cpuinfo";
   const ProcessorModel processor = processor_model();
   EXPECT_EQ(fields["vendor_id"], processor.vendor);

@@ -163,14 +163,20 @@ inline ModelOptions model_options(finermoe_runtime* runtime) {
   EXPECT_DONE(finermoe_model_options_set_expert_device(options.get(), test_expert_device(), e));
   return options;
 }
-inline ModelHandle open_model(const std::string& path, finermoe_runtime* runtime = nullptr, bool copy = false) {
+// The same for the model of a path, whose layers the tests may divide. Without a runtime, on another device than the
+// CPU: one of its own.
+inline ModelOptions model_options(const std::string& path, finermoe_runtime* runtime) {
   RuntimeHandle own;
   if (runtime == nullptr && test_device() != nullptr) own = create_runtime(runtime_options());
   auto options = model_options(runtime != nullptr ? runtime : own.get());
-  EXPECT_DONE(finermoe_model_options_set_copy(options.get(), copy, e));
   if (test_divides_layers()) {
     EXPECT_DONE(finermoe_model_options_set_device_weights(options.get(), weights_of_half_the_layers(path), e));
   }
+  return options;
+}
+inline ModelHandle open_model(const std::string& path, finermoe_runtime* runtime = nullptr, bool copy = false) {
+  auto options = model_options(path, runtime);
+  EXPECT_DONE(finermoe_model_options_set_copy(options.get(), copy, e));
   return make<ModelHandle>(
       [&](auto** out, auto** e) { return finermoe_model_open(path.c_str(), options.get(), out, e); });
 }

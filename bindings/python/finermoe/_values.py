@@ -54,8 +54,8 @@ def name_of(kind: str, number: int) -> Any:
 
 
 def names_in(kind: str, bits: int) -> tuple[Any, ...]:
-    """The names of the enumerators whose bits, 1 << value, are set."""
-    return tuple(name for name, value in _NUMBERS[kind].items() if bits >> value & 1)
+    """The names, or numbers as in name_of, of the enumerators whose bits, 1 << value, are set."""
+    return tuple(name_of(kind, value) for value in range(bits.bit_length()) if bits >> value & 1)
 
 
 # Fields of the header's structs that hold an enumerator, and those that hold a set of bits 1 << enumerator.

@@ -195,7 +195,7 @@ _FINISH = [name_of("FINISH", number) for number in range(low.FINISH_ERROR + 1)]
 def event_of(step: tuple[str, int, float, int, tuple[tuple[int, float], ...]]) -> Event:
     """An event of the low layer, whose finish is a number."""
     text, token, logprob, finish, top = step
-    return Event(text, token, logprob, _FINISH[finish], top)
+    return Event(text, token, logprob, _FINISH[finish] if finish < len(_FINISH) else name_of("FINISH", finish), top)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import textwrap
@@ -20,6 +21,11 @@ MOE = MODELS / "tiny-wordnet-finermoe"
 DENSE = MODELS / "tiny-wordnet-dense"
 PROMPT = [4065, 286, 198, 290, 260, 305, 275, 75, 693, 256, 2608, 1, 13, 4066, 198, 4065, 288, 198]
 ANSWER = "A tower with a light that gives warning of shoals to passing ships."
+
+# A shell without job control lets what it starts in the background ignore Ctrl-C, which the tests press, and so do the
+# programs that these start.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

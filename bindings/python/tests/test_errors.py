@@ -9,6 +9,7 @@ import pickle
 
 import finermoe
 import pytest
+from finermoe import _values, generation
 
 from conftest import MOE
 
@@ -46,6 +47,12 @@ def test_they_can_cross_to_another_process() -> None:
 def test_a_code_of_a_later_library() -> None:
     error = finermoe.errors.make(-999, "a message", "", "")
     assert type(error) is finermoe.Error and error.code == -999 and error.name == "FINERMOE_ERROR_UNKNOWN"
+
+
+def test_enumerators_of_a_later_library() -> None:
+    assert _values.name_of("ISA", 99) == 99
+    assert _values.names_in("ISA", 1 << 1 | 1 << 31) == ("portable", 31)
+    assert repr(generation.event_of(("", -1, 0.0, 99, ())).finish_reason) == "99"
 
 
 def test_names_of_enumerators(model: finermoe.Model) -> None:

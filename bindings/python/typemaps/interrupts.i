@@ -52,17 +52,19 @@ static int finermoe_interrupt_begin(finermoe_interrupt *call) {
   }
   if (!call->installed || PyErr_CheckSignals() == 0) return 1;
   finermoe_interrupt_stop(call);
+  if (finermoe_interrupted && !call->was_requested) finermoe_cancel_reset(call->cancel); /* this call's alone */
   return 0;
 }
 
 /* Returns whether the call was ended by a signal whose handler has returned as if nothing had happened: then it begins
- * again, as Python's own calls do (PEP 475). */
+ * again, as Python's own calls do (PEP 475). Not where the signal came during a callback, which has raised already. */
 static int finermoe_interrupt_end(finermoe_interrupt *call, finermoe_error **error) {
   if (call == NULL || !call->installed) return 0;
   finermoe_interrupt_stop(call);
   if (!finermoe_interrupted || call->was_requested) return 0;
   finermoe_cancel_reset(call->cancel);
-  if (finermoe_error_code(*error) != FINERMOE_ERROR_CANCELLED || PyErr_CheckSignals() != 0) return 0;
+  if (finermoe_error_code(*error) != FINERMOE_ERROR_CANCELLED) return 0;
+  if (PyErr_Occurred() || PyErr_CheckSignals() != 0) return 0;
   finermoe_error_free(*error);
   *error = NULL;
   return 1;

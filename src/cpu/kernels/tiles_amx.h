@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cpu/kernels/tile.h"
+#include "cpu/kernels/tile_configuration.h"
 
 namespace finermoe::amx {
 
@@ -28,12 +29,8 @@ class Tiles {
  public:
   Tiles() {
     // Not a local variable: GCC does not know that the instruction reads all of it.
-    static constexpr struct alignas(64) {
-      uint8_t palette = 1, start_row = 0, reserved[14] = {};
-      uint16_t line_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-      uint8_t lines[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-    } shape;
-    _tile_loadconfig(&shape);
+    static constexpr TileConfiguration configuration;
+    _tile_loadconfig(&configuration);
   }
   ~Tiles() { _tile_release(); }
   Tiles(const Tiles&) = delete;

@@ -115,14 +115,17 @@ Json finish(const Json& row) {
 
 Json resume(const Json& row) {
   std::string text, session_bytes, request_bytes;
+  Json tokens = Json::array();
+  const auto take = [&](const finermoe_event& event) {
+    text.append(event.text, event.text_length);
+    if (event.token >= 0) tokens.push_back(event.token);
+    return event.finish_reason;
+  };
   {
     const auto model = open_row_model(row);
     const auto session = open_row_session(model.get(), row);
     const auto generation = start(model.get(), session.get(), row);
-    for (size_t i = 0; i < row["after"]; i++) {
-      const finermoe_event event = next(generation.get());
-      text.append(event.text, event.text_length);
-    }
+    for (size_t i = 0; i < row["after"]; i++) take(next(generation.get()));
     session_bytes = read<std::string>([&](char* out, size_t capacity, size_t* needed, finermoe_error** e) {
       return finermoe_session_save_memory(session.get(), out, capacity, needed, e);
     });
@@ -142,7 +145,8 @@ Json resume(const Json& row) {
     const ModelHandle by = open_with_threads(example_model(row["draft"][0]));  // the request keeps it open
     call([&](auto** e) { return finermoe_generation_set_draft(generation.get(), by.get(), row["draft"][1], e); });
   }
-  return {{"text", text + text_to_the_end(generation.get())}};
+  while (take(next(generation.get())) == FINERMOE_FINISH_NONE) continue;
+  return {{"tokens", tokens}, {"text", text}};
 }
 
 Json go_on(const Json& row) {

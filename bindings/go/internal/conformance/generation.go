@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"strings"
 
@@ -160,16 +159,28 @@ func finish(r *runner, line *row) (results, error) {
 
 func resume(r *runner, line *row) (results, error) {
 	var savedSession, savedRequest []byte
-	found, err := r.withRequest(line, func(session *finermoe.Session, generation *finermoe.Generation) (results, error) {
-		text, err := someText(generation, line.After)
-		if err != nil {
-			return nil, err
+	var text strings.Builder
+	tokens := []int32{}
+	take := func(event finermoe.Event) {
+		text.WriteString(event.Text)
+		if event.Token >= 0 {
+			tokens = append(tokens, event.Token)
 		}
+	}
+	_, err := r.withRequest(line, func(session *finermoe.Session, generation *finermoe.Generation) (results, error) {
+		for range line.After {
+			event, err := generation.Next(context.Background())
+			if err != nil {
+				return nil, err
+			}
+			take(event)
+		}
+		var err error
 		if savedSession, err = session.SaveBytes(); err != nil {
 			return nil, err
 		}
 		savedRequest, err = generation.SaveBytes()
-		return results{"text": text}, err
+		return nil, err
 	})
 	if err != nil {
 		return nil, err
@@ -197,8 +208,13 @@ func resume(r *runner, line *row) (results, error) {
 			return nil, err
 		}
 	}
-	rest, err := textToTheEnd(generation)
-	return results{"text": fmt.Sprint(found["text"], rest)}, err
+	for event, err := range generation.Events(context.Background()) {
+		if err != nil {
+			return nil, err
+		}
+		take(event)
+	}
+	return results{"tokens": tokens, "text": text.String()}, nil
 }
 
 func goOn(r *runner, line *row) (results, error) {

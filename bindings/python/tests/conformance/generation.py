@@ -66,14 +66,16 @@ def finish(row: Row, folder: pathlib.Path) -> Row:
 def resume(row: Row, folder: pathlib.Path) -> Row:
     with open_model(row) as model, model.session() as session:
         generation = start(session, row)
-        text = "".join(next(generation).text for _ in range(row["after"]))
+        events = [next(generation) for _ in range(row["after"])]
         saved = session.save_memory(), generation.save_memory()
     session = open_model(row).session()
     session.restore_memory(saved[0])
     generation = session.restore_generation(saved[1])
     if "draft" in row:
         generation.set_draft(draft_of(row["draft"]))
-    return {"text": text + generation.text()}
+    events += generation
+    return {"tokens": [event.token for event in events if event.token >= 0],
+            "text": "".join(event.text for event in events)}
 
 
 @kind

@@ -107,7 +107,7 @@ fn finish(row: &Value) -> Result<Value> {
 
 fn resume(row: &Value) -> Result<Value> {
     let mut generation = start(open(row)?.1, row)?;
-    let text = begin(&mut generation, row)?;
+    let mut events = generation.by_ref().take(field(row, "after")?).collect::<finermoe::Result<Vec<_>>>()?;
     let (session_data, request_data) = (generation.session_mut().save_memory()?, generation.save_memory()?);
     drop(generation);
     let (_, mut session) = open(row)?;
@@ -117,7 +117,9 @@ fn resume(row: &Value) -> Result<Value> {
         let (model, n) = draft(row)?;
         generation.set_draft(Some(&model), n)?;
     }
-    Ok(json!({"text": text + &generation.text()?}))
+    events.extend(generation.collect::<finermoe::Result<Vec<_>>>()?);
+    let tokens: Vec<i32> = events.iter().filter_map(|event| event.token).collect();
+    Ok(json!({"tokens": tokens, "text": events.into_iter().map(|event| event.text).collect::<String>()}))
 }
 
 fn go_on(row: &Value) -> Result<Value> {

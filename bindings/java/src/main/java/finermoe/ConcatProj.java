@@ -14,11 +14,4 @@ public enum ConcatProj {
   ConcatProj(int value) {
     this.value = value;
   }
-
-  static ConcatProj of(int value) {
-    for (ConcatProj one : values()) {
-      if (one.value == value) return one;
-    }
-    throw new IllegalStateException("not a value of ConcatProj: " + value);
-  }
 }

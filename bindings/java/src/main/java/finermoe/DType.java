@@ -11,7 +11,9 @@ public enum DType {
   /** Blocks of 8-bit integers, 8.5 bits for a weight. */
   Q8(Native.DTYPE_Q8),
   /** Blocks of 4-bit integers, 4.5 bits for a weight. */
-  Q4(Native.DTYPE_Q4);
+  Q4(Native.DTYPE_Q4),
+  /** A number that this version does not know. */
+  UNKNOWN(Integer.MIN_VALUE);
 
   final int value;
 
@@ -23,6 +25,6 @@ public enum DType {
     for (DType one : values()) {
       if (one.value == value) return one;
     }
-    throw new IllegalStateException("not a value of DType: " + value);
+    return UNKNOWN;
   }
 }

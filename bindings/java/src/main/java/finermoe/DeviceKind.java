@@ -7,7 +7,9 @@ public enum DeviceKind {
   /** A graphics processor. */
   GPU(Native.DEVICE_GPU),
   /** Another one. */
-  OTHER(Native.DEVICE_OTHER);
+  OTHER(Native.DEVICE_OTHER),
+  /** A number that this version does not know. */
+  UNKNOWN(Integer.MIN_VALUE);
 
   final int value;
 
@@ -19,6 +21,6 @@ public enum DeviceKind {
     for (DeviceKind one : values()) {
       if (one.value == value) return one;
     }
-    throw new IllegalStateException("not a value of DeviceKind: " + value);
+    return UNKNOWN;
   }
 }

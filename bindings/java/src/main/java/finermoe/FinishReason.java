@@ -15,7 +15,11 @@ public enum FinishReason {
   /** {@link Generation#finish} was called. */
   HOST(Native.FINISH_HOST),
   /** It cannot go on; only in the items of a {@link Batch}, which have the error. */
-  ERROR(Native.FINISH_ERROR);
+  ERROR(Native.FINISH_ERROR),
+  /** A number that this version does not know. */
+  UNKNOWN(Integer.MIN_VALUE);
+
+  private static final FinishReason[] ALL = values(); // which values() would copy for each event
 
   final int value;
 
@@ -24,9 +28,9 @@ public enum FinishReason {
   }
 
   static FinishReason of(int value) {
-    for (FinishReason one : values()) {
+    for (FinishReason one : ALL) {
       if (one.value == value) return one;
     }
-    throw new IllegalStateException("not a value of FinishReason: " + value);
+    return UNKNOWN;
   }
 }

@@ -14,11 +14,4 @@ public enum Hidden {
   Hidden(int value) {
     this.value = value;
   }
-
-  static Hidden of(int value) {
-    for (Hidden one : values()) {
-      if (one.value == value) return one;
-    }
-    throw new IllegalStateException("not a value of Hidden: " + value);
-  }
 }

@@ -14,11 +14,4 @@ public enum Lock {
   Lock(int value) {
     this.value = value;
   }
-
-  static Lock of(int value) {
-    for (Lock one : values()) {
-      if (one.value == value) return one;
-    }
-    throw new IllegalStateException("not a value of Lock: " + value);
-  }
 }

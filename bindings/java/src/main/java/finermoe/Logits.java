@@ -14,11 +14,4 @@ public enum Logits {
   Logits(int value) {
     this.value = value;
   }
-
-  static Logits of(int value) {
-    for (Logits one : values()) {
-      if (one.value == value) return one;
-    }
-    throw new IllegalStateException("not a value of Logits: " + value);
-  }
 }

@@ -5,8 +5,6 @@ import java.util.List;
 
 /** What native code writes an event into; the next event takes its place. */
 final class NativeEvent {
-  private static final FinishReason[] REASONS = FinishReason.values();
-
   byte[] text;
   int token;
   float logprob;
@@ -15,7 +13,7 @@ final class NativeEvent {
   float[] topLogprobs;
 
   Event toEvent() {
-    return new Event(text == null ? "" : Utf8.decode(text), token, logprob, REASONS[finishReason], top());
+    return new Event(text == null ? "" : Utf8.decode(text), token, logprob, FinishReason.of(finishReason), top());
   }
 
   private List<TokenLogprob> top() {

@@ -5,7 +5,9 @@ public enum Precision {
   /** With 32-bit activations. */
   EXACT(Native.PRECISION_EXACT),
   /** With activations rounded to the weights' own kind. */
-  FAST(Native.PRECISION_FAST);
+  FAST(Native.PRECISION_FAST),
+  /** A number that this version does not know. */
+  UNKNOWN(Integer.MIN_VALUE);
 
   final int value;
 
@@ -17,6 +19,6 @@ public enum Precision {
     for (Precision one : values()) {
       if (one.value == value) return one;
     }
-    throw new IllegalStateException("not a value of Precision: " + value);
+    return UNKNOWN;
   }
 }

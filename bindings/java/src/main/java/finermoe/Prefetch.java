@@ -14,11 +14,4 @@ public enum Prefetch {
   Prefetch(int value) {
     this.value = value;
   }
-
-  static Prefetch of(int value) {
-    for (Prefetch one : values()) {
-      if (one.value == value) return one;
-    }
-    throw new IllegalStateException("not a value of Prefetch: " + value);
-  }
 }

@@ -12,11 +12,4 @@ public enum RouterInit {
   RouterInit(int value) {
     this.value = value;
   }
-
-  static RouterInit of(int value) {
-    for (RouterInit one : values()) {
-      if (one.value == value) return one;
-    }
-    throw new IllegalStateException("not a value of RouterInit: " + value);
-  }
 }

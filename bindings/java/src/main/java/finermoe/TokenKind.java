@@ -9,7 +9,9 @@ public enum TokenKind {
   /** Added and special: matched only with {@link TextFlag#PARSE_SPECIAL}. */
   SPECIAL(Native.TOKEN_SPECIAL),
   /** An id without a token. */
-  UNUSED(Native.TOKEN_UNUSED);
+  UNUSED(Native.TOKEN_UNUSED),
+  /** A number that this version does not know. */
+  UNKNOWN(Integer.MIN_VALUE);
 
   final int value;
 
@@ -21,6 +23,6 @@ public enum TokenKind {
     for (TokenKind one : values()) {
       if (one.value == value) return one;
     }
-    throw new IllegalStateException("not a value of TokenKind: " + value);
+    return UNKNOWN;
   }
 }

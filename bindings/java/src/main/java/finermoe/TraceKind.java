@@ -14,11 +14,4 @@ public enum TraceKind {
   TraceKind(int value) {
     this.value = value;
   }
-
-  static TraceKind of(int value) {
-    for (TraceKind one : values()) {
-      if (one.value == value) return one;
-    }
-    throw new IllegalStateException("not a value of TraceKind: " + value);
-  }
 }

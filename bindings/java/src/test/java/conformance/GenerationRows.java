@@ -13,6 +13,7 @@ import finermoe.TokenLogprob;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.Collectors;
 
 /** Kinds of rows: one request. */
 final class GenerationRows {
@@ -93,11 +94,11 @@ final class GenerationRows {
   }
 
   private static Map<String, Object> resume(Row row) {
-    final StringBuilder text = new StringBuilder();
+    final List<Event> events = new ArrayList<>();
     final byte[] savedSession;
     final byte[] savedRequest;
     try (Model model = row.model(); Session session = row.session(model); Generation generation = row.start(session)) {
-      for (int i = 0; i < row.number("after"); i++) text.append(generation.next().text());
+      for (int i = 0; i < row.number("after"); i++) events.add(generation.next());
       savedSession = session.save();
       savedRequest = generation.save();
     }
@@ -108,7 +109,9 @@ final class GenerationRows {
       final JsonElement draft = row.json.get("draft");
       generation.draft(Row.draftModel(draft), Row.draftTokens(draft));
     }
-    return Map.of("text", text + generation.text());
+    for (Event event : generation) events.add(event);
+    return Map.of("tokens", events.stream().map(Event::token).filter(token -> token >= 0).toList(), "text",
+        events.stream().map(Event::text).collect(Collectors.joining()));
   }
 
   private static Map<String, Object> goOn(Row row) {

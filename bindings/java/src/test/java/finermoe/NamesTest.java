@@ -1,6 +1,7 @@
 package finermoe;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.google.gson.JsonElement;
@@ -70,7 +71,6 @@ class NamesTest {
       if (!isThere) missing.add(name);
     }
     assertEquals(List.of(), missing);
-    for (FinishReason reason : FinishReason.values()) assertEquals(reason.ordinal(), reason.value);
   }
 
   private static boolean hasValue(Enum<?> one, int number) {
@@ -79,6 +79,24 @@ class NamesTest {
     } catch (ReflectiveOperationException error) {
       throw new AssertionError(error);
     }
+  }
+
+  @Test
+  void whatANewerLibrarySaysIsUnknown() {
+    final int number = 99;
+    assertEquals(Isa.UNKNOWN, Isa.of(number));
+    assertEquals(DType.UNKNOWN, DType.of(number));
+    assertEquals(DeviceKind.UNKNOWN, DeviceKind.of(number));
+    assertEquals(TokenKind.UNKNOWN, TokenKind.of(number));
+    assertEquals(Precision.UNKNOWN, Precision.of(number));
+    assertEquals(FinishReason.UNKNOWN, FinishReason.of(number));
+    assertEquals(ErrorCode.UNKNOWN, ErrorCode.of(-number));
+    final NativeEvent event = new NativeEvent();
+    event.finishReason = number;
+    assertEquals(FinishReason.UNKNOWN, event.toEvent().finishReason());
+    final RuntimeOptions options = RuntimeOptions.create();
+    final FinermoeException refused = assertThrows(FinermoeException.class, () -> options.isa(Isa.UNKNOWN));
+    assertEquals(ErrorCode.INVALID_ARGUMENT, refused.code());
   }
 
   @Test
