@@ -50,8 +50,8 @@ ModelDraft::ModelDraft(std::shared_ptr<LoadedModel> model, size_t n_draft, Sampl
   guess_.reserve(n_draft);
 }
 
-// Every 64th pass has no drafts. Drafts that do not pay are tried again after a rest, which gets longer each time and so
-// long that trials take a hundredth of the time.
+// Every 64th pass has no drafts. Drafts that do not pay are tried again after a rest, which gets longer each time and
+// so long that trials take a hundredth of the time.
 size_t ModelDraft::n_wanted(const DraftRequest& request, const DraftPace& pace) {
   guess_.clear();
   const size_t limit = std::min(request.limit, n_draft_);
