@@ -3,6 +3,7 @@ device; its rates mean nothing. Without arguments there is no emulated device he
 
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -41,6 +42,18 @@ def main(finermoe, module, limits):
             "--peer names no Python with llama.cpp")], missing
         for row in rows:
             assert row[3].strip(" |") in ("met", "missed", ""), row
+
+        # Beside a peer whose rates are known: our own are never as low, so that the goals are met.
+        peer = folder / "peer"
+        peer.write_text("#!/bin/sh\necho '{\"prefill_512\": 0.001, \"decode\": 0.002}'\n", encoding="utf-8")
+        peer.chmod(0o755)
+        works = ["authors", "llama.cpp-dense-7B-Q8"]
+        code, rows, text = run(folder, finermoe, "--device", "cuda-emulated:0", "--module", module, "--limits", limits,
+                               "--torch", peer, "--peer", peer, "--authors", folder, "--only", *works)
+        assert code == 0 and len(rows) == len(works), text
+        for row in rows:
+            prefill, decode = re.fullmatch(r"prefill ([\d.]+)×, decode ([\d.]+)×", row[2]).groups()
+            assert float(prefill) > 10 and float(decode) > 10 and row[3].strip(" |") == "met", row
 
         code, rows, text = run(folder, finermoe, "--device", "cuda-emulated:9", "--module", module, "--limits", limits)
         assert code == 77 and len(rows) == 24 and all("not measured" in row[2] for row in rows), text
