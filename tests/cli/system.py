@@ -127,7 +127,7 @@ class System(unittest.TestCase):
         self.assertEqual((ran["bytes"], ran["experts"]), (cache["bytes"], cache["experts"]))
         self.assertGreater(ran["misses"], 0)
         self.assertNotIn("expert_cache", value(*prompt, "--json"))
-        words = run(*prompt, *device, *memory, "--expert-cache", "1MB", "--stats").stderr
+        words = run(*prompt, *device, *memory, "--expert-cache", "1MB", "--stats")[1].decode()
         self.assertIn(f"; expert cache: 968 kB, 14 experts; {ran['hits']} hits, {ran['misses']} misses", words)
         bench = ("bench", TRAINED, *device, "-p", 4, "-n", 3, "--runs", 1, "--expert-cache", "200kB")
         self.assertEqual(value(*bench, "--json")["expert_cache"],
