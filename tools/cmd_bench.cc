@@ -118,6 +118,14 @@ Run measure(const Model& model, const Session& session, const Runtime& runtime, 
   return run;
 }
 
+// What only one run tells.
+void describe_run(const Run& run, bool profile, Json& json) {
+  if (!run.expert_cache.is_null()) json["expert_cache"] = run.expert_cache;
+  if (!profile) return;
+  json["prefill"]["profile"] = run.prefill_profile;
+  json["decode"]["profile"] = run.decode_profile;
+}
+
 // Seconds that sessions, each starting with a different token, take to decode `n_tokens` each, all in one batch.
 double measure_together(const Model& model, const BenchFlags& flags, const std::vector<int32_t>& first_ids,
                         finermoe_cancel* cancel) {
@@ -377,11 +385,7 @@ int run_bench(const BenchFlags& flags) {
   }
   if (lookup) json["lookup"] = lookup->json(flags);
   if (draft) json["draft"] = draft->json(flags);
-  if (!last.expert_cache.is_null()) json["expert_cache"] = last.expert_cache;
-  if (flags.compute.profile) {
-    json["prefill"]["profile"] = last.prefill_profile;
-    json["decode"]["profile"] = last.decode_profile;
-  }
+  describe_run(last, flags.compute.profile, json);
   print(flags.json ? dump(json, 2) : for_a_person(json));
   return kOk;
 }
