@@ -141,6 +141,7 @@ static void finermoe_verification_file_drop(finermoe_verification_file *file) {
 %readout(runtime_operation, operation, RuntimeOperation, (void), (void))
 %readout(config_info, info, ConfigInfo, (void), (void))
 %readout(plan, plan, Plan, (void), (void))
+%readout(expert_cache_info, info, ExpertCacheInfo, (void), (void))
 %readout(tokenizer_info, info, TokenizerInfo, (void), (void))
 %readout(chat_message, message, ChatMessage, finermoe_chat_message_keep, finermoe_chat_message_drop)
 %readout(session_info, info, SessionInfo, (void), (void))

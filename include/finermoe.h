@@ -440,23 +440,28 @@ typedef struct finermoe_plan {
   uint64_t weights_router;     /**< router matrices, concat gates included */
   uint64_t weights_total;
   uint64_t kv_cache;            /**< of all sessions */
-  uint64_t scratch;             /**< activations of the largest step on all threads, and each session's row of logits */
-  uint64_t allocated_total;     /**< kv_cache + scratch + device_weights: what counts against a memory limit */
+  uint64_t scratch;             /**< activations of the largest step on all threads, each session's row of logits, and
+                                     pinned memory that an expert cache is copied by */
+  uint64_t allocated_total;     /**< these, device_weights and expert_cache: what counts against a memory limit */
   uint64_t bytes_per_token;     /**< weight bytes that decoding one token reads */
   uint64_t weights_every_token; /**< weights that every token reads and that should stay in memory; routed experts and
                                      an untied embedding can be paged in and out */
   uint64_t memory_available;    /**< what this process could use right now, within the limits of its cgroups */
   uint64_t device_memory;       /**< of the device that is planned for: what was given, or all it has */
   uint64_t device_weights;      /**< copies on the device, for finermoe_model_options_set_device_weights */
-  uint64_t device_total;  /**< device_weights, and what the device has of kv_cache and scratch (with the host's part of
-                               a step there); if it is more than device_memory, not even one layer fits */
-  uint64_t device_layers; /**< layers on the device, from the last, with the head; the CPU computes the others */
+  uint64_t device_total; /**< these, expert_cache, and what the device has of kv_cache and scratch (with the host's part
+                              of a step there); if it is more than device_memory, not even one layer fits */
+  uint64_t device_layers;     /**< layers on the device, from the last, with the head; the CPU computes the others */
   uint64_t device_moe_layers; /**< of these, MoE layers whose routed experts are there too, from the last: not 0 only
                                    if all layers are on the device */
   uint64_t device_routed;     /**< of weights_routed, the experts of these MoE layers */
-  uint64_t device_bytes_per_token; /**< of bytes_per_token, what the device reads; the CPU reads the rest */
-  uint64_t host_weights;           /**< of weights_total, what the CPU uses, mapped; all of it without such a device. An
-                                     embedding that is also the device's head is not counted again */
+  uint64_t device_bytes_per_token;  /**< of bytes_per_token, what the device reads, fetched or not; the CPU the rest */
+  uint64_t host_weights;            /**< of weights_total, what is used or fetched where it is mapped; all of it without
+                                      such a device. An embedding that is also the device's head is not counted again */
+  uint64_t expert_cache;            /**< bytes of whole slots; 0: no expert is fetched, as where the device has all */
+  uint64_t expert_cache_slots;      /**< experts that it holds */
+  uint64_t fetched_bytes_per_token; /**< what decoding one token copies to the device, if experts are chosen evenly;
+                                         without a cache the CPU would read what a plan without one says */
 } finermoe_plan;
 
 /** The workload to plan for. */
@@ -484,6 +489,11 @@ FINERMOE_API finermoe_status finermoe_plan_options_set_threads(finermoe_plan_opt
 FINERMOE_API finermoe_status finermoe_plan_options_set_device(finermoe_plan_options* options, const char* module,
                                                               const char* name, uint64_t memory,
                                                               finermoe_error** error);
+/** Plans for experts that are fetched, as finermoe_model_options_set_expert_cache has it, within the device's memory.
+ * @param bytes  0 (default): no expert is fetched. finermoe_plan_compute returns FINERMOE_ERROR_INVALID_ARGUMENT where
+ *               opening a model would. */
+FINERMOE_API finermoe_status finermoe_plan_options_set_expert_cache(finermoe_plan_options* options, uint64_t bytes,
+                                                                    finermoe_error** error);
 /** Plans for the threads and the device of an existing runtime. @param runtime  read, not kept */
 FINERMOE_API finermoe_status finermoe_plan_options_set_runtime(finermoe_plan_options* options,
                                                                const finermoe_runtime* runtime, finermoe_error** error);
@@ -584,6 +594,20 @@ FINERMOE_API finermoe_status finermoe_model_open_memory(const void* data, size_t
 /** Cancels what is running on the model's sessions; calls on them return FINERMOE_ERROR_CLOSED from then on. */
 FINERMOE_API void finermoe_model_close(finermoe_model* model);
 FINERMOE_API void finermoe_model_free(finermoe_model* model);
+
+/** What became of the experts that a model fetches; all 0 if it fetches none. */
+typedef struct finermoe_expert_cache_info {
+  uint32_t struct_size;
+  uint32_t reserved;
+  uint64_t bytes;    /**< of the device */
+  uint64_t n_slots;  /**< experts that it holds */
+  uint64_t n_hits;   /**< chosen experts that were there, each once a layer of a pass, since the model was opened */
+  uint64_t n_misses; /**< those that were copied */
+} finermoe_expert_cache_info;
+
+/** May be called while sessions compute. */
+FINERMOE_API finermoe_status finermoe_model_get_expert_cache(const finermoe_model* model,
+                                                             finermoe_expert_cache_info* info, finermoe_error** error);
 
 /** Mean cosine similarity over all pairs of routed experts of one layer (Fig. 4), each expert taken as the vector of
  * its flattened matrices.

@@ -89,10 +89,11 @@ Json read_profile(const Runtime& runtime) {
 struct Run {
   double prefill_seconds = 0, decode_seconds = 0;
   Json prefill_profile, decode_profile;
+  Json expert_cache;  // with the hits and misses of decoding; null without one
 };
 
-Run measure(const Session& session, const Runtime& runtime, const std::vector<int32_t>& ids, size_t n_prompt,
-            finermoe_cancel* cancel) {
+Run measure(const Model& model, const Session& session, const Runtime& runtime, const std::vector<int32_t>& ids,
+            size_t n_prompt, finermoe_cancel* cancel) {
   Run run;
   call(finermoe_session_reset, session.get());
   call(finermoe_runtime_reset_profile, runtime.get());
@@ -101,13 +102,28 @@ Run measure(const Session& session, const Runtime& runtime, const std::vector<in
   run.prefill_seconds = prefill.seconds();
   run.prefill_profile = read_profile(runtime);
   call(finermoe_runtime_reset_profile, runtime.get());
+  const Json cache_before = describe_expert_cache(model);
   const Stopwatch decode;
   for (size_t i = n_prompt; i < ids.size(); ++i) {
     call(finermoe_session_append, session.get(), ids.data() + i, size_t{1}, FINERMOE_LOGITS_LAST, cancel);
   }
   run.decode_seconds = decode.seconds();
   run.decode_profile = read_profile(runtime);
+  run.expert_cache = describe_expert_cache(model);
+  if (!run.expert_cache.is_null()) {
+    for (const char* count : {"hits", "misses"}) {
+      run.expert_cache[count] = run.expert_cache[count].get<uint64_t>() - cache_before[count].get<uint64_t>();
+    }
+  }
   return run;
+}
+
+// What only one run tells.
+void describe_run(const Run& run, bool profile, Json& json) {
+  if (!run.expert_cache.is_null()) json["expert_cache"] = run.expert_cache;
+  if (!profile) return;
+  json["prefill"]["profile"] = run.prefill_profile;
+  json["decode"]["profile"] = run.decode_profile;
 }
 
 // Seconds that sessions, each starting with a different token, take to decode `n_tokens` each, all in one batch.
@@ -251,6 +267,7 @@ std::string for_a_person(const Json& json) {
                                  format_bytes(decode["bytes_per_token"].get<uint64_t>()) + " a token") +
          limit("read", "measured in this run") + limit("mapping", "of the model's file") + drafts("lookup") +
          drafts("draft") +
+         (json.contains("expert_cache") ? row("expert cache", expert_cache_words(json["expert_cache"])) : "") +
          (prefill.contains("profile")
               ? profile_for_a_person("prefill", prefill["profile"]) + profile_for_a_person("decode", decode["profile"])
               : "");
@@ -310,7 +327,7 @@ int run_bench(const BenchFlags& flags) {
 
   const uint64_t vocab_size = model_info(model).vocab_size;
   const std::vector<int32_t> ids = spread_ids(flags.n_prompt + flags.n_decode, vocab_size);
-  const Run cold = measure(session, runtime, ids, flags.n_prompt, interrupt.cancel());
+  const Run cold = measure(model, session, runtime, ids, flags.n_prompt, interrupt.cancel());
   Limits limits(flags.model, plan, machine.n_threads);
   Progress progress(Progress::kInTokens);
   Run last;
@@ -324,7 +341,7 @@ int run_bench(const BenchFlags& flags) {
     draft = DraftRuns{greedy_session(), {.n_draft = flags.draft.n, .model = draft_model.get()}};
   }
   for (size_t i = 0; i < flags.n_runs; ++i) {
-    Run run = measure(session, runtime, ids, flags.n_prompt, interrupt.cancel());
+    Run run = measure(model, session, runtime, ids, flags.n_prompt, interrupt.cancel());
     // At once after decoding: a machine's bandwidth varies within seconds.
     limits.measure();
     prefill_seconds.push_back(run.prefill_seconds);
@@ -368,10 +385,7 @@ int run_bench(const BenchFlags& flags) {
   }
   if (lookup) json["lookup"] = lookup->json(flags);
   if (draft) json["draft"] = draft->json(flags);
-  if (flags.compute.profile) {
-    json["prefill"]["profile"] = last.prefill_profile;
-    json["decode"]["profile"] = last.decode_profile;
-  }
+  describe_run(last, flags.compute.profile, json);
   print(flags.json ? dump(json, 2) : for_a_person(json));
   return kOk;
 }

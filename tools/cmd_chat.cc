@@ -13,6 +13,7 @@
 #include "interrupt.h"
 #include "library.h"
 #include "line_editor.h"
+#include "model_facts.h"
 #include "printing.h"
 #include "progress.h"
 #include "sampling.h"
@@ -51,6 +52,7 @@ class Conversation {
  public:
   Conversation(const ChatFlags& flags, const Model& model, Progress& progress)
       : system_(flags.system),
+        model_(model),
         stats_(flags.stats),
         tokenizer_(need_tokenizer(model)),
         options_(generation_options(model, flags.sampling, 0)),
@@ -150,7 +152,10 @@ class Conversation {
     if (finish_reason == FINERMOE_FINISH_CONTEXT_FULL) {
       std::fputs("finermoe: the context is full; /reset begins anew, --context gives more room\n", stderr);
     }
-    if (stats_) complain_stats(read_info<finermoe_generation_info>(finermoe_generation_get_info, generation.get()));
+    if (stats_) {
+      complain_stats(read_info<finermoe_generation_info>(finermoe_generation_get_info, generation.get()),
+                     describe_expert_cache(model_));
+    }
   }
 
   // Makes room if the prompt does not fit, or would leave none for an answer.
@@ -183,6 +188,7 @@ class Conversation {
   }
 
   std::string system_;
+  const Model& model_;
   bool stats_;
   Tokenizer tokenizer_;
   GenerationOptions options_;

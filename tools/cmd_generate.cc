@@ -145,7 +145,8 @@ int run_generate(const GenerateFlags& flags) {
       complete(generation.get(), interrupt.cancel(), !flags.json && has_text, !flags.json && !has_text);
   if (!flags.json) print("\n");
   const auto info = read_info<finermoe_generation_info>(finermoe_generation_get_info, generation.get());
-  if (flags.stats) complain_stats(info);
+  const Json expert_cache = describe_expert_cache(model);
+  if (flags.stats) complain_stats(info, expert_cache);
   if (!flags.json) return kOk;
   Json json = {{"text", has_text ? Json(done.text) : Json(nullptr)},
                {"finish_reason", finish_name(done.finish_reason)},
@@ -160,6 +161,7 @@ int run_generate(const GenerateFlags& flags) {
     json["drafted"] = info.n_drafted;
     json["accepted"] = info.n_accepted;
   }
+  if (!expert_cache.is_null()) json["expert_cache"] = expert_cache;
   print(dump(json));
   return kOk;
 }

@@ -22,6 +22,23 @@ struct PlanFlags {
   bool json = false;
 };
 
+// A plan, and if it has an expert cache what the CPU reads for a token if the same memory has no cache.
+struct Plans {
+  finermoe_plan asked;
+  uint64_t read_without_cache = 0;
+  bool needs_no_cache;  // as all experts have room
+
+  Plans(const Config& config, const PlanFlags& flags)
+      : asked(compute_plan(config, flags.compute, flags.sessions)),
+        needs_no_cache(flags.compute.expert_cache > 0 && asked.expert_cache == 0) {
+    if (asked.expert_cache == 0) return;
+    ComputeFlags without = flags.compute;
+    without.expert_cache = 0;
+    const finermoe_plan plan = compute_plan(config, without, flags.sessions);
+    read_without_cache = plan.bytes_per_token - plan.device_bytes_per_token;
+  }
+};
+
 void declare(CLI::App& app, PlanFlags& flags) {
   CLI::Option* model = add_model(app, flags.model);
   app.add_option("--config", flags.config, "a config.json alone, without weights")->type_name("FILE")->excludes(model);
@@ -30,6 +47,7 @@ void declare(CLI::App& app, PlanFlags& flags) {
   add_threads(app, flags.compute);
   add_session(app, flags.compute);
   add_device(app, flags.compute);
+  add_expert_cache(app, flags.compute);
   add_memory_limit(app, flags.compute);
   add_expert_budget(app, flags.compute);
 }
@@ -91,7 +109,8 @@ std::string row(std::string name, const std::string& text) {
 std::string row(const std::string& name, uint64_t bytes) { return row(name, format_bytes(bytes)); }
 
 // What goes to the device, and what the CPU keeps.
-std::string device_rows(const finermoe_plan& plan, const finermoe_config_info& info, const std::string& name) {
+std::string device_rows(const Plans& plans, const finermoe_config_info& info, const std::string& name) {
+  const finermoe_plan& plan = plans.asked;
   const auto of = [](const std::string& part, const std::string& all) { return part + " of " + all; };
   std::string text = row("on " + name, of(format_bytes(plan.device_total), format_bytes(plan.device_memory)));
   text += row("  layers", of(std::to_string(plan.device_layers), std::to_string(info.n_layers)));
@@ -99,13 +118,20 @@ std::string device_rows(const finermoe_plan& plan, const finermoe_config_info& i
     text += row("  with their experts", of(std::to_string(plan.device_moe_layers), std::to_string(info.n_moe_layers)));
   }
   text += row("  weights", plan.device_weights) + row("  read per token", plan.device_bytes_per_token);
+  if (plans.needs_no_cache) text += row("  expert cache", "not needed: no expert lacks room");
+  if (plan.expert_cache > 0) {
+    text += row("  expert cache",
+                format_bytes(plan.expert_cache) + ", " + std::to_string(plan.expert_cache_slots) + " experts") +
+            row("  copied per token", format_bytes(plan.fetched_bytes_per_token) + " if experts are chosen evenly");
+  }
   if (plan.host_weights == 0) return text;
-  return text + row("on the CPU", "") + row("  weights (mapped)", plan.host_weights) +
-         row("  read per token", plan.bytes_per_token - plan.device_bytes_per_token);
+  text += row("on the CPU", "") + row("  weights (mapped)", plan.host_weights) +
+          row("  read per token", plan.bytes_per_token - plan.device_bytes_per_token);
+  return plan.expert_cache == 0 ? text : text + row("  without the cache", plans.read_without_cache);
 }
 
-std::string for_a_person(const finermoe_plan& plan, const finermoe_config_info& info, const PlanFlags& flags,
-                         const Fit& fit) {
+std::string for_a_person(const Plans& plans, const finermoe_config_info& info, const PlanFlags& flags, const Fit& fit) {
+  const finermoe_plan& plan = plans.asked;
   const Json attention = describe_attention(info);
   std::string text = row(has_device(plan) ? "weights" : "weights (mapped)", plan.weights_total) +
                      row("  embeddings", plan.weights_embeddings) + row("  attention", plan.weights_attention);
@@ -118,7 +144,7 @@ std::string for_a_person(const finermoe_plan& plan, const finermoe_config_info& 
   text += row("read per token", plan.bytes_per_token) + row("memory available", plan.memory_available);
   text += row("head size", attention["head_size"].dump());
   for (const auto& [name, value] : attention_rows(attention)) text += row(name, value);
-  if (has_device(plan)) text += device_rows(plan, info, flags.compute.device);
+  if (has_device(plan)) text += device_rows(plans, info, flags.compute.device);
   text += for_a_person(Residency(plan, info.n_layers, flags.compute.expert_budget), plan);
   if (flags.compute.memory_limit > 0) {
     text += row("memory limit", flags.compute.memory_limit);
@@ -131,16 +157,25 @@ std::string for_a_person(const finermoe_plan& plan, const finermoe_config_info& 
   return text;
 }
 
-Json describe_device(const finermoe_plan& plan, const std::string& name, bool fits) {
-  return {{"name", name},
-          {"memory", plan.device_memory},
-          {"total", plan.device_total},
-          {"weights", plan.device_weights},
-          {"routed", plan.device_routed},
-          {"layers", plan.device_layers},
-          {"moe_layers", plan.device_moe_layers},
-          {"bytes_per_token", plan.device_bytes_per_token},
-          {"fits", fits}};
+Json describe_device(const Plans& plans, const std::string& name, bool fits) {
+  const finermoe_plan& plan = plans.asked;
+  Json device = {{"name", name},
+                 {"memory", plan.device_memory},
+                 {"total", plan.device_total},
+                 {"weights", plan.device_weights},
+                 {"routed", plan.device_routed},
+                 {"layers", plan.device_layers},
+                 {"moe_layers", plan.device_moe_layers},
+                 {"bytes_per_token", plan.device_bytes_per_token},
+                 {"fits", fits}};
+  if (plan.expert_cache > 0) {
+    device["expert_cache"] = {{"bytes", plan.expert_cache},
+                              {"experts", plan.expert_cache_slots},
+                              {"copied_per_token", plan.fetched_bytes_per_token},
+                              {"cpu_reads_without", plans.read_without_cache}};
+  }
+  if (plans.needs_no_cache) device["expert_cache"] = nullptr;
+  return device;
 }
 
 // If config.json ties the head, only the weights tell whether there is a separate one anyway. A plan needs no weights:
@@ -163,12 +198,13 @@ Config open_config(const std::string& path, bool may_have_weights) {
 int run_plan(const PlanFlags& flags) {
   if (flags.model.empty() && flags.config.empty()) throw Failure(kUsage, "plan: expected MODEL or --config FILE");
   const Config config = open_config(flags.model.empty() ? flags.config : flags.model, !flags.model.empty());
-  const finermoe_plan plan = compute_plan(config, flags.compute, flags.sessions);
+  const Plans plans(config, flags);
+  const finermoe_plan& plan = plans.asked;
   const uint64_t limit = flags.compute.memory_limit;
   const Fit fit(plan, limit);
   const auto info = read_info<finermoe_config_info>(finermoe_config_get_info, config.get());
   if (!flags.json) {
-    print(for_a_person(plan, info, flags, fit));
+    print(for_a_person(plans, info, flags, fit));
     return fit.exit_code();
   }
   Json json = {{"weights", describe_weights(plan)},
@@ -186,7 +222,7 @@ int run_plan(const PlanFlags& flags) {
     json["memory_limit"] = limit;
     json["fits"] = fit.limit;
   }
-  if (has_device(plan)) json["device"] = describe_device(plan, flags.compute.device, fit.device);
+  if (has_device(plan)) json["device"] = describe_device(plans, flags.compute.device, fit.device);
   print(dump(json, 2));
   return fit.exit_code();
 }
@@ -197,7 +233,8 @@ void add_plan(CommandLine& line) {
   add_command<PlanFlags>(line, "plan", "the memory that a model and its sessions take, before anything is loaded",
                          "  finermoe plan MODEL --sessions 4 --context 8192\n"
                          "  finermoe plan --config config.json --memory-limit 24GB --json\n"
-                         "  finermoe plan MODEL --device cuda:0 --device-memory 8GB\n",
+                         "  finermoe plan MODEL --device cuda:0 --device-memory 8GB\n"
+                         "  finermoe plan MODEL --device cuda:0 --device-memory 8GB --expert-cache 2GB\n",
                          declare, run_plan);
 }
 

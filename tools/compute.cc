@@ -70,6 +70,13 @@ void add_device(CLI::App& app, ComputeFlags& flags) {
   add_device_module(app, flags);
 }
 
+void add_expert_cache(CLI::App& app, ComputeFlags& flags) {
+  add_size(app, "--expert-cache", flags.expert_cache,
+           "bytes of the device into which chosen experts without room there are fetched, within --device-memory "
+           "(default: they are computed elsewhere)")
+      ->group("Computing");
+}
+
 void add_compute(CLI::App& app, ComputeFlags& flags, ComputeParts parts) {
   add_threads(app, flags);
   add_choice(app, "--isa", flags.isa, {"auto", "portable", "avx2", "avx512", "amx"}, "instruction set (default auto)")
@@ -80,10 +87,7 @@ void add_compute(CLI::App& app, ComputeFlags& flags, ComputeParts parts) {
                  "device that has the routed experts, or those without room (default: the same, or cpu)")
       ->type_name("NAME")
       ->group("Computing");
-  add_size(app, "--expert-cache", flags.expert_cache,
-           "bytes of the device into which chosen experts without room there are fetched, within --device-memory "
-           "(default: they are computed elsewhere)")
-      ->group("Computing");
+  add_expert_cache(app, flags);
   add_memory_limit(app, flags);
   if (parts == kThreadsOnly) return;
   add_session(app, flags);
@@ -99,9 +103,8 @@ namespace {
 const char* or_null(const std::string& text) { return text.empty() ? nullptr : text.c_str(); }
 
 // The bytes of weights that leave room for a session and an expert cache within --device-memory; 0: no limit.
-uint64_t device_weights(const std::string& path, ComputeFlags flags) {
+uint64_t device_weights(const std::string& path, const ComputeFlags& flags) {
   if (flags.device_memory == 0) return 0;
-  flags.device_memory = flags.device_memory > flags.expert_cache ? flags.device_memory - flags.expert_cache : 1;
   Config config;
   call(finermoe_config_open, path.c_str(), config.out());
   const finermoe_plan plan = compute_plan(config, flags, 1);
@@ -127,6 +130,7 @@ finermoe_plan compute_plan(const Config& config, const ComputeFlags& flags, size
   call(finermoe_plan_options_set_threads, options.get(), flags.threads);
   call(finermoe_plan_options_set_device, options.get(), or_null(flags.device_module), or_null(flags.device),
        flags.device_memory);
+  call(finermoe_plan_options_set_expert_cache, options.get(), flags.expert_cache);
   finermoe_plan plan{};
   plan.struct_size = sizeof plan;
   call(finermoe_plan_compute, config.get(), options.get(), &plan);

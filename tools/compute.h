@@ -34,6 +34,7 @@ void add_compute(CLI::App& app, ComputeFlags& flags, ComputeParts parts = kWithS
 void add_threads(CLI::App& app, ComputeFlags& flags);
 void add_session(CLI::App& app, ComputeFlags& flags);  // --context and --kv-dtype
 void add_device(CLI::App& app, ComputeFlags& flags);   // --device, --device-memory and --device-module
+void add_expert_cache(CLI::App& app, ComputeFlags& flags);
 void add_device_module(CLI::App& app, ComputeFlags& flags);
 void add_blas(CLI::App& app, ComputeFlags& flags);
 void add_memory_limit(CLI::App& app, ComputeFlags& flags);

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "model_facts.h"
 #include "printing.h"
 #include "units.h"
 
@@ -16,7 +17,7 @@ double decode_rate(const finermoe_generation_info& info) {
   return static_cast<double>(info.n_generated - 1) / info.decode_seconds;
 }
 
-void complain_stats(const finermoe_generation_info& info) {
+void complain_stats(const finermoe_generation_info& info, const Json& expert_cache) {
   const auto rate = [](double per_second) {
     return per_second > 0 ? ", " + format_fixed(per_second, 1) + " tokens/s" : std::string();
   };
@@ -26,7 +27,8 @@ void complain_stats(const finermoe_generation_info& info) {
            rate(prefill_rate) + "; answer: " + std::to_string(info.n_generated) + " tokens" + rate(decode_rate(info)) +
            (info.n_drafted == 0 ? std::string()
                                 : "; drafted: " + std::to_string(info.n_drafted) + ", of which " +
-                                      std::to_string(info.n_accepted) + " chosen"));
+                                      std::to_string(info.n_accepted) + " chosen") +
+           (expert_cache.is_null() ? std::string() : "; expert cache: " + expert_cache_words(expert_cache)));
 }
 
 }  // namespace tool

@@ -1,6 +1,7 @@
 #include "model_facts.h"
 
 #include "library.h"
+#include "units.h"
 
 namespace tool {
 
@@ -29,6 +30,17 @@ Json describe_weights(const finermoe_plan& plan) {
           {"attention", plan.weights_attention}, {"dense", plan.weights_dense},
           {"shared", plan.weights_shared},       {"routed", plan.weights_routed},
           {"router", plan.weights_router}};
+}
+
+Json describe_expert_cache(const Model& model) {
+  const auto info = read_info<finermoe_expert_cache_info>(finermoe_model_get_expert_cache, model.get());
+  if (info.n_slots == 0) return nullptr;
+  return {{"bytes", info.bytes}, {"experts", info.n_slots}, {"hits", info.n_hits}, {"misses", info.n_misses}};
+}
+
+std::string expert_cache_words(const Json& cache) {
+  return format_bytes(cache["bytes"].get<uint64_t>()) + ", " + cache["experts"].dump() + " experts; " +
+         cache["hits"].dump() + " hits, " + cache["misses"].dump() + " misses";
 }
 
 Json describe_attention(const finermoe_config_info& info) {

@@ -21,6 +21,10 @@ constexpr const char* kUntiedHead =
 uint64_t clamp_context(const Model& model, uint64_t wanted);
 
 Json describe_weights(const finermoe_plan& plan);
+// What its expert cache holds and how often it hit; null without one.
+Json describe_expert_cache(const Model& model);
+// The same for display: "512 MB, 80 experts; 1200 hits, 300 misses".
+std::string expert_cache_words(const Json& cache);
 // Head size, RoPE scaling and sliding window; null if there is none.
 Json describe_attention(const finermoe_config_info& info);
 // The last two for display, as (name, text); empty if there is none.

@@ -142,21 +142,25 @@ type Plan struct {
 	WeightsTotal      uint64
 	KVCache           uint64 // of all sessions
 	Scratch           uint64 // activations of the largest step, on all threads
-	AllocatedTotal    uint64 // KVCache + Scratch + DeviceWeights: what a memory limit is compared with
+	AllocatedTotal    uint64 // KVCache, Scratch, DeviceWeights and ExpertCache: what a memory limit is compared with
 	BytesPerToken     uint64 // weight bytes that decoding one token reads
 	WeightsEveryToken uint64 // the weights that every token reads, which should stay in memory
 	MemoryAvailable   uint64 // what this process could use at this moment
 
 	// Of the device planned for: what was given, or all it has. 0 for one that uses the machine's memory, as are the
-	// next six.
+	// next six, and the last three.
 	DeviceMemory        uint64
 	DeviceWeights       uint64 // copies on the device, for [DeviceWeights]
-	DeviceTotal         uint64 // these, its KV caches and scratch; more than DeviceMemory if not even one layer fits
+	DeviceTotal         uint64 // these, ExpertCache, its KV caches and scratch; more than DeviceMemory if not even one layer fits
 	DeviceLayers        uint64 // layers on the device, from the last; the CPU computes the others
 	DeviceMoELayers     uint64 // of these, MoE layers whose routed experts are there too, from the last
 	DeviceRouted        uint64 // of WeightsRouted, the experts of these MoE layers
-	DeviceBytesPerToken uint64 // of BytesPerToken, what the device reads; the CPU reads the rest
-	HostWeights         uint64 // of WeightsTotal, what the CPU uses, mapped
+	DeviceBytesPerToken uint64 // of BytesPerToken, what the device reads, fetched experts too; the CPU reads the rest
+	HostWeights         uint64 // of WeightsTotal, what is used or fetched where it is mapped
+
+	ExpertCache          uint64 // bytes of the device for experts that are fetched, in whole slots; 0 if none is
+	ExpertCacheSlots     uint64 // experts that it holds
+	FetchedBytesPerToken uint64 // what decoding one token copies to the device, if experts are chosen evenly
 }
 
 type planSetup struct {
@@ -184,7 +188,13 @@ func PlanDevice(module, name string, memory uint64) PlanOption {
 	})
 }
 
-// Plan says what memory the model takes: with [Sessions], [Threads] or [WithRuntime], [PlanDevice], and the options of a
+// PlanExpertCache is how many bytes of the device's memory chosen experts that are not there are fetched into, as
+// [ExpertCache] has it; 0 (default): none are.
+func PlanExpertCache(bytes uint64) PlanOption {
+	return planOption(func(s *planSetup) error { return check(low.PlanOptionsSetExpertCache(s.options, bytes)) })
+}
+
+// Plan says what memory the model takes: with [Sessions], [Threads] or [WithRuntime], [PlanDevice], [PlanExpertCache], and the options of a
 // session.
 func (c *Config) Plan(opts ...PlanOption) (Plan, error) {
 	options, err := create(low.PlanOptionsCreate)
@@ -234,5 +244,9 @@ func (c *Config) Plan(opts ...PlanOption) (Plan, error) {
 		DeviceRouted:        plan.GetDeviceRouted(),
 		DeviceBytesPerToken: plan.GetDeviceBytesPerToken(),
 		HostWeights:         plan.GetHostWeights(),
+
+		ExpertCache:          plan.GetExpertCache(),
+		ExpertCacheSlots:     plan.GetExpertCacheSlots(),
+		FetchedBytesPerToken: plan.GetFetchedBytesPerToken(),
 	}, nil
 }

@@ -133,6 +133,24 @@ func (m *Model) ExpertSimilarity(ctx context.Context, layer int) (float64, error
 	return *similarity, err
 }
 
+// ExpertCacheInfo is what became of the experts that a model fetches; all 0 if it fetches none.
+type ExpertCacheInfo struct {
+	Bytes   uint64 // of the device
+	NSlots  uint64 // experts that it holds
+	NHits   uint64 // chosen experts that were there, each once a layer of a pass, since the model was opened
+	NMisses uint64 // those that were copied
+}
+
+// ExpertCache is what became of the experts that the model fetches. It may be called while sessions compute.
+func (m *Model) ExpertCache() (ExpertCacheInfo, error) {
+	info := low.NewExpertCacheInfo()
+	defer low.DeleteExpertCacheInfo(info)
+	if err := m.object.use(func(h low.Model) low.Error { return low.ModelGetExpertCache(h, info) }); err != nil {
+		return ExpertCacheInfo{}, err
+	}
+	return ExpertCacheInfo{info.GetBytes(), info.GetNSlots(), info.GetNHits(), info.GetNMisses()}, nil
+}
+
 // pinned is memory that C reads as long as any object keeps it.
 type pinned struct{ data []byte }
 

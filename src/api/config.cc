@@ -166,6 +166,14 @@ int32_t finermoe_plan_options_set_device(finermoe_plan_options* options, const c
   });
 }
 
+int32_t finermoe_plan_options_set_expert_cache(finermoe_plan_options* options, uint64_t bytes, finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(options, "options"));
+    options->expert_cache = bytes;
+    return {};
+  });
+}
+
 int32_t finermoe_plan_compute(const finermoe_config* config, const finermoe_plan_options* options, finermoe_plan* plan,
                               finermoe_error** error) {
   return guarded(error, [&]() -> Status {
@@ -176,7 +184,7 @@ int32_t finermoe_plan_compute(const finermoe_config* config, const finermoe_plan
     const uint32_t n_threads = intended.n_threads != 0 ? intended.n_threads : available_processors();
     FM_ASSIGN(const Plan p, make_plan(config->config, *device, *cpu_device(),
                                       {session.context_length, session.kv_dtype, session.chunk, intended.n_sessions,
-                                       n_threads, intended.device_memory}));
+                                       n_threads, intended.device_memory, intended.expert_cache}));
     finermoe_plan out{};
     out.weights_embeddings = p.embeddings;
     out.weights_attention = p.attention;
@@ -187,7 +195,7 @@ int32_t finermoe_plan_compute(const finermoe_config* config, const finermoe_plan
     out.weights_total = p.weights();
     out.kv_cache = p.kv_cache;
     out.scratch = p.scratch;
-    out.allocated_total = p.kv_cache + p.scratch + p.share.weights;
+    out.allocated_total = p.kv_cache + p.scratch + p.share.weights + p.expert_cache.bytes();
     out.bytes_per_token = p.bytes_per_token;
     out.weights_every_token = p.every_token;
     out.memory_available = available_memory();
@@ -197,8 +205,11 @@ int32_t finermoe_plan_compute(const finermoe_config* config, const finermoe_plan
     out.device_layers = p.share.n_layers;
     out.device_moe_layers = p.share.n_moe_layers;
     out.device_routed = p.share.routed;
-    out.device_bytes_per_token = p.share.bytes_per_token;
+    out.device_bytes_per_token = p.device_bytes_per_token;
     out.host_weights = p.weights() - p.share.stored;
+    out.expert_cache = p.expert_cache.bytes();
+    out.expert_cache_slots = p.expert_cache.n_slots;
+    out.fetched_bytes_per_token = p.fetched_bytes_per_token;
     return put_struct(out, plan);
   });
 }

@@ -72,6 +72,7 @@ struct finermoe_plan_options {
   uint32_t n_threads = 0;                          // 0: as many as this process may use
   std::shared_ptr<const finermoe::Device> device;  // null: the CPU
   uint64_t device_memory = 0;                      // bytes; 0: all the device has
+  uint64_t expert_cache = 0;                       // bytes of these; 0: no expert is fetched
 };
 struct finermoe_trace {
   std::shared_ptr<finermoe::Trace> trace;

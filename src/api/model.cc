@@ -172,6 +172,23 @@ void finermoe_model_close(finermoe_model* model) {
 }
 void finermoe_model_free(finermoe_model* model) { delete model; }
 
+int32_t finermoe_model_get_expert_cache(const finermoe_model* model, finermoe_expert_cache_info* info,
+                                        finermoe_error** error) {
+  return guarded(error, [&]() -> Status {
+    FM_TRY(require(model, "model"));
+    FM_TRY(model->model->runtime()->check_process());
+    finermoe_expert_cache_info out{};
+    if (const ExpertCache* cache = model->model->model().expert_cache.get()) {
+      const ExpertCache::Counts counts = cache->counts();
+      out.bytes = cache->bytes();
+      out.n_slots = cache->n_slots();
+      out.n_hits = counts.hits;
+      out.n_misses = counts.misses;
+    }
+    return put_struct(out, info);
+  });
+}
+
 int32_t finermoe_model_expert_similarity(const finermoe_model* model, size_t layer, finermoe_cancel* cancel,
                                          double* similarity, finermoe_error** error) {
   return guarded(error, [&]() -> Status {

@@ -32,10 +32,11 @@ class Device {
   virtual bool copies_weights() const = 0;
   virtual DeviceInfo info() const = 0;  // current values: queries the system
   virtual Result<std::shared_ptr<Backend>> open(const DeviceOptions& options) const = 0;
-  // What a plan needs without opening the device: bytes of a step for this many threads, and of a cache (UINT64_MAX on
-  // overflow).
+  // What a plan needs without opening the device: bytes of a step for this many threads, of a cache (UINT64_MAX on
+  // overflow), and of a queue of copies.
   virtual uint64_t step_bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_threads) const = 0;
   virtual uint64_t kv_cache_bytes(const KvShape& shape) const = 0;
+  virtual uint64_t copy_queue_bytes() const { return 0; }
 };
 using DeviceList = std::vector<std::shared_ptr<const Device>>;
 

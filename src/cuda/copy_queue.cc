@@ -7,8 +7,8 @@ namespace finermoe::cuda {
 Result<std::unique_ptr<CudaCopyQueue>> CudaCopyQueue::make(const std::shared_ptr<const Context>& context,
                                                            std::shared_ptr<MemoryAccount> account) {
   FM_ASSIGN(Stream stream, Stream::make(context));
-  FM_ASSIGN(Memory memory, Memory::allocate(context, Memory::Where::host, n_pieces * piece_bytes, std::move(account),
-                                            "copies to the device"));
+  FM_ASSIGN(Memory memory,
+            Memory::allocate(context, Memory::Where::host, bytes(), std::move(account), "copies to the device"));
   std::unique_ptr<CudaCopyQueue> queue(new CudaCopyQueue(context, std::move(stream), std::move(memory)));
   auto* const begin = reinterpret_cast<std::byte*>(queue->memory_.address());
   for (uint64_t i = 0; i < n_pieces; i++) {

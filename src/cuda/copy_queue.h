@@ -13,6 +13,7 @@ class CudaCopyQueue final : public CopyQueue {
  public:
   // Of the pinned memory: one piece is filled while others are on the bus.
   static constexpr uint64_t piece_bytes = 1 << 20, n_pieces = 4;
+  static constexpr uint64_t bytes() { return n_pieces * piece_bytes; }  // of the host
 
   static Result<std::unique_ptr<CudaCopyQueue>> make(const std::shared_ptr<const Context>& context,
                                                      std::shared_ptr<MemoryAccount> account);

@@ -80,6 +80,7 @@ class AnyCudaDevice : public Device {
     return CudaStep::bytes(config, n_rows, n_positions);
   }
   uint64_t kv_cache_bytes(const KvShape& shape) const override { return CudaKvCache::bytes(shape); }
+  uint64_t copy_queue_bytes() const override { return CudaCopyQueue::bytes(); }
 };
 
 uint32_t weight_dtypes() {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "format/tensor_table.h"
+#include "placement/expert_cache_size.h"
 
 namespace finermoe {
 
@@ -32,21 +33,14 @@ Result<std::unique_ptr<ExpertCache>> ExpertCache::make(std::shared_ptr<const Che
   const uint64_t n_together = checkpoint->config().router.n_experts_per_token();
   std::unique_ptr<ExpertCache> cache(new ExpertCache(std::move(checkpoint), weights, std::move(pages)));
   cache->slot_bytes_ = cache->find_tensors(placement);
-  const uint64_t least = n_together * cache->slot_bytes_;
-  if (bytes < least) {
-    return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
-                  format_text("an expert cache of ", bytes, " bytes is too small: the ", n_together,
-                              " experts of a token take ", least),
-                  format_text("at least ", least, " bytes"), format_text(bytes, " bytes"));
-  }
   const auto n_fetched = static_cast<uint64_t>(std::count_if(
       cache->experts_.begin(), cache->experts_.end(), [](const Expert& expert) { return expert.gate != nullptr; }));
-  const uint64_t n_slots = std::min(bytes / cache->slot_bytes_, n_fetched);
+  FM_ASSIGN(const ExpertCacheSize size, ExpertCacheSize::within(bytes, cache->slot_bytes_, n_together, n_fetched));
   const Backend& backend = *placement.devices[0].backend;
-  FM_ASSIGN(cache->memory_, backend.allocate(n_slots * cache->slot_bytes_, account, "the expert cache"));
+  FM_ASSIGN(cache->memory_, backend.allocate(size.bytes(), account, "the expert cache"));
   FM_ASSIGN(cache->copies_, backend.make_copy_queue(std::move(account)));
-  cache->slots_.resize(n_slots);
-  for (uint32_t slot = 0; slot < n_slots; slot++) {
+  cache->slots_.resize(size.n_slots);
+  for (uint32_t slot = 0; slot < size.n_slots; slot++) {
     cache->slots_[slot].place = cache->recent_.insert(cache->recent_.end(), slot);
   }
   return cache;

@@ -58,6 +58,7 @@ class ExpertCache {
   const CopyQueue& copies() const { return *copies_; }
 
   size_t n_slots() const { return slots_.size(); }
+  uint64_t bytes() const { return slots_.size() * slot_bytes_; }  // of the device
   Counts counts() const;
 
  private:

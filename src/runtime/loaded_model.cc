@@ -6,6 +6,7 @@
 #include "base/sha256.h"
 #include "format/tensor_table.h"
 #include "model/split_kv_cache.h"
+#include "placement/expert_cache_size.h"
 
 namespace finermoe {
 namespace {
@@ -31,13 +32,7 @@ Result<DeviceShare> share_within(const Checkpoint& checkpoint, const Device& dev
 }
 
 Status check_expert_cache(const Device& device, const LoadOptions& options) {
-  if (!device.copies_weights()) {
-    return Status(
-        FINERMOE_ERROR_INVALID_ARGUMENT,
-        format_text("an expert cache, ", options.expert_cache,
-                    " bytes, is for a device with memory of its own: ", device.name(), " uses weights where they are"),
-        "no expert cache", format_text(options.expert_cache, " bytes"));
-  }
+  FM_TRY(check_expert_cache_on(device, options.expert_cache));
   if (options.expert_device.empty()) return {};
   return Status(
       FINERMOE_ERROR_INVALID_ARGUMENT,

@@ -105,6 +105,37 @@ class System(unittest.TestCase):
         whole = value("plan", TRAINED, *device, "--device-memory", "1TB", "--json")["device"]
         for limit in (), ("--device-memory", whole["total"] * 9 // 10), ("--device-memory", whole["total"] // 2):
             self.assertEqual(text(*prompt), text(*prompt, *device, *limit, "--expert-cache", "1MB"))
+        # An expert of 69,120 bytes, of which a token chooses 2 of 32 in 4 layers.
+        memory = ("--device-memory", whole["total"] * 9 // 10)
+        planned = value("plan", TRAINED, *device, *memory, "--expert-cache", "1MB", "--json")["device"]
+        cache, n_fetched = planned["expert_cache"], 32 * (4 - planned["moe_layers"])
+        self.assertLess(planned["moe_layers"], 4)
+        self.assertLessEqual(planned["total"], planned["memory"])
+        without = value("plan", TRAINED, *device, *memory, "--json")
+        self.assertNotIn("expert_cache", without["device"])
+        self.assertEqual(cache, {"bytes": 14 * 69120, "experts": 14,
+                                 "copied_per_token": 2 * 69120 * (n_fetched - 14) // 32,
+                                 "cpu_reads_without": without["bytes_per_token"] - without["device"]["bytes_per_token"]})
+        self.assertRegex(text("plan", TRAINED, *device, *memory, "--expert-cache", "1MB"),
+                         r"(?m)^  expert cache +968 kB, 14 experts\n  copied per token +\d+ kB if experts are chosen evenly"
+                         r"\non the CPU\n  weights \(mapped\) .*\n  read per token +0 B\n  without the cache +\d+ kB$")
+        all_there = ("plan", TRAINED, *device, "--device-memory", "1TB", "--expert-cache", "1MB")
+        self.assertIsNone(value(*all_there, "--json")["device"]["expert_cache"])
+        self.assertIn("not needed: no expert lacks room", text(*all_there))
+        # Hits and misses.
+        ran = value(*prompt, *device, *memory, "--expert-cache", "1MB", "--json")["expert_cache"]
+        self.assertEqual((ran["bytes"], ran["experts"]), (cache["bytes"], cache["experts"]))
+        self.assertGreater(ran["misses"], 0)
+        self.assertNotIn("expert_cache", value(*prompt, "--json"))
+        words = run(*prompt, *device, *memory, "--expert-cache", "1MB", "--stats")[1].decode()
+        self.assertIn(f"; expert cache: 968 kB, 14 experts; {ran['hits']} hits, {ran['misses']} misses", words)
+        bench = ("bench", TRAINED, *device, "-p", 4, "-n", 3, "--runs", 1, "--expert-cache", "200kB")
+        self.assertEqual(value(*bench, "--json")["expert_cache"],
+                         {"bytes": 2 * 69120, "experts": 2, "hits": 0, "misses": 3 * 4 * 2})
+        self.assertRegex(text(*bench), r"(?m)^expert cache +138 kB, 2 experts; 0 hits, 24 misses$")
+        for command in (*prompt, *device, *memory), ("plan", TRAINED, *device, *memory):
+            self.assertIn("an expert cache of 1000 bytes is too small", error(*command, "--expert-cache", 1000, code=1))
+        self.assertIn("is for a device with memory of its own", error("plan", TRAINED, "--expert-cache", "1MB", code=1))
         self.assertIn("an expert cache of 1000 bytes is too small",
                       error(*prompt, *device, "--expert-cache", 1000, code=1))
         self.assertIn("is for a device with memory of its own", error(*prompt, "--expert-cache", "1MB", code=1))

@@ -184,6 +184,7 @@ std::vector<Use> uses() {
       USE(finermoe_config_open_model, o.model, out<finermoe_config>()),
       USE(finermoe_runtime_open_model, o.model, out<finermoe_runtime>()),
       USE(finermoe_model_expert_similarity, o.model, 0, nullptr, &number),
+      USE(finermoe_model_get_expert_cache, o.model, nullptr),
       USE(finermoe_tokenizer_open_model, o.model, out<finermoe_tokenizer>()),
       USE(finermoe_session_create, o.model, nullptr, out<finermoe_session>()),
       USE(finermoe_trace_create, o.model, FINERMOE_TRACE_USAGE, out<finermoe_trace>()),

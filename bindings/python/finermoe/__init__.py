@@ -19,7 +19,7 @@ from .chat import Chat, Message
 from .config import Config, ConfigInfo, Plan, plan
 from .errors import *  # noqa: F403
 from .generation import Event, Generation, GenerationInfo, GenerationOptions, GenerationOptionsInfo, Options, Sampler
-from .model import Model
+from .model import ExpertCacheInfo, Model
 from .runtime import (Cancel, DeviceInfo, Operation, Runtime, RuntimeInfo, RuntimeOptions, SystemInfo, abi_version,
                       devices, system_info, version)
 from .session import Scores, Session, SessionInfo, SessionOptions
@@ -29,8 +29,8 @@ from .writers import VerifiedFile, WriterOptions, quantize, synthesize, upcycle,
 
 __version__ = version()
 __all__ = [
-    "Batch", "Cancel", "Chat", "Config", "ConfigInfo", "Decoder", "DeviceInfo", "Event", "Generation", "GenerationInfo",
-    "GenerationOptions", "GenerationOptionsInfo", "Message", "Model", "Operation", "Options", "Plan", "Progress",
+    "Batch", "Cancel", "Chat", "Config", "ConfigInfo", "Decoder", "DeviceInfo", "Event", "ExpertCacheInfo",
+    "Generation", "GenerationInfo", "GenerationOptions", "GenerationOptionsInfo", "Message", "Model", "Operation", "Options", "Plan", "Progress",
     "Runtime", "RuntimeInfo", "RuntimeOptions", "Sampler", "Scores", "Session", "SessionInfo", "SessionOptions",
     "SystemInfo", "Token", "Tokenizer", "TokenizerInfo", "Trace", "TraceInfo", "VerifiedFile", "WriterOptions",
     "abi_version", "devices", "plan", "quantize", "synthesize", "system_info", "upcycle", "verify", "version",

@@ -132,7 +132,7 @@ class Plan:
     scratch: int
     """Activations of the largest step, on all threads."""
     allocated_total: int
-    """kv_cache + scratch + device_weights: what a memory limit is compared with."""
+    """These, device_weights and expert_cache: what a memory limit is compared with."""
     bytes_per_token: int
     """Weight bytes that decoding one token reads."""
     weights_every_token: int
@@ -141,12 +141,12 @@ class Plan:
     """What this process could use at this moment."""
     device_memory: int
     """Of the device planned for: what was given, or all it has. 0 for one that uses the machine's memory, as are the
-    next six."""
+    next six, and the last three."""
     device_weights: int
     """Copies on the device: the device_weights of :class:`finermoe.Model`."""
     device_total: int
-    """device_weights, and what the device has of kv_cache and scratch; more than device_memory if not even one layer
-    fits."""
+    """device_weights, expert_cache, and what the device has of kv_cache and scratch; more than device_memory if not even
+    one layer fits."""
     device_layers: int
     """Layers on the device, from the last; the CPU computes the others."""
     device_moe_layers: int
@@ -154,14 +154,20 @@ class Plan:
     device_routed: int
     """Of weights_routed, the experts of these MoE layers."""
     device_bytes_per_token: int
-    """Of bytes_per_token, what the device reads; the CPU reads the rest."""
+    """Of bytes_per_token, what the device reads, fetched experts too; the CPU reads the rest."""
     host_weights: int
-    """Of weights_total, what the CPU uses, mapped."""
+    """Of weights_total, what is used or fetched where it is mapped."""
+    expert_cache: int
+    """Bytes of the device for experts that are fetched, in whole slots; 0 if none is."""
+    expert_cache_slots: int
+    """Experts that it holds."""
+    fetched_bytes_per_token: int
+    """What decoding one token copies to the device, if experts are chosen evenly."""
 
 
 def plan(model: Path | Config, *, sessions: int = 1, threads: int = 0, runtime: Runtime | None = None,
          device: str | None = None, device_memory: int = 0, device_module: Path | None = None,
-         **session: Unpack[PlanSessionOptions]) -> Plan:
+         expert_cache: int = 0, **session: Unpack[PlanSessionOptions]) -> Plan:
     """Plans the memory of a model. Starts no thread and opens no device.
 
     :param model: a configuration, or what :class:`Config` is made from
@@ -171,6 +177,7 @@ def plan(model: Path | Config, *, sessions: int = 1, threads: int = 0, runtime: 
     :param device: plans for this device, which need not be here: "cuda:0"
     :param device_memory: bytes of the device that the model and its sessions may take; 0: all it has
     :param device_module: the shared library that has the device; None: it is found
+    :param expert_cache: bytes of device_memory into which chosen experts are fetched, as for :class:`finermoe.Model`
     :param session: context_length, kv_dtype and chunk of every session
     """
     from .session import session_options
@@ -183,5 +190,6 @@ def plan(model: Path | Config, *, sessions: int = 1, threads: int = 0, runtime: 
         low.plan_options_set_runtime(options, runtime._handle)
     if device is not None:
         low.plan_options_set_device(options, device_module, device, device_memory)
+    low.plan_options_set_expert_cache(options, expert_cache)
     config = model if isinstance(model, Config) else Config(model)
     return read(Plan, low.plan_compute(config._handle, options))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import _lowlevel as low
 from ._progress import receiver
 from ._closing import Closing
-from ._values import Lock, Prefetch, Progress, number_of
+from ._values import Lock, Prefetch, Progress, number_of, read
 from .batch import Batch
 from .chat import Chat, Messages
 from .config import Config
@@ -20,6 +21,20 @@ from .trace import Trace
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer, Unpack
+
+
+@dataclass(frozen=True)
+class ExpertCacheInfo:
+    """What became of the experts that a model fetches; all 0 if it fetches none."""
+
+    bytes: int
+    """Of the device."""
+    n_slots: int
+    """Experts that it holds."""
+    n_hits: int
+    """Chosen experts that were there, each once a layer of a pass, since the model was opened."""
+    n_misses: int
+    """Those that were copied."""
 
 
 class Model(Closing):
@@ -144,6 +159,10 @@ class Model(Closing):
         flag = cancel or Cancel()
         similarity: float = low.model_expert_similarity(self._open_handle, layer, flag._handle)
         return similarity
+
+    def expert_cache(self) -> ExpertCacheInfo:
+        """What became of the experts that the model fetches. Any thread may ask while sessions compute."""
+        return read(ExpertCacheInfo, low.model_get_expert_cache(self._open_handle))
 
     def close(self) -> None:
         """Cancels what runs on the model's sessions, which are closed from then on. Any thread may, any number of

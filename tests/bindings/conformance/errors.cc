@@ -50,6 +50,12 @@ bool do_before_a_session(const std::string& what, const Json& row) {
     call([&](auto** e) {
       return finermoe_plan_options_set_device(options.get(), nullptr, device.c_str(), row["bytes"], e);
     });
+  } else if (what == "plan_expert_cache") {
+    const auto options = create<PlanOptions>([](auto** out, auto** e) { return finermoe_plan_options_create(out, e); });
+    call([&](auto** e) { return finermoe_plan_options_set_expert_cache(options.get(), row["bytes"], e); });
+    const auto config = create<ConfigHandle>(
+        [&](auto** out, auto** e) { return finermoe_config_open(model_path(row).c_str(), out, e); });
+    get<finermoe_plan>([&](auto* out, auto** e) { return finermoe_plan_compute(config.get(), options.get(), out, e); });
   } else if (what == "device_weights") {
     const auto options =
         create<ModelOptions>([](auto** out, auto** e) { return finermoe_model_options_create(out, e); });

@@ -93,7 +93,10 @@ Json plan(const Json& row) {
           {"device_moe_layers", p.device_moe_layers},
           {"device_routed", p.device_routed},
           {"host_weights", p.host_weights},
-          {"device_bytes_per_token", p.device_bytes_per_token}};
+          {"device_bytes_per_token", p.device_bytes_per_token},
+          {"expert_cache", p.expert_cache},
+          {"expert_cache_slots", p.expert_cache_slots},
+          {"fetched_bytes_per_token", p.fetched_bytes_per_token}};
 }
 
 Json system(const Json&) {
@@ -172,6 +175,13 @@ Json open_fd(const Json& row) {
   return text_of_request(model.get(), row);
 }
 
+Json expert_cache(const Json& row) {
+  const auto model = open_row_model(row);
+  const auto info = get<finermoe_expert_cache_info>(
+      [&](auto* out, auto** e) { return finermoe_model_get_expert_cache(model.get(), out, e); });
+  return {{"bytes", info.bytes}, {"n_slots", info.n_slots}, {"n_hits", info.n_hits}, {"n_misses", info.n_misses}};
+}
+
 Json expert_similarity(const Json& row) {
   const auto model = open_row_model(row);
   double similarity = 0;
@@ -239,6 +249,7 @@ void add_models(Behaviours& behaviours) {
                      {"runtime", runtime},
                      {"open_memory", open_memory},
                      {"open_fd", open_fd},
+                     {"expert_cache", expert_cache},
                      {"expert_similarity", expert_similarity},
                      {"executor", executor},
                      {"log", log},

@@ -44,7 +44,11 @@ func (r *runner) provoke(line *row) (err error) {
 	case "device":
 		_, err = finermoe.NewRuntime(finermoe.Device(line.Device))
 	case "plan_device":
-		err = r.planForDevice(line)
+		err = r.plan(line, func(memory uint64) finermoe.PlanOption {
+			return finermoe.PlanDevice("", line.Device, memory)
+		})
+	case "plan_expert_cache":
+		err = r.plan(line, finermoe.PlanExpertCache)
 	case "device_weights":
 		var limit uint64
 		if err := json.Unmarshal(line.Bytes, &limit); err != nil {
@@ -73,9 +77,9 @@ func (r *runner) provoke(line *row) (err error) {
 	return err
 }
 
-func (r *runner) planForDevice(line *row) error {
-	var memory uint64
-	if err := json.Unmarshal(line.Bytes, &memory); err != nil {
+func (r *runner) plan(line *row, option func(bytes uint64) finermoe.PlanOption) error {
+	var size uint64
+	if err := json.Unmarshal(line.Bytes, &size); err != nil {
 		return err
 	}
 	config, err := finermoe.OpenConfig(r.modelPath(line))
@@ -83,7 +87,7 @@ func (r *runner) planForDevice(line *row) error {
 		return err
 	}
 	defer config.Close()
-	_, err = config.Plan(finermoe.PlanDevice("", line.Device, memory))
+	_, err = config.Plan(option(size))
 	return err
 }
 

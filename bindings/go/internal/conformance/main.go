@@ -26,7 +26,8 @@ var kinds = map[string]func(*runner, *row) (results, error){
 
 	"config": config, "config_json": configJSON, "plan": plan, "system": system, "runtime": profiledRuntime,
 	"open_memory": openMemory, "open_fd": openFD, "expert_similarity": expertSimilarity, "executor": executor,
-	"log": logged, "load_progress": loadProgress,
+	"expert_cache": expertCache,
+	"log":          logged, "load_progress": loadProgress,
 
 	"logits": logits, "hidden": hidden, "score": score, "session": session, "session_info": sessionInfo,
 	"routes": routes,

@@ -168,6 +168,16 @@ func openFD(r *runner, line *row) (results, error) {
 	return textOn(model, &line.request)
 }
 
+func expertCache(r *runner, line *row) (results, error) {
+	model, err := r.open(line)
+	if err != nil {
+		return nil, err
+	}
+	defer model.Close()
+	info, err := model.ExpertCache()
+	return fields(info), err
+}
+
 func expertSimilarity(r *runner, line *row) (results, error) {
 	model, err := r.open(line)
 	if err != nil {

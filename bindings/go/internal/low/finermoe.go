@@ -90,93 +90,101 @@ typedef long long swig_type_55;
 typedef long long swig_type_56;
 typedef long long swig_type_57;
 typedef long long swig_type_58;
-typedef _gostring_ swig_type_59;
-typedef _gostring_ swig_type_60;
+typedef long long swig_type_59;
+typedef long long swig_type_60;
 typedef long long swig_type_61;
-typedef long long swig_type_62;
+typedef _gostring_ swig_type_62;
 typedef _gostring_ swig_type_63;
 typedef long long swig_type_64;
 typedef long long swig_type_65;
-typedef _gostring_ swig_type_66;
-typedef _goslice_ swig_type_67;
-typedef _gostring_ swig_type_68;
-typedef _gostring_ swig_type_69;
+typedef long long swig_type_66;
+typedef _gostring_ swig_type_67;
+typedef long long swig_type_68;
+typedef long long swig_type_69;
 typedef _gostring_ swig_type_70;
-typedef _gostring_ swig_type_71;
-typedef _goslice_ swig_type_72;
-typedef _goslice_ swig_type_73;
-typedef _gostring_ swig_type_74;
-typedef _goslice_ swig_type_75;
-typedef _goslice_ swig_type_76;
-typedef _goslice_ swig_type_77;
-typedef _goslice_ swig_type_78;
-typedef _goslice_ swig_type_79;
+typedef _goslice_ swig_type_71;
+typedef long long swig_type_72;
+typedef long long swig_type_73;
+typedef long long swig_type_74;
+typedef long long swig_type_75;
+typedef _gostring_ swig_type_76;
+typedef _gostring_ swig_type_77;
+typedef _gostring_ swig_type_78;
+typedef _gostring_ swig_type_79;
 typedef _goslice_ swig_type_80;
-typedef _gostring_ swig_type_81;
+typedef _goslice_ swig_type_81;
 typedef _gostring_ swig_type_82;
-typedef _gostring_ swig_type_83;
-typedef _gostring_ swig_type_84;
-typedef _gostring_ swig_type_85;
+typedef _goslice_ swig_type_83;
+typedef _goslice_ swig_type_84;
+typedef _goslice_ swig_type_85;
 typedef _goslice_ swig_type_86;
 typedef _goslice_ swig_type_87;
 typedef _goslice_ swig_type_88;
-typedef _goslice_ swig_type_89;
-typedef _goslice_ swig_type_90;
-typedef _goslice_ swig_type_91;
-typedef _goslice_ swig_type_92;
-typedef _goslice_ swig_type_93;
+typedef _gostring_ swig_type_89;
+typedef _gostring_ swig_type_90;
+typedef _gostring_ swig_type_91;
+typedef _gostring_ swig_type_92;
+typedef _gostring_ swig_type_93;
 typedef _goslice_ swig_type_94;
 typedef _goslice_ swig_type_95;
-typedef long long swig_type_96;
+typedef _goslice_ swig_type_96;
 typedef _goslice_ swig_type_97;
 typedef _goslice_ swig_type_98;
-typedef _gostring_ swig_type_99;
-typedef _gostring_ swig_type_100;
+typedef _goslice_ swig_type_99;
+typedef _goslice_ swig_type_100;
 typedef _goslice_ swig_type_101;
 typedef _goslice_ swig_type_102;
 typedef _goslice_ swig_type_103;
-typedef _goslice_ swig_type_104;
+typedef long long swig_type_104;
 typedef _goslice_ swig_type_105;
 typedef _goslice_ swig_type_106;
-typedef _goslice_ swig_type_107;
-typedef _goslice_ swig_type_108;
+typedef _gostring_ swig_type_107;
+typedef _gostring_ swig_type_108;
 typedef _goslice_ swig_type_109;
-typedef long long swig_type_110;
-typedef _gostring_ swig_type_111;
-typedef long long swig_type_112;
+typedef _goslice_ swig_type_110;
+typedef _goslice_ swig_type_111;
+typedef _goslice_ swig_type_112;
 typedef _goslice_ swig_type_113;
-typedef _gostring_ swig_type_114;
-typedef _gostring_ swig_type_115;
+typedef _goslice_ swig_type_114;
+typedef _goslice_ swig_type_115;
 typedef _goslice_ swig_type_116;
 typedef _goslice_ swig_type_117;
-typedef _goslice_ swig_type_118;
-typedef _goslice_ swig_type_119;
-typedef _goslice_ swig_type_120;
+typedef long long swig_type_118;
+typedef _gostring_ swig_type_119;
+typedef long long swig_type_120;
 typedef _goslice_ swig_type_121;
-typedef _goslice_ swig_type_122;
-typedef _goslice_ swig_type_123;
+typedef _gostring_ swig_type_122;
+typedef _gostring_ swig_type_123;
 typedef _goslice_ swig_type_124;
-typedef long long swig_type_125;
-typedef long long swig_type_126;
-typedef long long swig_type_127;
-typedef long long swig_type_128;
-typedef long long swig_type_129;
-typedef long long swig_type_130;
-typedef _gostring_ swig_type_131;
-typedef _gostring_ swig_type_132;
-typedef _gostring_ swig_type_133;
-typedef _gostring_ swig_type_134;
-typedef _gostring_ swig_type_135;
-typedef _gostring_ swig_type_136;
-typedef _gostring_ swig_type_137;
-typedef _gostring_ swig_type_138;
+typedef _goslice_ swig_type_125;
+typedef _goslice_ swig_type_126;
+typedef _goslice_ swig_type_127;
+typedef _goslice_ swig_type_128;
+typedef _goslice_ swig_type_129;
+typedef _goslice_ swig_type_130;
+typedef _goslice_ swig_type_131;
+typedef _goslice_ swig_type_132;
+typedef long long swig_type_133;
+typedef long long swig_type_134;
+typedef long long swig_type_135;
+typedef long long swig_type_136;
+typedef long long swig_type_137;
+typedef long long swig_type_138;
 typedef _gostring_ swig_type_139;
 typedef _gostring_ swig_type_140;
 typedef _gostring_ swig_type_141;
-typedef long long swig_type_142;
-typedef long long swig_type_143;
-typedef long long swig_type_144;
+typedef _gostring_ swig_type_142;
+typedef _gostring_ swig_type_143;
+typedef _gostring_ swig_type_144;
 typedef _gostring_ swig_type_145;
+typedef _gostring_ swig_type_146;
+typedef _gostring_ swig_type_147;
+typedef _gostring_ swig_type_148;
+typedef _gostring_ swig_type_149;
+typedef long long swig_type_150;
+typedef long long swig_type_151;
+typedef long long swig_type_152;
+typedef _gostring_ swig_type_153;
 extern void _wrap_Swig_free_finermoe(uintptr_t arg1);
 extern uintptr_t _wrap_Swig_malloc_finermoe(swig_intgo arg1);
 extern swig_type_1 _wrap_Version_finermoe(void);
@@ -315,6 +323,9 @@ extern swig_type_55 _wrap_Plan_DeviceMoeLayers_get_finermoe(uintptr_t arg1);
 extern swig_type_56 _wrap_Plan_DeviceRouted_get_finermoe(uintptr_t arg1);
 extern swig_type_57 _wrap_Plan_DeviceBytesPerToken_get_finermoe(uintptr_t arg1);
 extern swig_type_58 _wrap_Plan_HostWeights_get_finermoe(uintptr_t arg1);
+extern swig_type_59 _wrap_Plan_ExpertCache_get_finermoe(uintptr_t arg1);
+extern swig_type_60 _wrap_Plan_ExpertCacheSlots_get_finermoe(uintptr_t arg1);
+extern swig_type_61 _wrap_Plan_FetchedBytesPerToken_get_finermoe(uintptr_t arg1);
 extern uintptr_t _wrap_new_Plan_finermoe(void);
 extern void _wrap_delete_Plan_finermoe(uintptr_t arg1);
 extern swig_voidp _wrap_PlanOptionsCreate_finermoe(swig_voidp arg1);
@@ -322,7 +333,8 @@ extern void _wrap_PlanOptionsFree_finermoe(uintptr_t arg1);
 extern swig_voidp _wrap_PlanOptionsSetSession_finermoe(uintptr_t arg1, uintptr_t arg2);
 extern swig_voidp _wrap_PlanOptionsSetSessions_finermoe(uintptr_t arg1, swig_intgo arg2);
 extern swig_voidp _wrap_PlanOptionsSetThreads_finermoe(uintptr_t arg1, int arg2);
-extern swig_voidp _wrap_PlanOptionsSetDevice_finermoe(uintptr_t arg1, swig_type_59 arg2, swig_type_60 arg3, swig_type_61 arg4);
+extern swig_voidp _wrap_PlanOptionsSetDevice_finermoe(uintptr_t arg1, swig_type_62 arg2, swig_type_63 arg3, swig_type_64 arg4);
+extern swig_voidp _wrap_PlanOptionsSetExpertCache_finermoe(uintptr_t arg1, swig_type_65 arg2);
 extern swig_voidp _wrap_PlanOptionsSetRuntime_finermoe(uintptr_t arg1, uintptr_t arg2);
 extern swig_voidp _wrap_PlanCompute_finermoe(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
 extern swig_voidp _wrap_ModelOptionsCreate_finermoe(swig_voidp arg1);
@@ -331,21 +343,28 @@ extern swig_voidp _wrap_ModelOptionsSetRuntime_finermoe(uintptr_t arg1, uintptr_
 extern swig_voidp _wrap_ModelOptionsSetCopy_finermoe(uintptr_t arg1, int arg2);
 extern swig_voidp _wrap_ModelOptionsSetVerify_finermoe(uintptr_t arg1, int arg2);
 extern swig_voidp _wrap_ModelOptionsSetLock_finermoe(uintptr_t arg1, int arg2);
-extern swig_voidp _wrap_ModelOptionsSetExpertBudget_finermoe(uintptr_t arg1, swig_type_62 arg2);
+extern swig_voidp _wrap_ModelOptionsSetExpertBudget_finermoe(uintptr_t arg1, swig_type_66 arg2);
 extern swig_voidp _wrap_ModelOptionsSetPrefetch_finermoe(uintptr_t arg1, int arg2);
-extern swig_voidp _wrap_ModelOptionsSetExpertDevice_finermoe(uintptr_t arg1, swig_type_63 arg2);
-extern swig_voidp _wrap_ModelOptionsSetDeviceWeights_finermoe(uintptr_t arg1, swig_type_64 arg2);
-extern swig_voidp _wrap_ModelOptionsSetExpertCache_finermoe(uintptr_t arg1, swig_type_65 arg2);
+extern swig_voidp _wrap_ModelOptionsSetExpertDevice_finermoe(uintptr_t arg1, swig_type_67 arg2);
+extern swig_voidp _wrap_ModelOptionsSetDeviceWeights_finermoe(uintptr_t arg1, swig_type_68 arg2);
+extern swig_voidp _wrap_ModelOptionsSetExpertCache_finermoe(uintptr_t arg1, swig_type_69 arg2);
 extern swig_voidp _wrap_ModelOptionsSetProgress_finermoe(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
 extern swig_voidp _wrap_ModelOptionsSetCancel_finermoe(uintptr_t arg1, uintptr_t arg2);
-extern swig_voidp _wrap_ModelOpen_finermoe(swig_type_66 arg1, uintptr_t arg2, swig_voidp arg3);
+extern swig_voidp _wrap_ModelOpen_finermoe(swig_type_70 arg1, uintptr_t arg2, swig_voidp arg3);
 extern swig_voidp _wrap_ModelOpenFd_finermoe(swig_intgo arg1, uintptr_t arg2, swig_voidp arg3);
-extern swig_voidp _wrap_ModelOpenMemory_finermoe(swig_type_67 arg1, uintptr_t arg2, swig_voidp arg3);
+extern swig_voidp _wrap_ModelOpenMemory_finermoe(swig_type_71 arg1, uintptr_t arg2, swig_voidp arg3);
 extern void _wrap_ModelClose_finermoe(uintptr_t arg1);
 extern void _wrap_ModelFree_finermoe(uintptr_t arg1);
+extern swig_type_72 _wrap_ExpertCacheInfo_Bytes_get_finermoe(uintptr_t arg1);
+extern swig_type_73 _wrap_ExpertCacheInfo_NSlots_get_finermoe(uintptr_t arg1);
+extern swig_type_74 _wrap_ExpertCacheInfo_NHits_get_finermoe(uintptr_t arg1);
+extern swig_type_75 _wrap_ExpertCacheInfo_NMisses_get_finermoe(uintptr_t arg1);
+extern uintptr_t _wrap_new_ExpertCacheInfo_finermoe(void);
+extern void _wrap_delete_ExpertCacheInfo_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_ModelGetExpertCache_finermoe(uintptr_t arg1, uintptr_t arg2);
 extern swig_voidp _wrap_ModelExpertSimilarity_finermoe(uintptr_t arg1, swig_intgo arg2, uintptr_t arg3, swig_voidp arg4);
-extern swig_voidp _wrap_TokenizerOpen_finermoe(swig_type_68 arg1, swig_voidp arg2);
-extern swig_voidp _wrap_TokenizerOpenMemory_finermoe(swig_type_69 arg1, swig_type_70 arg2, swig_voidp arg3);
+extern swig_voidp _wrap_TokenizerOpen_finermoe(swig_type_76 arg1, swig_voidp arg2);
+extern swig_voidp _wrap_TokenizerOpenMemory_finermoe(swig_type_77 arg1, swig_type_78 arg2, swig_voidp arg3);
 extern swig_voidp _wrap_TokenizerOpenModel_finermoe(uintptr_t arg1, swig_voidp arg2);
 extern void _wrap_TokenizerFree_finermoe(uintptr_t arg1);
 extern int _wrap_TokenizerInfo_BosId_get_finermoe(uintptr_t arg1);
@@ -358,30 +377,30 @@ extern int _wrap_TokenizerInfo_EndOfTurnId_get_finermoe(uintptr_t arg1);
 extern uintptr_t _wrap_new_TokenizerInfo_finermoe(void);
 extern void _wrap_delete_TokenizerInfo_finermoe(uintptr_t arg1);
 extern swig_voidp _wrap_TokenizerGetInfo_finermoe(uintptr_t arg1, uintptr_t arg2);
-extern swig_voidp _wrap_TokenizerEncode_finermoe(uintptr_t arg1, swig_type_71 arg2, int arg3, swig_type_72 arg4, swig_type_73 arg5, swig_intgo arg6, swig_voidp arg7);
-extern swig_voidp _wrap_TokenizerCount_finermoe(uintptr_t arg1, swig_type_74 arg2, int arg3, swig_voidp arg4);
-extern swig_voidp _wrap_TokenizerDecode_finermoe(uintptr_t arg1, swig_type_75 arg2, int arg3, swig_type_76 arg4, swig_intgo arg5, swig_voidp arg6);
-extern swig_voidp _wrap_TokenizerToken_finermoe(uintptr_t arg1, int arg2, swig_type_77 arg3, swig_intgo arg4, swig_voidp arg5, swig_voidp arg6);
-extern swig_voidp _wrap_TokenizerFind_finermoe(uintptr_t arg1, swig_type_78 arg2, swig_voidp arg3);
+extern swig_voidp _wrap_TokenizerEncode_finermoe(uintptr_t arg1, swig_type_79 arg2, int arg3, swig_type_80 arg4, swig_type_81 arg5, swig_intgo arg6, swig_voidp arg7);
+extern swig_voidp _wrap_TokenizerCount_finermoe(uintptr_t arg1, swig_type_82 arg2, int arg3, swig_voidp arg4);
+extern swig_voidp _wrap_TokenizerDecode_finermoe(uintptr_t arg1, swig_type_83 arg2, int arg3, swig_type_84 arg4, swig_intgo arg5, swig_voidp arg6);
+extern swig_voidp _wrap_TokenizerToken_finermoe(uintptr_t arg1, int arg2, swig_type_85 arg3, swig_intgo arg4, swig_voidp arg5, swig_voidp arg6);
+extern swig_voidp _wrap_TokenizerFind_finermoe(uintptr_t arg1, swig_type_86 arg2, swig_voidp arg3);
 extern swig_voidp _wrap_DecoderCreate_finermoe(uintptr_t arg1, int arg2, swig_voidp arg3);
 extern void _wrap_DecoderFree_finermoe(uintptr_t arg1);
-extern swig_voidp _wrap_DecoderPush_finermoe(uintptr_t arg1, int arg2, swig_type_79 arg3, swig_intgo arg4, swig_voidp arg5);
-extern swig_voidp _wrap_DecoderFlush_finermoe(uintptr_t arg1, swig_type_80 arg2, swig_intgo arg3, swig_voidp arg4);
+extern swig_voidp _wrap_DecoderPush_finermoe(uintptr_t arg1, int arg2, swig_type_87 arg3, swig_intgo arg4, swig_voidp arg5);
+extern swig_voidp _wrap_DecoderFlush_finermoe(uintptr_t arg1, swig_type_88 arg2, swig_intgo arg3, swig_voidp arg4);
 extern swig_voidp _wrap_ChatCreate_finermoe(swig_voidp arg1);
 extern void _wrap_ChatFree_finermoe(uintptr_t arg1);
-extern swig_voidp _wrap_ChatAdd_finermoe(uintptr_t arg1, swig_type_81 arg2, swig_type_82 arg3);
+extern swig_voidp _wrap_ChatAdd_finermoe(uintptr_t arg1, swig_type_89 arg2, swig_type_90 arg3);
 extern swig_intgo _wrap_ChatCount_finermoe(uintptr_t arg1);
-extern swig_type_83 _wrap_ChatMessage_Role_get_finermoe(uintptr_t arg1);
-extern swig_type_84 _wrap_ChatMessage_Text_get_finermoe(uintptr_t arg1);
+extern swig_type_91 _wrap_ChatMessage_Role_get_finermoe(uintptr_t arg1);
+extern swig_type_92 _wrap_ChatMessage_Text_get_finermoe(uintptr_t arg1);
 extern swig_intgo _wrap_ChatMessage_TextLength_get_finermoe(uintptr_t arg1);
 extern uintptr_t _wrap_new_ChatMessage_finermoe(void);
 extern void _wrap_delete_ChatMessage_finermoe(uintptr_t arg1);
 extern swig_voidp _wrap_ChatGet_finermoe(uintptr_t arg1, swig_intgo arg2, uintptr_t arg3);
-extern swig_voidp _wrap_ChatSet_finermoe(uintptr_t arg1, swig_intgo arg2, swig_type_85 arg3);
+extern swig_voidp _wrap_ChatSet_finermoe(uintptr_t arg1, swig_intgo arg2, swig_type_93 arg3);
 extern swig_voidp _wrap_ChatTruncate_finermoe(uintptr_t arg1, swig_intgo arg2);
 extern swig_voidp _wrap_ChatRemove_finermoe(uintptr_t arg1, swig_intgo arg2, swig_intgo arg3);
-extern swig_voidp _wrap_ChatEncode_finermoe(uintptr_t arg1, uintptr_t arg2, int arg3, swig_type_86 arg4, swig_intgo arg5, swig_voidp arg6);
-extern swig_voidp _wrap_ChatRender_finermoe(uintptr_t arg1, uintptr_t arg2, int arg3, swig_type_87 arg4, swig_intgo arg5, swig_voidp arg6);
+extern swig_voidp _wrap_ChatEncode_finermoe(uintptr_t arg1, uintptr_t arg2, int arg3, swig_type_94 arg4, swig_intgo arg5, swig_voidp arg6);
+extern swig_voidp _wrap_ChatRender_finermoe(uintptr_t arg1, uintptr_t arg2, int arg3, swig_type_95 arg4, swig_intgo arg5, swig_voidp arg6);
 extern swig_voidp _wrap_SessionOptionsCreate_finermoe(swig_voidp arg1);
 extern void _wrap_SessionOptionsFree_finermoe(uintptr_t arg1);
 extern swig_voidp _wrap_SessionOptionsSetContextLength_finermoe(uintptr_t arg1, swig_intgo arg2);
@@ -393,16 +412,16 @@ extern swig_voidp _wrap_SessionOptionsSetHidden_finermoe(uintptr_t arg1, int arg
 extern swig_voidp _wrap_SessionCreate_finermoe(uintptr_t arg1, uintptr_t arg2, swig_voidp arg3);
 extern void _wrap_SessionClose_finermoe(uintptr_t arg1);
 extern void _wrap_SessionFree_finermoe(uintptr_t arg1);
-extern swig_voidp _wrap_SessionAppend_finermoe(uintptr_t arg1, swig_type_88 arg2, int arg3, uintptr_t arg4);
-extern swig_voidp _wrap_SessionAppendRows_finermoe(uintptr_t arg1, swig_type_89 arg2, swig_type_90 arg3, uintptr_t arg4);
-extern swig_voidp _wrap_SessionLogits_finermoe(uintptr_t arg1, swig_intgo arg2, swig_type_91 arg3, swig_intgo arg4, swig_voidp arg5);
-extern swig_voidp _wrap_SessionHidden_finermoe(uintptr_t arg1, swig_intgo arg2, swig_type_92 arg3, swig_intgo arg4, swig_voidp arg5);
-extern swig_voidp _wrap_SessionScore_finermoe(uintptr_t arg1, swig_type_93 arg2, uintptr_t arg3, swig_type_94 arg4, swig_type_95 arg5, swig_intgo arg6, swig_voidp arg7);
+extern swig_voidp _wrap_SessionAppend_finermoe(uintptr_t arg1, swig_type_96 arg2, int arg3, uintptr_t arg4);
+extern swig_voidp _wrap_SessionAppendRows_finermoe(uintptr_t arg1, swig_type_97 arg2, swig_type_98 arg3, uintptr_t arg4);
+extern swig_voidp _wrap_SessionLogits_finermoe(uintptr_t arg1, swig_intgo arg2, swig_type_99 arg3, swig_intgo arg4, swig_voidp arg5);
+extern swig_voidp _wrap_SessionHidden_finermoe(uintptr_t arg1, swig_intgo arg2, swig_type_100 arg3, swig_intgo arg4, swig_voidp arg5);
+extern swig_voidp _wrap_SessionScore_finermoe(uintptr_t arg1, swig_type_101 arg2, uintptr_t arg3, swig_type_102 arg4, swig_type_103 arg5, swig_intgo arg6, swig_voidp arg7);
 extern int _wrap_SessionInfo_KvDtype_get_finermoe(uintptr_t arg1);
 extern swig_intgo _wrap_SessionInfo_Length_get_finermoe(uintptr_t arg1);
 extern swig_intgo _wrap_SessionInfo_ContextLength_get_finermoe(uintptr_t arg1);
 extern swig_intgo _wrap_SessionInfo_NLogits_get_finermoe(uintptr_t arg1);
-extern swig_type_96 _wrap_SessionInfo_KvBytes_get_finermoe(uintptr_t arg1);
+extern swig_type_104 _wrap_SessionInfo_KvBytes_get_finermoe(uintptr_t arg1);
 extern int _wrap_SessionInfo_Precision_get_finermoe(uintptr_t arg1);
 extern int _wrap_SessionInfo_QuantizedDtypes_get_finermoe(uintptr_t arg1);
 extern swig_intgo _wrap_SessionInfo_NComputed_get_finermoe(uintptr_t arg1);
@@ -410,18 +429,18 @@ extern swig_intgo _wrap_SessionInfo_NHidden_get_finermoe(uintptr_t arg1);
 extern uintptr_t _wrap_new_SessionInfo_finermoe(void);
 extern void _wrap_delete_SessionInfo_finermoe(uintptr_t arg1);
 extern swig_voidp _wrap_SessionGetInfo_finermoe(uintptr_t arg1, uintptr_t arg2);
-extern swig_voidp _wrap_SessionTokens_finermoe(uintptr_t arg1, swig_type_97 arg2, swig_intgo arg3, swig_voidp arg4);
+extern swig_voidp _wrap_SessionTokens_finermoe(uintptr_t arg1, swig_type_105 arg2, swig_intgo arg3, swig_voidp arg4);
 extern swig_voidp _wrap_SessionTruncate_finermoe(uintptr_t arg1, swig_intgo arg2);
 extern swig_voidp _wrap_SessionReset_finermoe(uintptr_t arg1);
-extern swig_voidp _wrap_SessionKeepPrefix_finermoe(uintptr_t arg1, swig_type_98 arg2, swig_voidp arg3);
+extern swig_voidp _wrap_SessionKeepPrefix_finermoe(uintptr_t arg1, swig_type_106 arg2, swig_voidp arg3);
 extern swig_voidp _wrap_SessionRemove_finermoe(uintptr_t arg1, swig_intgo arg2, swig_intgo arg3);
 extern swig_voidp _wrap_SessionSetContextLength_finermoe(uintptr_t arg1, swig_intgo arg2);
 extern swig_voidp _wrap_SessionSetProgress_finermoe(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
 extern swig_voidp _wrap_SessionFork_finermoe(uintptr_t arg1, swig_voidp arg2);
-extern swig_voidp _wrap_SessionSave_finermoe(uintptr_t arg1, swig_type_99 arg2);
-extern swig_voidp _wrap_SessionRestore_finermoe(uintptr_t arg1, swig_type_100 arg2);
-extern swig_voidp _wrap_SessionSaveMemory_finermoe(uintptr_t arg1, swig_type_101 arg2, swig_intgo arg3, swig_voidp arg4);
-extern swig_voidp _wrap_SessionRestoreMemory_finermoe(uintptr_t arg1, swig_type_102 arg2);
+extern swig_voidp _wrap_SessionSave_finermoe(uintptr_t arg1, swig_type_107 arg2);
+extern swig_voidp _wrap_SessionRestore_finermoe(uintptr_t arg1, swig_type_108 arg2);
+extern swig_voidp _wrap_SessionSaveMemory_finermoe(uintptr_t arg1, swig_type_109 arg2, swig_intgo arg3, swig_voidp arg4);
+extern swig_voidp _wrap_SessionRestoreMemory_finermoe(uintptr_t arg1, swig_type_110 arg2);
 extern swig_voidp _wrap_SessionSetTrace_finermoe(uintptr_t arg1, uintptr_t arg2);
 extern swig_voidp _wrap_TraceCreate_finermoe(uintptr_t arg1, int arg2, swig_voidp arg3);
 extern void _wrap_TraceFree_finermoe(uintptr_t arg1);
@@ -435,13 +454,13 @@ extern swig_intgo _wrap_TraceInfo_NComponents_get_finermoe(uintptr_t arg1);
 extern uintptr_t _wrap_new_TraceInfo_finermoe(void);
 extern void _wrap_delete_TraceInfo_finermoe(uintptr_t arg1);
 extern swig_voidp _wrap_TraceGetInfo_finermoe(uintptr_t arg1, uintptr_t arg2);
-extern swig_voidp _wrap_TraceLayers_finermoe(uintptr_t arg1, swig_type_103 arg2, swig_intgo arg3, swig_voidp arg4);
-extern swig_voidp _wrap_TracePositions_finermoe(uintptr_t arg1, swig_type_104 arg2, swig_intgo arg3, swig_voidp arg4);
-extern swig_voidp _wrap_TraceExperts_finermoe(uintptr_t arg1, swig_intgo arg2, swig_type_105 arg3, swig_intgo arg4, swig_voidp arg5);
-extern swig_voidp _wrap_TraceWeights_finermoe(uintptr_t arg1, swig_intgo arg2, swig_type_106 arg3, swig_intgo arg4, swig_voidp arg5);
-extern swig_voidp _wrap_TraceGroups_finermoe(uintptr_t arg1, swig_intgo arg2, swig_type_107 arg3, swig_intgo arg4, swig_voidp arg5);
-extern swig_voidp _wrap_TraceLogits_finermoe(uintptr_t arg1, swig_intgo arg2, swig_type_108 arg3, swig_intgo arg4, swig_voidp arg5);
-extern swig_voidp _wrap_TraceUsage_finermoe(uintptr_t arg1, swig_intgo arg2, swig_type_109 arg3, swig_intgo arg4, swig_voidp arg5);
+extern swig_voidp _wrap_TraceLayers_finermoe(uintptr_t arg1, swig_type_111 arg2, swig_intgo arg3, swig_voidp arg4);
+extern swig_voidp _wrap_TracePositions_finermoe(uintptr_t arg1, swig_type_112 arg2, swig_intgo arg3, swig_voidp arg4);
+extern swig_voidp _wrap_TraceExperts_finermoe(uintptr_t arg1, swig_intgo arg2, swig_type_113 arg3, swig_intgo arg4, swig_voidp arg5);
+extern swig_voidp _wrap_TraceWeights_finermoe(uintptr_t arg1, swig_intgo arg2, swig_type_114 arg3, swig_intgo arg4, swig_voidp arg5);
+extern swig_voidp _wrap_TraceGroups_finermoe(uintptr_t arg1, swig_intgo arg2, swig_type_115 arg3, swig_intgo arg4, swig_voidp arg5);
+extern swig_voidp _wrap_TraceLogits_finermoe(uintptr_t arg1, swig_intgo arg2, swig_type_116 arg3, swig_intgo arg4, swig_voidp arg5);
+extern swig_voidp _wrap_TraceUsage_finermoe(uintptr_t arg1, swig_intgo arg2, swig_type_117 arg3, swig_intgo arg4, swig_voidp arg5);
 extern swig_voidp _wrap_TraceBalanceLoss_finermoe(uintptr_t arg1, swig_intgo arg2, swig_voidp arg3);
 extern swig_voidp _wrap_GenerationOptionsCreate_finermoe(uintptr_t arg1, swig_voidp arg2);
 extern swig_voidp _wrap_GenerationOptionsCopy_finermoe(uintptr_t arg1, swig_voidp arg2);
@@ -456,12 +475,12 @@ extern swig_voidp _wrap_GenerationOptionsSetTypicalP_finermoe(uintptr_t arg1, do
 extern swig_voidp _wrap_GenerationOptionsSetRepetitionPenalty_finermoe(uintptr_t arg1, double arg2);
 extern swig_voidp _wrap_GenerationOptionsSetFrequencyPenalty_finermoe(uintptr_t arg1, double arg2);
 extern swig_voidp _wrap_GenerationOptionsSetPresencePenalty_finermoe(uintptr_t arg1, double arg2);
-extern swig_voidp _wrap_GenerationOptionsSetSeed_finermoe(uintptr_t arg1, swig_type_110 arg2);
+extern swig_voidp _wrap_GenerationOptionsSetSeed_finermoe(uintptr_t arg1, swig_type_118 arg2);
 extern swig_voidp _wrap_GenerationOptionsAddLogitBias_finermoe(uintptr_t arg1, int arg2, float arg3);
 extern swig_voidp _wrap_GenerationOptionsAddBannedToken_finermoe(uintptr_t arg1, int arg2);
 extern swig_voidp _wrap_GenerationOptionsAddStopToken_finermoe(uintptr_t arg1, int arg2);
 extern swig_voidp _wrap_GenerationOptionsClearStopTokens_finermoe(uintptr_t arg1);
-extern swig_voidp _wrap_GenerationOptionsAddStopString_finermoe(uintptr_t arg1, swig_type_111 arg2);
+extern swig_voidp _wrap_GenerationOptionsAddStopString_finermoe(uintptr_t arg1, swig_type_119 arg2);
 extern swig_voidp _wrap_GenerationOptionsSetIgnoreEos_finermoe(uintptr_t arg1, int arg2);
 extern swig_voidp _wrap_GenerationOptionsSetTopLogprobs_finermoe(uintptr_t arg1, swig_intgo arg2);
 extern swig_voidp _wrap_GenerationOptionsSetShowSpecial_finermoe(uintptr_t arg1, int arg2);
@@ -478,55 +497,55 @@ extern double _wrap_GenerationOptionsInfo_TypicalP_get_finermoe(uintptr_t arg1);
 extern double _wrap_GenerationOptionsInfo_RepetitionPenalty_get_finermoe(uintptr_t arg1);
 extern double _wrap_GenerationOptionsInfo_FrequencyPenalty_get_finermoe(uintptr_t arg1);
 extern double _wrap_GenerationOptionsInfo_PresencePenalty_get_finermoe(uintptr_t arg1);
-extern swig_type_112 _wrap_GenerationOptionsInfo_Seed_get_finermoe(uintptr_t arg1);
+extern swig_type_120 _wrap_GenerationOptionsInfo_Seed_get_finermoe(uintptr_t arg1);
 extern swig_intgo _wrap_GenerationOptionsInfo_NStopTokens_get_finermoe(uintptr_t arg1);
 extern uintptr_t _wrap_new_GenerationOptionsInfo_finermoe(void);
 extern void _wrap_delete_GenerationOptionsInfo_finermoe(uintptr_t arg1);
 extern swig_voidp _wrap_GenerationOptionsGetInfo_finermoe(uintptr_t arg1, uintptr_t arg2);
-extern swig_voidp _wrap_GenerationCreate_finermoe(uintptr_t arg1, uintptr_t arg2, swig_type_113 arg3, swig_voidp arg4);
-extern swig_voidp _wrap_GenerationCreateText_finermoe(uintptr_t arg1, uintptr_t arg2, swig_type_114 arg3, int arg4, swig_voidp arg5);
+extern swig_voidp _wrap_GenerationCreate_finermoe(uintptr_t arg1, uintptr_t arg2, swig_type_121 arg3, swig_voidp arg4);
+extern swig_voidp _wrap_GenerationCreateText_finermoe(uintptr_t arg1, uintptr_t arg2, swig_type_122 arg3, int arg4, swig_voidp arg5);
 extern swig_voidp _wrap_GenerationCreateChat_finermoe(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3, int arg4, swig_voidp arg5);
 extern void _wrap_GenerationClose_finermoe(uintptr_t arg1);
 extern void _wrap_GenerationFree_finermoe(uintptr_t arg1);
 extern int _wrap_Event_FinishReason_get_finermoe(uintptr_t arg1);
 extern int _wrap_Event_Token_get_finermoe(uintptr_t arg1);
 extern float _wrap_Event_Logprob_get_finermoe(uintptr_t arg1);
-extern swig_type_115 _wrap_Event_Text_get_finermoe(uintptr_t arg1);
+extern swig_type_123 _wrap_Event_Text_get_finermoe(uintptr_t arg1);
 extern swig_intgo _wrap_Event_TextLength_get_finermoe(uintptr_t arg1);
-extern swig_type_116 _wrap_Event_TopIds_get_finermoe(uintptr_t arg1);
-extern swig_type_117 _wrap_Event_TopLogprobs_get_finermoe(uintptr_t arg1);
+extern swig_type_124 _wrap_Event_TopIds_get_finermoe(uintptr_t arg1);
+extern swig_type_125 _wrap_Event_TopLogprobs_get_finermoe(uintptr_t arg1);
 extern swig_intgo _wrap_Event_NTop_get_finermoe(uintptr_t arg1);
 extern uintptr_t _wrap_new_Event_finermoe(void);
 extern void _wrap_delete_Event_finermoe(uintptr_t arg1);
 extern swig_voidp _wrap_GenerationNext_finermoe(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
-extern swig_voidp _wrap_GenerationAppend_finermoe(uintptr_t arg1, swig_type_118 arg2);
+extern swig_voidp _wrap_GenerationAppend_finermoe(uintptr_t arg1, swig_type_126 arg2);
 extern swig_voidp _wrap_GenerationFinish_finermoe(uintptr_t arg1, uintptr_t arg2);
 extern swig_voidp _wrap_GenerationPrepare_finermoe(uintptr_t arg1, uintptr_t arg2);
-extern swig_voidp _wrap_GenerationGetLogits_finermoe(uintptr_t arg1, swig_type_119 arg2, swig_intgo arg3, swig_voidp arg4);
-extern swig_voidp _wrap_GenerationSetLogits_finermoe(uintptr_t arg1, swig_type_120 arg2);
-extern swig_voidp _wrap_GenerationSaveMemory_finermoe(uintptr_t arg1, swig_type_121 arg2, swig_intgo arg3, swig_voidp arg4);
-extern swig_voidp _wrap_GenerationRestoreMemory_finermoe(uintptr_t arg1, swig_type_122 arg2, swig_voidp arg3);
+extern swig_voidp _wrap_GenerationGetLogits_finermoe(uintptr_t arg1, swig_type_127 arg2, swig_intgo arg3, swig_voidp arg4);
+extern swig_voidp _wrap_GenerationSetLogits_finermoe(uintptr_t arg1, swig_type_128 arg2);
+extern swig_voidp _wrap_GenerationSaveMemory_finermoe(uintptr_t arg1, swig_type_129 arg2, swig_intgo arg3, swig_voidp arg4);
+extern swig_voidp _wrap_GenerationRestoreMemory_finermoe(uintptr_t arg1, swig_type_130 arg2, swig_voidp arg3);
 extern swig_voidp _wrap_SamplerCreate_finermoe(uintptr_t arg1, swig_voidp arg2);
 extern void _wrap_SamplerFree_finermoe(uintptr_t arg1);
-extern swig_voidp _wrap_SamplerAcceptPrompt_finermoe(uintptr_t arg1, swig_type_123 arg2);
+extern swig_voidp _wrap_SamplerAcceptPrompt_finermoe(uintptr_t arg1, swig_type_131 arg2);
 extern swig_voidp _wrap_SamplerAccept_finermoe(uintptr_t arg1, int arg2);
-extern swig_voidp _wrap_SamplerChoose_finermoe(uintptr_t arg1, swig_type_124 arg2, swig_voidp arg3);
+extern swig_voidp _wrap_SamplerChoose_finermoe(uintptr_t arg1, swig_type_132 arg2, swig_voidp arg3);
 extern int _wrap_GenerationInfo_FinishReason_get_finermoe(uintptr_t arg1);
 extern int _wrap_GenerationInfo_Prepared_get_finermoe(uintptr_t arg1);
 extern int _wrap_GenerationInfo_Status_get_finermoe(uintptr_t arg1);
 extern swig_intgo _wrap_GenerationInfo_NPrompt_get_finermoe(uintptr_t arg1);
 extern swig_intgo _wrap_GenerationInfo_NGenerated_get_finermoe(uintptr_t arg1);
 extern swig_intgo _wrap_GenerationInfo_NKept_get_finermoe(uintptr_t arg1);
-extern swig_type_125 _wrap_GenerationInfo_Tag_get_finermoe(uintptr_t arg1);
+extern swig_type_133 _wrap_GenerationInfo_Tag_get_finermoe(uintptr_t arg1);
 extern double _wrap_GenerationInfo_PrefillSeconds_get_finermoe(uintptr_t arg1);
 extern double _wrap_GenerationInfo_DecodeSeconds_get_finermoe(uintptr_t arg1);
-extern swig_type_126 _wrap_GenerationInfo_NDrafted_get_finermoe(uintptr_t arg1);
-extern swig_type_127 _wrap_GenerationInfo_NAccepted_get_finermoe(uintptr_t arg1);
+extern swig_type_134 _wrap_GenerationInfo_NDrafted_get_finermoe(uintptr_t arg1);
+extern swig_type_135 _wrap_GenerationInfo_NAccepted_get_finermoe(uintptr_t arg1);
 extern uintptr_t _wrap_new_GenerationInfo_finermoe(void);
 extern void _wrap_delete_GenerationInfo_finermoe(uintptr_t arg1);
 extern swig_voidp _wrap_GenerationGetInfo_finermoe(uintptr_t arg1, uintptr_t arg2);
 extern swig_voidp _wrap_GenerationSetDraft_finermoe(uintptr_t arg1, uintptr_t arg2, swig_intgo arg3);
-extern swig_voidp _wrap_GenerationSetTag_finermoe(uintptr_t arg1, swig_type_128 arg2);
+extern swig_voidp _wrap_GenerationSetTag_finermoe(uintptr_t arg1, swig_type_136 arg2);
 extern swig_voidp _wrap_GenerationGetError_finermoe(uintptr_t arg1);
 extern swig_voidp _wrap_BatchCreate_finermoe(uintptr_t arg1, swig_voidp arg2);
 extern void _wrap_BatchClose_finermoe(uintptr_t arg1);
@@ -537,12 +556,12 @@ extern swig_voidp _wrap_BatchStep_finermoe(uintptr_t arg1, uintptr_t arg2, swig_
 extern swig_voidp _wrap_BatchNext_finermoe(uintptr_t arg1, uintptr_t arg2, swig_voidp arg3, uintptr_t arg4);
 extern swig_voidp _wrap_WriterOptionsCreate_finermoe(swig_voidp arg1);
 extern void _wrap_WriterOptionsFree_finermoe(uintptr_t arg1);
-extern swig_voidp _wrap_WriterOptionsSetSeed_finermoe(uintptr_t arg1, swig_type_129 arg2);
-extern swig_voidp _wrap_WriterOptionsSetShardSize_finermoe(uintptr_t arg1, swig_type_130 arg2);
+extern swig_voidp _wrap_WriterOptionsSetSeed_finermoe(uintptr_t arg1, swig_type_137 arg2);
+extern swig_voidp _wrap_WriterOptionsSetShardSize_finermoe(uintptr_t arg1, swig_type_138 arg2);
 extern swig_voidp _wrap_WriterOptionsSetOverwrite_finermoe(uintptr_t arg1, int arg2);
 extern swig_voidp _wrap_WriterOptionsSetProgress_finermoe(uintptr_t arg1, uintptr_t arg2, uintptr_t arg3);
 extern swig_voidp _wrap_WriterOptionsSetCancel_finermoe(uintptr_t arg1, uintptr_t arg2);
-extern swig_voidp _wrap_UpcycleOptionsCreate_finermoe(swig_type_131 arg1, swig_voidp arg2);
+extern swig_voidp _wrap_UpcycleOptionsCreate_finermoe(swig_type_139 arg1, swig_voidp arg2);
 extern void _wrap_UpcycleOptionsFree_finermoe(uintptr_t arg1);
 extern swig_voidp _wrap_UpcycleOptionsSetShape_finermoe(uintptr_t arg1, swig_intgo arg2, swig_intgo arg3, swig_intgo arg4, swig_intgo arg5, swig_intgo arg6);
 extern swig_voidp _wrap_UpcycleOptionsSetSharedExpert_finermoe(uintptr_t arg1, int arg2);
@@ -551,22 +570,22 @@ extern swig_voidp _wrap_UpcycleOptionsSetSeparateRouter_finermoe(uintptr_t arg1,
 extern swig_voidp _wrap_UpcycleOptionsSetDownScale_finermoe(uintptr_t arg1, double arg2);
 extern swig_voidp _wrap_UpcycleOptionsSetDropRatio_finermoe(uintptr_t arg1, double arg2);
 extern swig_voidp _wrap_UpcycleOptionsSetRouterInit_finermoe(uintptr_t arg1, int arg2);
-extern swig_voidp _wrap_UpcycleRun_finermoe(swig_type_132 arg1, swig_type_133 arg2, uintptr_t arg3, uintptr_t arg4);
-extern swig_voidp _wrap_SynthesizeRun_finermoe(swig_type_134 arg1, swig_type_135 arg2, int arg3, uintptr_t arg4);
+extern swig_voidp _wrap_UpcycleRun_finermoe(swig_type_140 arg1, swig_type_141 arg2, uintptr_t arg3, uintptr_t arg4);
+extern swig_voidp _wrap_SynthesizeRun_finermoe(swig_type_142 arg1, swig_type_143 arg2, int arg3, uintptr_t arg4);
 extern swig_voidp _wrap_QuantizeOptionsCreate_finermoe(int arg1, swig_voidp arg2);
 extern void _wrap_QuantizeOptionsFree_finermoe(uintptr_t arg1);
-extern swig_voidp _wrap_QuantizeOptionsAddOverride_finermoe(uintptr_t arg1, swig_type_136 arg2, int arg3);
-extern swig_voidp _wrap_QuantizeRun_finermoe(swig_type_137 arg1, swig_type_138 arg2, uintptr_t arg3, uintptr_t arg4);
-extern swig_type_139 _wrap_VerificationFile_Name_get_finermoe(uintptr_t arg1);
-extern swig_type_140 _wrap_VerificationFile_Sha256_get_finermoe(uintptr_t arg1);
-extern swig_type_141 _wrap_VerificationFile_FirstBad_get_finermoe(uintptr_t arg1);
-extern swig_type_142 _wrap_VerificationFile_Size_get_finermoe(uintptr_t arg1);
+extern swig_voidp _wrap_QuantizeOptionsAddOverride_finermoe(uintptr_t arg1, swig_type_144 arg2, int arg3);
+extern swig_voidp _wrap_QuantizeRun_finermoe(swig_type_145 arg1, swig_type_146 arg2, uintptr_t arg3, uintptr_t arg4);
+extern swig_type_147 _wrap_VerificationFile_Name_get_finermoe(uintptr_t arg1);
+extern swig_type_148 _wrap_VerificationFile_Sha256_get_finermoe(uintptr_t arg1);
+extern swig_type_149 _wrap_VerificationFile_FirstBad_get_finermoe(uintptr_t arg1);
+extern swig_type_150 _wrap_VerificationFile_Size_get_finermoe(uintptr_t arg1);
 extern swig_intgo _wrap_VerificationFile_NTensors_get_finermoe(uintptr_t arg1);
-extern swig_type_143 _wrap_VerificationFile_NNan_get_finermoe(uintptr_t arg1);
-extern swig_type_144 _wrap_VerificationFile_NInfinite_get_finermoe(uintptr_t arg1);
+extern swig_type_151 _wrap_VerificationFile_NNan_get_finermoe(uintptr_t arg1);
+extern swig_type_152 _wrap_VerificationFile_NInfinite_get_finermoe(uintptr_t arg1);
 extern uintptr_t _wrap_new_VerificationFile_finermoe(void);
 extern void _wrap_delete_VerificationFile_finermoe(uintptr_t arg1);
-extern swig_voidp _wrap_VerificationRun_finermoe(swig_type_145 arg1, uintptr_t arg2, uintptr_t arg3, uintptr_t arg4, swig_voidp arg5);
+extern swig_voidp _wrap_VerificationRun_finermoe(swig_type_153 arg1, uintptr_t arg2, uintptr_t arg3, uintptr_t arg4, swig_voidp arg5);
 extern swig_intgo _wrap_VerificationCount_finermoe(uintptr_t arg1);
 extern swig_voidp _wrap_VerificationGetFile_finermoe(uintptr_t arg1, swig_intgo arg2, uintptr_t arg3);
 extern void _wrap_VerificationFree_finermoe(uintptr_t arg1);
@@ -1912,6 +1931,27 @@ func (arg1 SwigcptrPlan) GetHostWeights() (_swig_ret uint64) {
 	return swig_r
 }
 
+func (arg1 SwigcptrPlan) GetExpertCache() (_swig_ret uint64) {
+	var swig_r uint64
+	_swig_i_0 := arg1
+	swig_r = (uint64)(C._wrap_Plan_ExpertCache_get_finermoe(C.uintptr_t(_swig_i_0)))
+	return swig_r
+}
+
+func (arg1 SwigcptrPlan) GetExpertCacheSlots() (_swig_ret uint64) {
+	var swig_r uint64
+	_swig_i_0 := arg1
+	swig_r = (uint64)(C._wrap_Plan_ExpertCacheSlots_get_finermoe(C.uintptr_t(_swig_i_0)))
+	return swig_r
+}
+
+func (arg1 SwigcptrPlan) GetFetchedBytesPerToken() (_swig_ret uint64) {
+	var swig_r uint64
+	_swig_i_0 := arg1
+	swig_r = (uint64)(C._wrap_Plan_FetchedBytesPerToken_get_finermoe(C.uintptr_t(_swig_i_0)))
+	return swig_r
+}
+
 func NewPlan() (_swig_ret Plan) {
 	var swig_r Plan
 	swig_r = (Plan)(SwigcptrPlan(C._wrap_new_Plan_finermoe()))
@@ -1947,6 +1987,9 @@ type Plan interface {
 	GetDeviceRouted() (_swig_ret uint64)
 	GetDeviceBytesPerToken() (_swig_ret uint64)
 	GetHostWeights() (_swig_ret uint64)
+	GetExpertCache() (_swig_ret uint64)
+	GetExpertCacheSlots() (_swig_ret uint64)
+	GetFetchedBytesPerToken() (_swig_ret uint64)
 }
 
 func PlanOptionsCreate(arg1 *PlanOptions) (_swig_ret Error) {
@@ -2006,13 +2049,24 @@ func PlanOptionsSetDevice(arg1 PlanOptions, arg2 string, arg3 string, arg4 uint6
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (*byte)(C._wrap_PlanOptionsSetDevice_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_59)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_60)(unsafe.Pointer(&_swig_i_2)), C.swig_type_61(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_PlanOptionsSetDevice_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_62)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_63)(unsafe.Pointer(&_swig_i_2)), C.swig_type_64(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
+	var swig_r_1 Error
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
+	return swig_r_1
+}
+
+func PlanOptionsSetExpertCache(arg1 PlanOptions, arg2 uint64) (_swig_ret Error) {
+	var swig_r *byte
+	var _swig_i_0 uintptr
+	_swig_i_0 = uintptr(arg1)
+	_swig_i_1 := arg2
+	swig_r = (*byte)(C._wrap_PlanOptionsSetExpertCache_finermoe(C.uintptr_t(_swig_i_0), C.swig_type_65(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -2109,7 +2163,7 @@ func ModelOptionsSetExpertBudget(arg1 ModelOptions, arg2 uint64) (_swig_ret Erro
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_ModelOptionsSetExpertBudget_finermoe(C.uintptr_t(_swig_i_0), C.swig_type_62(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_ModelOptionsSetExpertBudget_finermoe(C.uintptr_t(_swig_i_0), C.swig_type_66(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -2131,7 +2185,7 @@ func ModelOptionsSetExpertDevice(arg1 ModelOptions, arg2 string) (_swig_ret Erro
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_ModelOptionsSetExpertDevice_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_63)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (*byte)(C._wrap_ModelOptionsSetExpertDevice_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_67)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2145,7 +2199,7 @@ func ModelOptionsSetDeviceWeights(arg1 ModelOptions, arg2 uint64) (_swig_ret Err
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_ModelOptionsSetDeviceWeights_finermoe(C.uintptr_t(_swig_i_0), C.swig_type_64(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_ModelOptionsSetDeviceWeights_finermoe(C.uintptr_t(_swig_i_0), C.swig_type_68(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -2156,7 +2210,7 @@ func ModelOptionsSetExpertCache(arg1 ModelOptions, arg2 uint64) (_swig_ret Error
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_ModelOptionsSetExpertCache_finermoe(C.uintptr_t(_swig_i_0), C.swig_type_65(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_ModelOptionsSetExpertCache_finermoe(C.uintptr_t(_swig_i_0), C.swig_type_69(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -2193,7 +2247,7 @@ func ModelOpen(arg1 string, arg2 ModelOptions, arg3 *Model) (_swig_ret Error) {
 	_swig_i_1 = uintptr(arg2)
 	var _swig_i_2 *uintptr
 	_swig_i_2 = (*uintptr)(arg3)
-	swig_r = (*byte)(C._wrap_ModelOpen_finermoe(*(*C.swig_type_66)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_ModelOpen_finermoe(*(*C.swig_type_70)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1), C.swig_voidp(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -2222,7 +2276,7 @@ func ModelOpenMemory(arg1 []byte, arg2 ModelOptions, arg3 *Model) (_swig_ret Err
 	_swig_i_1 = uintptr(arg2)
 	var _swig_i_2 *uintptr
 	_swig_i_2 = (*uintptr)(arg3)
-	swig_r = (*byte)(C._wrap_ModelOpenMemory_finermoe(*(*C.swig_type_67)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_ModelOpenMemory_finermoe(*(*C.swig_type_71)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1), C.swig_voidp(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -2241,6 +2295,74 @@ func ModelFree(arg1 Model) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	C._wrap_ModelFree_finermoe(C.uintptr_t(_swig_i_0))
+}
+
+type SwigcptrExpertCacheInfo uintptr
+
+func (p SwigcptrExpertCacheInfo) Swigcptr() uintptr {
+	return (uintptr)(p)
+}
+
+func (p SwigcptrExpertCacheInfo) SwigIsExpertCacheInfo() {
+}
+
+func (arg1 SwigcptrExpertCacheInfo) GetBytes() (_swig_ret uint64) {
+	var swig_r uint64
+	_swig_i_0 := arg1
+	swig_r = (uint64)(C._wrap_ExpertCacheInfo_Bytes_get_finermoe(C.uintptr_t(_swig_i_0)))
+	return swig_r
+}
+
+func (arg1 SwigcptrExpertCacheInfo) GetNSlots() (_swig_ret uint64) {
+	var swig_r uint64
+	_swig_i_0 := arg1
+	swig_r = (uint64)(C._wrap_ExpertCacheInfo_NSlots_get_finermoe(C.uintptr_t(_swig_i_0)))
+	return swig_r
+}
+
+func (arg1 SwigcptrExpertCacheInfo) GetNHits() (_swig_ret uint64) {
+	var swig_r uint64
+	_swig_i_0 := arg1
+	swig_r = (uint64)(C._wrap_ExpertCacheInfo_NHits_get_finermoe(C.uintptr_t(_swig_i_0)))
+	return swig_r
+}
+
+func (arg1 SwigcptrExpertCacheInfo) GetNMisses() (_swig_ret uint64) {
+	var swig_r uint64
+	_swig_i_0 := arg1
+	swig_r = (uint64)(C._wrap_ExpertCacheInfo_NMisses_get_finermoe(C.uintptr_t(_swig_i_0)))
+	return swig_r
+}
+
+func NewExpertCacheInfo() (_swig_ret ExpertCacheInfo) {
+	var swig_r ExpertCacheInfo
+	swig_r = (ExpertCacheInfo)(SwigcptrExpertCacheInfo(C._wrap_new_ExpertCacheInfo_finermoe()))
+	return swig_r
+}
+
+func DeleteExpertCacheInfo(arg1 ExpertCacheInfo) {
+	_swig_i_0 := getSwigcptr(arg1)
+	C._wrap_delete_ExpertCacheInfo_finermoe(C.uintptr_t(_swig_i_0))
+}
+
+type ExpertCacheInfo interface {
+	Swigcptr() uintptr
+	SwigIsExpertCacheInfo()
+	GetBytes() (_swig_ret uint64)
+	GetNSlots() (_swig_ret uint64)
+	GetNHits() (_swig_ret uint64)
+	GetNMisses() (_swig_ret uint64)
+}
+
+func ModelGetExpertCache(arg1 Model, arg2 ExpertCacheInfo) (_swig_ret Error) {
+	var swig_r *byte
+	var _swig_i_0 uintptr
+	_swig_i_0 = uintptr(arg1)
+	_swig_i_1 := getSwigcptr(arg2)
+	swig_r = (*byte)(C._wrap_ModelGetExpertCache_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1)))
+	var swig_r_1 Error
+	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
+	return swig_r_1
 }
 
 func ModelExpertSimilarity(arg1 Model, arg2 int, arg3 Cancel, arg4 *float64) (_swig_ret Error) {
@@ -2262,7 +2384,7 @@ func TokenizerOpen(arg1 string, arg2 *Tokenizer) (_swig_ret Error) {
 	_swig_i_0 := arg1
 	var _swig_i_1 *uintptr
 	_swig_i_1 = (*uintptr)(arg2)
-	swig_r = (*byte)(C._wrap_TokenizerOpen_finermoe(*(*C.swig_type_68)(unsafe.Pointer(&_swig_i_0)), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_TokenizerOpen_finermoe(*(*C.swig_type_76)(unsafe.Pointer(&_swig_i_0)), C.swig_voidp(_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -2277,7 +2399,7 @@ func TokenizerOpenMemory(arg1 string, arg2 string, arg3 *Tokenizer) (_swig_ret E
 	_swig_i_1 := arg2
 	var _swig_i_2 *uintptr
 	_swig_i_2 = (*uintptr)(arg3)
-	swig_r = (*byte)(C._wrap_TokenizerOpenMemory_finermoe(*(*C.swig_type_69)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_70)(unsafe.Pointer(&_swig_i_1)), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_TokenizerOpenMemory_finermoe(*(*C.swig_type_77)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_78)(unsafe.Pointer(&_swig_i_1)), C.swig_voidp(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -2409,7 +2531,7 @@ func TokenizerEncode(arg1 Tokenizer, arg2 string, arg3 uint32, arg4 []int32, arg
 	_swig_i_4 := arg5
 	_swig_i_5 := arg6
 	_swig_i_6 := arg7
-	swig_r = (*byte)(C._wrap_TokenizerEncode_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_71)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), *(*C.swig_type_72)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_73)(unsafe.Pointer(&_swig_i_4)), C.swig_intgo(_swig_i_5), C.swig_voidp(_swig_i_6)))
+	swig_r = (*byte)(C._wrap_TokenizerEncode_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_79)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), *(*C.swig_type_80)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_81)(unsafe.Pointer(&_swig_i_4)), C.swig_intgo(_swig_i_5), C.swig_voidp(_swig_i_6)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2431,7 +2553,7 @@ func TokenizerCount(arg1 Tokenizer, arg2 string, arg3 uint32, arg4 *int) (_swig_
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (*byte)(C._wrap_TokenizerCount_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_74)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), C.swig_voidp(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_TokenizerCount_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_82)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), C.swig_voidp(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2449,7 +2571,7 @@ func TokenizerDecode(arg1 Tokenizer, arg2 []int32, arg3 uint32, arg4 []byte, arg
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := arg6
-	swig_r = (*byte)(C._wrap_TokenizerDecode_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_75)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), *(*C.swig_type_76)(unsafe.Pointer(&_swig_i_3)), C.swig_intgo(_swig_i_4), C.swig_voidp(_swig_i_5)))
+	swig_r = (*byte)(C._wrap_TokenizerDecode_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_83)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), *(*C.swig_type_84)(unsafe.Pointer(&_swig_i_3)), C.swig_intgo(_swig_i_4), C.swig_voidp(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2470,7 +2592,7 @@ func TokenizerToken(arg1 Tokenizer, arg2 int32, arg3 []byte, arg4 int, arg5 *int
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := arg6
-	swig_r = (*byte)(C._wrap_TokenizerToken_finermoe(C.uintptr_t(_swig_i_0), C.int(_swig_i_1), *(*C.swig_type_77)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4), C.swig_voidp(_swig_i_5)))
+	swig_r = (*byte)(C._wrap_TokenizerToken_finermoe(C.uintptr_t(_swig_i_0), C.int(_swig_i_1), *(*C.swig_type_85)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4), C.swig_voidp(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -2485,7 +2607,7 @@ func TokenizerFind(arg1 Tokenizer, arg2 []byte, arg3 *int32) (_swig_ret Error) {
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (*byte)(C._wrap_TokenizerFind_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_78)(unsafe.Pointer(&_swig_i_1)), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_TokenizerFind_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_86)(unsafe.Pointer(&_swig_i_1)), C.swig_voidp(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2521,7 +2643,7 @@ func DecoderPush(arg1 Decoder, arg2 int32, arg3 []byte, arg4 int, arg5 *int) (_s
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (*byte)(C._wrap_DecoderPush_finermoe(C.uintptr_t(_swig_i_0), C.int(_swig_i_1), *(*C.swig_type_79)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_DecoderPush_finermoe(C.uintptr_t(_swig_i_0), C.int(_swig_i_1), *(*C.swig_type_87)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -2537,7 +2659,7 @@ func DecoderFlush(arg1 Decoder, arg2 []byte, arg3 int, arg4 *int) (_swig_ret Err
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (*byte)(C._wrap_DecoderFlush_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_80)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_DecoderFlush_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_88)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2568,7 +2690,7 @@ func ChatAdd(arg1 Chat, arg2 string, arg3 string) (_swig_ret Error) {
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (*byte)(C._wrap_ChatAdd_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_81)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_82)(unsafe.Pointer(&_swig_i_2))))
+	swig_r = (*byte)(C._wrap_ChatAdd_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_89)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_90)(unsafe.Pointer(&_swig_i_2))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2661,7 +2783,7 @@ func ChatSet(arg1 Chat, arg2 int, arg3 string) (_swig_ret Error) {
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (*byte)(C._wrap_ChatSet_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_85)(unsafe.Pointer(&_swig_i_2))))
+	swig_r = (*byte)(C._wrap_ChatSet_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_93)(unsafe.Pointer(&_swig_i_2))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -2703,7 +2825,7 @@ func ChatEncode(arg1 Chat, arg2 Tokenizer, arg3 uint32, arg4 []int32, arg5 int, 
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := arg6
-	swig_r = (*byte)(C._wrap_ChatEncode_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.int(_swig_i_2), *(*C.swig_type_86)(unsafe.Pointer(&_swig_i_3)), C.swig_intgo(_swig_i_4), C.swig_voidp(_swig_i_5)))
+	swig_r = (*byte)(C._wrap_ChatEncode_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.int(_swig_i_2), *(*C.swig_type_94)(unsafe.Pointer(&_swig_i_3)), C.swig_intgo(_swig_i_4), C.swig_voidp(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg4
 	}
@@ -2722,7 +2844,7 @@ func ChatRender(arg1 Chat, arg2 Tokenizer, arg3 uint32, arg4 []byte, arg5 int, a
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
 	_swig_i_5 := arg6
-	swig_r = (*byte)(C._wrap_ChatRender_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.int(_swig_i_2), *(*C.swig_type_87)(unsafe.Pointer(&_swig_i_3)), C.swig_intgo(_swig_i_4), C.swig_voidp(_swig_i_5)))
+	swig_r = (*byte)(C._wrap_ChatRender_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), C.int(_swig_i_2), *(*C.swig_type_95)(unsafe.Pointer(&_swig_i_3)), C.swig_intgo(_swig_i_4), C.swig_voidp(_swig_i_5)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg4
 	}
@@ -2848,7 +2970,7 @@ func SessionAppend(arg1 Session, arg2 []int32, arg3 int32, arg4 Cancel) (_swig_r
 	_swig_i_2 := arg3
 	var _swig_i_3 uintptr
 	_swig_i_3 = uintptr(arg4)
-	swig_r = (*byte)(C._wrap_SessionAppend_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_88)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_SessionAppend_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_96)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2865,7 +2987,7 @@ func SessionAppendRows(arg1 Session, arg2 []int32, arg3 []int, arg4 Cancel) (_sw
 	_swig_i_2 := arg3
 	var _swig_i_3 uintptr
 	_swig_i_3 = uintptr(arg4)
-	swig_r = (*byte)(C._wrap_SessionAppendRows_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_89)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_90)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_SessionAppendRows_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_97)(unsafe.Pointer(&_swig_i_1)), *(*C.swig_type_98)(unsafe.Pointer(&_swig_i_2)), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -2885,7 +3007,7 @@ func SessionLogits(arg1 Session, arg2 int, arg3 []float32, arg4 int, arg5 *int) 
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (*byte)(C._wrap_SessionLogits_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_91)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_SessionLogits_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_99)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -2902,7 +3024,7 @@ func SessionHidden(arg1 Session, arg2 int, arg3 []float32, arg4 int, arg5 *int) 
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (*byte)(C._wrap_SessionHidden_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_92)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_SessionHidden_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_100)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -2922,7 +3044,7 @@ func SessionScore(arg1 Session, arg2 []int32, arg3 Cancel, arg4 []float32, arg5 
 	_swig_i_4 := arg5
 	_swig_i_5 := arg6
 	_swig_i_6 := arg7
-	swig_r = (*byte)(C._wrap_SessionScore_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_93)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2), *(*C.swig_type_94)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_95)(unsafe.Pointer(&_swig_i_4)), C.swig_intgo(_swig_i_5), C.swig_voidp(_swig_i_6)))
+	swig_r = (*byte)(C._wrap_SessionScore_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_101)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2), *(*C.swig_type_102)(unsafe.Pointer(&_swig_i_3)), *(*C.swig_type_103)(unsafe.Pointer(&_swig_i_4)), C.swig_intgo(_swig_i_5), C.swig_voidp(_swig_i_6)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -3052,7 +3174,7 @@ func SessionTokens(arg1 Session, arg2 []int32, arg3 int, arg4 *int) (_swig_ret E
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (*byte)(C._wrap_SessionTokens_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_97)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_SessionTokens_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_105)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -3088,7 +3210,7 @@ func SessionKeepPrefix(arg1 Session, arg2 []int32, arg3 *int) (_swig_ret Error) 
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (*byte)(C._wrap_SessionKeepPrefix_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_98)(unsafe.Pointer(&_swig_i_1)), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_SessionKeepPrefix_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_106)(unsafe.Pointer(&_swig_i_1)), C.swig_voidp(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -3149,7 +3271,7 @@ func SessionSave(arg1 Session, arg2 string) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_SessionSave_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_99)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (*byte)(C._wrap_SessionSave_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_107)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -3163,7 +3285,7 @@ func SessionRestore(arg1 Session, arg2 string) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_SessionRestore_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_100)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (*byte)(C._wrap_SessionRestore_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_108)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -3179,7 +3301,7 @@ func SessionSaveMemory(arg1 Session, arg2 []byte, arg3 int, arg4 *int) (_swig_re
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (*byte)(C._wrap_SessionSaveMemory_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_101)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_SessionSaveMemory_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_109)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -3193,7 +3315,7 @@ func SessionRestoreMemory(arg1 Session, arg2 []byte) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_SessionRestoreMemory_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_102)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (*byte)(C._wrap_SessionRestoreMemory_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_110)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -3334,7 +3456,7 @@ func TraceLayers(arg1 Trace, arg2 []int, arg3 int, arg4 *int) (_swig_ret Error) 
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (*byte)(C._wrap_TraceLayers_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_103)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_TraceLayers_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_111)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -3350,7 +3472,7 @@ func TracePositions(arg1 Trace, arg2 []int, arg3 int, arg4 *int) (_swig_ret Erro
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (*byte)(C._wrap_TracePositions_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_104)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_TracePositions_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_112)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -3367,7 +3489,7 @@ func TraceExperts(arg1 Trace, arg2 int, arg3 []int32, arg4 int, arg5 *int) (_swi
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (*byte)(C._wrap_TraceExperts_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_105)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_TraceExperts_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_113)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -3384,7 +3506,7 @@ func TraceWeights(arg1 Trace, arg2 int, arg3 []float32, arg4 int, arg5 *int) (_s
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (*byte)(C._wrap_TraceWeights_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_106)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_TraceWeights_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_114)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -3401,7 +3523,7 @@ func TraceGroups(arg1 Trace, arg2 int, arg3 []int32, arg4 int, arg5 *int) (_swig
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (*byte)(C._wrap_TraceGroups_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_107)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_TraceGroups_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_115)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -3418,7 +3540,7 @@ func TraceLogits(arg1 Trace, arg2 int, arg3 []float32, arg4 int, arg5 *int) (_sw
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (*byte)(C._wrap_TraceLogits_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_108)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_TraceLogits_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_116)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -3435,7 +3557,7 @@ func TraceUsage(arg1 Trace, arg2 int, arg3 []uint64, arg4 int, arg5 *int) (_swig
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
 	_swig_i_4 := arg5
-	swig_r = (*byte)(C._wrap_TraceUsage_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_109)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_TraceUsage_finermoe(C.uintptr_t(_swig_i_0), C.swig_intgo(_swig_i_1), *(*C.swig_type_117)(unsafe.Pointer(&_swig_i_2)), C.swig_intgo(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -3601,7 +3723,7 @@ func GenerationOptionsSetSeed(arg1 GenerationOptions, arg2 uint64) (_swig_ret Er
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_GenerationOptionsSetSeed_finermoe(C.uintptr_t(_swig_i_0), C.swig_type_110(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationOptionsSetSeed_finermoe(C.uintptr_t(_swig_i_0), C.swig_type_118(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -3656,7 +3778,7 @@ func GenerationOptionsAddStopString(arg1 GenerationOptions, arg2 string) (_swig_
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_GenerationOptionsAddStopString_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_111)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (*byte)(C._wrap_GenerationOptionsAddStopString_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_119)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -3871,7 +3993,7 @@ func GenerationCreate(arg1 Session, arg2 GenerationOptions, arg3 []int32, arg4 *
 	_swig_i_2 := arg3
 	var _swig_i_3 *uintptr
 	_swig_i_3 = (*uintptr)(arg4)
-	swig_r = (*byte)(C._wrap_GenerationCreate_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), *(*C.swig_type_113)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_GenerationCreate_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), *(*C.swig_type_121)(unsafe.Pointer(&_swig_i_2)), C.swig_voidp(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -3890,7 +4012,7 @@ func GenerationCreateText(arg1 Session, arg2 GenerationOptions, arg3 string, arg
 	_swig_i_3 := arg4
 	var _swig_i_4 *uintptr
 	_swig_i_4 = (*uintptr)(arg5)
-	swig_r = (*byte)(C._wrap_GenerationCreateText_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), *(*C.swig_type_114)(unsafe.Pointer(&_swig_i_2)), C.int(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_GenerationCreateText_finermoe(C.uintptr_t(_swig_i_0), C.uintptr_t(_swig_i_1), *(*C.swig_type_122)(unsafe.Pointer(&_swig_i_2)), C.int(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg3
 	}
@@ -4044,7 +4166,7 @@ func GenerationAppend(arg1 Generation, arg2 []int32) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_GenerationAppend_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_118)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (*byte)(C._wrap_GenerationAppend_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_126)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -4083,7 +4205,7 @@ func GenerationGetLogits(arg1 Generation, arg2 []float32, arg3 int, arg4 *int) (
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (*byte)(C._wrap_GenerationGetLogits_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_119)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_GenerationGetLogits_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_127)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -4097,7 +4219,7 @@ func GenerationSetLogits(arg1 Generation, arg2 []float32) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_GenerationSetLogits_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_120)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (*byte)(C._wrap_GenerationSetLogits_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_128)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -4113,7 +4235,7 @@ func GenerationSaveMemory(arg1 Generation, arg2 []byte, arg3 int, arg4 *int) (_s
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
 	_swig_i_3 := arg4
-	swig_r = (*byte)(C._wrap_GenerationSaveMemory_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_121)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_GenerationSaveMemory_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_129)(unsafe.Pointer(&_swig_i_1)), C.swig_intgo(_swig_i_2), C.swig_voidp(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -4129,7 +4251,7 @@ func GenerationRestoreMemory(arg1 Session, arg2 []byte, arg3 *Generation) (_swig
 	_swig_i_1 := arg2
 	var _swig_i_2 *uintptr
 	_swig_i_2 = (*uintptr)(arg3)
-	swig_r = (*byte)(C._wrap_GenerationRestoreMemory_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_122)(unsafe.Pointer(&_swig_i_1)), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_GenerationRestoreMemory_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_130)(unsafe.Pointer(&_swig_i_1)), C.swig_voidp(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -4161,7 +4283,7 @@ func SamplerAcceptPrompt(arg1 Sampler, arg2 []int32) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_SamplerAcceptPrompt_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_123)(unsafe.Pointer(&_swig_i_1))))
+	swig_r = (*byte)(C._wrap_SamplerAcceptPrompt_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_131)(unsafe.Pointer(&_swig_i_1))))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -4187,7 +4309,7 @@ func SamplerChoose(arg1 Sampler, arg2 []float32, arg3 *int32) (_swig_ret Error) 
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (*byte)(C._wrap_SamplerChoose_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_124)(unsafe.Pointer(&_swig_i_1)), C.swig_voidp(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_SamplerChoose_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_132)(unsafe.Pointer(&_swig_i_1)), C.swig_voidp(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -4338,7 +4460,7 @@ func GenerationSetTag(arg1 Generation, arg2 uint64) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_GenerationSetTag_finermoe(C.uintptr_t(_swig_i_0), C.swig_type_128(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_GenerationSetTag_finermoe(C.uintptr_t(_swig_i_0), C.swig_type_136(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -4450,7 +4572,7 @@ func WriterOptionsSetSeed(arg1 WriterOptions, arg2 uint64) (_swig_ret Error) {
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_WriterOptionsSetSeed_finermoe(C.uintptr_t(_swig_i_0), C.swig_type_129(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_WriterOptionsSetSeed_finermoe(C.uintptr_t(_swig_i_0), C.swig_type_137(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -4461,7 +4583,7 @@ func WriterOptionsSetShardSize(arg1 WriterOptions, arg2 uint64) (_swig_ret Error
 	var _swig_i_0 uintptr
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
-	swig_r = (*byte)(C._wrap_WriterOptionsSetShardSize_finermoe(C.uintptr_t(_swig_i_0), C.swig_type_130(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_WriterOptionsSetShardSize_finermoe(C.uintptr_t(_swig_i_0), C.swig_type_138(_swig_i_1)))
 	var swig_r_1 Error
 	swig_r_1 = Error(uintptr(unsafe.Pointer(swig_r)))
 	return swig_r_1
@@ -4507,7 +4629,7 @@ func UpcycleOptionsCreate(arg1 string, arg2 *UpcycleOptions) (_swig_ret Error) {
 	_swig_i_0 := arg1
 	var _swig_i_1 *uintptr
 	_swig_i_1 = (*uintptr)(arg2)
-	swig_r = (*byte)(C._wrap_UpcycleOptionsCreate_finermoe(*(*C.swig_type_131)(unsafe.Pointer(&_swig_i_0)), C.swig_voidp(_swig_i_1)))
+	swig_r = (*byte)(C._wrap_UpcycleOptionsCreate_finermoe(*(*C.swig_type_139)(unsafe.Pointer(&_swig_i_0)), C.swig_voidp(_swig_i_1)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -4611,7 +4733,7 @@ func UpcycleRun(arg1 string, arg2 string, arg3 UpcycleOptions, arg4 WriterOption
 	_swig_i_2 = uintptr(arg3)
 	var _swig_i_3 uintptr
 	_swig_i_3 = uintptr(arg4)
-	swig_r = (*byte)(C._wrap_UpcycleRun_finermoe(*(*C.swig_type_132)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_133)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_UpcycleRun_finermoe(*(*C.swig_type_140)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_141)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -4630,7 +4752,7 @@ func SynthesizeRun(arg1 string, arg2 string, arg3 int32, arg4 WriterOptions) (_s
 	_swig_i_2 := arg3
 	var _swig_i_3 uintptr
 	_swig_i_3 = uintptr(arg4)
-	swig_r = (*byte)(C._wrap_SynthesizeRun_finermoe(*(*C.swig_type_134)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_135)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_SynthesizeRun_finermoe(*(*C.swig_type_142)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_143)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -4665,7 +4787,7 @@ func QuantizeOptionsAddOverride(arg1 QuantizeOptions, arg2 string, arg3 int32) (
 	_swig_i_0 = uintptr(arg1)
 	_swig_i_1 := arg2
 	_swig_i_2 := arg3
-	swig_r = (*byte)(C._wrap_QuantizeOptionsAddOverride_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_136)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2)))
+	swig_r = (*byte)(C._wrap_QuantizeOptionsAddOverride_finermoe(C.uintptr_t(_swig_i_0), *(*C.swig_type_144)(unsafe.Pointer(&_swig_i_1)), C.int(_swig_i_2)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg2
 	}
@@ -4682,7 +4804,7 @@ func QuantizeRun(arg1 string, arg2 string, arg3 QuantizeOptions, arg4 WriterOpti
 	_swig_i_2 = uintptr(arg3)
 	var _swig_i_3 uintptr
 	_swig_i_3 = uintptr(arg4)
-	swig_r = (*byte)(C._wrap_QuantizeRun_finermoe(*(*C.swig_type_137)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_138)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3)))
+	swig_r = (*byte)(C._wrap_QuantizeRun_finermoe(*(*C.swig_type_145)(unsafe.Pointer(&_swig_i_0)), *(*C.swig_type_146)(unsafe.Pointer(&_swig_i_1)), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}
@@ -4793,7 +4915,7 @@ func VerificationRun(arg1 string, arg2 uintptr, arg3 uintptr, arg4 Cancel, arg5 
 	_swig_i_3 = uintptr(arg4)
 	var _swig_i_4 *uintptr
 	_swig_i_4 = (*uintptr)(arg5)
-	swig_r = (*byte)(C._wrap_VerificationRun_finermoe(*(*C.swig_type_145)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3), C.swig_voidp(_swig_i_4)))
+	swig_r = (*byte)(C._wrap_VerificationRun_finermoe(*(*C.swig_type_153)(unsafe.Pointer(&_swig_i_0)), C.uintptr_t(_swig_i_1), C.uintptr_t(_swig_i_2), C.uintptr_t(_swig_i_3), C.swig_voidp(_swig_i_4)))
 	if Swig_escape_always_false {
 		Swig_escape_val = arg1
 	}

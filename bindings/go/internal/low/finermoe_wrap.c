@@ -226,6 +226,12 @@ SWIGINTERN struct finermoe_plan *new_finermoe_plan(void){
     return info;
   }
 SWIGINTERN void delete_finermoe_plan(struct finermoe_plan *self){ free(self); }
+SWIGINTERN struct finermoe_expert_cache_info *new_finermoe_expert_cache_info(void){
+    finermoe_expert_cache_info *info = calloc(1, sizeof *info);
+    if (info != NULL) info->struct_size = sizeof *info;
+    return info;
+  }
+SWIGINTERN void delete_finermoe_expert_cache_info(struct finermoe_expert_cache_info *self){ free(self); }
 SWIGINTERN struct finermoe_tokenizer_info *new_finermoe_tokenizer_info(void){
     finermoe_tokenizer_info *info = calloc(1, sizeof *info);
     if (info != NULL) info->struct_size = sizeof *info;
@@ -2237,6 +2243,45 @@ long long _wrap_Plan_HostWeights_get_finermoe(struct finermoe_plan *_swig_go_0) 
 }
 
 
+long long _wrap_Plan_ExpertCache_get_finermoe(struct finermoe_plan *_swig_go_0) {
+  struct finermoe_plan *arg1 = (struct finermoe_plan *) 0 ;
+  uint64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct finermoe_plan **)&_swig_go_0; 
+  
+  result = (uint64_t) ((arg1)->expert_cache);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+long long _wrap_Plan_ExpertCacheSlots_get_finermoe(struct finermoe_plan *_swig_go_0) {
+  struct finermoe_plan *arg1 = (struct finermoe_plan *) 0 ;
+  uint64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct finermoe_plan **)&_swig_go_0; 
+  
+  result = (uint64_t) ((arg1)->expert_cache_slots);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+long long _wrap_Plan_FetchedBytesPerToken_get_finermoe(struct finermoe_plan *_swig_go_0) {
+  struct finermoe_plan *arg1 = (struct finermoe_plan *) 0 ;
+  uint64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct finermoe_plan **)&_swig_go_0; 
+  
+  result = (uint64_t) ((arg1)->fetched_bytes_per_token);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
 struct finermoe_plan *_wrap_new_Plan_finermoe() {
   struct finermoe_plan *result = 0 ;
   struct finermoe_plan *_swig_go_result;
@@ -2382,6 +2427,26 @@ char *_wrap_PlanOptionsSetDevice_finermoe(finermoe_plan_options *_swig_go_0, _go
   _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   free((void *)arg2);
   free((void *)arg3);
+  return _swig_go_result;
+}
+
+
+char *_wrap_PlanOptionsSetExpertCache_finermoe(finermoe_plan_options *_swig_go_0, long long _swig_go_1) {
+  finermoe_plan_options *arg1 = (finermoe_plan_options *) 0 ;
+  uint64_t arg2 ;
+  finermoe_error **arg3 = (finermoe_error **) 0 ;
+  finermoe_status result;
+  char *_swig_go_result;
+  
+  
+  finermoe_error *fm_error = NULL;
+  arg3 = &fm_error;
+  
+  arg1 = (finermoe_plan_options *)_swig_go_0;
+  arg2 = (uint64_t)_swig_go_1; 
+  
+  result = (finermoe_status)finermoe_plan_options_set_expert_cache(arg1,arg2,arg3);
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
   return _swig_go_result;
 }
 
@@ -2778,6 +2843,99 @@ void _wrap_ModelFree_finermoe(finermoe_model *_swig_go_0) {
   
   finermoe_model_free(arg1);
   
+}
+
+
+long long _wrap_ExpertCacheInfo_Bytes_get_finermoe(struct finermoe_expert_cache_info *_swig_go_0) {
+  struct finermoe_expert_cache_info *arg1 = (struct finermoe_expert_cache_info *) 0 ;
+  uint64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct finermoe_expert_cache_info **)&_swig_go_0; 
+  
+  result = (uint64_t) ((arg1)->bytes);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+long long _wrap_ExpertCacheInfo_NSlots_get_finermoe(struct finermoe_expert_cache_info *_swig_go_0) {
+  struct finermoe_expert_cache_info *arg1 = (struct finermoe_expert_cache_info *) 0 ;
+  uint64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct finermoe_expert_cache_info **)&_swig_go_0; 
+  
+  result = (uint64_t) ((arg1)->n_slots);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+long long _wrap_ExpertCacheInfo_NHits_get_finermoe(struct finermoe_expert_cache_info *_swig_go_0) {
+  struct finermoe_expert_cache_info *arg1 = (struct finermoe_expert_cache_info *) 0 ;
+  uint64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct finermoe_expert_cache_info **)&_swig_go_0; 
+  
+  result = (uint64_t) ((arg1)->n_hits);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+long long _wrap_ExpertCacheInfo_NMisses_get_finermoe(struct finermoe_expert_cache_info *_swig_go_0) {
+  struct finermoe_expert_cache_info *arg1 = (struct finermoe_expert_cache_info *) 0 ;
+  uint64_t result;
+  long long _swig_go_result;
+  
+  arg1 = *(struct finermoe_expert_cache_info **)&_swig_go_0; 
+  
+  result = (uint64_t) ((arg1)->n_misses);
+  _swig_go_result = result; 
+  return _swig_go_result;
+}
+
+
+struct finermoe_expert_cache_info *_wrap_new_ExpertCacheInfo_finermoe() {
+  struct finermoe_expert_cache_info *result = 0 ;
+  struct finermoe_expert_cache_info *_swig_go_result;
+  
+  
+  result = (struct finermoe_expert_cache_info *)new_finermoe_expert_cache_info();
+  *(struct finermoe_expert_cache_info **)&_swig_go_result = (struct finermoe_expert_cache_info *)result; 
+  return _swig_go_result;
+}
+
+
+void _wrap_delete_ExpertCacheInfo_finermoe(struct finermoe_expert_cache_info *_swig_go_0) {
+  struct finermoe_expert_cache_info *arg1 = (struct finermoe_expert_cache_info *) 0 ;
+  
+  arg1 = *(struct finermoe_expert_cache_info **)&_swig_go_0; 
+  
+  delete_finermoe_expert_cache_info(arg1);
+  
+}
+
+
+char *_wrap_ModelGetExpertCache_finermoe(finermoe_model *_swig_go_0, struct finermoe_expert_cache_info *_swig_go_1) {
+  finermoe_model *arg1 = (finermoe_model *) 0 ;
+  finermoe_expert_cache_info *arg2 = (finermoe_expert_cache_info *) 0 ;
+  finermoe_error **arg3 = (finermoe_error **) 0 ;
+  finermoe_status result;
+  char *_swig_go_result;
+  
+  
+  finermoe_error *fm_error = NULL;
+  arg3 = &fm_error;
+  
+  arg1 = (finermoe_model *)_swig_go_0;
+  arg2 = *(finermoe_expert_cache_info **)&_swig_go_1; 
+  
+  result = (finermoe_status)finermoe_model_get_expert_cache((struct finermoe_model const *)arg1,arg2,arg3);
+  _swig_go_result = result == FINERMOE_OK ? NULL : (char *)fm_error;
+  return _swig_go_result;
 }
 
 

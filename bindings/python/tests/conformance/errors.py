@@ -48,6 +48,7 @@ ACTIONS: dict[str, Callable[[Row, pathlib.Path], object]] = {
     "upcycle": lambda row, folder: finermoe.upcycle(model_path(row), folder / "out", g_i=row["g_i"]),
     "device": lambda row, folder: open_model(row, device=row["device"]),
     "plan_device": lambda row, folder: finermoe.plan(model_path(row), device=row["device"], device_memory=row["bytes"]),
+    "plan_expert_cache": lambda row, folder: finermoe.plan(model_path(row), expert_cache=row["bytes"]),
     "device_weights": lambda row, folder: open_model(row, device_weights=row["bytes"]),
     "expert_cache": lambda row, folder: open_model(row, expert_cache=row["bytes"]),
     "isa": lambda row, folder: open_model(row, isa=row["value"]),

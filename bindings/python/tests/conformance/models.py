@@ -71,6 +71,11 @@ def open_fd(row: Row, folder: pathlib.Path) -> Row:
 
 
 @kind
+def expert_cache(row: Row, folder: pathlib.Path) -> Row:
+    return vars(open_model(row).expert_cache())
+
+
+@kind
 def expert_similarity(row: Row, folder: pathlib.Path) -> Row:
     return {"similarity": open_model(row).expert_similarity(row["layer"])}
 

@@ -36,6 +36,10 @@ fn act(row: &Value) -> Result<()> {
             plan.device(None, &field::<String>(row, "device")?, field(row, "bytes")?).compute()?;
             Ok(())
         }
+        "plan_expert_cache" => {
+            Config::open(model_path(row)?)?.plan().expert_cache(field(row, "bytes")?).compute()?;
+            Ok(())
+        }
         "device_weights" => {
             Model::builder(model_path(row)?).device_weights(field(row, "bytes")?).open()?;
             Ok(())

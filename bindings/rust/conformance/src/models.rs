@@ -21,6 +21,7 @@ pub fn kind(name: &str) -> Option<Behaviour> {
         "runtime" => runtime,
         "open_memory" => open_memory,
         "open_fd" => open_fd,
+        "expert_cache" => expert_cache,
         "expert_similarity" => expert_similarity,
         "executor" => executor,
         "log" => log,
@@ -106,6 +107,10 @@ fn open_memory(row: &Value) -> Result<Value> {
 
 fn open_fd(row: &Value) -> Result<Value> {
     with_single_file(row, |file| Ok(Model::from_fd(&file).open()?))
+}
+
+fn expert_cache(row: &Value) -> Result<Value> {
+    Ok(serde_json::to_value(open_model(row)?.expert_cache()?)?)
 }
 
 fn expert_similarity(row: &Value) -> Result<Value> {

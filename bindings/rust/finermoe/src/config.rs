@@ -91,6 +91,12 @@ impl PlanBuilder {
         self.with(|options| options.set_device(module, name, memory))
     }
 
+    /// Bytes of the device's memory into which chosen experts that are not there are fetched, as with
+    /// [`expert_cache`](crate::ModelBuilder::expert_cache) of a model; 0 (default): none are.
+    pub fn expert_cache(self, bytes: u64) -> Self {
+        self.with(|options| options.set_expert_cache(bytes))
+    }
+
     /// The threads and the device of a runtime that exists already.
     pub fn runtime(self, runtime: &Runtime) -> Self {
         self.with(|options| options.set_runtime(runtime.raw()))

@@ -78,8 +78,8 @@ pub use generation::Generation;
 pub use model::{Model, ModelBuilder};
 pub use options::GenerationOptions;
 pub use raw::{
-    ConfigInfo, DeviceInfo, Event, GenerationInfo, GenerationOptionsInfo, Message, Operation, Plan, Progress,
-    RuntimeInfo, SessionInfo, SystemInfo, Tasks, TokenizerInfo, TraceInfo, VerifiedFile,
+    ConfigInfo, DeviceInfo, Event, ExpertCacheInfo, GenerationInfo, GenerationOptionsInfo, Message, Operation, Plan,
+    Progress, RuntimeInfo, SessionInfo, SystemInfo, Tasks, TokenizerInfo, TraceInfo, VerifiedFile,
 };
 pub use request::{Prompt, Request};
 pub use rows::Rows;

@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::enums::{Lock, Prefetch, Record};
 use crate::error::Result;
 use crate::options::{Deferred, GenerationOptions};
-use crate::raw::{self, Progress};
+use crate::raw::{self, ExpertCacheInfo, Progress};
 use crate::runtime::{Runtime, RuntimeBuilder};
 use crate::session::{Session, SessionBuilder};
 use crate::tokenizer::Tokenizer;
@@ -90,6 +90,11 @@ impl Model {
     /// The defaults of the model's generation_config.json.
     pub fn generation_options(&self) -> GenerationOptions {
         GenerationOptions::of_model(self)
+    }
+
+    /// What became of the experts that the model fetches. Any thread may ask while sessions compute.
+    pub fn expert_cache(&self) -> Result<ExpertCacheInfo> {
+        self.raw.expert_cache()
     }
 
     /// Mean cosine similarity over all pairs of routed experts of one layer, each expert its matrices flattened.

@@ -22,8 +22,8 @@ macro_rules! readouts {
     ($($name:ident)*) => { $(unsafe impl Readout for sys::$name {})* };
 }
 readouts! {
-    finermoe_chat_message finermoe_config_info finermoe_device_info finermoe_event finermoe_generation_info
-    finermoe_generation_options_info finermoe_plan finermoe_runtime_info finermoe_runtime_operation
+    finermoe_chat_message finermoe_config_info finermoe_device_info finermoe_event
+    finermoe_expert_cache_info finermoe_generation_info finermoe_generation_options_info finermoe_plan finermoe_runtime_info finermoe_runtime_operation
     finermoe_session_info finermoe_system_info finermoe_tokenizer_info finermoe_trace_info finermoe_verification_file
 }
 
@@ -313,7 +313,7 @@ infos! {
         kv_cache: u64,
         /// Activations of the largest step, on all threads.
         scratch: u64,
-        /// `kv_cache` and `scratch`: what a memory limit is compared with.
+        /// These, `device_weights` and `expert_cache`: what a memory limit is compared with.
         allocated_total: u64,
         /// Weight bytes that decoding one token reads.
         bytes_per_token: u64,
@@ -322,12 +322,12 @@ infos! {
         /// What this process could use at this moment, limits of its control groups included.
         memory_available: u64,
         /// Of the device planned for: what was given, or all it has. 0 for one that uses the machine's memory, as are
-        /// the next six.
+        /// the next six, and the last three.
         device_memory: u64,
         /// Copies on the device, for [`device_weights`](crate::ModelBuilder::device_weights).
         device_weights: u64,
-        /// `device_weights`, and what the device has of `kv_cache` and `scratch`; more than `device_memory` if not even
-        /// one layer fits.
+        /// `device_weights`, `expert_cache`, and what the device has of `kv_cache` and `scratch`; more than
+        /// `device_memory` if not even one layer fits.
         device_total: u64,
         /// Layers on the device, from the last; the CPU computes the others.
         device_layers: u64,
@@ -335,10 +335,28 @@ infos! {
         device_moe_layers: u64,
         /// Of `weights_routed`, the experts of these MoE layers.
         device_routed: u64,
-        /// Of `bytes_per_token`, what the device reads; the CPU reads the rest.
+        /// Of `bytes_per_token`, what the device reads, fetched experts too; the CPU reads the rest.
         device_bytes_per_token: u64,
-        /// Of `weights_total`, what the CPU uses, mapped.
+        /// Of `weights_total`, what is used or fetched where it is mapped.
         host_weights: u64,
+        /// Bytes of the device for experts that are fetched, in whole slots; 0 if none is.
+        expert_cache: u64,
+        /// Experts that it holds.
+        expert_cache_slots: u64,
+        /// What decoding one token copies to the device, if experts are chosen evenly.
+        fetched_bytes_per_token: u64,
+    }
+
+    /// What became of the experts that a model fetches; all 0 if it fetches none.
+    pub struct ExpertCacheInfo = finermoe_expert_cache_info {
+        /// Of the device.
+        bytes: u64,
+        /// Experts that it holds.
+        n_slots: u64,
+        /// Chosen experts that were there, each once a layer of a pass, since the model was opened.
+        n_hits: u64,
+        /// Those that were copied.
+        n_misses: u64,
     }
 
     /// A tokenizer's special ids and size.

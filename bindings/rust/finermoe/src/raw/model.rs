@@ -68,6 +68,11 @@ impl Model {
         })
     }
 
+    pub fn expert_cache(&self) -> Result<ExpertCacheInfo> {
+        let info = read(|info, error| unsafe { sys::finermoe_model_get_expert_cache(self.ptr(), info, error) })?;
+        Ok(unsafe { ExpertCacheInfo::from_c(&info) })
+    }
+
     pub fn expert_similarity(&self, layer: usize, cancel: Option<&Cancel>) -> Result<f64> {
         let mut similarity = 0.0;
         check(|error| unsafe {

@@ -141,6 +141,7 @@ impl PlanOptions {
     setters! {
         set_sessions(usize) = finermoe_plan_options_set_sessions;
         set_threads(u32) = finermoe_plan_options_set_threads;
+        set_expert_cache(u64) = finermoe_plan_options_set_expert_cache;
     }
 
     pub fn set_session(&mut self, session: &SessionOptions) -> Result<()> {

@@ -192,6 +192,18 @@ public final class Model extends NativeObject {
   }
 
   /**
+   * What became of the experts that the model fetches. Any thread may ask while sessions compute.
+   *
+   * @return the present counts
+   */
+  public ExpertCacheInfo expertCache() {
+    try (NativeExpertCacheInfo info = new NativeExpertCacheInfo()) {
+      Native.modelGetExpertCache(this, info);
+      return ExpertCacheInfo.of(info);
+    }
+  }
+
+  /**
    * Mean cosine similarity over all pairs of routed experts of one layer.
    *
    * @param layer the model's own index of the layer; a dense one is {@link ErrorCode#INVALID_ARGUMENT}

@@ -71,6 +71,17 @@ public final class PlanOptions extends NativeObject {
   }
 
   /**
+   * Plans for experts that are fetched, as {@link ModelOptions#expertCache(long)} has it.
+   *
+   * @param bytes of the device's memory, into which they are fetched; 0: none is
+   * @return these options
+   */
+  public PlanOptions expertCache(long bytes) {
+    Native.planOptionsSetExpertCache(this, bytes);
+    return this;
+  }
+
+  /**
    * Plans for the threads and the device of a runtime that exists already.
    *
    * @param runtime looked at and not kept

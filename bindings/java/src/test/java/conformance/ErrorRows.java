@@ -59,6 +59,8 @@ final class ErrorRows {
       case "device" -> open(row, RuntimeOptions.create().device(row.text("device")));
       case "plan_device" -> row.keep(Config.open(row.path())).plan(
           PlanOptions.create().device(null, row.text("device"), row.number("bytes")));
+      case "plan_expert_cache" -> row.keep(Config.open(row.path())).plan(
+          PlanOptions.create().expertCache(row.number("bytes")));
       case "device_weights" -> row.keep(Model.open(row.path(),
           ModelOptions.create().deviceWeights(row.number("bytes"))));
       case "expert_cache" -> row.keep(Model.open(row.path(),

@@ -42,6 +42,7 @@ final class ModelRows {
     behaviours.put("runtime", ModelRows::runtime);
     behaviours.put("open_memory", ModelRows::openMemory);
     behaviours.put("open_fd", ModelRows::openDescriptor);
+    behaviours.put("expert_cache", row -> fields(row.model().expertCache()));
     behaviours.put("expert_similarity",
         row -> Map.of("similarity", row.model().expertSimilarity(row.number("layer"))));
     behaviours.put("executor", ModelRows::executor);
