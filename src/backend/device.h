@@ -36,6 +36,8 @@ class Device {
   // overflow).
   virtual uint64_t step_bytes(const Config& config, size_t n_rows, uint64_t n_positions, size_t n_threads) const = 0;
   virtual uint64_t kv_cache_bytes(const KvShape& shape) const = 0;
+  // The same for the host's memory that a queue of copies has on the account.
+  virtual uint64_t copy_queue_bytes() const { return 0; }
 };
 using DeviceList = std::vector<std::shared_ptr<const Device>>;
 

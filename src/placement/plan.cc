@@ -110,6 +110,7 @@ Status divide(const Config& config, const Device& device, const Device& cpu, con
   const uint64_t cache = caches_of(plan.share.n_layers);
   plan.device_total = saturating_sum(plan.share.weights + plan.expert_cache.bytes(), saturating_sum(cache, step));
   if (is_whole()) return {};
+  if (plan.expert_cache.n_slots > 0) plan.scratch = saturating_sum(plan.scratch, device.copy_queue_bytes());
   ExchangeArrays exchange(config, options.chunk);
   if (plan.share.n_layers == config.n_layers && plan.expert_cache.n_slots > 0) {  // the CPU computes nothing
     exchange.hidden = 0;
