@@ -303,6 +303,7 @@ finermoe_expert_cache_info cache_of(const ModelHandle& model) {
 
 TEST(Placement, WhatAPlanSaysOfACacheIsWhatAModelTakes) {
   const std::vector<finermoe_plan> all = plans(the_device);
+  const uint64_t pinned = std::string(the_device).starts_with("cuda") ? 4 << 20 : 0;  // that copies go through
   for (const size_t share : {0, 1, 3, 5}) {
     for (const uint64_t cache : {2 * kExpert, 21 * kExpert + 1}) {
       SCOPED_TRACE(testing::Message() << share << ", " << cache);
@@ -310,7 +311,7 @@ TEST(Placement, WhatAPlanSaysOfACacheIsWhatAModelTakes) {
       const auto runtime = runtime_on(the_device);
       const uint64_t before = used(runtime);
       const auto model = open_with_cache(options_with_cache(runtime, cache, plan.device_weights));
-      const uint64_t headers = used(runtime) - before - plan.device_weights - plan.expert_cache;
+      const uint64_t headers = used(runtime) - before - plan.device_weights - plan.expert_cache - pinned;
       EXPECT_LT(headers, 200'000u);
       const auto session = open_session(model.get());
       EXPECT_EQ(used(runtime) - before - headers, plan.allocated_total);
