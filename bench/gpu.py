@@ -96,16 +96,17 @@ class Gpu:
             raise NotMeasured(self.why_not)
         scale = 16 if self.o.tiny else 1
         return json.loads(run(self.finermoe, "bench", self.model(shape, form), "-p", max(2, prompt // scale), "-n",
-                              max(2, decoded // scale), "--runs", self.o.runs, "--json", "--device", self.o.device,
-                              "--device-module", self.module, *flags))
+                              max(2, decoded // scale), "--runs", self.o.runs, "--generate", "--json", "--device",
+                              self.o.device, "--device-module", self.module, *flags))
 
     # What is measured: (text of the figure, whether it meets its goal)
 
     def decode(self, shape, form, least):
-        found = self.bench(shape, form, 16, 64)["decode"]
-        share = found["gb_per_second"] / self.limits["read_gb_per_second"]
-        return (f"{found['tokens_per_second']:.1f} tokens/s, {found['gb_per_second']:.0f} GB/s: {100 * share:.0f} %",
-                share >= least)
+        found = self.bench(shape, form, 16, 64)
+        rate = found["generate"]["tokens_per_second"]
+        read = rate * found["decode"]["bytes_per_token"] / GIGA
+        share = read / self.limits["read_gb_per_second"]
+        return f"{rate:.1f} tokens/s, {read:.0f} GB/s: {100 * share:.0f} %", share >= least
 
     def first_token(self, shape, form, n_tokens, most):
         found = statistics.median(self.bench(shape, form, n_tokens, 2)["prefill"]["seconds"])
@@ -122,20 +123,22 @@ class Gpu:
         return f"{found['tokens_per_second']:.0f} tokens/s, {rate / 1000:.0f} Top/s: {100 * share:.0f} %", share >= least
 
     def sessions(self, shape, form, n_sessions, least):
-        found = self.bench(shape, form, 16, 32, "--sessions", n_sessions)["together"]
-        return f"{found['tokens_per_second']:.0f} tokens/s, {found['times_one']:.1f}× one", found["times_one"] >= least
+        found = self.bench(shape, form, 16, 32, "--sessions", n_sessions)
+        rate = found["together"]["tokens_per_second"]
+        times = rate / found["generate"]["tokens_per_second"]
+        return f"{rate:.0f} tokens/s, {times:.1f}× one", times >= least
 
     def system(self, shape, form, *flags):
         found = self.bench(shape, form, 12, 64, *flags)
         return (f"first token of 12 {1000 * statistics.median(found['prefill']['seconds']):.1f} ms, "
-                f"{found['decode']['tokens_per_second']:.1f} tokens/s", None)
+                f"{found['generate']['tokens_per_second']:.1f} tokens/s", None)
 
     def experts_in_memory(self, shape, form, least, *where):
-        rates = [self.bench(shape, form, 16, 64, *flags)["decode"]["tokens_per_second"] for flags in ((), where)]
+        rates = [self.bench(shape, form, 16, 64, *flags)["generate"]["tokens_per_second"] for flags in ((), where)]
         return f"{rates[1]:.1f} of {rates[0]:.1f} tokens/s: {100 * rates[1] / rates[0]:.0f} %", rates[1] >= least * rates[0]
 
     def beside_paper(self, shape, form, least):
-        found = self.bench(shape, form, 16, 64)["decode"]["tokens_per_second"]
+        found = self.bench(shape, form, 16, 64)["generate"]["tokens_per_second"]
         return f"{found:.1f} and {PAPER['decode']} tokens/s: {found / PAPER['decode']:.1f}×", found >= least * PAPER["decode"]
 
     def beside(self, command, shape, form):
@@ -143,7 +146,7 @@ class Gpu:
         theirs = json.loads(run(*command, CUDA_VISIBLE_DEVICES=self.o.device.rpartition(":")[2]))
         ours = self.bench(shape, form, 512, 64)
         prefill, decode = (ours["prefill"]["tokens_per_second"] / theirs["prefill_512"],
-                           ours["decode"]["tokens_per_second"] / theirs["decode"])
+                           ours["generate"]["tokens_per_second"] / theirs["decode"])
         return f"prefill {prefill:.2f}×, decode {decode:.2f}×", prefill, decode
 
     def beside_llama_cpp(self, shape, form):

@@ -32,7 +32,7 @@ struct BenchFlags {
   ComputeFlags compute;
   size_t n_prompt = 512, n_decode = 64, n_runs = 3, n_sessions = 1, n_lookup = 0;
   DraftFlags draft;
-  bool json = false;
+  bool generate = false, json = false;
 };
 
 void declare(CLI::App& app, BenchFlags& flags) {
@@ -42,6 +42,7 @@ void declare(CLI::App& app, BenchFlags& flags) {
   add_count(app, "--runs", flags.n_runs, {1, 1000000}, "runs that count, after one that does not (default 3)");
   add_count(app, "--sessions", flags.n_sessions, {1, 65536},
             "sessions that decode together, besides the one alone (default 1: none)");
+  app.add_flag("--generate", flags.generate, "greedy text behind the prompt too, the tokens of which a GPU chooses");
   add_count(app, "--lookup", flags.n_lookup, kDrafts,
             "greedy text with up to N drafts a pass and without, in turns (default 0: none)");
   add_draft(app, flags.draft, app.option_defaults()->get_group(), "the same with drafts by this model");
@@ -263,6 +264,9 @@ std::string for_a_person(const Json& json) {
              fixed(json["first_token_seconds"], 3) + " s, cold, after " + prefill["tokens"].dump() + " tokens") +
          row("prefill", fixed(prefill["tokens_per_second"], 1) + " tokens/s") +
          row("decode", fixed(decode["tokens_per_second"], 1) + " tokens/s") +
+         (json.contains("generate")
+              ? row("generate", fixed(json["generate"]["tokens_per_second"], 1) + " tokens/s, greedy, after the first")
+              : "") +
          row("weights read", fixed(decode["gb_per_second"], 2) + " GB/s, " +
                                  format_bytes(decode["bytes_per_token"].get<uint64_t>()) + " a token") +
          limit("read", "measured in this run") + limit("mapping", "of the model's file") + drafts("lookup") +
@@ -312,6 +316,34 @@ std::vector<std::string> quantized_dtypes_of(const Session& session) {
   return dtype_names(read_info<finermoe_session_info>(finermoe_session_get_info, session.get()).quantized_dtypes);
 }
 
+// Seconds of each run.
+struct Seconds {
+  std::vector<double> prefill, decode, generate, together;
+
+  // Rates of the median runs.
+  void describe(const BenchFlags& flags, uint64_t bytes_per_token, Json& json) const {
+    const double n_decode = static_cast<double>(flags.n_decode), rate = n_decode / median(decode);
+    json["prefill"] = {{"tokens", flags.n_prompt},
+                       {"tokens_per_second", static_cast<double>(flags.n_prompt) / median(prefill)},
+                       {"seconds", prefill}};
+    json["decode"] = {{"tokens", flags.n_decode},
+                      {"tokens_per_second", rate},
+                      {"seconds", decode},
+                      {"bytes_per_token", bytes_per_token},
+                      {"gb_per_second", rate * static_cast<double>(bytes_per_token) / 1e9}};
+    if (!generate.empty()) {
+      json["generate"] = {{"tokens_per_second", n_decode / median(generate)}, {"seconds", generate}};
+    }
+    if (!together.empty()) {
+      const double of_all = static_cast<double>(flags.n_sessions) * n_decode / median(together);
+      json["together"] = {{"sessions", flags.n_sessions},
+                          {"tokens_per_second", of_all},
+                          {"times_one", of_all / rate},
+                          {"seconds", together}};
+    }
+  }
+};
+
 int run_bench(const BenchFlags& flags) {
   Interrupt interrupt;
   const Stopwatch opening;
@@ -331,8 +363,10 @@ int run_bench(const BenchFlags& flags) {
   Limits limits(flags.model, plan, machine.n_threads);
   Progress progress(Progress::kInTokens);
   Run last;
-  std::vector<double> prefill_seconds, decode_seconds, together_seconds;
+  Seconds seconds;
   const auto greedy_session = [&] { return open_session(model, flags.compute, flags.n_prompt + flags.n_decode + 2); };
+  Session generating;
+  if (flags.generate) generating = greedy_session();
   std::optional<DraftRuns> lookup, draft;
   if (flags.n_lookup > 0) lookup = DraftRuns{greedy_session(), {.n_lookup = flags.n_lookup}};
   Model draft_model;
@@ -344,10 +378,13 @@ int run_bench(const BenchFlags& flags) {
     Run run = measure(model, session, runtime, ids, flags.n_prompt, interrupt.cancel());
     // At once after decoding: a machine's bandwidth varies within seconds.
     limits.measure();
-    prefill_seconds.push_back(run.prefill_seconds);
-    decode_seconds.push_back(run.decode_seconds);
+    seconds.prefill.push_back(run.prefill_seconds);
+    seconds.decode.push_back(run.decode_seconds);
+    if (flags.generate) {
+      seconds.generate.push_back(measure_greedy(generating, ids, flags, {}, interrupt.cancel()).seconds);
+    }
     if (flags.n_sessions > 1) {
-      together_seconds.push_back(
+      seconds.together.push_back(
           measure_together(model, flags, spread_ids(flags.n_sessions, vocab_size), interrupt.cancel()));
     }
     if (lookup) lookup->measure(ids, flags, interrupt.cancel());
@@ -355,8 +392,6 @@ int run_bench(const BenchFlags& flags) {
     last = std::move(run);
     progress.show("bench", (i + 1) * ids.size(), flags.n_runs * ids.size());
   }
-  const double decode_rate = static_cast<double>(flags.n_decode) / median(decode_seconds);
-  const double weight_rate = decode_rate * static_cast<double>(plan.bytes_per_token);
   Json json = {{"threads", machine.n_threads},
                {"isa", isa_name(machine.isa)},
                {"blas", machine.uses_blas != 0 ? Json(machine.blas) : Json(nullptr)},
@@ -364,25 +399,9 @@ int run_bench(const BenchFlags& flags) {
                {"quantized_dtypes", quantized_dtypes_of(session)},
                {"runs", flags.n_runs},
                {"open_seconds", open_seconds},
-               {"first_token_seconds", cold.prefill_seconds},
-               {"prefill",
-                {{"tokens", flags.n_prompt},
-                 {"tokens_per_second", static_cast<double>(flags.n_prompt) / median(prefill_seconds)},
-                 {"seconds", prefill_seconds}}},
-               {"decode",
-                {{"tokens", flags.n_decode},
-                 {"tokens_per_second", decode_rate},
-                 {"seconds", decode_seconds},
-                 {"bytes_per_token", plan.bytes_per_token},
-                 {"gb_per_second", weight_rate / 1e9}}}};
-  limits.describe(static_cast<double>(flags.n_decode * plan.bytes_per_token), decode_seconds, json);
-  if (flags.n_sessions > 1) {
-    const double rate = static_cast<double>(flags.n_sessions * flags.n_decode) / median(together_seconds);
-    json["together"] = {{"sessions", flags.n_sessions},
-                        {"tokens_per_second", rate},
-                        {"times_one", rate / decode_rate},
-                        {"seconds", together_seconds}};
-  }
+               {"first_token_seconds", cold.prefill_seconds}};
+  seconds.describe(flags, plan.bytes_per_token, json);
+  limits.describe(static_cast<double>(flags.n_decode * plan.bytes_per_token), seconds.decode, json);
   if (lookup) json["lookup"] = lookup->json(flags);
   if (draft) json["draft"] = draft->json(flags);
   describe_run(last, flags.compute.profile, json);

@@ -140,6 +140,14 @@ class System(unittest.TestCase):
                       error(*prompt, *device, "--expert-cache", 1000, code=1))
         self.assertIn("is for a device with memory of its own", error(*prompt, "--expert-cache", "1MB", code=1))
 
+    def test_bench_generates(self):
+        bench = ("bench", TRAINED, "-p", 4, "-n", 6, "--runs", 3)
+        found = value(*bench, "--generate", "--json")["generate"]
+        self.assertEqual(len(found["seconds"]), 3)
+        self.assertAlmostEqual(found["tokens_per_second"], 6 / sorted(found["seconds"])[1])
+        self.assertRegex(text(*bench, "--generate"), r"(?m)^generate +[\d.]+ tokens/s, greedy, after the first$")
+        self.assertNotIn("generate", value(*bench, "--json"))
+
     def test_bandwidth(self):
         measured = value("system", "--bandwidth", "--threads", 1, "--json")
         self.assertGreater(measured["read_gb_per_second"], 0)

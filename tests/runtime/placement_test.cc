@@ -240,7 +240,7 @@ TEST(Placement, ACacheThatCannotBeIsRefused) {
 constexpr uint64_t kExpert = (2 * 72 * 192 + 96 * 72) * 2;  // bytes of gate, up and down in BF16
 constexpr uint64_t kExperts = 4 * 32;                       // of all layers; a token chooses 2 in each
 // Bytes of the host that copies into a cache go through.
-const uint64_t pinned = std::string(the_device).starts_with("cuda") ? 4 << 20 : 0;
+const uint64_t pinned = the_device != nullptr && std::string(the_device).starts_with("cuda") ? 4 << 20 : 0;
 
 // Four layers, two experts of each a token: with n slots (1 - n / 128) of eight experts are copied.
 TEST(Placement, APlanKnowsTheExpertCache) {
