@@ -441,21 +441,21 @@ typedef struct finermoe_plan {
   uint64_t weights_total;
   uint64_t kv_cache;            /**< of all sessions */
   uint64_t scratch;             /**< activations of the largest step on all threads, each session's row of logits, and
-                                     pinned memory that an expert cache is copied by */
-  uint64_t allocated_total;     /**< these, device_weights and expert_cache: what counts against a memory limit */
+                                     the pinned memory through which experts are copied to an expert cache */
+  uint64_t allocated_total;     /**< kv_cache, scratch, device_weights, expert_cache: what counts against a limit */
   uint64_t bytes_per_token;     /**< weight bytes that decoding one token reads */
   uint64_t weights_every_token; /**< weights that every token reads and that should stay in memory; routed experts and
                                      an untied embedding can be paged in and out */
   uint64_t memory_available;    /**< what this process could use right now, within the limits of its cgroups */
   uint64_t device_memory;       /**< of the device that is planned for: what was given, or all it has */
   uint64_t device_weights;      /**< copies on the device, for finermoe_model_options_set_device_weights */
-  uint64_t device_total; /**< these, expert_cache, and what the device has of kv_cache and scratch (with the host's part
-                              of a step there); if it is more than device_memory, not even one layer fits */
-  uint64_t device_layers;     /**< layers on the device, from the last, with the head; the CPU computes the others */
+  uint64_t device_total;  /**< device_weights, expert_cache, and what the device has of kv_cache and scratch (with the
+                               host's part of a step there); if it is more than device_memory, not even one layer fits */
+  uint64_t device_layers; /**< layers on the device, from the last, with the head; the CPU computes the others */
   uint64_t device_moe_layers; /**< of these, MoE layers whose routed experts are there too, from the last: not 0 only
                                    if all layers are on the device */
   uint64_t device_routed;     /**< of weights_routed, the experts of these MoE layers */
-  uint64_t device_bytes_per_token;  /**< of bytes_per_token, what the device reads, fetched or not; the CPU the rest */
+  uint64_t device_bytes_per_token;  /**< of bytes_per_token, what the device reads, fetched or not */
   uint64_t host_weights;            /**< of weights_total, what is used or fetched where it is mapped; all of it without
                                       such a device. An embedding that is also the device's head is not counted again */
   uint64_t expert_cache;            /**< bytes of whole slots; 0: no expert is fetched, as where the device has all */
@@ -601,7 +601,8 @@ typedef struct finermoe_expert_cache_info {
   uint32_t reserved;
   uint64_t bytes;    /**< of the device */
   uint64_t n_slots;  /**< experts that it holds */
-  uint64_t n_hits;   /**< chosen experts that were there, each once a layer of a pass, since the model was opened */
+  uint64_t n_hits;   /**< since the model was opened, chosen experts that were there, each counted once per layer and
+                          pass */
   uint64_t n_misses; /**< those that were copied */
 } finermoe_expert_cache_info;
 

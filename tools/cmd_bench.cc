@@ -42,7 +42,7 @@ void declare(CLI::App& app, BenchFlags& flags) {
   add_count(app, "--runs", flags.n_runs, {1, 1000000}, "runs that count, after one that does not (default 3)");
   add_count(app, "--sessions", flags.n_sessions, {1, 65536},
             "sessions that decode together, besides the one alone (default 1: none)");
-  app.add_flag("--generate", flags.generate, "greedy text behind the prompt too, the tokens of which a GPU chooses");
+  app.add_flag("--generate", flags.generate, "also greedy text after the prompt, whose tokens a GPU chooses");
   add_count(app, "--lookup", flags.n_lookup, kDrafts,
             "greedy text with up to N drafts a pass and without, in turns (default 0: none)");
   add_draft(app, flags.draft, app.option_defaults()->get_group(), "the same with drafts by this model");

@@ -26,12 +26,15 @@ struct PlanFlags {
 struct Plans {
   finermoe_plan asked;
   uint64_t read_without_cache = 0;
-  bool needs_no_cache;  // as all experts have room
+  std::string why_no_cache;  // though one is asked for
 
-  Plans(const Config& config, const PlanFlags& flags)
-      : asked(compute_plan(config, flags.compute, flags.sessions)),
-        needs_no_cache(flags.compute.expert_cache > 0 && asked.expert_cache == 0) {
-    if (asked.expert_cache == 0) return;
+  Plans(const Config& config, const PlanFlags& flags) : asked(compute_plan(config, flags.compute, flags.sessions)) {
+    if (flags.compute.expert_cache == 0) return;
+    if (asked.expert_cache == 0) {
+      why_no_cache = asked.device_routed == asked.weights_routed ? "not needed: all experts fit"
+                                                                 : "none: no layer that is there has experts";
+      return;
+    }
     ComputeFlags without = flags.compute;
     without.expert_cache = 0;
     const finermoe_plan plan = compute_plan(config, without, flags.sessions);
@@ -118,7 +121,7 @@ std::string device_rows(const Plans& plans, const finermoe_config_info& info, co
     text += row("  with their experts", of(std::to_string(plan.device_moe_layers), std::to_string(info.n_moe_layers)));
   }
   text += row("  weights", plan.device_weights) + row("  read per token", plan.device_bytes_per_token);
-  if (plans.needs_no_cache) text += row("  expert cache", "not needed: no expert lacks room");
+  if (!plans.why_no_cache.empty()) text += row("  expert cache", plans.why_no_cache);
   if (plan.expert_cache > 0) {
     text += row("  expert cache",
                 format_bytes(plan.expert_cache) + ", " + std::to_string(plan.expert_cache_slots) + " experts") +
@@ -174,7 +177,7 @@ Json describe_device(const Plans& plans, const std::string& name, bool fits) {
                               {"copied_per_token", plan.fetched_bytes_per_token},
                               {"cpu_reads_without", plans.read_without_cache}};
   }
-  if (plans.needs_no_cache) device["expert_cache"] = nullptr;
+  if (!plans.why_no_cache.empty()) device["expert_cache"] = nullptr;
   return device;
 }
 

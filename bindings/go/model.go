@@ -137,7 +137,7 @@ func (m *Model) ExpertSimilarity(ctx context.Context, layer int) (float64, error
 type ExpertCacheInfo struct {
 	Bytes   uint64 // of the device
 	NSlots  uint64 // experts that it holds
-	NHits   uint64 // chosen experts that were there, each once a layer of a pass, since the model was opened
+	NHits   uint64 // chosen experts that were there, each counted once per layer and pass, since the model was opened
 	NMisses uint64 // those that were copied
 }
 

@@ -296,7 +296,7 @@ void CudaStep::logits(DevicePtr<const float> x, const WeightView& head, size_t n
 }
 
 // The choices come to the device with the rest of the pass, or, if that is copied already, by themselves. They are
-// written once: `choose` is the last that a pass asks for.
+// written once, in the first of several passes, before anything of it is launched or after all of it is copied.
 bool CudaStep::choose(DevicePtr<const float> x, const WeightView& head, size_t n, uint64_t n_choosable,
                       std::span<const TokenChoice> choices, ChosenToken* out) {
   if (memory_.n_logits < head.rows) return false;  // they come in parts

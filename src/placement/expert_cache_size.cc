@@ -2,11 +2,13 @@
 
 #include <algorithm>
 
+#include "base/saturating.h"
+
 namespace finermoe {
 
 Result<ExpertCacheSize> ExpertCacheSize::within(uint64_t bytes, uint64_t slot_bytes, uint64_t n_together,
                                                 uint64_t n_fetched) {
-  const uint64_t least = n_together * slot_bytes;
+  const uint64_t least = saturating_product(n_together, slot_bytes);
   if (bytes < least) {
     return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
                   format_text("an expert cache of ", bytes, " bytes is too small: the ", n_together,

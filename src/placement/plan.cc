@@ -71,8 +71,8 @@ uint64_t fetched_per_token(const Config& config, uint64_t n_layers, uint64_t n_s
   const uint64_t k = config.router.n_experts_per_token(), n_experts = config.router.n_experts();
   // When a layer's turn comes again, the other layers have had k experts each since. If these alone fill the slots, the
   // least recently used expert is always one that was not used since then: whatever tokens choose, none hits.
-  if (n_slots <= (n_layers - 1) * k) return n_layers * k * expert_bytes;
-  return saturating_product(k * expert_bytes, n_layers * n_experts - n_slots) / n_experts;
+  if (n_slots <= (n_layers - 1) * k) return saturating_product(n_layers * k, expert_bytes);
+  return saturating_product(saturating_product(k, expert_bytes), n_layers * n_experts - n_slots) / n_experts;
 }
 
 // The device's share beside an expert cache, and the cache, if there is something to fetch.
@@ -88,7 +88,7 @@ Status add_expert_cache(const Config& config, uint64_t room, const PlanOptions& 
   FM_ASSIGN(plan.expert_cache,
             ExpertCacheSize::within(options.expert_cache, expert.slot, k, n_layers * config.router.n_experts()));
   plan.share = beside;
-  plan.device_bytes_per_token = beside.bytes_per_token + n_layers * k * expert.stored;
+  plan.device_bytes_per_token = saturating_sum(beside.bytes_per_token, saturating_product(n_layers * k, expert.stored));
   plan.fetched_bytes_per_token = fetched_per_token(config, n_layers, plan.expert_cache.n_slots, expert.stored);
   return {};
 }
@@ -108,7 +108,8 @@ Status divide(const Config& config, const Device& device, const Device& cpu, con
     FM_TRY(add_expert_cache(config, room, options, caches_of, plan));
   }
   const uint64_t cache = caches_of(plan.share.n_layers);
-  plan.device_total = saturating_sum(plan.share.weights + plan.expert_cache.bytes(), saturating_sum(cache, step));
+  plan.device_total =
+      saturating_sum(saturating_sum(plan.share.weights, plan.expert_cache.bytes()), saturating_sum(cache, step));
   if (is_whole()) return {};
   if (plan.expert_cache.n_slots > 0) plan.scratch = saturating_sum(plan.scratch, device.copy_queue_bytes());
   ExchangeArrays exchange(config, options.chunk);
@@ -136,8 +137,8 @@ Result<Plan> make_plan(const Config& config, const Device& device, const Device&
   plan.scratch = saturating_sum(step_bytes(config, device, options),
                                 saturating_product(options.n_sessions, config.vocab_size * sizeof(float)));
   if (device.copies_weights()) FM_TRY(divide(config, device, cpu, options, plan));
-  if (saturating_sum(plan.share.weights + plan.expert_cache.bytes(), saturating_sum(plan.kv_cache, plan.scratch)) ==
-      UINT64_MAX) {
+  if (saturating_sum(saturating_sum(plan.share.weights, plan.expert_cache.bytes()),
+                     saturating_sum(plan.kv_cache, plan.scratch)) == UINT64_MAX) {
     return Status(FINERMOE_ERROR_INVALID_ARGUMENT,
                   format_text(options.n_sessions, " sessions of ", options.context_length,
                               " tokens take more bytes than 64 bits can count"),

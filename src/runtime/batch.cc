@@ -109,33 +109,35 @@ Result<Batch::Step> Batch::advance(const CancelFlag* cancel) {
 }
 
 // How the device may choose for the rows that are read out; empty unless it may for all of them. Only a member that is
-// alone in the batch has tokens chosen ahead: with others, the host could not add it to their passes.
+// alone in the batch has tokens chosen ahead: it would be missing in the passes of others.
 std::vector<TokenChoice> Batch::device_choices(std::span<const StepPart> parts,
-                                               std::span<Generation* const> taking_part) const {
+                                               std::span<Generation* const> taking_part, bool is_alone) const {
   std::vector<TokenChoice> choices;
   for (size_t i = 0; i < parts.size(); i++) {
     if (parts[i].rows.empty()) continue;
     if (!parts[i].drafts.empty()) return {};
-    const std::vector<TokenChoice> of_part = taking_part[i]->device_choices(members_.size() == 1);
+    const std::vector<TokenChoice> of_part = taking_part[i]->device_choices(is_alone);
     if (of_part.empty()) return {};
     choices.insert(choices.end(), of_part.begin(), of_part.end());
   }
   return choices;
 }
 
-// A step that fails with drafts is run again without. Then parts that fail alone are dropped: they leave `n_active`,
-// and the step is run again, so that the others get the logits that they would have had without them. If there is not
-// enough memory for all at once, some wait for the next step: each has enough for itself.
+// A step that fails with drafts, or with tokens that a device chooses ahead, is run again without. Then parts that fail
+// alone are dropped: they leave `n_active`, and the step is run again, so that the others get the logits that they
+// would have had without them. If there is not enough memory for all at once, some wait for the next step: each has
+// enough for itself.
 Status Batch::compute(std::vector<StepPart>& parts, std::vector<Generation*>& taking_part, size_t& n_active,
                       const StopSignals& stop) {
   const uint64_t vocab = model_->config().vocab_size;
   const Stopwatch watch;
   double pass_seconds = 0;  // of the one that succeeds
   size_t n_drafts = 0;
+  bool may_choose_ahead = members_.size() == 1;
   std::vector<TokenChoice> choices;
   std::vector<ChosenToken> chosen;
   while (!parts.empty()) {
-    choices = device_choices(parts, taking_part);
+    choices = device_choices(parts, taking_part, may_choose_ahead);
     size_t n_rows = 0;
     n_drafts = 0;
     for (const StepPart& part : parts) n_rows += part.rows.size(), n_drafts += part.drafts.size();
@@ -153,6 +155,11 @@ Status Batch::compute(std::vector<StepPart>& parts, std::vector<Generation*>& ta
     pass_seconds = pass_watch.seconds();
     if (status.ok()) break;
     if (leave_out_drafts(parts)) continue;
+    if (choices.size() > n_rows) {
+      may_choose_ahead = false;
+      parts[0].status = {};
+      continue;
+    }
     const size_t n_before = parts.size();
     for (size_t i = n_before; i-- > 0;) {
       if (parts[i].status.ok()) continue;

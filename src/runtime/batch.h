@@ -36,8 +36,8 @@ class Batch {
   Result<Step> advance(const CancelFlag* cancel);
   Status compute(std::vector<StepPart>& parts, std::vector<Generation*>& taking_part, size_t& n_active,
                  const StopSignals& stop);
-  std::vector<TokenChoice> device_choices(std::span<const StepPart> parts,
-                                          std::span<Generation* const> taking_part) const;
+  std::vector<TokenChoice> device_choices(std::span<const StepPart> parts, std::span<Generation* const> taking_part,
+                                          bool is_alone) const;
   static bool leave_out_drafts(std::vector<StepPart>& parts);
   Status make_room_for_logits(size_t n_rows);
   Result<Event> event_of(Generation& member, const CancelFlag* cancel);

@@ -241,7 +241,10 @@ Status Generation::compute_choices(std::span<const TokenChoice> choices, const S
   return status;
 }
 
+// A token that the host appended may be the one that the device chose, but used no random number: then what follows was
+// chosen with another one.
 bool Generation::adopt_ahead() {
+  if (!chosen_.empty() && n_generated_ != n_before_choices_ + row_ + 1) return false;
   if (!session_->adopt_ahead(ahead_step_)) return false;
   prepared_with(row_ + 1);
   return true;
@@ -290,11 +293,13 @@ void Generation::draft(std::span<Generation* const> generations, size_t limit, c
 void Generation::computed(size_t n_tokens, double seconds, std::span<const float> logits,
                           std::span<const ChosenToken> chosen) {
   (n_tokens > 1 ? prefill_seconds_ : decode_seconds_) += seconds;
+  n_to_choose_ = 1;
   if (logits.empty()) return;
   ahead_step_ = session_->step_index();
   const auto end = std::find_if(chosen.begin(), chosen.end(), [](const ChosenToken& token) { return token.id < 0; });
   chosen_.assign(chosen.begin(), end);
-  n_to_choose_ = end == chosen.end() && !chosen.empty() ? 2 * chosen.size() : 1;
+  n_before_choices_ = n_generated_;
+  if (end == chosen.end() && !chosen.empty()) n_to_choose_ = 2 * chosen.size();
   if (chosen_.empty()) n_drafted_ += session_->ahead(ahead_step_).size();
   if (logits.data() != logits_.data<float>()) std::copy(logits.begin(), logits.end(), logits_.data<float>());
   prepared_with(0);

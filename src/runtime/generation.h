@@ -190,6 +190,7 @@ class Generation {
   uint64_t n_drafted_ = 0, n_accepted_ = 0;
   std::optional<LogProbabilities> own_;  // of that row, once prepared with it
   std::vector<ChosenToken> chosen_;      // by the device, for the rows that were computed without them
+  size_t n_before_choices_ = 0;          // tokens generated before the first of these
   size_t n_to_choose_ = 1;               // for how many tokens it is asked next
   uint64_t n_choosable_ = 0;             // ids that are tokens, if those are the first; otherwise 0
   bool reads_logits_ = false;            // the host has asked for them

@@ -50,8 +50,8 @@ ModelDraft::ModelDraft(std::shared_ptr<LoadedModel> model, size_t n_draft, Sampl
   guess_.reserve(n_draft);
 }
 
-// Every 64th pass has no drafts. Drafts that do not pay are tried again after a rest, which gets longer each time and
-// so long that trials take a hundredth of the time.
+// Every 64th pass has no drafts. Drafts that do not pay are tried again after a rest, which gets longer each time, and
+// is so long that the trial took a hundredth of it, up to longest_rest.
 size_t ModelDraft::n_wanted(const DraftRequest& request, const DraftPace& pace) {
   guess_.clear();
   const size_t limit = std::min(request.limit, n_draft_);
@@ -80,7 +80,7 @@ bool ModelDraft::is_worth_reading(const DraftRequest& request) const {
 }
 
 void ModelDraft::rest(double n_tokens) {
-  const auto at_least = static_cast<size_t>(std::min<double>(n_tokens, longest_rest));
+  const auto at_least = static_cast<size_t>(std::min<double>(longest_rest, n_tokens));
   n_to_rest_ = last_rest_ = std::clamp(std::max(at_least, longer_rest * last_rest_), shortest_rest, longest_rest);
   spent_ = 0;
   is_on_trial_ = true;

@@ -148,6 +148,21 @@ TEST_F(DeviceChoice, AheadIsInvisible) {
   }
 }
 
+// The host appends what the device would choose next: that uses no random number, so that the next token is another
+// one.
+TEST_F(DeviceChoice, ATokenOfTheHostIsNotAChosenOne) {
+  choose_by(ways[1], 6, 14);
+  const auto nothing = [](size_t, finermoe_session*, finermoe_generation*) {};
+  const std::vector<int32_t> free = tokens_with(nothing, true).first.ids;
+  for (const size_t at : unless_emulated<std::vector<size_t>>({2, 3, 4, 5, 6, 7, 8, 9, 10}, {4})) {
+    expect_the_hosts([&](size_t n, finermoe_session*, finermoe_generation* generation) {
+      if (n != at) return;
+      prepare(generation);
+      EXPECT_DONE(finermoe_generation_append(generation, &free[at], 1, e));
+    });
+  }
+}
+
 TEST_F(DeviceChoice, AheadEndsWithTheRequestAndTheContext) {
   const auto nothing = [](size_t, finermoe_session*, finermoe_generation*) {};
   choose_by(ways[2], 4, 20);

@@ -32,7 +32,7 @@ class ExpertCacheInfo:
     n_slots: int
     """Experts that it holds."""
     n_hits: int
-    """Chosen experts that were there, each once a layer of a pass, since the model was opened."""
+    """Chosen experts that were there, each counted once per layer and pass, since the model was opened."""
     n_misses: int
     """Those that were copied."""
 

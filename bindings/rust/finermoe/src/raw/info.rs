@@ -353,7 +353,7 @@ infos! {
         bytes: u64,
         /// Experts that it holds.
         n_slots: u64,
-        /// Chosen experts that were there, each once a layer of a pass, since the model was opened.
+        /// Chosen experts that were there, each counted once per layer and pass, since the model was opened.
         n_hits: u64,
         /// Those that were copied.
         n_misses: u64,

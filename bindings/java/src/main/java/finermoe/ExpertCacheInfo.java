@@ -5,7 +5,7 @@ package finermoe;
  *
  * @param bytes of the device
  * @param nSlots experts that it holds
- * @param nHits chosen experts that were there, each once a layer of a pass, since the model was opened
+ * @param nHits chosen experts that were there, each counted once per layer and pass, since the model was opened
  * @param nMisses those that were copied
  */
 public record ExpertCacheInfo(long bytes, long nSlots, long nHits, long nMisses) {
