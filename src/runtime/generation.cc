@@ -188,13 +188,13 @@ Status Generation::compute(const CancelFlag* cancel, bool may_choose) {
     Generation* const self = this;
     draft({&self, 1}, most_drafts, stop);
     if (!drafts_.empty()) {
-      Status status = compute_ahead(stop);
+      Status status = compute_ahead({}, stop);
       if (status.ok() || !stop.check().ok()) return status;
     }
   }
   const std::vector<TokenChoice> choices = may_choose ? device_choices(true) : std::vector<TokenChoice>();
   if (choices.size() > 1) {
-    Status status = compute_choices(choices, stop);
+    Status status = compute_ahead(choices, stop);
     if (status.ok() || !stop.check().ok()) return status;
   }
   const size_t n = session_->uncomputed().size(), last = n - 1;
@@ -214,30 +214,20 @@ Status Generation::compute(const CancelFlag* cancel, bool may_choose) {
   return status;
 }
 
-// One pass over the uncomputed token and the drafts behind it. If it fails, nothing is computed.
-Status Generation::compute_ahead(const StopSignals& stop) {
+// One pass over the uncomputed token and the drafts behind it, or one after the other over what the device chooses
+// there. If it fails, nothing is computed.
+Status Generation::compute_ahead(std::span<const TokenChoice> choices, const StopSignals& stop) {
   const Stopwatch watch;
   const std::span<const size_t> rows = std::span(rows_of_drafts).first(1 + drafts_.size());
   StepPart part{.session = session_.get(), .n = 1, .rows = rows, .drafts = drafts_};
-  Status status = run_step(*session_->model(), {&part, 1}, {.logits = logits_.data<float>()}, stop);
-  const uint64_t vocab = session_->model()->config().vocab_size;
-  const double seconds = watch.seconds();
-  computed(1, seconds, {logits_.data<float>(), status.ok() ? rows.size() * vocab : 0}, {});
-  if (status.ok()) decoded(session_->ahead(ahead_step_).size(), seconds);
-  return status;
-}
-
-// Passes over the uncomputed token and what the device chooses behind it. If one fails, nothing is computed.
-Status Generation::compute_choices(std::span<const TokenChoice> choices, const StopSignals& stop) {
-  const Stopwatch watch;
-  const std::span<const size_t> row = std::span(rows_of_drafts).first(1);
   std::vector<ChosenToken> chosen(choices.size());
-  StepPart part{.session = session_.get(), .n = 1, .rows = row};
   const Readout readout{
       .logits = logits_.data<float>(), .choices = choices, .n_choosable = n_choosable_, .chosen = chosen.data()};
   Status status = run_step(*session_->model(), {&part, 1}, readout, stop);
   const uint64_t vocab = session_->model()->config().vocab_size;
-  computed(1, watch.seconds(), {logits_.data<float>(), status.ok() ? vocab : 0}, chosen);
+  const double seconds = watch.seconds();
+  computed(1, seconds, {logits_.data<float>(), status.ok() ? rows.size() * vocab : 0}, chosen);
+  if (status.ok()) decoded(session_->ahead(ahead_step_).size(), seconds);
   return status;
 }
 

@@ -163,8 +163,7 @@ class Generation {
   Status set_drafts(DraftOptions drafts);
   size_t most_tokens_left() const;
   size_t most_drafts_now() const;
-  Status compute_ahead(const StopSignals& stop);
-  Status compute_choices(std::span<const TokenChoice> choices, const StopSignals& stop);
+  Status compute_ahead(std::span<const TokenChoice> choices, const StopSignals& stop);
   Status compute(const CancelFlag* cancel, bool may_choose);
   Status choose_token();
   void hold(std::span<const int32_t> ids);

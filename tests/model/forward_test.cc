@@ -21,6 +21,7 @@ struct Where {
   bool (*is_layer_elsewhere)(size_t layer) = nullptr;
 };
 std::string name_of_where(const testing::TestParamInfo<Where>& info) { return info.param.name; }
+const auto go_on = [] { return Status(); };
 constexpr auto nowhere = [](size_t) { return false; };
 constexpr auto everywhere = [](size_t) { return true; };
 constexpr auto every_third = [](size_t expert) { return expert % 3 == 0; };
@@ -71,8 +72,27 @@ class Forward : public testing::TestWithParam<Where> {
     return forward(model, {ids, positions, sessions, {&of_session, 1}}, precision, readout, *scratch, hooks);
   }
 
+  // Other embeddings, of which that of token 7 alone is not finite.
+  void make_token_7_fail() {
+    table.assign(model.config.vocab_size * model.config.hidden_size, 0.01f);
+    for (size_t i = 0; i < table.size(); i++) table[i] *= float(i % 13);
+    table[7 * model.config.hidden_size] = INFINITY;
+    const Tensor tensor{.name = "table",
+                        .dtype = DType::f32,
+                        .rows = model.config.vocab_size,
+                        .columns = model.config.hidden_size,
+                        .data = reinterpret_cast<const std::byte*>(table.data())};
+    const Tensor* const of = &tensor;
+    auto bound = model.placement.devices[model.placement.of_embedding()].backend->bind({&of, 1}, no_limit(), {});
+    ASSERT_TRUE(bound.ok());
+    bound_table = std::move(*bound);
+    model.weights.embedding = bound_table.views[0];
+  }
+
   Precision precision = Precision::exact;
   Model model;
+  std::vector<float> table;
+  BoundWeights bound_table;
   std::unique_ptr<KvCache> cache;
   std::unique_ptr<Scratch> scratch;
 };
@@ -97,7 +117,25 @@ std::vector<Where> placements() {
 INSTANTIATE_TEST_SUITE_P(Placements, Forward, testing::ValuesIn(placements()), name_of_where);
 
 // On devices that compute several passes without the host.
-class FollowingPasses : public Forward {};
+class FollowingPasses : public Forward {
+ protected:
+  // What the device chooses behind a token at a position, in as many passes as there are choices.
+  Status choose(int32_t token, size_t at, std::span<const TokenChoice> choices, std::vector<ChosenToken>& chosen) {
+    std::vector<float> logits(model.config.vocab_size);
+    const auto position = static_cast<uint32_t>(at);
+    const uint32_t session = 0;
+    const size_t row = 0;
+    KvCache* const of_session = cache.get();
+    chosen.assign(choices.size(), {.id = 7});
+    return forward(model, {{&token, 1}, {&position, 1}, {&session, 1}, {&of_session, 1}}, precision,
+                   {.rows = {&row, 1},
+                    .logits = logits.data(),
+                    .choices = choices,
+                    .n_choosable = model.config.vocab_size,
+                    .chosen = chosen.data()},
+                   *scratch, {go_on});
+  }
+};
 std::vector<Where> devices_alone() {
   std::vector<Where> all = placements();
   std::erase_if(all, [](const Where& where) {
@@ -133,8 +171,6 @@ struct Routes {
   std::vector<std::vector<float>> logits, weights;
   std::vector<std::vector<int32_t>> experts, groups;
 };
-
-const auto go_on = [] { return Status(); };
 
 TEST_P(Forward, LogitsAndRoutesAreTheAuthors) {
   for (const std::string& path : golden::shape_models()) {
@@ -248,19 +284,8 @@ TEST_P(FollowingPasses, HaveTheBitsOfPassesOfTheirOwn) {
     std::vector<TokenChoice> choices(n_passes);
     for (size_t i = 1; i < n_passes; i++) choices[i] = {.temperature = 2, .top_k = 9, .random = 0.13 * double(i)};
     const auto follow = [&](int32_t token, size_t begin, std::span<const TokenChoice> of) {
-      std::vector<ChosenToken> chosen(of.size(), {.id = 7});
-      std::vector<float> logits(model.config.vocab_size);
-      const auto position = static_cast<uint32_t>(begin);
-      const uint32_t session = 0;
-      const size_t row = 0;
-      KvCache* const of_session = cache.get();
-      const Status status = forward(model, {{&token, 1}, {&position, 1}, {&session, 1}, {&of_session, 1}}, precision,
-                                    {.rows = {&row, 1},
-                                     .logits = logits.data(),
-                                     .choices = of,
-                                     .n_choosable = model.config.vocab_size,
-                                     .chosen = chosen.data()},
-                                    *scratch, {go_on});
+      std::vector<ChosenToken> chosen;
+      const Status status = choose(token, begin, of, chosen);
       EXPECT_TRUE(status.ok()) << status.message();
       return chosen;
     };
@@ -309,19 +334,7 @@ TEST_P(Forward, StopsBetweenLayersAndCanRunAgain) {
 
 TEST_P(Forward, ARowThatFailsLeavesTheOthers) {
   load(golden::source_root() + "/tests/data/shapes/finermoe-32-1-2-2");
-  // Token 7 alone has an embedding that is not finite.
-  std::vector<float> table(model.config.vocab_size * model.config.hidden_size, 0.01f);
-  for (size_t i = 0; i < table.size(); i++) table[i] *= float(i % 13);
-  table[7 * model.config.hidden_size] = INFINITY;
-  const Tensor tensor{.name = "table",
-                      .dtype = DType::f32,
-                      .rows = model.config.vocab_size,
-                      .columns = model.config.hidden_size,
-                      .data = reinterpret_cast<const std::byte*>(table.data())};
-  const Tensor* const of = &tensor;
-  auto bound = model.placement.devices[model.placement.of_embedding()].backend->bind({&of, 1}, no_limit(), {});
-  ASSERT_TRUE(bound.ok());
-  model.weights.embedding = bound->views[0];
+  make_token_7_fail();
   const std::vector<size_t> rows{1};
   std::vector<float> logits(model.config.vocab_size);
   const Status status = run({1, 2, 7}, {.rows = rows, .logits = logits.data()}, {go_on});
@@ -337,44 +350,20 @@ TEST_P(Forward, ARowThatFailsLeavesTheOthers) {
 TEST_P(FollowingPasses, LeaveATokenThatFailsToTheHost) {
   load(golden::source_root() + "/tests/data/shapes/finermoe-32-1-2-2");
   const size_t n_passes = std::min<size_t>(4, model.placement.devices[0].backend->most_passes());
-  std::vector<float> table(model.config.vocab_size * model.config.hidden_size, 0.01f);
-  for (size_t i = 0; i < table.size(); i++) table[i] *= float(i % 13);
-  table[7 * model.config.hidden_size] = INFINITY;
-  const Tensor tensor{.name = "table",
-                      .dtype = DType::f32,
-                      .rows = model.config.vocab_size,
-                      .columns = model.config.hidden_size,
-                      .data = reinterpret_cast<const std::byte*>(table.data())};
-  const Tensor* const of = &tensor;
-  auto bound = model.placement.devices[0].backend->bind({&of, 1}, no_limit(), {});
-  ASSERT_TRUE(bound.ok());
-  model.weights.embedding = bound->views[0];
-  KvCache* const of_session = cache.get();
-  std::vector<float> logits(model.config.vocab_size);
-  const uint32_t position = 0, session = 0;
-  const size_t row = 0;
-  std::vector<ChosenToken> chosen(n_passes);
-  const auto choose = [&](int32_t first, std::span<const TokenChoice> choices) {
-    return forward(model, {{&first, 1}, {&position, 1}, {&session, 1}, {&of_session, 1}}, precision,
-                   {.rows = {&row, 1},
-                    .logits = logits.data(),
-                    .choices = choices,
-                    .n_choosable = model.config.vocab_size,
-                    .chosen = chosen.data()},
-                   *scratch, {go_on});
-  };
+  make_token_7_fail();
+  std::vector<ChosenToken> chosen;
   TokenChoice to_seven{.temperature = 1e6};  // with the random number that makes 7 the token behind 1
   for (to_seven.random = 0; to_seven.random < 1; to_seven.random += 1e-3) {
-    ASSERT_TRUE(choose(1, {&to_seven, 1}).ok());
+    ASSERT_TRUE(choose(1, 0, {&to_seven, 1}, chosen).ok());
     if (chosen[0].id == 7) break;
   }
   ASSERT_LT(to_seven.random, 1);
   const std::vector<TokenChoice> choices(n_passes, to_seven);
   chosen[0].id = -1;
-  for (int tries = 0; chosen[0].id < 0 && tries < 2; tries++) ASSERT_TRUE(choose(1, choices).ok());
+  for (int tries = 0; chosen[0].id < 0 && tries < 2; tries++) ASSERT_TRUE(choose(1, 0, choices, chosen).ok());
   ASSERT_EQ(chosen[0].id, 7);
   for (size_t i = 1; i < n_passes; i++) EXPECT_EQ(chosen[i].id, -1);
-  EXPECT_EQ(choose(7, choices).code(), FINERMOE_ERROR_NOT_FINITE);
+  EXPECT_EQ(choose(7, 0, choices, chosen).code(), FINERMOE_ERROR_NOT_FINITE);
 }
 
 // The parts' heads are those of the whole, whichever layer a device has.
