@@ -250,6 +250,12 @@ void FileBytes::will_read(uint64_t offset, uint64_t size) const {
   }
 }
 
+void FileBytes::map_by_huge_pages(uint64_t offset, uint64_t size) const {
+  if (!mapped_) return;
+  const PageRange pages = pages_of(data_, offset, size, true);
+  if (pages.size != 0) madvise(pages.begin, pages.size, MADV_HUGEPAGE);
+}
+
 void FileBytes::map_by_small_pages(uint64_t offset, uint64_t size) const {
   if (!mapped_) return;
   const PageRange pages = pages_of(data_, offset, size, true);

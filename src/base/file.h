@@ -66,6 +66,9 @@ class FileBytes {
 
   // The range will be used soon: its pages are requested and read while the caller continues.
   void will_read(uint64_t offset, uint64_t size) const;
+  // The file is read in units of huge pages, which are mapped at once, if its file system has them: reading it is
+  // faster, for good. Of a file that is in the page cache already, only what was read so.
+  void map_by_huge_pages(uint64_t offset, uint64_t size) const;
   // A page fault maps only nearby pages: huge pages would read in more than was asked for.
   void map_by_small_pages(uint64_t offset, uint64_t size) const;
   // The range will not be used soon: its pages are unmapped from this process and, if no other one uses them, evicted.

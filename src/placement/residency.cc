@@ -1,6 +1,7 @@
 #include "placement/residency.h"
 
 #include <algorithm>
+#include <span>
 #include <vector>
 
 #include "base/system_memory.h"
@@ -8,9 +9,10 @@
 namespace finermoe {
 namespace {
 
-// The ranges of the tensors to lock, ascending, adjacent ones joined. Devices that have copies read no mapping.
-std::vector<FileRange> ranges_to_lock(const Checkpoint& checkpoint, const Config& config, const Placement& placement,
-                                      Lock lock) {
+// The ranges of the tensors that `lock` selects, ascending, adjacent ones joined. Devices that have copies read no
+// mapping.
+std::vector<FileRange> ranges_in_place(const Checkpoint& checkpoint, const Config& config, const Placement& placement,
+                                       Lock lock) {
   constexpr uint64_t page = 4096;  // smaller gaps are not worth splitting a range
   std::vector<FileRange> ranges;
   visit_tensors(config, [&](const TensorSpec& spec) {
@@ -30,6 +32,12 @@ std::vector<FileRange> ranges_to_lock(const Checkpoint& checkpoint, const Config
     }
   }
   return joined;
+}
+
+uint64_t bytes_of(std::span<const FileRange> ranges) {
+  uint64_t bytes = 0;
+  for (const FileRange& range : ranges) bytes += range.size();
+  return bytes;
 }
 
 // Weights that are used in a mapping; 0 if there are routed experts, but none is used there.
@@ -52,13 +60,24 @@ bool is_read_by_every_token(const Config& config, TensorKind kind) {
   return kind != TensorKind::routed && (kind != TensorKind::embedding || config.tied_embeddings);
 }
 
+Status prefer_huge_pages(const Checkpoint& checkpoint, const Placement& placement) {
+  constexpr uint64_t huge_page = 2 << 20;
+  FM_ASSIGN(const Config config, checkpoint.resolved_config());
+  const std::vector<FileRange> ranges = ranges_in_place(checkpoint, config, placement, Lock::every_token);
+  if (bytes_of(ranges) > available_memory()) return {};
+  for (const FileRange& range : ranges) {
+    if (range.size() >= huge_page) checkpoint.files()[range.file]->map_by_huge_pages(range.begin, range.size());
+  }
+  return {};
+}
+
 Status lock_weights(const Checkpoint& checkpoint, const Placement& placement, Lock lock, const Progress& progress) {
   if (lock == Lock::none) return {};
   constexpr uint64_t piece = 64 << 20;  // bytes between two progress reports
   FM_ASSIGN(const Config config, checkpoint.resolved_config());
-  const std::vector<FileRange> ranges = ranges_to_lock(checkpoint, config, placement, lock);
-  uint64_t total = 0, done = 0;
-  for (const FileRange& range : ranges) total += range.size();
+  const std::vector<FileRange> ranges = ranges_in_place(checkpoint, config, placement, lock);
+  const uint64_t total = bytes_of(ranges);
+  uint64_t done = 0;
   // A cgroup that runs out of memory kills the process instead of failing the call.
   if (const uint64_t available = available_memory(); total > available) {
     return Status(

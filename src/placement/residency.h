@@ -33,6 +33,11 @@ struct ResidencyOptions {
 // Whether every token reads a tensor: all but routed experts and an embedding that is not also the head.
 bool is_read_by_every_token(const Config& config, TensorKind kind);
 
+// Asks the system for huge pages for the mapped weights that every token reads, if they fit into memory: files that are
+// not in memory yet are read so, and those weights are read faster as long as they stay there. Experts keep the
+// system's choice: a huge page has more than those that are chosen.
+Status prefer_huge_pages(const Checkpoint& checkpoint, const Placement& placement);
+
 // Locks the weights that `lock` selects and that a device uses in the mapping (phase "lock", in bytes). OUT_OF_MEMORY
 // if the system refuses.
 Status lock_weights(const Checkpoint& checkpoint, const Placement& placement, Lock lock, const Progress& progress);

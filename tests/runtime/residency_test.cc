@@ -111,12 +111,23 @@ class Residency : public testing::Test {
     }
     return kib << 10;
   }
+  // The bytes of these mappings for which huge pages were asked for.
+  static uint64_t in_huge_pages(const std::string& path) {
+    std::ifstream maps("/proc/self/smaps");
+    uint64_t kib = 0, size = 0;
+    bool is_ours = false;
+    for (std::string line; std::getline(maps, line);) {
+      if (std::isxdigit(line[0]) && line.find('-') < line.find(' ')) is_ours = line.ends_with(path);
+      if (is_ours && line.starts_with("Size:")) size = std::stoull(line.substr(5));
+      if (is_ours && line.starts_with("VmFlags:") && (line + " ").find(" hg ") != std::string::npos) kib += size;
+    }
+    return kib << 10;
+  }
   static size_t n_threads() {
     return static_cast<size_t>(std::distance(fs::directory_iterator("/proc/self/task"), fs::directory_iterator()));
   }
-  static finermoe_plan plan() {
-    auto config =
-        make<ConfigHandle>([&](auto** out, auto** e) { return finermoe_config_open(model_path().c_str(), out, e); });
+  static finermoe_plan plan(const std::string& path = model_path()) {
+    auto config = make<ConfigHandle>([&](auto** out, auto** e) { return finermoe_config_open(path.c_str(), out, e); });
     finermoe_plan plan{};
     plan.struct_size = sizeof plan;
     EXPECT_DONE(finermoe_plan_compute(config.get(), nullptr, &plan, e));
@@ -194,6 +205,29 @@ TEST_F(Residency, NoThreadIsStarted) {
   const auto model = open_with(model_path(), {FINERMOE_LOCK_NONE, FINERMOE_PREFETCH_ON, least_budget}, runtime.get());
   logits_of(model.get());
   EXPECT_EQ(n_threads(), before);
+}
+
+// A head of 8 MiB, which every token reads, and little beside it but experts.
+TEST_F(Residency, HugePagesAreAskedForWhatEveryTokenReads) {
+  if (!fs::exists("/sys/kernel/mm/transparent_hugepage")) GTEST_SKIP() << "this kernel has no huge pages for files";
+  const std::string path = folder_ + "/large-head.safetensors", config = folder_ + "/large-head.json";
+  std::string json = config_json;
+  json.replace(json.find("\"vocab_size\": 64"), 16, "\"vocab_size\": 8192");
+  std::ofstream(config) << json;
+  EXPECT_DONE(finermoe_synthesize_run(config.c_str(), path.c_str(), -1, nullptr, e));
+  constexpr uint64_t head = 8192 * 256 * 4, page = 4096;
+  // Not for a head that is copied to a device, and with a budget for experts too.
+  for (const How& how : {How{}, How{FINERMOE_LOCK_NONE, FINERMOE_PREFETCH_ON, least_budget}}) {
+    const auto model = open_with(path, how);
+    if (only_experts_are_mapped()) {
+      EXPECT_EQ(in_huge_pages(path), 0u);
+    } else if (all_is_mapped()) {
+      EXPECT_GE(in_huge_pages(path), head - 2 * page);
+      EXPECT_LE(in_huge_pages(path), plan(path).weights_every_token);
+    }
+  }
+  const auto copied = open_with(path, {.copy = true});
+  EXPECT_EQ(in_huge_pages(path), 0u);
 }
 
 TEST_F(Residency, LockedWeightsAreThoseThatWereAskedFor) {
