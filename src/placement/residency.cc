@@ -60,10 +60,11 @@ bool is_read_by_every_token(const Config& config, TensorKind kind) {
   return kind != TensorKind::routed && (kind != TensorKind::embedding || config.tied_embeddings);
 }
 
-Status prefer_huge_pages(const Checkpoint& checkpoint, const Placement& placement) {
+Status prefer_huge_pages(const Checkpoint& checkpoint, const Placement& placement, bool experts_are_managed) {
   constexpr uint64_t huge_page = 2 << 20;
   FM_ASSIGN(const Config config, checkpoint.resolved_config());
-  const std::vector<FileRange> ranges = ranges_in_place(checkpoint, config, placement, Lock::every_token);
+  const std::vector<FileRange> ranges =
+      ranges_in_place(checkpoint, config, placement, experts_are_managed ? Lock::every_token : Lock::all);
   if (bytes_of(ranges) > available_memory()) return {};
   for (const FileRange& range : ranges) {
     if (range.size() >= huge_page) checkpoint.files()[range.file]->map_by_huge_pages(range.begin, range.size());

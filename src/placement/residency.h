@@ -33,10 +33,10 @@ struct ResidencyOptions {
 // Whether every token reads a tensor: all but routed experts and an embedding that is not also the head.
 bool is_read_by_every_token(const Config& config, TensorKind kind);
 
-// Asks the system for huge pages for the mapped weights that every token reads, if they fit into memory: files that are
-// not in memory yet are read so, and those weights are read faster as long as they stay there. Experts keep the
-// system's choice: a huge page has more than those that are chosen.
-Status prefer_huge_pages(const Checkpoint& checkpoint, const Placement& placement);
+// Asks the system for huge pages for the mapped weights, if they fit into memory: files that are not in memory yet are
+// read so, and the weights are read faster as long as they stay there. Experts that are managed, because not all of
+// them fit, keep small pages: a huge one would have more than those that are chosen.
+Status prefer_huge_pages(const Checkpoint& checkpoint, const Placement& placement, bool experts_are_managed);
 
 // Locks the weights that `lock` selects and that a device uses in the mapping (phase "lock", in bytes). OUT_OF_MEMORY
 // if the system refuses.

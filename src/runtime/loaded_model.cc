@@ -90,7 +90,7 @@ Result<std::shared_ptr<LoadedModel>> LoadedModel::load(std::shared_ptr<const Che
   model.config = checkpoint->config();
   FM_ASSIGN(model.placement, place(*checkpoint, *runtime, options));
   FM_ASSIGN(model.expert_pages, manage_experts(checkpoint, model.placement, options.residency, runtime->pool()));
-  FM_TRY(prefer_huge_pages(*checkpoint, model.placement));
+  FM_TRY(prefer_huge_pages(*checkpoint, model.placement, model.expert_pages != nullptr));
   FM_TRY(lock_weights(*checkpoint, model.placement, options.residency.lock, progress));
   FM_ASSIGN(model.weights, Weights::bind(*checkpoint, model.placement, runtime->account(), progress));
   if (model.placement.fetches_experts()) {
