@@ -241,7 +241,7 @@ struct Bench {
     const uint64_t n_cached = weights.size() / layer_bytes;
     const KvShape cache_shape{n_cached, 2, 128, length, kind.dtype};
     auto cache = CpuKvCache::make(cache_shape, pool, std::make_shared<MemoryAccount>(0), "the benchmark");
-    std::memcpy((*cache)->head(0), weights.data(), n_cached * layer_bytes);
+    std::memcpy((*cache)->block(0, 0), weights.data(), std::min((*cache)->bytes(), weights.size()));
     const std::vector<int32_t> tokens(n);
     std::vector<uint32_t> positions(n), sessions(n);
     for (size_t i = 0; i < n; i++) positions[i] = uint32_t(length - n + i);

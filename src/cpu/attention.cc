@@ -65,7 +65,8 @@ void CpuStep::qkv(DevicePtr<const float> x, const QkvWeights& weights, const Att
       } else {
         kernels_.round_to(vector, cache.shape().dtype, d, stored);
       }
-      layout.put(kind, stored, memory_.positions[row], cache.head(layer, kind, head + h));
+      const uint64_t index = cache.index_of(layer, kind, head + h), position = memory_.positions[row];
+      layout.put(kind, stored, position % cache.block_positions(), cache.block(index, position));
     }
   });
 }
@@ -146,8 +147,10 @@ void CpuStep::attend(const AttentionBlock& block, size_t split, size_t kv_head, 
                         .head_size = d,
                         .width = layout.width(),
                         .panel_bytes = layout.panel_bytes(),
-                        .keys = cache.head(layer, KvKind::key, kv_head),
-                        .values = cache.head(layer, KvKind::value, kv_head),
+                        .keys = cache.block(cache.index_of(layer, KvKind::key, kv_head), 0),
+                        .values = cache.block(cache.index_of(layer, KvKind::value, kv_head), 0),
+                        .block_positions = cache.block_positions(),
+                        .block_stride = cache.block_stride(),
                         .dtype = cache.shape().dtype,
                         .begin = begin + split * positions_per_split,
                         .end = std::min(end, begin + (split + 1) * positions_per_split),

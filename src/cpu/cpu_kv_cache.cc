@@ -1,17 +1,36 @@
 #include "cpu/cpu_kv_cache.h"
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
 #include "base/saturating.h"
+#include "cpu/kernels.h"
+#include "cpu/step_memory.h"
 
 namespace finermoe {
 
 CpuKvCache::CpuKvCache(const KvShape& shape, std::shared_ptr<ThreadPool> pool, Buffer buffer)
-    : KvCache(shape), layout_(shape.dtype, shape.head_size), pool_(std::move(pool)), buffer_(std::move(buffer)) {}
+    : KvCache(shape),
+      layout_(shape.dtype, shape.head_size),
+      blocks_(blocks_for(layout_, shape.capacity)),
+      pool_(std::move(pool)),
+      buffer_(std::move(buffer)) {}
+
+// Blocks of even size, of so many positions that a head's part is long enough to be read at full speed.
+CpuKvCache::Blocks CpuKvCache::blocks_for(const KvLayout& layout, uint64_t capacity) {
+  constexpr uint64_t most_bytes = 128 << 10;
+  const uint64_t most =
+      std::max<uint64_t>(1, most_bytes / layout.head_bytes(attention_key_block)) * attention_key_block;
+  const uint64_t n = ceil_div(capacity, most);
+  if (n <= 1) return {n, std::max(panels_of(capacity), uint64_t{1}) * panel_rows};
+  return {n, ceil_div(ceil_div(capacity, n), attention_key_block) * attention_key_block};
+}
 
 uint64_t CpuKvCache::bytes(const KvShape& shape) {
-  return saturating_product(shape.n_heads(), KvLayout(shape.dtype, shape.head_size).head_bytes(shape.capacity));
+  const KvLayout layout(shape.dtype, shape.head_size);
+  const Blocks blocks = blocks_for(layout, shape.capacity);
+  return saturating_product(blocks.n, saturating_product(shape.n_heads(), layout.head_bytes(blocks.positions)));
 }
 
 Result<std::unique_ptr<CpuKvCache>> CpuKvCache::make(const KvShape& shape, std::shared_ptr<ThreadPool> pool,
@@ -22,7 +41,18 @@ Result<std::unique_ptr<CpuKvCache>> CpuKvCache::make(const KvShape& shape, std::
 
 Status CpuKvCache::copy_prefix(const KvCache& from, size_t n) {
   const auto& source = static_cast<const CpuKvCache&>(from);
-  for (uint64_t i = 0; i < shape().n_heads(); i++) std::memcpy(head(i), source.head(i), layout_.head_bytes(n));
+  const auto panel_of = [&](const CpuKvCache& cache, uint64_t index, uint64_t position) {
+    return cache.block(index, position) + layout_.head_bytes(position % cache.block_positions());
+  };
+  for (uint64_t begin = 0, count; begin < n; begin += count) {  // positions that lie together in both
+    const auto rest = [&](const CpuKvCache& cache) {
+      return cache.block_positions() - begin % cache.block_positions();
+    };
+    count = std::min({n - begin, rest(*this), rest(source)});
+    for (uint64_t i = 0; i < shape().n_heads(); i++) {
+      std::memcpy(panel_of(*this, i, begin), panel_of(source, i, begin), layout_.head_bytes(count));
+    }
+  }
   return {};
 }
 
@@ -39,7 +69,7 @@ Status CpuKvCache::move_down(size_t begin, size_t end, size_t n, const Rope& rop
     std::byte* const vector = vectors.data() + index * layout_.vector_bytes();
     for (size_t from = begin; from < end; from++) {
       if (kind == KvKind::key) {
-        layout_.decode(kind, head(index), from, key);
+        layout_.decode(kind, block(index, from), from % blocks_.positions, key);
         for (size_t i = 0; i < half; i++) {
           const float x = key[i], y = key[i + half];
           key[i] = x * cos[i] + y * sin[i];
@@ -47,9 +77,9 @@ Status CpuKvCache::move_down(size_t begin, size_t end, size_t n, const Rope& rop
         }
         layout_.encode(key, vector);
       } else {
-        layout_.get(kind, head(index), from, vector);
+        layout_.get(kind, block(index, from), from % blocks_.positions, vector);
       }
-      layout_.put(kind, vector, from - n, head(index));
+      layout_.put(kind, vector, (from - n) % blocks_.positions, block(index, from - n));
     }
   });
   return {};
@@ -57,14 +87,16 @@ Status CpuKvCache::move_down(size_t begin, size_t end, size_t n, const Rope& rop
 
 Status CpuKvCache::read(uint64_t index, size_t begin, size_t n, std::span<std::byte> vectors) const {
   for (size_t i = 0; i < n; i++) {
-    layout_.get(shape().kind_of(index), head(index), begin + i, vectors.data() + i * layout_.vector_bytes());
+    layout_.get(shape().kind_of(index), block(index, begin + i), (begin + i) % blocks_.positions,
+                vectors.data() + i * layout_.vector_bytes());
   }
   return {};
 }
 
 Status CpuKvCache::write(uint64_t index, size_t begin, size_t n, std::span<const std::byte> vectors) {
   for (size_t i = 0; i < n; i++) {
-    layout_.put(shape().kind_of(index), vectors.data() + i * layout_.vector_bytes(), begin + i, head(index));
+    layout_.put(shape().kind_of(index), vectors.data() + i * layout_.vector_bytes(), (begin + i) % blocks_.positions,
+                block(index, begin + i));
   }
   return {};
 }

@@ -1,4 +1,6 @@
-// The KV cache on the CPU: contiguous heads, each with the layout of KvLayout.
+// The KV cache on the CPU: blocks of positions, [block][layer][keys, values][head][positions of the block], each head's
+// part with the layout of KvLayout. So memory is touched from its beginning on, as positions are added, and a short
+// session takes little of it, however long it may become.
 #pragma once
 
 #include "base/allocation.h"
@@ -13,11 +15,18 @@ class CpuKvCache final : public KvCache {
   static Result<std::unique_ptr<CpuKvCache>> make(const KvShape& shape, std::shared_ptr<ThreadPool> pool,
                                                   std::shared_ptr<MemoryAccount> account, std::string_view what);
 
-  // The keys or the values of one head.
-  std::byte* head(uint64_t index) const { return buffer_.data() + index * layout_.head_bytes(shape().capacity); }
-  std::byte* head(uint64_t layer, KvKind kind, uint64_t kv_head) const {
-    return head((layer * 2 + (kind == KvKind::value)) * shape().n_kv_heads + kv_head);
+  // The index of the keys or the values of one head.
+  uint64_t index_of(uint64_t layer, KvKind kind, uint64_t kv_head) const {
+    return (layer * 2 + (kind == KvKind::value)) * shape().n_kv_heads + kv_head;
   }
+  // The keys or the values of one head in a block of positions, that of `position`.
+  std::byte* block(uint64_t index, uint64_t position) const {
+    return buffer_.data() + position / blocks_.positions * block_stride() +
+           index * layout_.head_bytes(blocks_.positions);
+  }
+  uint64_t block_positions() const { return blocks_.positions; }
+  // Bytes from a block of a head to its next one.
+  uint64_t block_stride() const { return shape().n_heads() * layout_.head_bytes(blocks_.positions); }
   const KvLayout& layout() const { return layout_; }
 
   uint64_t bytes() const override { return buffer_.size(); }
@@ -29,7 +38,13 @@ class CpuKvCache final : public KvCache {
  private:
   CpuKvCache(const KvShape& shape, std::shared_ptr<ThreadPool> pool, Buffer buffer);
 
+  struct Blocks {
+    uint64_t n, positions;
+  };
+  static Blocks blocks_for(const KvLayout& layout, uint64_t capacity);
+
   const KvLayout layout_;
+  const Blocks blocks_;
   const std::shared_ptr<ThreadPool> pool_;
   const Buffer buffer_;
 };

@@ -320,6 +320,31 @@ TEST_P(KvCacheOfDevices, VectorsComeBackAndPrefixesAreCopied) {
   }
 }
 
+// Caches of several blocks of positions, which differ with the capacity; and move_down() across their ends.
+TEST_P(KvCacheOfDevices, PrefixesAreCopiedBetweenCachesOfAnyCapacity) {
+  auto backend = device();
+  for (DType dtype : {DType::f32, DType::bf16, DType::q8}) {
+    const uint64_t d = 128;
+    const size_t n = 1100;
+    const KvShape shape{1, 1, d, 1100, dtype};
+    auto cache = backend->make_kv_cache(shape, no_limit(), "a test");
+    ASSERT_TRUE(cache.ok());
+    std::vector<std::byte> vectors(n * shape.vector_bytes());
+    for (size_t i = 0; i < vectors.size(); i++) vectors[i] = std::byte(i / 7 * 37 % 120);
+    for (uint64_t head : {0, 1}) ASSERT_TRUE((*cache)->write(head, 0, n, vectors).ok());
+    for (uint64_t capacity : {1100, 1536, 1984, 4096}) {
+      SCOPED_TRACE(format_text(name_of(dtype), ", capacity ", capacity));
+      auto copy = backend->make_kv_cache({1, 1, d, capacity, dtype}, no_limit(), "a test");
+      ASSERT_TRUE(copy.ok() && (*copy)->copy_prefix(**cache, n).ok());
+      for (uint64_t head : {0, 1}) EXPECT_EQ(read_all(**copy, head, n), vectors);
+      ASSERT_TRUE((*copy)->move_down(300, n, 200, Rope()).ok());
+      std::vector<std::byte> expected(vectors.begin(), vectors.begin() + long(100 * shape.vector_bytes()));
+      expected.insert(expected.end(), vectors.begin() + long(300 * shape.vector_bytes()), vectors.end());
+      EXPECT_EQ(read_all(**copy, 1, n - 200), expected);
+    }
+  }
+}
+
 TEST_P(KvCacheOfDevices, MovedKeysAreTurnedBack) {
   const uint64_t d = 12;
   const size_t n = 30, begin = 13, by = 5;

@@ -1,6 +1,9 @@
 // The kernels of attention against plain arithmetic and the portable kernel, for every type of cache.
+#include <algorithm>
 #include <array>
+#include <cstring>
 #include <numeric>
+#include <utility>
 
 #include "cpu/kv_layout.h"
 #include "support.h"
@@ -16,6 +19,7 @@ struct RandomHead {
   size_t d, n_positions;
   KvLayout layout;
   std::vector<std::byte> keys, values;
+  size_t block_positions = SIZE_MAX, block_stride = 0;
 
   RandomHead(DType type, size_t head_size, size_t n, uint32_t seed)
       : dtype(type), d(head_size), n_positions(n), layout(type, head_size) {
@@ -31,6 +35,21 @@ struct RandomHead {
       portable::kernels.round_to(vector, dtype, d, stored.data());
     }
     layout.put(kind, stored.data(), position, kind == KvKind::key ? keys.data() : values.data());
+  }
+  // The same in blocks of `n` positions, with NaNs between them.
+  RandomHead in_blocks(size_t n) const {
+    RandomHead head = *this;
+    const size_t bytes = layout.head_bytes(n), n_blocks = (n_positions + n - 1) / n;
+    head.block_positions = n, head.block_stride = bytes + 1344;
+    for (std::vector<std::byte>* all : {&head.keys, &head.values}) {
+      const std::vector<std::byte> together = std::exchange(*all, {});
+      all->assign(n_blocks * head.block_stride, std::byte{0xff});
+      for (size_t b = 0; b < n_blocks; b++) {
+        std::memcpy(all->data() + b * head.block_stride, together.data() + b * bytes,
+                    std::min(bytes, together.size() - b * bytes));
+      }
+    }
+    return head;
   }
   std::vector<float> decoded(KvKind kind, size_t position) const {
     std::vector<float> out(d);
@@ -74,6 +93,8 @@ struct Queries {
                        .panel_bytes = head.layout.panel_bytes(),
                        .keys = head.keys.data(),
                        .values = head.values.data(),
+                       .block_positions = head.block_positions,
+                       .block_stride = head.block_stride,
                        .dtype = head.dtype,
                        .begin = begin,
                        .end = end,
@@ -212,6 +233,25 @@ TEST_P(AttentionTest, KvSplitsMergeToTheWhole) {
 }
 
 // A row of a step does not depend on the others.
+TEST_P(AttentionTest, PositionsMayLieInBlocks) {
+  for (DType dtype : cache_dtypes) {
+    const RandomHead head(dtype, 80, 701, 42);
+    for (size_t n : {1, 6, 90}) {
+      const Queries queries(n, n == 90 ? 6 : n, head, 43);
+      for (size_t block : {64, 192, 640}) {
+        SCOPED_TRACE(format_text(name_of(dtype), ", ", n, " queries, blocks of ", block, " positions"));
+        const RandomHead divided = head.in_blocks(block);
+        for (bool quantized : {false, true}) {
+          EXPECT_EQ(queries.run(kernels(), divided, quantized), queries.run(kernels(), head, quantized));
+          // A split that begins within one block and ends in another.
+          const auto split = queries.run(kernels(), divided, quantized, 128, 690, false);
+          EXPECT_EQ(split.out, queries.run(kernels(), head, quantized, 128, 690, false).out);
+        }
+      }
+    }
+  }
+}
+
 TEST_P(AttentionTest, AQueryHasTheSameBitsWhateverOthersThereAre) {
   for (DType dtype : cache_dtypes) {
     const RandomHead head(dtype, 64, 150, 40);

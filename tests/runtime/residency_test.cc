@@ -1,5 +1,5 @@
 // Weights that come, stay and go: results are the same bits, the budget is kept, nothing that was promised costs a
-// thread, and what cannot be promised is refused.
+// thread, and what cannot be promised is refused. And sessions that take memory for what they hold.
 #include <grp.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -302,6 +302,35 @@ TEST_F(Residency, ARefusedLockNamesTheLimit) {
   ASSERT_TRUE(WIFEXITED(status));
   if (WEXITSTATUS(status) == 77) GTEST_SKIP() << "the limit of locked memory cannot be lowered here";
   EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+uint64_t resident_bytes() {
+  uint64_t total = 0, resident = 0;
+  std::ifstream("/proc/self/statm") >> total >> resident;
+  return resident * uint64_t(sysconf(_SC_PAGESIZE));
+}
+
+// 32,768 positions of 24 layers with two heads, in huge pages where the system has them: a page for each layer's keys
+// and values of a head would be 192 MiB.
+TEST_F(Residency, AShortSessionTakesLittleOfALongContext) {
+  if (is_all_on_a_gpu()) GTEST_SKIP() << "the cache is in the memory of a GPU";
+  const std::string path = folder_ + "/long-context.safetensors", config = folder_ + "/long-context.json";
+  std::ofstream(config) << R"({"model_type": "qwen2", "hidden_size": 256, "intermediate_size": 64,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 24, "vocab_size": 64,
+    "max_position_embeddings": 32768, "rms_norm_eps": 1e-6, "rope_theta": 1e6, "tie_word_embeddings": true,
+    "torch_dtype": "float32", "hidden_act": "silu", "use_sliding_window": false, "initializer_range": 0.3})";
+  EXPECT_DONE(finermoe_synthesize_run(config.c_str(), path.c_str(), -1, nullptr, e));
+  const auto model = open_model(path);
+  const std::vector<int32_t> ids(12, 7);
+  const auto append = [&](finermoe_session* session) {
+    EXPECT_DONE(finermoe_session_append(session, ids.data(), ids.size(), FINERMOE_LOGITS_LAST, nullptr, e));
+  };
+  const auto first = open_session(model.get());
+  append(first.get());  // the model's weights, and threads
+  const uint64_t before = resident_bytes();
+  const auto second = open_session(model.get());
+  append(second.get());
+  EXPECT_LE(resident_bytes(), before + (48 << 20));
 }
 
 TEST_F(Residency, AFileThatBecomesShorterIsNoticed) {

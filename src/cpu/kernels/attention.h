@@ -14,6 +14,15 @@ namespace {
 
 constexpr size_t kv_panel = panel_rows, query_group = block_vectors;
 
+// How far the panel of a position lies from the first one of a head, in bytes.
+inline size_t panel_offset(const AttentionTask& t, size_t position) {
+  return position / t.block_positions * t.block_stride + position % t.block_positions / kv_panel * t.panel_bytes;
+}
+// How far the positions that are computed next lie from those that begin at `begin`.
+inline size_t next_offset(const AttentionTask& t, size_t begin) {
+  return panel_offset(t, begin + attention_key_block) - panel_offset(t, begin);
+}
+
 // The number of positions before a query's window.
 inline size_t hidden_of(const AttentionTask& t, size_t i) {
   return t.visible[i] > t.window ? t.visible[i] - t.window : 0;

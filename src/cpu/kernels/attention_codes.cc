@@ -12,9 +12,10 @@ constexpr size_t panels = attention_key_block / kv_panel;  // in a block of posi
 // One block of columns of the values, for the positions from `begin` on.
 struct ValueBlock {
   const unsigned char* first;
-  size_t panel_bytes;
-  ValueBlock(const AttentionTask& t, size_t begin, size_t block) : panel_bytes(t.panel_bytes) {
-    first = static_cast<const unsigned char*>(t.values) + begin / kv_panel * panel_bytes + block * q8_block_bytes;
+  size_t panel_bytes, next;
+  ValueBlock(const AttentionTask& t, size_t begin, size_t block)
+      : panel_bytes(t.panel_bytes), next(next_offset(t, begin)) {
+    first = static_cast<const unsigned char*>(t.values) + panel_offset(t, begin) + block * q8_block_bytes;
   }
   const unsigned char* line(size_t i) const {  // the positions 4 i to 4 i + 3
     return first + i / 4 * panel_bytes + block_scale_bytes + i % 4 * value_line_bytes;
@@ -28,7 +29,7 @@ struct ValueBlock {
   // Prefetches the next block of positions.
   void prefetch_next() const {
     for (size_t i = 0; i < panels; i++) {
-      const unsigned char* block = first + (panels + i) * panel_bytes;
+      const unsigned char* block = first + next + i * panel_bytes;
       for (size_t at = 0; at < q8_block_bytes; at += 64) _mm_prefetch(block + at, _MM_HINT_T1);
     }
   }
@@ -58,7 +59,7 @@ struct FloatCodes {
 
   template <size_t T>
   struct Score {
-    static void run(const FloatCodes& p, const unsigned char* panel, size_t position, float* out) {
+    static void run(const FloatCodes& p, const unsigned char* panel, size_t position, size_t next, float* out) {
       const float* x = p.queries;
       Vec scores[T];
 #pragma GCC unroll 16
@@ -69,7 +70,7 @@ struct FloatCodes {
         for (size_t t = 0; t < T; t++) sums[t] = zero();
         for (size_t at = block_scale_bytes + position * 4; at < q8_block_bytes; at += line_bytes) {
           const Codes codes = load_codes(panel + at);
-          _mm_prefetch(panel + panels * p.t.panel_bytes + at, _MM_HINT_T1);
+          _mm_prefetch(panel + next + at, _MM_HINT_T1);
 #pragma GCC unroll 4
           for (int i = 0; i < 4; i++, x += T) {
             const Vec key = column_of(codes, i);
@@ -117,9 +118,10 @@ struct FloatCodes {
 
   void scores(const QueryGroup* group, size_t, size_t begin, float* scores) const {
     const auto score = kernel_of<Score>(t.n);
-    const auto* panel = static_cast<const unsigned char*>(t.keys) + begin / kv_panel * t.panel_bytes;
+    const auto* panel = static_cast<const unsigned char*>(t.keys) + panel_offset(t, begin);
+    const size_t next = next_offset(t, begin);
     for (size_t p = 0; p < group->depth(begin); p += lanes) {
-      score(*this, panel + p / kv_panel * t.panel_bytes, p % kv_panel, scores + p);
+      score(*this, panel + p / kv_panel * t.panel_bytes, p % kv_panel, next, scores + p);
     }
   }
 
@@ -183,7 +185,7 @@ struct IntCodes {
 
   template <size_t T>
   struct Score {
-    static void run(const IntCodes& p, const unsigned char* panel, float* out) {
+    static void run(const IntCodes& p, const unsigned char* panel, size_t next, float* out) {
       const int *x = p.s.queries, *offset = p.s.offsets;
       const float* query_scale = p.s.query_scales;
       Vec scores[T];
@@ -195,7 +197,7 @@ struct IntCodes {
         for (size_t t = 0; t < T; t++) sums[t] = _mm512_set1_epi32(offset[t]);
         for (size_t at = block_scale_bytes; at < q8_block_bytes; at += line_bytes, x += T) {
           const Codes codes = load_codes(panel + at);
-          _mm_prefetch(panel + panels * p.t.panel_bytes + at, _MM_HINT_T1);
+          _mm_prefetch(panel + next + at, _MM_HINT_T1);
 #pragma GCC unroll 16
           for (size_t t = 0; t < T; t++) sums[t] = _mm512_dpbusd_epi32(sums[t], codes, _mm512_set1_epi32(x[t]));
         }
@@ -248,8 +250,11 @@ struct IntCodes {
 
   void scores(const QueryGroup* group, size_t, size_t begin, float* scores) const {
     const auto score = kernel_of<Score>(t.n);
-    const auto* panel = static_cast<const unsigned char*>(t.keys) + begin / kv_panel * t.panel_bytes;
-    for (size_t p = 0; p < group->depth(begin); p += kv_panel, panel += t.panel_bytes) score(*this, panel, scores + p);
+    const auto* panel = static_cast<const unsigned char*>(t.keys) + panel_offset(t, begin);
+    const size_t next = next_offset(t, begin);
+    for (size_t p = 0; p < group->depth(begin); p += kv_panel, panel += t.panel_bytes) {
+      score(*this, panel, next, scores + p);
+    }
   }
 
   // Quantizes probabilities, divided by their max, times the scales of a block's values, to integers up to 65535.

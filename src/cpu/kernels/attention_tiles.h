@@ -75,24 +75,22 @@ struct Product {
 template <class Op>
 struct CacheTiles {
   const AttentionTask& t;
-  size_t prefetch_distance;
   struct Scratch {
     Scratch(Places&, size_t) {}
   };
-  CacheTiles(const AttentionTask& task, const Scratch&)
-      : t(task), prefetch_distance(attention_key_block / kv_panel * t.panel_bytes) {}
+  CacheTiles(const AttentionTask& task, const Scratch&) : t(task) {}
 
   // `n` positions, beginning with a panel, or as many as fit a tile.
   Tile keys(size_t position, size_t n) const {
-    const char* panel = static_cast<const char*>(t.keys) + position / kv_panel * t.panel_bytes;
+    const char* panel = static_cast<const char*>(t.keys) + panel_offset(t, position);
     const size_t second = lanes < kv_panel ? lanes * Op::lane_bytes : n > kv_panel ? t.panel_bytes : 0;
-    return {panel, kv_panel * Op::lane_bytes, second, prefetch_distance};
+    return {panel, kv_panel * Op::lane_bytes, second, next_offset(t, position)};
   }
   // The columns from `column` on of `n` positions.
   Tile values(size_t position, size_t, size_t column) const {
-    const char* line = static_cast<const char*>(t.values) + position / kv_panel * t.panel_bytes;
+    const char* line = static_cast<const char*>(t.values) + panel_offset(t, position);
     return {line + column * Op::lane_bytes, t.width * Op::lane_bytes,
-            column + lanes < t.width ? lanes * Op::lane_bytes : 0, prefetch_distance};
+            column + lanes < t.width ? lanes * Op::lane_bytes : 0, next_offset(t, position)};
   }
 };
 
@@ -155,7 +153,7 @@ struct ConvertedTiles {
   ConvertedTiles(const AttentionTask& task, const Scratch& scratch) : t(task), tile(scratch.tile) {}
 
   Tile keys(size_t position, size_t n) const {
-    const char* panel = static_cast<const char*>(t.keys) + position / kv_panel * t.panel_bytes;
+    const char* panel = static_cast<const char*>(t.keys) + panel_offset(t, position);
     for (size_t p = 0; p < smaller(n, tile_width); p += kv_panel, panel += t.panel_bytes) {
       widen_keys<D>(panel, t.width, tile + p);
     }
@@ -163,7 +161,7 @@ struct ConvertedTiles {
     return {reinterpret_cast<const char*>(tile), tile_width * sizeof(float), n > lanes ? lanes * sizeof(float) : 0, 0};
   }
   Tile values(size_t position, size_t n, size_t column) const {
-    const char* panel = static_cast<const char*>(t.values) + position / kv_panel * t.panel_bytes;
+    const char* panel = static_cast<const char*>(t.values) + panel_offset(t, position);
     widen_values<D>(panel, t.panel_bytes, t.width, n, column, tile);
     Op::convert_tile(tile, n);
     return {reinterpret_cast<const char*>(tile), tile_width * sizeof(float),

@@ -300,16 +300,18 @@ void attention(const AttentionTask& t) {
   const DecodedBlock block(places, d);
   for (size_t begin = t.begin; begin < end; begin += attention_key_block) {
     const size_t n = std::min<size_t>(attention_key_block, end - begin);
+    const size_t offset = begin / t.block_positions * t.block_stride, first = begin % t.block_positions;
     for (size_t p = 0; p < n; p++) {
-      layout.decode(KvKind::key, static_cast<const std::byte*>(t.keys), begin + p, block.keys + p * d);
-      layout.decode(KvKind::value, static_cast<const std::byte*>(t.values), begin + p, block.values + p * d);
+      layout.decode(KvKind::key, static_cast<const std::byte*>(t.keys) + offset, first + p, block.keys + p * d);
+      layout.decode(KvKind::value, static_cast<const std::byte*>(t.values) + offset, first + p, block.values + p * d);
     }
     for (size_t i = 0; i < t.n; i++) {
       const size_t hidden = t.visible[i] > t.window ? t.visible[i] - t.window : 0;  // positions before the window
-      const size_t first = hidden > begin ? hidden - begin : 0;
+      const size_t visible_from = hidden > begin ? hidden - begin : 0;
       const size_t last = t.visible[i] > begin ? std::min(n, t.visible[i] - begin) : 0;
-      if (first >= last) continue;
-      attend(t, i, block.keys + first * d, block.values + first * d, last - first, &max[i], &sum[i]);
+      if (visible_from >= last) continue;
+      attend(t, i, block.keys + visible_from * d, block.values + visible_from * d, last - visible_from, &max[i],
+             &sum[i]);
     }
   }
   for (size_t i = 0; i < t.n; i++) {
