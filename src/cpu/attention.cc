@@ -66,7 +66,7 @@ void CpuStep::qkv(DevicePtr<const float> x, const QkvWeights& weights, const Att
         kernels_.round_to(vector, cache.shape().dtype, d, stored);
       }
       const uint64_t index = cache.index_of(layer, kind, head + h), position = memory_.positions[row];
-      layout.put(kind, stored, position % cache.block_positions(), cache.block(index, position));
+      layout.put(kind, stored, cache.in_block(position), cache.block(index, position));
     }
   });
 }
@@ -149,7 +149,7 @@ void CpuStep::attend(const AttentionBlock& block, size_t split, size_t kv_head, 
                         .panel_bytes = layout.panel_bytes(),
                         .keys = cache.block(cache.index_of(layer, KvKind::key, kv_head), 0),
                         .values = cache.block(cache.index_of(layer, KvKind::value, kv_head), 0),
-                        .block_positions = cache.block_positions(),
+                        .block_shift = cache.block_shift(),
                         .block_stride = cache.block_stride(),
                         .dtype = cache.shape().dtype,
                         .begin = begin + split * positions_per_split,

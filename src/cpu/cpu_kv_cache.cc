@@ -1,6 +1,7 @@
 #include "cpu/cpu_kv_cache.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <vector>
 
@@ -17,20 +18,19 @@ CpuKvCache::CpuKvCache(const KvShape& shape, std::shared_ptr<ThreadPool> pool, B
       pool_(std::move(pool)),
       buffer_(std::move(buffer)) {}
 
-// Blocks of even size, of so many positions that a head's part is long enough to be read at full speed.
+// A head's part of a block is long enough to be read at full speed; and the last block adds little to a capacity.
 CpuKvCache::Blocks CpuKvCache::blocks_for(const KvLayout& layout, uint64_t capacity) {
-  constexpr uint64_t most_bytes = 128 << 10;
-  const uint64_t most =
-      std::max<uint64_t>(1, most_bytes / layout.head_bytes(attention_key_block)) * attention_key_block;
-  const uint64_t n = ceil_div(capacity, most);
-  if (n <= 1) return {n, std::max(panels_of(capacity), uint64_t{1}) * panel_rows};
-  return {n, ceil_div(ceil_div(capacity, n), attention_key_block) * attention_key_block};
+  constexpr uint64_t most_bytes = 128 << 10, least_blocks = 8;
+  uint64_t positions = attention_key_block;
+  while (layout.head_bytes(2 * positions) <= most_bytes && 2 * positions <= capacity / least_blocks) positions *= 2;
+  return {ceil_div(capacity, positions), uint64_t(std::countr_zero(positions)),
+          layout.head_bytes(std::min(capacity, positions))};
 }
 
 uint64_t CpuKvCache::bytes(const KvShape& shape) {
   const KvLayout layout(shape.dtype, shape.head_size);
   const Blocks blocks = blocks_for(layout, shape.capacity);
-  return saturating_product(blocks.n, saturating_product(shape.n_heads(), layout.head_bytes(blocks.positions)));
+  return saturating_product(blocks.n, saturating_product(shape.n_heads(), blocks.head_bytes));
 }
 
 Result<std::unique_ptr<CpuKvCache>> CpuKvCache::make(const KvShape& shape, std::shared_ptr<ThreadPool> pool,
@@ -42,11 +42,11 @@ Result<std::unique_ptr<CpuKvCache>> CpuKvCache::make(const KvShape& shape, std::
 Status CpuKvCache::copy_prefix(const KvCache& from, size_t n) {
   const auto& source = static_cast<const CpuKvCache&>(from);
   const auto panel_of = [&](const CpuKvCache& cache, uint64_t index, uint64_t position) {
-    return cache.block(index, position) + layout_.head_bytes(position % cache.block_positions());
+    return cache.block(index, position) + layout_.head_bytes(cache.in_block(position));
   };
   for (uint64_t begin = 0, count; begin < n; begin += count) {  // positions that lie together in both
     const auto rest = [&](const CpuKvCache& cache) {
-      return cache.block_positions() - begin % cache.block_positions();
+      return (uint64_t{1} << cache.block_shift()) - cache.in_block(begin);
     };
     count = std::min({n - begin, rest(*this), rest(source)});
     for (uint64_t i = 0; i < shape().n_heads(); i++) {
@@ -69,7 +69,7 @@ Status CpuKvCache::move_down(size_t begin, size_t end, size_t n, const Rope& rop
     std::byte* const vector = vectors.data() + index * layout_.vector_bytes();
     for (size_t from = begin; from < end; from++) {
       if (kind == KvKind::key) {
-        layout_.decode(kind, block(index, from), from % blocks_.positions, key);
+        layout_.decode(kind, block(index, from), in_block(from), key);
         for (size_t i = 0; i < half; i++) {
           const float x = key[i], y = key[i + half];
           key[i] = x * cos[i] + y * sin[i];
@@ -77,9 +77,9 @@ Status CpuKvCache::move_down(size_t begin, size_t end, size_t n, const Rope& rop
         }
         layout_.encode(key, vector);
       } else {
-        layout_.get(kind, block(index, from), from % blocks_.positions, vector);
+        layout_.get(kind, block(index, from), in_block(from), vector);
       }
-      layout_.put(kind, vector, (from - n) % blocks_.positions, block(index, from - n));
+      layout_.put(kind, vector, in_block(from - n), block(index, from - n));
     }
   });
   return {};
@@ -87,7 +87,7 @@ Status CpuKvCache::move_down(size_t begin, size_t end, size_t n, const Rope& rop
 
 Status CpuKvCache::read(uint64_t index, size_t begin, size_t n, std::span<std::byte> vectors) const {
   for (size_t i = 0; i < n; i++) {
-    layout_.get(shape().kind_of(index), block(index, begin + i), (begin + i) % blocks_.positions,
+    layout_.get(shape().kind_of(index), block(index, begin + i), in_block(begin + i),
                 vectors.data() + i * layout_.vector_bytes());
   }
   return {};
@@ -95,7 +95,7 @@ Status CpuKvCache::read(uint64_t index, size_t begin, size_t n, std::span<std::b
 
 Status CpuKvCache::write(uint64_t index, size_t begin, size_t n, std::span<const std::byte> vectors) {
   for (size_t i = 0; i < n; i++) {
-    layout_.put(shape().kind_of(index), vectors.data() + i * layout_.vector_bytes(), (begin + i) % blocks_.positions,
+    layout_.put(shape().kind_of(index), vectors.data() + i * layout_.vector_bytes(), in_block(begin + i),
                 block(index, begin + i));
   }
   return {};

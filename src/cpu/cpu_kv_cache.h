@@ -19,14 +19,14 @@ class CpuKvCache final : public KvCache {
   uint64_t index_of(uint64_t layer, KvKind kind, uint64_t kv_head) const {
     return (layer * 2 + (kind == KvKind::value)) * shape().n_kv_heads + kv_head;
   }
-  // The keys or the values of one head in a block of positions, that of `position`.
+  // Where a head's keys or values are in the block of a position, and which of the block's positions that is.
   std::byte* block(uint64_t index, uint64_t position) const {
-    return buffer_.data() + position / blocks_.positions * block_stride() +
-           index * layout_.head_bytes(blocks_.positions);
+    return buffer_.data() + (position >> blocks_.shift) * block_stride() + index * blocks_.head_bytes;
   }
-  uint64_t block_positions() const { return blocks_.positions; }
+  uint64_t in_block(uint64_t position) const { return position & ((uint64_t{1} << blocks_.shift) - 1); }
+  uint64_t block_shift() const { return blocks_.shift; }
   // Bytes from a block of a head to its next one.
-  uint64_t block_stride() const { return shape().n_heads() * layout_.head_bytes(blocks_.positions); }
+  uint64_t block_stride() const { return shape().n_heads() * blocks_.head_bytes; }
   const KvLayout& layout() const { return layout_; }
 
   uint64_t bytes() const override { return buffer_.size(); }
@@ -39,7 +39,8 @@ class CpuKvCache final : public KvCache {
   CpuKvCache(const KvShape& shape, std::shared_ptr<ThreadPool> pool, Buffer buffer);
 
   struct Blocks {
-    uint64_t n, positions;
+    uint64_t n, shift;    // 2^shift positions each, or all if they are fewer
+    uint64_t head_bytes;  // of a head in a block
   };
   static Blocks blocks_for(const KvLayout& layout, uint64_t capacity);
 

@@ -61,7 +61,7 @@ struct AttentionTask {
   size_t n;                              // at most attention_max_queries
   size_t head_size, width, panel_bytes;  // of cpu/kv_layout.h
   const void *keys, *values;             // of one head, in panels,
-  size_t block_positions = SIZE_MAX;     // so many positions together, a multiple of attention_key_block;
+  size_t block_shift = 63;               // 2^block_shift positions together, at least attention_key_block;
   size_t block_stride = 0;               // bytes from there to the next ones
   DType dtype;
   size_t begin, end;  // begin is a multiple of attention_key_block

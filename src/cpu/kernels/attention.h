@@ -16,7 +16,8 @@ constexpr size_t kv_panel = panel_rows, query_group = block_vectors;
 
 // How far the panel of a position lies from the first one of a head, in bytes.
 inline size_t panel_offset(const AttentionTask& t, size_t position) {
-  return position / t.block_positions * t.block_stride + position % t.block_positions / kv_panel * t.panel_bytes;
+  const size_t in_block = position & ((size_t{1} << t.block_shift) - 1);
+  return (position >> t.block_shift) * t.block_stride + in_block / kv_panel * t.panel_bytes;
 }
 // How far the positions that are computed next lie from those that begin at `begin`.
 inline size_t next_offset(const AttentionTask& t, size_t begin) {

@@ -300,7 +300,8 @@ void attention(const AttentionTask& t) {
   const DecodedBlock block(places, d);
   for (size_t begin = t.begin; begin < end; begin += attention_key_block) {
     const size_t n = std::min<size_t>(attention_key_block, end - begin);
-    const size_t offset = begin / t.block_positions * t.block_stride, first = begin % t.block_positions;
+    const size_t offset = (begin >> t.block_shift) * t.block_stride;
+    const size_t first = begin & ((size_t{1} << t.block_shift) - 1);
     for (size_t p = 0; p < n; p++) {
       layout.decode(KvKind::key, static_cast<const std::byte*>(t.keys) + offset, first + p, block.keys + p * d);
       layout.decode(KvKind::value, static_cast<const std::byte*>(t.values) + offset, first + p, block.values + p * d);
