@@ -66,8 +66,8 @@ class FileBytes {
 
   // The range will be used soon: its pages are requested and read while the caller continues.
   void will_read(uint64_t offset, uint64_t size) const;
-  // The file is read in units of huge pages, which are mapped at once, if its file system has them: reading it is
-  // faster, for good. Of a file that is in the page cache already, only what was read so.
+  // The file is read into huge pages, where its file system has them, and the mapping is faster to read. What is in the
+  // page cache already keeps its pages.
   void map_by_huge_pages(uint64_t offset, uint64_t size) const;
   // A page fault maps only nearby pages: huge pages would read in more than was asked for.
   void map_by_small_pages(uint64_t offset, uint64_t size) const;
