@@ -17,7 +17,7 @@ struct Tuning {
   size_t prefetch = 0;
   // Whether a product of one vector with BF16, F16 or F32 weights reads four rows side by side, which it prefetches a
   // block of rows ahead, and not one row after the other; and one of up to two vectors with Q8 or Q4 weights four
-  // panels, each prefetched a quarter of `prefetch` ahead.
+  // panels, each prefetched a quarter of `prefetch` ahead, and one of four to 32 vectors with Q4 weights two panels.
   bool rows_side_by_side = false;
 };
 

@@ -195,7 +195,7 @@ TEST_P(KernelsTest, MatmulOfPanelsSideBySide) {
   for (DType dtype : {DType::q8, DType::q4}) {
     for (auto [rows, columns] : {std::pair{301, 1093}, {64, 32}, {128, 900}, {63, 40}}) {
       const RandomMatrix weight(dtype, rows, columns, 1);
-      for (size_t n : {1, 2}) {
+      for (size_t n : {1, 2, 3, 4, 8, 13, 32}) {
         const Vectors x(random_floats(n * size_t(columns), 2), n, size_t(columns));
         const Quantized quantized(kernels(), x, Form::blocks, size_t(columns));
         const std::vector<float> start = random_floats(n * size_t(rows), 3);

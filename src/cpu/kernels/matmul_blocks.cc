@@ -14,6 +14,7 @@ constexpr size_t packed_vectors = 32;                      // for more vectors, 
 constexpr size_t hardware_prefetch_vectors = 2;            // up to this many, the hardware prefetcher keeps up
 constexpr size_t prefetch_distance = 4096;                 // bytes ahead of weights that are read once
 constexpr size_t side_by_side = 4;                         // panels that Matmul::rows_side_by_side reads at once
+constexpr size_t few_beside = 3;                           // more vectors meet two panels of Q4 where it is set
 constexpr size_t vectors_in_cache = 512 * 1024;            // bytes of quantized vectors in one pass over the panels
 
 // Codes and scales of panels, as they are stored or, for Q4, unpacked to bytes.
@@ -140,11 +141,13 @@ void dot_all(size_t n, const Matmul& m, const Panels& panels, Prefetch next, siz
 }
 
 // Two panels, or the last one. Many vectors multiply both at once; otherwise one panel follows the other, in memory
-// order. `next` is what follows them.
+// order. `next` is what follows them. Codes of 4 bits are looked up for each pass: fewer vectors in a pass, as with two
+// panels, mean more of that, but also twelve dots under way in place of eight, of which some processors need ten.
 template <bool Packed>
 void dot_panels(size_t n, const Matmul& m, const Panels& panels, Prefetch next, size_t first, size_t row,
                 const unsigned char* table) {
-  if (!Packed && lanes == panel_rows && n > few_vectors && m.rows - row > panel_rows) {
+  const bool both = Packed ? m.rows_side_by_side && n > few_beside : n > few_vectors;
+  if (both && lanes == panel_rows && m.rows - row > panel_rows) {
     return dot_all<2, Packed>(n, m, panels, next, first, row, table);
   }
   // Several passes over a panel prefetch the next one; a single pass prefetches what it will soon read.
