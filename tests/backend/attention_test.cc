@@ -320,26 +320,26 @@ TEST_P(KvCacheOfDevices, VectorsComeBackAndPrefixesAreCopied) {
   }
 }
 
-// Caches of several blocks of positions, which differ with the capacity; and move_down() across their ends.
+// Caches of several blocks of positions, whose size differs with the capacity; and move_down() across their ends.
 TEST_P(KvCacheOfDevices, PrefixesAreCopiedBetweenCachesOfAnyCapacity) {
   auto backend = device();
   for (DType dtype : {DType::f32, DType::bf16, DType::q8}) {
     const uint64_t d = 128;
     const size_t n = 1100;
-    const KvShape shape{1, 1, d, 1100, dtype};
-    auto cache = backend->make_kv_cache(shape, no_limit(), "a test");
-    ASSERT_TRUE(cache.ok());
-    std::vector<std::byte> vectors(n * shape.vector_bytes());
+    std::vector<std::byte> vectors(n * KvShape{1, 1, d, n, dtype}.vector_bytes());
+    const size_t vector_bytes = vectors.size() / n;
     for (size_t i = 0; i < vectors.size(); i++) vectors[i] = std::byte(i / 7 * 37 % 120);
-    for (uint64_t head : {0, 1}) ASSERT_TRUE((*cache)->write(head, 0, n, vectors).ok());
-    for (uint64_t capacity : {1100, 1536, 1984, 4096}) {
-      SCOPED_TRACE(format_text(name_of(dtype), ", capacity ", capacity));
-      auto copy = backend->make_kv_cache({1, 1, d, capacity, dtype}, no_limit(), "a test");
+    for (auto [from, capacity] : {std::pair{1100, 1100}, {1100, 2500}, {1100, 4096}, {4096, 1100}}) {
+      SCOPED_TRACE(format_text(name_of(dtype), ", from capacity ", from, " to ", capacity));
+      auto cache = backend->make_kv_cache({1, 1, d, uint64_t(from), dtype}, no_limit(), "a test");
+      ASSERT_TRUE(cache.ok());
+      for (uint64_t head : {0, 1}) ASSERT_TRUE((*cache)->write(head, 0, n, vectors).ok());
+      auto copy = backend->make_kv_cache({1, 1, d, uint64_t(capacity), dtype}, no_limit(), "a test");
       ASSERT_TRUE(copy.ok() && (*copy)->copy_prefix(**cache, n).ok());
       for (uint64_t head : {0, 1}) EXPECT_EQ(read_all(**copy, head, n), vectors);
       ASSERT_TRUE((*copy)->move_down(300, n, 200, Rope()).ok());
-      std::vector<std::byte> expected(vectors.begin(), vectors.begin() + long(100 * shape.vector_bytes()));
-      expected.insert(expected.end(), vectors.begin() + long(300 * shape.vector_bytes()), vectors.end());
+      std::vector<std::byte> expected(vectors.begin(), vectors.begin() + long(100 * vector_bytes));
+      expected.insert(expected.end(), vectors.begin() + long(300 * vector_bytes), vectors.end());
       EXPECT_EQ(read_all(**copy, 1, n - 200), expected);
     }
   }

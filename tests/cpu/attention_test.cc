@@ -233,7 +233,6 @@ TEST_P(AttentionTest, KvSplitsMergeToTheWhole) {
   }
 }
 
-// A row of a step does not depend on the others.
 TEST_P(AttentionTest, PositionsMayLieInBlocks) {
   for (DType dtype : cache_dtypes) {
     const RandomHead head(dtype, 80, 701, 42);
@@ -253,6 +252,7 @@ TEST_P(AttentionTest, PositionsMayLieInBlocks) {
   }
 }
 
+// A row of a step does not depend on the others.
 TEST_P(AttentionTest, AQueryHasTheSameBitsWhateverOthersThereAre) {
   for (DType dtype : cache_dtypes) {
     const RandomHead head(dtype, 64, 150, 40);

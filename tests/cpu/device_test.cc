@@ -13,6 +13,7 @@
 #include <unistd.h>
 #endif
 
+#include "cpu/cpu_kv_cache.h"
 #include "support.h"
 
 namespace finermoe {
@@ -131,6 +132,25 @@ TEST(TuningTest, TheProcessorIsRecognized) {
   EXPECT_EQ(fields["model"], std::to_string(processor.model));
 }
 #endif
+
+// Whole panels of 16 positions, or blocks of 64 and more; never much more than the capacity.
+TEST(CpuKvCacheSize, IsThatOfItsBlocks) {
+  for (auto [capacity, stored] : {std::pair{1, 16},
+                                  {50, 64},
+                                  {64, 64},
+                                  {65, 128},
+                                  {300, 320},
+                                  {1000, 1024},
+                                  {1100, 1152},
+                                  {4096, 4096},
+                                  {4097, 4352},
+                                  {32768, 32768}}) {
+    const KvShape shape{3, 2, 128, uint64_t(capacity), DType::f32};
+    EXPECT_EQ(CpuKvCache::bytes(shape), shape.n_heads() * uint64_t(stored) * 128 * sizeof(float)) << capacity;
+  }
+  EXPECT_EQ(CpuKvCache::bytes({3, 2, 128, 0, DType::f32}), 0u);
+  EXPECT_EQ(CpuKvCache::bytes({uint64_t{1} << 32, uint64_t{1} << 30, 128, 1 << 20, DType::f32}), UINT64_MAX);
+}
 
 }  // namespace
 }  // namespace finermoe
