@@ -18,13 +18,14 @@ CpuKvCache::CpuKvCache(const KvShape& shape, std::shared_ptr<ThreadPool> pool, B
       pool_(std::move(pool)),
       buffer_(std::move(buffer)) {}
 
-// A head's part of a block is long enough to be read at full speed; and the last block adds little to a capacity.
+// A head's part of a block is long enough to be read at full speed; and the last block adds little to a capacity. What
+// is small enough is one block, of whole panels.
 CpuKvCache::Blocks CpuKvCache::blocks_for(const KvLayout& layout, uint64_t capacity) {
   constexpr uint64_t most_bytes = 128 << 10, least_blocks = 8;
+  if (layout.head_bytes(capacity) <= most_bytes) return {capacity != 0 ? 1u : 0u, 63, layout.head_bytes(capacity)};
   uint64_t positions = attention_key_block;
   while (layout.head_bytes(2 * positions) <= most_bytes && 2 * positions <= capacity / least_blocks) positions *= 2;
-  return {ceil_div(capacity, positions), uint64_t(std::countr_zero(positions)),
-          layout.head_bytes(std::min(capacity, positions))};
+  return {ceil_div(capacity, positions), uint64_t(std::countr_zero(positions)), layout.head_bytes(positions)};
 }
 
 uint64_t CpuKvCache::bytes(const KvShape& shape) {

@@ -39,7 +39,7 @@ class CpuKvCache final : public KvCache {
   CpuKvCache(const KvShape& shape, std::shared_ptr<ThreadPool> pool, Buffer buffer);
 
   struct Blocks {
-    uint64_t n, shift;    // 2^shift positions each, or all if they are fewer
+    uint64_t n, shift;    // 2^shift positions each; one block has all
     uint64_t head_bytes;  // of a head in a block
   };
   static Blocks blocks_for(const KvLayout& layout, uint64_t capacity);

@@ -133,13 +133,13 @@ TEST(TuningTest, TheProcessorIsRecognized) {
 }
 #endif
 
-// Whole panels of 16 positions, or blocks of 64 and more; never much more than the capacity.
+// Whole panels of 16 positions; from 128 KiB a head on, blocks of 64 and more; never much more than the capacity.
 TEST(CpuKvCacheSize, IsThatOfItsBlocks) {
   for (auto [capacity, stored] : {std::pair{1, 16},
                                   {50, 64},
-                                  {64, 64},
-                                  {65, 128},
-                                  {300, 320},
+                                  {65, 80},
+                                  {256, 256},
+                                  {257, 320},
                                   {1000, 1024},
                                   {1100, 1152},
                                   {4096, 4096},
