@@ -100,27 +100,31 @@ class Residency : public testing::Test {
   static void TearDownTestSuite() { fs::remove_all(folder_); }
   static std::string model_path() { return folder_ + "/model.safetensors"; }
 
-  // A column of /proc/self/smaps ("Rss:", "Locked:") over the mappings of the model's file, in bytes.
-  static uint64_t of_mapping(const std::string& column, const std::string& path = model_path()) {
+  // Calls visit(line) for the lines of /proc/self/smaps about the mappings of a file.
+  template <class Visit>
+  static void visit_mappings(const std::string& path, Visit visit) {
     std::ifstream maps("/proc/self/smaps");
-    uint64_t kib = 0;
     bool is_ours = false;
     for (std::string line; std::getline(maps, line);) {
       if (std::isxdigit(line[0]) && line.find('-') < line.find(' ')) is_ours = line.ends_with(path);
-      if (is_ours && line.starts_with(column)) kib += std::stoull(line.substr(column.size()));
+      if (is_ours) visit(line);
     }
+  }
+  // A column ("Rss:", "Locked:") over the mappings of the model's file, in bytes.
+  static uint64_t of_mapping(const std::string& column, const std::string& path = model_path()) {
+    uint64_t kib = 0;
+    visit_mappings(path, [&](const std::string& line) {
+      if (line.starts_with(column)) kib += std::stoull(line.substr(column.size()));
+    });
     return kib << 10;
   }
   // The bytes of these mappings for which huge pages were asked for.
   static uint64_t in_huge_pages(const std::string& path) {
-    std::ifstream maps("/proc/self/smaps");
     uint64_t kib = 0, size = 0;
-    bool is_ours = false;
-    for (std::string line; std::getline(maps, line);) {
-      if (std::isxdigit(line[0]) && line.find('-') < line.find(' ')) is_ours = line.ends_with(path);
-      if (is_ours && line.starts_with("Size:")) size = std::stoull(line.substr(5));
-      if (is_ours && line.starts_with("VmFlags:") && (line + " ").find(" hg ") != std::string::npos) kib += size;
-    }
+    visit_mappings(path, [&](const std::string& line) {
+      if (line.starts_with("Size:")) size = std::stoull(line.substr(5));
+      if (line.starts_with("VmFlags:") && (line + " ").find(" hg ") != std::string::npos) kib += size;
+    });
     return kib << 10;
   }
   static size_t n_threads() {
